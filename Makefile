@@ -1,0 +1,81 @@
+# Every target first makes .venv from constraints.txt where it is missing or stale; nothing else is needed
+# than make and Python 3.11 to 3.14.
+
+PYTHON ?= python3
+# What to install: extras of pyproject.toml, joined by commas (EXTRAS=dev,triton,kernels). What is there stays.
+EXTRAS ?= dev
+# Further arguments of pytest: make test ARGS='-k store'
+ARGS ?=
+# Threads of torch and numba. The tests' tensors are small: more threads only wait for each other.
+TEST_THREADS ?= 1
+BENCH_THREADS ?= 2
+
+VENV := .venv
+STAMP := $(VENV)/.stamp
+RUN := $(VENV)/bin/python -m
+PIP := $(RUN) pip --disable-pip-version-check install
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+# The stamp lists the extras that were installed. It is written last, so an interrupted install leaves none.
+comma := ,
+space := $(subst ,, )
+installed := $(shell cat $(STAMP) 2>/dev/null)
+extras := $(sort $(installed) $(subst $(comma), ,$(EXTRAS)))
+missing := $(filter-out $(installed),$(extras))
+
+.PHONY: help quickstart test test-all lint bench venv clean FORCE
+
+help: ## Say what can be made
+	@grep -E '^[a-z-]+:.* ## ' Makefile | sed -E 's/^([a-z-]+):.* ## (.*)/make \1|\2/' | column -t -s '|'
+
+quickstart: $(STAMP) ## Train KGRec on a small knowledge graph, recommend, explain
+	$(VENV)/bin/python examples/quickstart.py
+
+test: $(STAMP) ## Run the tests that take at most a few seconds each
+	OMP_NUM_THREADS=$(TEST_THREADS) $(RUN) pytest -m "not slow" $(ARGS)
+
+test-all: $(STAMP) ## Run all tests
+	OMP_NUM_THREADS=$(TEST_THREADS) $(RUN) pytest $(ARGS)
+
+lint: $(STAMP) ## Check format, style and types
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+
+bench: $(STAMP) ## Run the benchmarks (BENCH_THREADS=2)
+	OMP_NUM_THREADS=$(BENCH_THREADS) $(RUN) pytest benchmarks --benchmark-enable --benchmark-only \
+	  --benchmark-columns=min,median,mean,stddev,rounds $(ARGS)
+
+venv: $(STAMP) ## Only make .venv
+
+clean: ## Remove .venv and all caches
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find pyg_kgrec tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+ifneq ($(missing),)
+$(STAMP): FORCE
+endif
+FORCE:
+
+# 1. A .venv without a stamp is what an interrupted install left: start afresh.
+# 2. Where no GPU is, torch's CPU build, alone: its dependencies come with step 3, from constraints.txt. Where
+#    PyTorch's own index is out of reach, step 3 brings torch too.
+# 3. The package, editable, with its extras.
+# 4. The compiled kernels, which need the installed torch to build.
+$(STAMP): pyproject.toml constraints.txt Makefile
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 14) or sys.exit("pyg-kgrec is set up \
+	with Python 3.11 to 3.14, and $(PYTHON) is %d.%d: name another one, as in make PYTHON=python3.12 test" % v)'
+	@echo "Setting up $(VENV) with: $(extras) (a few minutes the first time)"
+	@if test -f $@ && $(RUN) pip --version >/dev/null 2>&1; then rm $@; else $(PYTHON) -m venv --clear $(VENV); fi
+	@if test "$$(uname -s)" = Linux && ! nvidia-smi >/dev/null 2>&1; then \
+	  echo "No GPU here: taking PyTorch's CPU build ($(TORCH))"; \
+	  $(PIP) -q --no-deps --index-url $(TORCH_CPU_INDEX) --retries 1 --timeout 10 $(TORCH) \
+	    2>$(VENV)/torch.log || echo "PyTorch's CPU index is out of reach: taking torch from pip's usual index"; \
+	fi
+	@$(PIP) -q -c constraints.txt -e '.[$(subst $(space),$(comma),$(filter-out kernels,$(extras)))]'
+ifneq ($(filter kernels,$(extras)),)
+	@echo "Installing torch-scatter and torch-sparse (without a wheel for this machine they are compiled: minutes)"
+	@$(PIP) -q -c constraints.txt --no-build-isolation 'pyg-kgrec[kernels]'
+endif
+	@echo $(extras) >$@

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import pyg_kgrec
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+PUBLIC = ("data", "datasets", "transforms", "nn", "ops", "models")
+IMPORT_PUBLIC = "import pyg_kgrec, " + ", ".join(f"pyg_kgrec.{name}" for name in PUBLIC)
+EXTRAS = ("faiss", "matplotlib", "numba", "torch_scatter", "torch_sparse", "triton")
+
+
+def run_python(code: str) -> str:
+    """What `code` prints in a fresh interpreter."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_version_is_the_one_of_pyproject() -> None:
+    assert pyg_kgrec.__version__ == PROJECT["version"]
+
+
+def test_version_is_the_installed_one() -> None:
+    try:
+        installed = metadata.version("pyg-kgrec")
+    except metadata.PackageNotFoundError:
+        pytest.skip("pyg-kgrec runs from its source tree here, and is not installed")
+    assert installed == pyg_kgrec.__version__
+
+
+def test_ships_its_types() -> None:
+    assert Path(pyg_kgrec.__file__).with_name("py.typed").is_file()
+
+
+def test_changelog_knows_what_is_unreleased() -> None:
+    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_constraints_pin_every_direct_dependency() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {line.partition("==")[0].lower() for line in lines if "==" in line and not line.startswith("#")}
+    asked = [
+        *PROJECT["dependencies"],
+        *(r for extra in PROJECT["optional-dependencies"].values() for r in extra),
+    ]
+    names = {requirement.partition(">=")[0].lower() for requirement in asked}
+    assert {name for name in names if not name.startswith("pyg-kgrec[")} <= pinned
+
+
+def test_imports_no_extra_by_itself() -> None:
+    """PyG imports some of them where they are installed; the package adds none."""
+    code = f"""
+import sys
+import pandas, torch, torch_geometric
+before = set(sys.modules)
+{IMPORT_PUBLIC}
+print(sorted({{*{EXTRAS!r}, 'lightning'}} & (set(sys.modules) - before)))
+"""
+    assert run_python(code) == "[]"
+
+
+def test_imports_where_no_extra_is_installed() -> None:
+    """As on a clean install: the finder says of every optional module that it is not there."""
+    code = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in {EXTRAS!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+{IMPORT_PUBLIC}
+print(sorted(set({EXTRAS!r}) & set(sys.modules)))
+"""
+    assert run_python(code) == "[]"
