@@ -1,8 +1,13 @@
-"""The names of the store: which node and edge types a :class:`~torch_geometric.data.HeteroData` holds."""
+"""The store: which node and edge types a :class:`~torch_geometric.data.HeteroData` holds, and its check."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
 
 EdgeType = tuple[str, str, str]
 
@@ -13,3 +18,244 @@ ENTITY: Final = "entity"
 INTERACTS: Final[EdgeType] = (USER, "interacts", ITEM)
 IS: Final[EdgeType] = (ITEM, "is", ENTITY)
 RELATES: Final[EdgeType] = (ENTITY, "relates", ENTITY)
+
+
+def has_knowledge(data: HeteroData) -> bool:
+    """Whether the store holds a knowledge graph (triples between entities)."""
+    return RELATES in data.edge_types
+
+
+def num_relations(data: HeteroData) -> int:
+    """The number of relations R that the store names; 0 for a store without knowledge graph."""
+    return len(data.relation_name) if has_knowledge(data) else 0
+
+
+def validate(data: HeteroData) -> None:
+    """Checks that ``data`` is a store that every part of this package can work with.
+
+    A store has the node types ``user`` and ``item`` and at least one interaction. The knowledge graph (node
+    type ``entity``, the edge types ``('item', 'is', 'entity')`` and ``('entity', 'relates', 'entity')``, and
+    ``relation_name``) is there as a whole or not at all; its edge types may be empty. Splits may add
+    ``edge_label_index``, ``edge_label`` and ``seen_edge_index`` to the interactions. Further node types, edge
+    types and attributes are left alone.
+
+    Args:
+        data: The store to check. It is not changed.
+
+    Raises:
+        TypeError: If ``data`` is no :class:`~torch_geometric.data.HeteroData`, or if what a key holds has the
+            wrong type or dtype. The message names the key, what is wrong, and what was expected.
+        ValueError: If a key is missing, or if what it holds has the wrong shape, length, range or values.
+    """
+    if not isinstance(data, HeteroData):
+        raise TypeError(f"data is a {type(data).__name__}, expected a torch_geometric.data.HeteroData.")
+    _check_parts(data)
+    _check_devices(data)
+    for kind in (USER, ITEM, ENTITY):
+        if kind in data.node_types:
+            _check_nodes(data, kind)
+    _check_interactions(data)
+    if has_knowledge(data):
+        _check_pairs(data, IS, "edge_index", "l")
+        _check_triples(data)
+
+
+def _check_parts(data: HeteroData) -> None:
+    """Checks that node and edge types stand together as the contract asks."""
+    for kind in (USER, ITEM):
+        if kind not in data.node_types:
+            raise ValueError(f"data[{kind!r}] is missing, expected node types 'user' and 'item'.")
+    _require_edge_index(data, INTERACTS, "[2, n]")
+    names = getattr(data, "relation_name", None)
+    parts = {
+        f"data[{ENTITY!r}]": ENTITY in data.node_types,
+        f"{_key(IS)}.edge_index": IS in data.edge_types,
+        f"{_key(RELATES)}.edge_index": RELATES in data.edge_types,
+        "data.relation_name": names is not None,
+    }
+    if any(parts.values()) and not all(parts.values()):
+        present = next(part for part, there in parts.items() if there)
+        missing = next(part for part, there in parts.items() if not there)
+        raise ValueError(
+            f"{missing} is missing while {present} is present, expected a knowledge graph as a whole "
+            "(the node type 'entity', both edge types, which may be empty, and relation_name) or none at all."
+        )
+    if has_knowledge(data):
+        _require_edge_index(data, IS, "[2, l]")
+        _require_edge_index(data, RELATES, "[2, T]")
+        _check_labels("data.relation_name", names)
+
+
+def _require_edge_index(data: HeteroData, edge_type: EdgeType, shape: str) -> None:
+    if edge_type not in data.edge_types or "edge_index" not in data[edge_type]:
+        raise ValueError(f"{_key(edge_type)}.edge_index is missing, expected an int64 tensor {shape}.")
+
+
+def _check_nodes(data: HeteroData, kind: str) -> None:
+    """Checks ``num_nodes``, ``x``, ``id`` and ``name`` of one node type."""
+    store, key = data[kind], f"data[{kind!r}]"
+    x = store.get("x")
+    if x is not None:
+        _check_features(f"{key}.x", x)
+    if "num_nodes" not in store and x is None:
+        raise ValueError(f"{key}.num_nodes is missing, expected the number of {kind} nodes.")
+    num_nodes = store.num_nodes
+    if type(num_nodes) is not int:
+        raise TypeError(f"{key}.num_nodes is a {type(num_nodes).__name__}, expected an int.")
+    if num_nodes < 0:
+        raise ValueError(f"{key}.num_nodes is {num_nodes}, expected 0 or more.")
+    if x is not None and x.size(0) != num_nodes:
+        raise ValueError(f"{key}.x has {x.size(0)} rows, expected num_nodes = {num_nodes}.")
+    if store.get("id") is not None:
+        _check_ids(f"{key}.id", store["id"], num_nodes)
+    if store.get("name") is not None:
+        _check_labels(f"{key}.name", store["name"])
+        if len(store["name"]) != num_nodes:
+            raise ValueError(f"{key}.name has {len(store['name'])} labels, expected num_nodes = {num_nodes}.")
+
+
+def _check_features(key: str, x: Any) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{key} is a {type(x).__name__}, expected a float tensor [num_nodes, channels].")
+    if not x.is_floating_point() or x.layout != torch.strided:
+        raise TypeError(f"{key} is a {_dtype(x)} tensor of layout {x.layout}, expected a dense float tensor.")
+    if x.dim() != 2:
+        raise ValueError(f"{key} has the shape {list(x.shape)}, expected [num_nodes, channels].")
+    if not bool(torch.isfinite(x).all()):
+        row = int((~torch.isfinite(x)).any(dim=1).nonzero()[0])
+        raise ValueError(f"{key} holds NaN or infinity (first in row {row}), expected finite features.")
+
+
+def _check_ids(key: str, ids: Any, num_nodes: int) -> None:
+    if not isinstance(ids, list):
+        raise TypeError(f"{key} is a {type(ids).__name__}, expected a list of raw ids, all str or all int.")
+    if len(ids) != num_nodes:
+        raise ValueError(f"{key} has {len(ids)} ids, expected num_nodes = {num_nodes}.")
+    kinds = set(map(type, ids))
+    if not (kinds <= {str} or kinds <= {int}):
+        found = " and ".join(sorted(kind.__name__ for kind in kinds))
+        raise TypeError(f"{key} holds {found}, expected raw ids that are all str or all int.")
+    if len(set(ids)) != len(ids):
+        seen: set[Any] = set()
+        twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+        raise ValueError(f"{key} holds {twice!r} more than once, expected each raw id once.")
+
+
+def _check_labels(key: str, labels: Any) -> None:
+    if not isinstance(labels, list):
+        raise TypeError(f"{key} is a {type(labels).__name__}, expected a list of str.")
+    strange = set(map(type, labels)) - {str}
+    if strange:
+        found = " and ".join(sorted(kind.__name__ for kind in strange))
+        raise TypeError(f"{key} holds {found}, expected a list of str.")
+
+
+def _check_interactions(data: HeteroData) -> None:
+    """Checks the interactions, their time and rating, and what a split has added to them."""
+    store, key = data[INTERACTS], _key(INTERACTS)
+    n = _check_pairs(data, INTERACTS, "edge_index", "n")
+    if n == 0:
+        raise ValueError(f"{key}.edge_index is empty, expected at least one interaction.")
+    columns = [("edge_index", "", n)]
+    for name, prefix, symbol in (("edge_label_index", "edge_label_", "m"), ("seen_edge_index", "seen_", "s")):
+        if store.get(name) is not None:
+            columns.append((name, prefix, _check_pairs(data, INTERACTS, name, symbol)))
+    for name, prefix, length in columns:
+        for column in ("time", "rating"):
+            if store.get(prefix + column) is not None:
+                _check_column(f"{key}.{prefix}{column}", store[prefix + column], length, name)
+    if store.get("edge_label") is not None:
+        if store.get("edge_label_index") is None:
+            raise ValueError(
+                f"{key}.edge_label is present without edge_label_index, expected the pairs that it labels."
+            )
+        label = store["edge_label"]
+        _check_column(f"{key}.edge_label", label, store["edge_label_index"].size(1), "edge_label_index")
+        if not bool(((label == 0) | (label == 1)).all()):
+            raise ValueError(
+                f"{key}.edge_label holds values other than 0 and 1, expected labels in {{0, 1}}."
+            )
+
+
+def _check_triples(data: HeteroData) -> None:
+    store, key = data[RELATES], f"{_key(RELATES)}.edge_type"
+    num_triples = _check_pairs(data, RELATES, "edge_index", "T")
+    edge_type = store.get("edge_type")
+    if edge_type is None:
+        raise ValueError(f"{key} is missing, expected an int64 tensor [T] with the relation of each triple.")
+    if not isinstance(edge_type, Tensor):
+        raise TypeError(f"{key} is a {type(edge_type).__name__}, expected an int64 tensor [T].")
+    if edge_type.dtype != torch.long:
+        raise TypeError(f"{key} has the dtype {_dtype(edge_type)}, expected int64.")
+    if list(edge_type.shape) != [num_triples]:
+        raise ValueError(
+            f"{key} has the shape {list(edge_type.shape)}, expected [{num_triples}], one a triple."
+        )
+    _check_range(key, edge_type, num_relations(data), "relation_name has {} labels")
+
+
+def _check_pairs(data: HeteroData, edge_type: EdgeType, name: str, symbol: str) -> int:
+    """Checks an index [2, n] between the end points of ``edge_type`` and returns n."""
+    key, index = f"{_key(edge_type)}.{name}", data[edge_type][name]
+    if not isinstance(index, Tensor):
+        raise TypeError(f"{key} is a {type(index).__name__}, expected an int64 tensor [2, {symbol}].")
+    if index.dtype != torch.long:
+        raise TypeError(f"{key} has the dtype {_dtype(index)}, expected int64.")
+    if index.dim() != 2 or index.size(0) != 2:
+        raise ValueError(f"{key} has the shape {list(index.shape)}, expected [2, {symbol}].")
+    for row, kind in enumerate((edge_type[0], edge_type[2])):
+        template = f"data[{kind!r}].num_nodes is {{}}"
+        _check_range(f"{key}[{row}]", index[row], data[kind].num_nodes, template)
+    return index.size(1)
+
+
+def _check_range(key: str, index: Tensor, size: int, because: str) -> None:
+    if index.numel() == 0:
+        return
+    low, high = (int(bound) for bound in index.aminmax())
+    if low < 0 or high >= size:
+        expected = f"expected indices in 0..{size - 1}" if size else "expected no index at all"
+        raise ValueError(f"{key} holds {low if low < 0 else high}, {expected} ({because.format(size)}).")
+
+
+def _check_column(key: str, column: Any, length: int, of: str) -> None:
+    """Checks one number a pair."""
+    if not isinstance(column, Tensor):
+        raise TypeError(f"{key} is a {type(column).__name__}, expected a tensor [{length}].")
+    if column.is_complex():
+        raise TypeError(f"{key} has the dtype {_dtype(column)}, expected real numbers.")
+    if list(column.shape) != [length]:
+        raise ValueError(
+            f"{key} has the shape {list(column.shape)}, expected [{length}], one a pair of {of}."
+        )
+    if column.is_floating_point() and not bool(torch.isfinite(column).all()):
+        row = int((~torch.isfinite(column)).nonzero()[0])
+        raise ValueError(f"{key} holds NaN or infinity (first at position {row}), expected finite numbers.")
+
+
+def _check_devices(data: HeteroData) -> None:
+    first: tuple[str, torch.device] | None = None
+    for key, tensor in _edge_tensors(data):
+        if first is None:
+            first = key, tensor.device
+        elif tensor.device != first[1]:
+            raise ValueError(
+                f"{key} is on {tensor.device} while {first[0]} is on {first[1]}, "
+                "expected all edges of the store on one device."
+            )
+
+
+def _edge_tensors(data: HeteroData) -> Iterator[tuple[str, Tensor]]:
+    for edge_type in (INTERACTS, IS, RELATES):
+        if edge_type in data.edge_types:
+            for name, value in data[edge_type].items():
+                if isinstance(value, Tensor):
+                    yield f"{_key(edge_type)}.{name}", value
+
+
+def _key(edge_type: EdgeType) -> str:
+    return "data[" + ", ".join(map(repr, edge_type)) + "]"
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
