@@ -1,0 +1,142 @@
+"""Who learns from which interaction: folds per user, and the three stores made of them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec.data.schema import INTERACTS
+
+TRAIN: Final = 0
+VAL: Final = 1
+TEST: Final = 2
+
+_SPLIT_FIELDS: Final = ("edge_label_index", "edge_label", "seen_edge_index")
+
+
+def apply_split(data: HeteroData, fold: Tensor) -> tuple[HeteroData, HeteroData, HeteroData]:
+    """Makes the train, validation and test store of one store.
+
+    All three share (nothing is copied) the nodes, their features, the knowledge graph and the training
+    interactions: ``edge_index``, with their ``time`` and ``rating``. ``edge_label_index`` holds the pairs of
+    the fold itself, in the order of the rows of ``data``, with ``edge_label_time`` and ``edge_label_rating``
+    beside them. The test store's ``seen_edge_index`` holds the validation pairs, with ``seen_time`` and
+    ``seen_rating``. Every other tensor with one entry an interaction is split alike.
+
+    A pair that stands in ``data`` several times may be told to go to several folds, and will:
+    :func:`~pyg_kgrec.data.from_pandas` and the other readers keep one row a pair.
+
+    Args:
+        data: A store with n interactions that is not split yet.
+        fold: Where each interaction goes, an int64 tensor [n] of 0 (train), 1 (validation) and 2 (test).
+
+    Returns:
+        The stores ``(train, val, test)``.
+
+    Raises:
+        TypeError: If ``fold`` is no int64 tensor.
+        ValueError: If ``fold`` has another shape or other values, or leaves nothing to train on, or if
+            ``data`` is split already.
+    """
+    store = data[INTERACTS]
+    _check_unsplit(data)
+    _check_fold(fold, store.edge_index.size(1))
+    columns = {
+        key: value
+        for key, value in store.items()
+        if isinstance(value, Tensor) and "index" not in key and value.dim() and value.size(0) == fold.numel()
+    }
+    rows = [(fold == part).nonzero().flatten().to(store.edge_index.device) for part in (TRAIN, VAL, TEST)]
+    pairs = [store.edge_index[:, row] for row in rows]
+    values = [{key: column[row] for key, column in columns.items()} for row in rows]
+
+    parts = []
+    for part in (TRAIN, VAL, TEST):
+        out = copy.copy(data)
+        out[INTERACTS].update({"edge_index": pairs[TRAIN], **values[TRAIN]})
+        out[INTERACTS].update({"edge_label_index": pairs[part], **_prefixed("edge_label_", values[part])})
+        parts.append(out)
+    parts[TEST][INTERACTS].update({"seen_edge_index": pairs[VAL], **_prefixed("seen_", values[VAL])})
+    return parts[TRAIN], parts[VAL], parts[TEST]
+
+
+def random_fold(user: Tensor, val: float, test: float, seed: int) -> Tensor:
+    """Draws the folds of :class:`~pyg_kgrec.transforms.RandomSplit` for the interactions of ``user`` [n]."""
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(user.numel(), generator=generator)
+    return _last_fractions(user, _rank(user, shuffled), val, test)
+
+
+def temporal_fold(user: Tensor, time: Tensor, val: float, test: float) -> Tensor:
+    """The folds of :class:`~pyg_kgrec.transforms.TemporalSplit` for ``user`` [n] and ``time`` [n]."""
+    return _last_fractions(user, _rank(user, time), val, test)
+
+
+def leave_one_out_fold(user: Tensor, time: Tensor) -> Tensor:
+    """The folds of :class:`~pyg_kgrec.transforms.LeaveOneOut` for ``user`` [n] and ``time`` [n]."""
+    user = user.cpu()
+    count = user.bincount()[user]
+    held_out = torch.where(count >= 3, 1, 0)
+    return _fold(_rank(user, time), count, held_out, held_out)
+
+
+def _prefixed(prefix: str, columns: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + key: column for key, column in columns.items()}
+
+
+def _last_fractions(user: Tensor, rank: Tensor, val: float, test: float) -> Tensor:
+    """Gives the last share of each user's interactions to test, the share before it to validation."""
+    count = user.cpu().bincount()
+    num_test = torch.minimum(_share(count, test), (count - 1).clamp(min=0))
+    num_val = torch.minimum(_share(count, val), (count - 1 - num_test).clamp(min=0))
+    user = user.cpu()
+    return _fold(rank, count[user], num_val[user], num_test[user])
+
+
+def _share(count: Tensor, fraction: float) -> Tensor:
+    """``fraction`` of each count, halves rounded up (and 0.29 · 50 = 14.499… is a half)."""
+    return (count.double() * fraction + 0.5 + 1e-9).floor().long()
+
+
+def _fold(rank: Tensor, count: Tensor, num_val: Tensor, num_test: Tensor) -> Tensor:
+    from_end = count - rank
+    return torch.where(from_end <= num_test, TEST, torch.where(from_end <= num_test + num_val, VAL, TRAIN))
+
+
+def _rank(user: Tensor, key: Tensor) -> Tensor:
+    """Each interaction's place (from 0) among its user's sorted by ``key``, ties in order of the rows."""
+    user, key = user.cpu(), key.cpu()
+    order = key.argsort(stable=True)
+    order = order[user[order].argsort(stable=True)]
+    count = user.bincount()
+    start = (count.cumsum(0) - count)[user[order]]
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(order.numel()) - start
+    return rank
+
+
+def _check_unsplit(data: HeteroData) -> None:
+    for key in _SPLIT_FIELDS:
+        if data[INTERACTS].get(key) is not None:
+            raise ValueError(
+                f"data['user', 'interacts', 'item'].{key} is present: the store is split already, "
+                "expected one that holds all its interactions in edge_index."
+            )
+
+
+def _check_fold(fold: Tensor, num_pairs: int) -> None:
+    if not isinstance(fold, Tensor) or fold.dtype != torch.long:
+        found = fold.dtype if isinstance(fold, Tensor) else type(fold).__name__
+        raise TypeError(f"fold is {found}, expected an int64 tensor with one entry an interaction.")
+    if list(fold.shape) != [num_pairs]:
+        raise ValueError(
+            f"fold has the shape {list(fold.shape)}, expected [{num_pairs}], one an interaction."
+        )
+    if not bool(((fold >= TRAIN) & (fold <= TEST)).all()):
+        raise ValueError("fold holds other values, expected 0 (train), 1 (validation) and 2 (test).")
+    if not bool((fold == TRAIN).any()):
+        raise ValueError("fold sends no interaction to training, expected at least one.")

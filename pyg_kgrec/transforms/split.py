@@ -1,0 +1,112 @@
+"""Splits per user, each in the form of PyG's :class:`~torch_geometric.transforms.RandomLinkSplit`."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.transforms import BaseTransform
+
+from pyg_kgrec.data.folds import apply_split, leave_one_out_fold, random_fold, temporal_fold
+from pyg_kgrec.data.schema import INTERACTS, validate
+
+__all__ = ["LeaveOneOut", "RandomSplit", "TemporalSplit", "apply_split"]
+
+Split = tuple[HeteroData, HeteroData, HeteroData]
+
+
+class RandomSplit(BaseTransform):
+    r"""Holds out a random share of every user's interactions.
+
+    A user with n interactions gives :math:`\lfloor n \cdot test + \tfrac12 \rfloor` of them to test and
+    :math:`\lfloor n \cdot val + \tfrac12 \rfloor` to validation, less where that would leave nothing: every
+    user keeps at least one interaction for training (test is served before validation).
+
+    The result is ``(train, val, test)``. All three hold the training interactions as ``edge_index``;
+    ``edge_label_index`` holds the pairs to learn or to rank, and the test store's ``seen_edge_index`` the
+    validation pairs. Nodes and knowledge graph are shared, not copied, and the order of the rows is kept. The
+    same seed gives the same split; PyTorch's global random state is neither read nor changed.
+
+    Args:
+        val: The share of each user's interactions for validation, in [0, 1).
+        test: The share for test, in [0, 1); together with ``val`` below 1.
+        seed: The seed of the split.
+
+    Raises:
+        ValueError: If the shares are out of range. When called: if the store is not valid or split already.
+    """
+
+    def __init__(self, val: float = 0.1, test: float = 0.1, seed: int = 0) -> None:
+        _check_shares(val, test)
+        self.val, self.test, self.seed = val, test, seed
+
+    def forward(self, data: HeteroData) -> Split:
+        """Splits ``data`` into ``(train, val, test)``."""
+        validate(data)
+        return apply_split(data, random_fold(data[INTERACTS].edge_index[0], self.val, self.test, self.seed))
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}(val={self.val}, test={self.test}, seed={self.seed})"
+
+
+class TemporalSplit(BaseTransform):
+    """Holds out the latest share of every user's interactions: the last for test, before them for validation.
+
+    Numbers are rounded as in :class:`RandomSplit`, and the result has the same form. Interactions of one user
+    at the same time stay in the order of the rows. In the test store the validation interactions, which come
+    before the test's, are at hand as ``seen_edge_index`` with ``seen_time``.
+
+    Args:
+        val: The share of each user's interactions for validation, in [0, 1).
+        test: The share for test, in [0, 1); together with ``val`` below 1.
+
+    Raises:
+        ValueError: If the shares are out of range. When called: if the store is not valid, split already, or
+            has no ``time``.
+    """
+
+    def __init__(self, val: float = 0.1, test: float = 0.1) -> None:
+        _check_shares(val, test)
+        self.val, self.test = val, test
+
+    def forward(self, data: HeteroData) -> Split:
+        """Splits ``data`` into ``(train, val, test)``."""
+        time = _time_of(data, self)
+        return apply_split(data, temporal_fold(data[INTERACTS].edge_index[0], time, self.val, self.test))
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}(val={self.val}, test={self.test})"
+
+
+class LeaveOneOut(BaseTransform):
+    """Holds out every user's last interaction for test and the last but one for validation.
+
+    A user with fewer than three interactions keeps them all for training. The result has the form of
+    :class:`RandomSplit`; interactions of one user at the same time stay in the order of the rows.
+
+    Raises:
+        ValueError: When called: if the store is not valid, split already, or has no ``time``.
+    """
+
+    def forward(self, data: HeteroData) -> Split:
+        """Splits ``data`` into ``(train, val, test)``."""
+        time = _time_of(data, self)
+        return apply_split(data, leave_one_out_fold(data[INTERACTS].edge_index[0], time))
+
+
+def _check_shares(val: float, test: float) -> None:
+    for name, share in (("val", val), ("test", test)):
+        if not 0 <= share < 1:
+            raise ValueError(f"{name} is {share}, expected a share of the interactions in [0, 1).")
+    if val + test >= 1:
+        raise ValueError(f"val and test are {val} and {test}, expected shares that leave some for training.")
+
+
+def _time_of(data: HeteroData, transform: BaseTransform) -> Tensor:
+    validate(data)
+    time: Tensor | None = data[INTERACTS].get("time")
+    if time is None:
+        raise ValueError(
+            "data['user', 'interacts', 'item'].time is missing, "
+            f"expected the time of each interaction for {transform.__class__.__name__} to sort by."
+        )
+    return time

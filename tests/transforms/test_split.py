@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec.data import INTERACTS, IS, RELATES, validate
+from pyg_kgrec.transforms import LeaveOneOut, RandomSplit, TemporalSplit, apply_split
+
+
+def make_store(users: list[int], times: list[int] | None = None) -> HeteroData:
+    """Interactions of ``users``, each with an item of its own, so that an item tells its row."""
+    data = HeteroData()
+    data["user"].num_nodes = max(users) + 2
+    data["item"].num_nodes = len(users)
+    data["item"].x = torch.ones(len(users), 2)
+    data["item"].name = [f"item {i}" for i in range(len(users))]
+    data["entity"].num_nodes = 2
+    data[INTERACTS].edge_index = torch.stack([torch.tensor(users), torch.arange(len(users))])
+    if times is not None:
+        data[INTERACTS].time = torch.tensor(times)
+    data[INTERACTS].rating = torch.arange(len(users)) * 0.5
+    data[IS].edge_index = torch.tensor([[0], [1]])
+    data[RELATES].edge_index = torch.tensor([[0], [1]])
+    data[RELATES].edge_type = torch.tensor([0])
+    data.relation_name = ["knows"]
+    return data
+
+
+def rows(index: Tensor) -> list[int]:
+    return index[1].tolist()
+
+
+TRANSFORMS = [RandomSplit(0.2, 0.3, seed=3), TemporalSplit(0.2, 0.3), LeaveOneOut()]
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
+@given(rows=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4)), min_size=1, max_size=60))
+def test_folds_partition_the_rows(
+    transform: Callable[[HeteroData], tuple[HeteroData, HeteroData, HeteroData]], rows: list[tuple[int, int]]
+) -> None:
+    users, times = [user for user, _ in rows], [time for _, time in rows]
+    data = make_store(users, times)
+    train, val, test = transform(data)
+    parts = [part[INTERACTS] for part in (train, val, test)]
+    labels = [part.edge_label_index for part in parts]
+    assert sorted(item for label in labels for item in label[1].tolist()) == list(range(len(users)))
+    for part, label in zip(parts, labels):
+        assert label[1].tolist() == sorted(label[1].tolist())
+        assert [users[row] for row in label[1].tolist()] == label[0].tolist()
+        assert part.edge_label_time.tolist() == [times[row] for row in label[1].tolist()]
+        assert part.edge_label_rating.tolist() == [row * 0.5 for row in label[1].tolist()]
+        assert part.edge_index is parts[0].edge_index
+        assert torch.equal(part.edge_index, labels[0])
+        assert part.time.tolist() == parts[0].edge_label_time.tolist()
+    assert torch.equal(parts[2].seen_edge_index, labels[1])
+    assert parts[2].seen_time.tolist() == parts[1].edge_label_time.tolist()
+    assert "seen_edge_index" not in parts[0]
+    assert "seen_edge_index" not in parts[1]
+    assert set(labels[0][0].tolist()) == set(users)
+    for part in (train, val, test):
+        validate(part)
+
+
+def test_nodes_and_knowledge_are_shared_and_the_input_is_left_alone() -> None:
+    data = make_store([0] * 10)
+    before = set(data[INTERACTS].keys())
+    train, val, test = RandomSplit()(data)
+    for part in (train, val, test):
+        assert part["item"].x is data["item"].x
+        assert part["item"].name is data["item"].name
+        assert part[RELATES].edge_index is data[RELATES].edge_index
+        assert part[IS].edge_index is data[IS].edge_index
+        assert part.relation_name is data.relation_name
+    assert set(data[INTERACTS].keys()) == before
+    assert data[INTERACTS].edge_index.size(1) == 10
+
+
+@pytest.mark.parametrize(
+    ("count", "val", "test", "expected"),
+    [
+        (1, 0.4, 0.5, (1, 0, 0)),
+        (2, 0.4, 0.5, (1, 0, 1)),
+        (3, 0.4, 0.5, (1, 0, 2)),
+        (4, 0.1, 0.1, (4, 0, 0)),
+        (5, 0.1, 0.1, (3, 1, 1)),
+        (10, 0.2, 0.2, (6, 2, 2)),
+        (50, 0.0, 0.29, (35, 0, 15)),
+        (50, 0.29, 0.0, (35, 15, 0)),
+        (7, 0.0, 0.0, (7, 0, 0)),
+    ],
+)
+def test_shares_are_rounded_and_training_keeps_one(
+    count: int, val: float, test: float, expected: tuple[int, int, int]
+) -> None:
+    data = make_store([1] * count, list(range(count)))
+    for transform in (RandomSplit(val, test), TemporalSplit(val, test)):
+        sizes = tuple(part[INTERACTS].edge_label_index.size(1) for part in transform(data))
+        assert sizes == expected
+
+
+def test_random_split_follows_its_seed_and_leaves_the_global_state_alone() -> None:
+    data = make_store([0] * 40 + [1] * 40)
+    state = torch.get_rng_state()
+    first = [rows(part[INTERACTS].edge_label_index) for part in RandomSplit(seed=5)(data)]
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(123)
+    assert [rows(part[INTERACTS].edge_label_index) for part in RandomSplit(seed=5)(data)] == first
+    assert [rows(part[INTERACTS].edge_label_index) for part in RandomSplit(seed=6)(data)] != first
+    per_user = Counter(data[INTERACTS].edge_index[0][first[2]].tolist())
+    assert per_user == {0: 4, 1: 4}
+
+
+def test_random_split_draws_every_row_alike() -> None:
+    data = make_store([0] * 10)
+    drawn = Counter(
+        row
+        for seed in range(300)
+        for row in rows(RandomSplit(0, 0.3, seed)(data)[2][INTERACTS].edge_label_index)
+    )
+    counts = np.array([drawn[row] for row in range(10)])
+    assert counts.sum() == 900
+    assert counts.min() > 60
+    assert counts.max() < 120
+
+
+def test_temporal_split_takes_the_latest_with_ties_by_row() -> None:
+    #            row: 0  1  2  3  4  5  6  7
+    data = make_store([0, 0, 1, 0, 0, 1, 1, 1], [9, 5, 1, 5, 1, 7, 7, 7])
+    train, val, test = TemporalSplit(0.25, 0.25)(data)
+    assert rows(train[INTERACTS].edge_label_index) == [1, 2, 4, 5]
+    assert rows(val[INTERACTS].edge_label_index) == [3, 6]
+    assert rows(test[INTERACTS].edge_label_index) == [0, 7]
+
+
+def test_leave_one_out_takes_the_last_two_of_users_with_three() -> None:
+    data = make_store([0, 1, 0, 1, 0, 3], [3, 1, 1, 2, 1, 1])
+    train, val, test = LeaveOneOut()(data)
+    assert rows(train[INTERACTS].edge_label_index) == [1, 2, 3, 5]
+    assert rows(val[INTERACTS].edge_label_index) == [4]
+    assert rows(test[INTERACTS].edge_label_index) == [0]
+
+
+def test_exact_timestamps_decide() -> None:
+    data = make_store([0, 0, 0], [881250950, 881250949, 881250948])
+    train, val, test = LeaveOneOut()(data)
+    assert (rows(train[INTERACTS].edge_index), rows(val[INTERACTS].edge_label_index)) == ([2], [1])
+    assert rows(test[INTERACTS].edge_label_index) == [0]
+
+
+def test_other_columns_of_the_interactions_are_split_too() -> None:
+    data = make_store([0] * 10)
+    data[INTERACTS].weight = torch.arange(10)
+    data[INTERACTS].source = "a file"
+    train, val, test = apply_split(data, torch.tensor([0] * 8 + [1, 2]))
+    assert train[INTERACTS].weight.tolist() == list(range(8))
+    assert test[INTERACTS].edge_label_weight.tolist() == [9]
+    assert test[INTERACTS].seen_weight.tolist() == [8]
+    assert val[INTERACTS].source == "a file"
+
+
+@pytest.mark.parametrize("transform", [TemporalSplit(), LeaveOneOut()], ids=repr)
+def test_order_needs_time(transform: TemporalSplit | LeaveOneOut) -> None:
+    with pytest.raises(
+        ValueError, match=rf"\.time is missing, expected .* {type(transform).__name__} to sort by"
+    ):
+        transform(make_store([0, 0, 0]))
+
+
+@pytest.mark.parametrize("kind", [RandomSplit, TemporalSplit])
+@pytest.mark.parametrize(
+    ("val", "test", "match"),
+    [
+        (-0.1, 0.1, r"val is -0\.1, expected a share"),
+        (0.1, 1.0, r"test is 1\.0, expected a share"),
+        (float("nan"), 0.1, "val is nan"),
+        (0.5, 0.5, "leave some for training"),
+    ],
+)
+def test_shares_out_of_range(
+    kind: type[RandomSplit] | type[TemporalSplit], val: float, test: float, match: str
+) -> None:
+    with pytest.raises(ValueError, match=match):
+        kind(val, test)
+
+
+def test_a_split_store_is_refused() -> None:
+    train, _, _ = RandomSplit()(make_store([0] * 10))
+    with pytest.raises(ValueError, match=r"edge_label_index is present: the store is split already"):
+        RandomSplit()(train)
+
+
+@pytest.mark.parametrize(
+    ("fold", "error", "match"),
+    [
+        ([0, 1, 2], TypeError, "fold is list, expected an int64 tensor"),
+        (torch.zeros(3), TypeError, r"fold is torch\.float32"),
+        (torch.tensor([0, 1]), ValueError, r"shape \[2\], expected \[3\]"),
+        (torch.tensor([0, 1, 3]), ValueError, "other values"),
+        (torch.tensor([1, 2, 2]), ValueError, "no interaction to training"),
+    ],
+)
+def test_bad_folds_are_refused(fold: Tensor, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        apply_split(make_store([0, 0, 0]), fold)
+
+
+def test_bad_stores_are_refused() -> None:
+    data = make_store([0, 0, 0])
+    data[INTERACTS].edge_index[1, 0] = 99
+    with pytest.raises(ValueError, match=r"edge_index\[1\] holds 99"):
+        RandomSplit()(data)
+
+
+def test_repr() -> None:
+    assert repr(RandomSplit()) == "RandomSplit(val=0.1, test=0.1, seed=0)"
+    assert repr(TemporalSplit(0, 0.2)) == "TemporalSplit(val=0, test=0.2)"
+    assert repr(LeaveOneOut()) == "LeaveOneOut()"
