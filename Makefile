@@ -27,7 +27,7 @@ missing := $(filter-out $(installed),$(extras))
 .PHONY: help quickstart test test-all lint bench venv clean FORCE
 
 help: ## Say what can be made
-	@grep -E '^[a-z-]+:.* ## ' Makefile | sed -E 's/^([a-z-]+):.* ## (.*)/make \1|\2/' | column -t -s '|'
+	@awk -F ':.* ## ' '/^[a-z-]+:.* ## / {printf "make %-12s%s\n", $$1, $$2}' Makefile
 
 quickstart: $(STAMP) ## Train KGRec on a small knowledge graph, recommend, explain
 	$(VENV)/bin/python examples/quickstart.py
@@ -70,12 +70,12 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	@if test -f $@ && $(RUN) pip --version >/dev/null 2>&1; then rm $@; else $(PYTHON) -m venv --clear $(VENV); fi
 	@if test "$$(uname -s)" = Linux && ! nvidia-smi >/dev/null 2>&1; then \
 	  echo "No GPU here: taking PyTorch's CPU build ($(TORCH))"; \
-	  $(PIP) -q --no-deps --index-url $(TORCH_CPU_INDEX) --retries 1 --timeout 10 $(TORCH) \
+	  $(PIP) -qq --no-deps --index-url $(TORCH_CPU_INDEX) --retries 1 --timeout 10 $(TORCH) \
 	    2>$(VENV)/torch.log || echo "PyTorch's CPU index is out of reach: taking torch from pip's usual index"; \
 	fi
-	@$(PIP) -q -c constraints.txt -e '.[$(subst $(space),$(comma),$(filter-out kernels,$(extras)))]'
+	@$(PIP) -qq -c constraints.txt -e '.[$(subst $(space),$(comma),$(filter-out kernels,$(extras)))]'
 ifneq ($(filter kernels,$(extras)),)
 	@echo "Installing torch-scatter and torch-sparse (without a wheel for this machine they are compiled: minutes)"
-	@$(PIP) -q -c constraints.txt --no-build-isolation 'pyg-kgrec[kernels]'
+	@$(PIP) -qq -c constraints.txt --no-build-isolation 'pyg-kgrec[kernels]'
 endif
 	@echo $(extras) >$@
