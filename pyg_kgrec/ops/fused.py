@@ -1,0 +1,391 @@
+"""Backend ``fused``: one pass over the triples on the CPU, without [E, d] intermediates.
+
+Why Numba and not C++: it installs as a wheel where no compiler is, and compiles once (about a second a
+kernel, then cached on disk beside the package, or in the user's cache folder where that is read-only), while
+an inline C++ extension needs a compiler, ninja and half a minute at first use. It is imported at the first
+call of an operation, never with the package.
+
+Threads: kernels release the GIL and are called from Python threads, as many as ``torch.get_num_threads()``,
+on ranges of equal work that are handed out in turn. This needs none of Numba's threading layers (one of which is
+not thread-safe, one of which brings a second OpenMP runtime that spins against PyTorch's), works from several
+callers at once and after a fork, and leaves compilation twice as fast. Results do not depend on the number of
+threads.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_TASKS = 16  # fixed, so that sums over groups of rows do not depend on the number of threads
+_SMALL = 4096  # work items below which handing out ranges costs more than it brings
+_GROUP_BYTES = 1 << 26  # most memory for the partial gradients of relations
+
+
+@cache
+def _loops() -> Any:
+    from pyg_kgrec.ops import _loops
+
+    return _loops
+
+
+class _Pool:
+    """Threads that live as long as the process and are started anew in a forked child."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+        self._size = 0
+
+    def forget(self) -> None:
+        """Drop the executor without waiting for its threads, which a forked child does not have."""
+        self.__init__()  # type: ignore[misc]
+
+    def get(self, size: int) -> ThreadPoolExecutor:
+        """An executor with at least ``size`` threads."""
+        with self._lock:
+            if self._executor is None or self._size < size:
+                self._executor = ThreadPoolExecutor(size, thread_name_prefix="pyg_kgrec")
+                self._size = size
+            return self._executor
+
+
+_pool = _Pool()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.forget)
+
+
+def _parallel(run: Callable[[int], int], tasks: int) -> None:
+    """Call ``run(0) … run(tasks - 1)`` on several threads, the calling one among them.
+
+    Raises:
+        IndexError: A kernel met indices out of range (its results are to be thrown away).
+    """
+    ticket = itertools.count()
+
+    def work() -> int:
+        bad = 0
+        while (task := next(ticket)) < tasks:
+            bad += run(task)
+        return bad
+
+    others = min(torch.get_num_threads(), tasks) - 1
+    helpers = [_pool.get(others).submit(work) for _ in range(others)]
+    bad = work() + sum(h.result() for h in helpers)
+    if bad:
+        raise IndexError(
+            f"{bad} indices point outside the tables given to this operation; "
+            "the index was changed after it was built, or belongs to another graph"
+        )
+
+
+def _ranges(count: int, cost: int) -> list[tuple[int, int]]:
+    """Cut ``0 .. count`` into equal ranges."""
+    tasks = _TASKS if cost > _SMALL else 1
+    return [(count * i // tasks, count * (i + 1) // tasks) for i in range(tasks)]
+
+
+def _run(kernel: Any, ranges: Sequence[tuple[int, int]], *args: Any) -> None:
+    _parallel(lambda i: kernel(*ranges[i], *args), len(ranges))
+
+
+def _np(x: Tensor) -> np.ndarray[Any, Any]:
+    return x.detach().contiguous().numpy()
+
+
+class _Pieces:
+    """The pieces of one order of the edges, as NumPy arrays, and how they are handed out."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self.ptr, self.edge, self.start, self.segment, self.slot, self.split, self.split_ptr = map(
+            _np, tensors
+        )
+        self.count = len(self.segment)
+        if len(self.start) != self.count + 1 or len(self.slot) != self.count:
+            raise IndexError("the pieces of this index do not belong together; build the index anew")
+        self.slots = int(self.split_ptr[-1]) if len(self.split_ptr) else 0
+
+    @property
+    def num_segments(self) -> int:
+        return len(self.ptr) - 1
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """Ranges of pieces of about equal work: an edge counts as much as a segment's own overhead."""
+        total = int(self.start[-1]) + self.count
+        if total <= _SMALL:
+            return [(0, self.count)]
+        cuts = [
+            bisect_left(range(self.count), total * i // _TASKS, key=lambda p: int(self.start[p]) + p)
+            for i in range(_TASKS + 1)
+        ]
+        return list(itertools.pairwise(cuts))
+
+    def args(self) -> tuple[Any, ...]:
+        return self.start, self.segment, self.slot
+
+    def part(self, like: Tensor, *shape: int) -> np.ndarray[Any, Any]:
+        return _np(like.new_empty(self.slots, *shape))
+
+    def merge(self, kernel: Any, *args: Any) -> None:
+        if len(self.split):
+            _run(kernel, _ranges(len(self.split), self.slots), self.split, self.split_ptr, *args)
+
+
+class _Triples:
+    """The flat tensors of a :class:`~pyg_kgrec.ops.index.TripleIndex`."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self.head_row, self.input_row, self.row, self.tail, self.edge_type = map(_np, tensors[:5])
+        self.rows, self.cols = _Pieces(tensors[7:14]), _Pieces(tensors[14:21])
+        self.edges = len(self.tail)
+        if len(self.edge_type) != self.edges or len(self.row) != self.edges:
+            raise IndexError("the tensors of this index do not belong together; build the index anew")
+
+
+_NO_KEEP = np.zeros(0, dtype=np.bool_)
+
+
+def _keep(keep: Tensor | None) -> tuple[np.ndarray[Any, Any], bool]:
+    return (_NO_KEEP, False) if keep is None else (_np(keep), True)
+
+
+def _group_ranges(ranges: list[tuple[int, int]], relation: Tensor) -> list[list[tuple[int, int]]]:
+    """Join ranges into groups, each with partial relation gradients of its own, within the memory bound."""
+    size = max(relation.numel() * relation.element_size(), 1)
+    groups = max(1, min(len(ranges), _GROUP_BYTES // size))
+    return [ranges[len(ranges) * g // groups : len(ranges) * (g + 1) // groups] for g in range(groups)]
+
+
+def _relation_gradient(
+    kernel: Callable[[tuple[int, int], Any], int], rows: _Pieces, relation: Tensor
+) -> Tensor:
+    groups = _group_ranges(rows.ranges(), relation)
+    partial = torch.zeros(len(groups), *relation.shape, dtype=relation.dtype)
+    buffer = _np(partial)
+    _parallel(lambda g: sum(kernel(span, buffer[g]) for span in groups[g]), len(groups))
+    if len(groups) == 1:
+        return partial[0].clone()
+    result = torch.empty_like(relation)
+    _run(_loops().sum_groups, _ranges(len(relation), partial.numel()), buffer, _np(result))
+    return result
+
+
+def attention_forward(
+    query: Tensor,
+    value: Tensor,
+    relation: Tensor,
+    index: Sequence[Tensor],
+    num_heads: int,
+    keep: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Output [M, d], logits [E, H] and log-sum-exp [M, H]."""
+    loops, ix = _loops(), _Triples(index)
+    rows = len(ix.head_row)
+    out = query.new_empty(rows, query.size(1))
+    logits, lse = query.new_empty(ix.edges, num_heads), query.new_empty(rows, num_heads)
+    part = ix.rows.part(query, query.size(1)), ix.rows.part(query, num_heads), ix.rows.part(query, num_heads)
+    _run(
+        loops.attention_forward, ix.rows.ranges(), *ix.rows.args(), ix.head_row, ix.tail, ix.edge_type,
+        _np(query), _np(value), _np(relation), *_keep(keep), num_heads, _np(out), _np(logits), _np(lse),
+        *part,
+    )  # fmt: skip
+    ix.rows.merge(loops.merge_attention, num_heads, _np(out), _np(lse), *part)
+    return out, logits, lse
+
+
+def attention_backward(
+    grad: Tensor, query: Tensor, value: Tensor, relation: Tensor, out: Tensor, logits: Tensor, lse: Tensor,
+    index: Sequence[Tensor], num_heads: int, keep: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of query, value and relation."""
+    loops, ix = _loops(), _Triples(index)
+    q, r, g, width = _np(query), _np(relation), _np(grad), query.size(1)
+    weight, slope = _np(torch.empty_like(logits)), _np(torch.empty_like(logits))
+    d_row, part = _np(torch.empty_like(out)), ix.rows.part(query, width)
+    fixed = (
+        *ix.rows.args(), ix.head_row, ix.tail, ix.edge_type, q, _np(value), r, *_keep(keep), num_heads, g,
+        _np(out), _np(logits), _np(lse), weight, slope, d_row, part,
+    )  # fmt: skip
+    d_relation = _relation_gradient(
+        lambda span, buffer: loops.attention_backward_rows(*span, *fixed, buffer), ix.rows, relation
+    )
+    ix.rows.merge(loops.merge_sum, d_row, part)
+
+    d_query, d_value = torch.empty_like(query), torch.empty_like(value)
+    part_query, part_value = ix.cols.part(query, width), ix.cols.part(query, width)
+    _run(
+        loops.attention_backward_cols, ix.cols.ranges(), *ix.cols.args(), ix.cols.edge, ix.row, ix.head_row,
+        ix.input_row, ix.edge_type, q, r, num_heads, g, weight, slope, d_row, _np(d_query), _np(d_value),
+        part_query, part_value,
+    )  # fmt: skip
+    ix.cols.merge(loops.merge_sum, _np(d_query), part_query)
+    ix.cols.merge(loops.merge_sum, _np(d_value), part_value)
+    if len(ix.cols.split):
+        hub = torch.from_numpy(ix.cols.split).long()
+        row = torch.from_numpy(ix.input_row).long()[hub]
+        hub, row = hub[row >= 0], row[row >= 0]
+        d_query.index_add_(0, hub, torch.from_numpy(d_row)[row])
+    return d_query, d_value, d_relation
+
+
+def rationale_scores(
+    query: Tensor, relation: Tensor, index: Sequence[Tensor], num_heads: int, keep: Tensor | None
+) -> Tensor:
+    """γ of each triple, [E]."""
+    loops, ix = _loops(), _Triples(index)
+    logits = query.new_empty(ix.edges, 1)
+    _run(
+        loops.mean_logits, ix.rows.ranges(), ix.rows.start, ix.rows.segment, ix.head_row, ix.tail,
+        ix.edge_type, _np(query), _np(relation), *_keep(keep), num_heads, _np(logits),
+    )  # fmt: skip
+    return _softmax(logits, ix.rows, times_count=True).view(-1)
+
+
+def relational_mean_forward(
+    value: Tensor, relation: Tensor, index: Sequence[Tensor], keep: Tensor | None, count: Tensor
+) -> Tensor:
+    """Mean of value ⊙ relation over each row's kept triples, [M, d]."""
+    loops, ix = _loops(), _Triples(index)
+    out = value.new_empty(len(ix.head_row), value.size(1))
+    part = ix.rows.part(value, value.size(1))
+    _run(
+        loops.mean_forward, ix.rows.ranges(), *ix.rows.args(), ix.tail, ix.edge_type, _np(value),
+        _np(relation), *_keep(keep), _np(count), _np(out), part,
+    )  # fmt: skip
+    ix.rows.merge(loops.merge_sum, _np(out), part)
+    return out
+
+
+def relational_mean_backward(
+    grad: Tensor, value: Tensor, relation: Tensor, index: Sequence[Tensor], keep: Tensor | None, count: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of value and relation."""
+    loops, ix = _loops(), _Triples(index)
+    g, c, kept = _np(grad), _np(count), _keep(keep)
+    fixed = (*ix.rows.args(), ix.tail, ix.edge_type, _np(value), *kept, c, g)
+    d_relation = _relation_gradient(
+        lambda span, buffer: loops.mean_backward_rows(*span, *fixed, buffer), ix.rows, relation
+    )
+    d_value, part = torch.empty_like(value), ix.cols.part(value, value.size(1))
+    _run(
+        loops.mean_backward_cols, ix.cols.ranges(), *ix.cols.args(), ix.cols.edge, ix.row, ix.edge_type,
+        _np(relation), *kept, c, g, _np(d_value), part,
+    )  # fmt: skip
+    ix.cols.merge(loops.merge_sum, _np(d_value), part)
+    return d_value, d_relation
+
+
+def aggregate(x: Tensor, source: Tensor, weight: Tensor | None, segments: Sequence[Tensor]) -> Tensor:
+    """Weighted sum of the rows ``source`` of ``x`` over each segment's edges, [S, d]."""
+    loops, seg = _loops(), _Pieces(segments)
+    out, part = x.new_empty(seg.num_segments, x.size(1)), seg.part(x, x.size(1))
+    given = _np(x.new_empty(0)) if weight is None else _np(weight.to(x.dtype))
+    _run(
+        loops.aggregate, seg.ranges(), *seg.args(), seg.edge, _np(source), _np(x), given, weight is not None,
+        _np(out), part,
+    )  # fmt: skip
+    seg.merge(loops.merge_sum, _np(out), part)
+    return out
+
+
+def _softmax(src: Tensor, seg: _Pieces, times_count: bool) -> Tensor:
+    loops, heads = _loops(), src.size(1)
+    out = torch.empty_like(src, memory_format=torch.contiguous_format)
+    part = seg.part(src, heads), seg.part(src, heads), np.empty((seg.slots, heads), np.int64)
+    _run(loops.softmax_forward, seg.ranges(), *seg.args(), _np(src), _np(out), *part, times_count)
+    if len(seg.split):
+        pieces = np.flatnonzero(seg.slot >= 0)
+        ranges = _ranges(len(seg.split), seg.slots)
+        _run(loops.softmax_rescale, ranges, seg.split_ptr, pieces, seg.start, _np(out), *part, times_count)
+    return out
+
+
+def segment_softmax_forward(src: Tensor, segments: Sequence[Tensor]) -> Tensor:
+    """Softmax over each segment, [E, H]."""
+    return _softmax(src, _Pieces(segments), times_count=False)
+
+
+def segment_softmax_backward(grad: Tensor, out: Tensor, segments: Sequence[Tensor]) -> Tensor:
+    """Gradient of the source."""
+    seg, result = _Pieces(segments), torch.empty_like(out)
+    ranges = _ranges(seg.num_segments, out.numel())
+    _run(_loops().softmax_backward, ranges, seg.ptr, _np(grad), _np(out), _np(result))
+    return result
+
+
+def _dropout_args(x: Tensor, p: float, seed: Tensor) -> tuple[Any, ...]:
+    dtype = _np(x).dtype.type
+    return int(seed), int(p * 2**32), dtype(1 / (1 - p)), dtype(1e-12)
+
+
+def dropout_normalize_forward(x: Tensor, p: float, seed: Tensor) -> tuple[Tensor, Tensor]:
+    """Result and the inverse norms [N]."""
+    out, inverse = torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(x.size(0))
+    _run(
+        _loops().dropout_normalize_forward, _ranges(x.size(0), x.numel()), _np(x), *_dropout_args(x, p, seed),
+        _np(out), _np(inverse),
+    )  # fmt: skip
+    return out, inverse
+
+
+def dropout_normalize_backward(grad: Tensor, out: Tensor, inverse: Tensor, p: float, seed: Tensor) -> Tensor:
+    """Gradient of the input."""
+    result = torch.empty_like(out)
+    _run(
+        _loops().dropout_normalize_backward, _ranges(out.size(0), out.numel()), _np(grad), _np(out),
+        _np(inverse), *_dropout_args(out, p, seed), _np(result),
+    )  # fmt: skip
+    return result
+
+
+def stratified_keep(segments: Sequence[Tensor], quota: Tensor, seed: Tensor) -> Tensor:
+    """Mask [E]."""
+    seg = _Pieces(segments)
+    keep = torch.empty(len(seg.edge), dtype=torch.bool)
+    cuts = np.searchsorted(seg.ptr, np.linspace(0, len(seg.edge), _TASKS + 1)[1:-1])
+    bounds = [0, *cuts.clip(max=seg.num_segments).tolist(), seg.num_segments]
+    _run(
+        _loops().stratified_keep, list(itertools.pairwise(bounds)), seg.ptr, seg.edge, _np(quota), int(seed),
+        _np(keep),
+    )  # fmt: skip
+    return keep
+
+
+def topk_mask(score: Tensor, k: int) -> Tensor:
+    """Mask [E]."""
+    keep = torch.empty(score.numel(), dtype=torch.bool)
+    bits = np.int32 if score.dtype == torch.float32 else np.int64
+    values = _np(score + 0.0).view(bits)  # adding zero turns -0 into 0
+    lowest = int(np.array(-np.inf, dtype=values.dtype.str.replace("i", "f")).view(bits))
+    _loops().topk_mask(values, k, lowest, _np(keep))
+    return keep
+
+
+def rank_topk(
+    user: Tensor, item: Tensor, k: int, ptr: Tensor | None, seen: Tensor | None, block: int
+) -> tuple[Tensor, Tensor]:
+    """Items [B, k] and scores [B, k]."""
+    index, value = torch.empty(user.size(0), k, dtype=torch.long), user.new_empty(user.size(0), k)
+    where, best = _np(index), _np(value)
+    transposed = item.t()
+    excluding = ptr is not None and seen is not None
+    start_of = np.zeros(1, np.int64) if ptr is None else _np(ptr)
+    banned = np.zeros(0, start_of.dtype) if seen is None else _np(seen)
+    for start in range(0, user.size(0), block):
+        score = user[start : start + block] @ transposed
+        stop = start + score.size(0)
+        _run(
+            _loops().topk_rows, _ranges(stop - start, score.numel()), _np(score), start_of[start : stop + 1],
+            banned, excluding, k, where[start:stop], best[start:stop],
+        )  # fmt: skip
+    return index, value

@@ -1,0 +1,461 @@
+"""Orders of a graph that never change during training, computed once and cached by the caller.
+
+A training step keeps only a random part of the triples. Rebuilding sorted structures for each such part would
+cost more than the step itself, so the operations take the index of the *whole* graph and an optional mask
+``keep`` (or a weight of zero) in the index's own order.
+
+Every order is cut into *pieces*: runs of at most :data:`PIECE` edges that belong to one segment. A segment
+that is longer than that (a hub) consists of several pieces, whose partial results are merged in a fixed order.
+No kernel therefore needs atomics, one hub keeps no processor waiting, and the same input gives the same bits
+whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PIECE = 1024
+"""Longest run of edges that one piece of work holds."""
+
+_INDEX_DTYPES = (torch.int32, torch.int64)
+
+
+class _Tensors:
+    """What the dataclasses of this module share: they hold tensors, sizes and each other."""
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors, flat, in the order of the fields; the form in which custom operators take an index."""
+        flat: list[Tensor] = []
+        for name in (f.name for f in fields(self) if f.init):  # type: ignore[arg-type]
+            value = getattr(self, name)
+            if isinstance(value, Tensor):
+                flat.append(value)
+            elif isinstance(value, _Tensors):
+                flat.extend(value.tensors())
+        return flat
+
+    def to(self, device: torch.device | str) -> Any:
+        """The same index with its tensors on another device."""
+        moved = {
+            f.name: getattr(self, f.name).to(device)
+            for f in fields(self)  # type: ignore[arg-type]
+            if isinstance(getattr(self, f.name), (Tensor, _Tensors))
+        }
+        return replace(self, **moved)  # type: ignore[type-var]
+
+    @cached_property
+    def _versions(self) -> list[int]:
+        return [t._version for t in self.tensors()]
+
+    def check_unchanged(self) -> None:
+        """Raise if a tensor of this index was written to after the index was built.
+
+        Raises:
+            RuntimeError: The index was changed in place.
+        """
+        if torch.compiler.is_compiling():
+            return
+        if self._versions != [t._version for t in self.tensors()]:
+            raise RuntimeError(
+                f"a tensor of this {type(self).__name__} was changed in place after it was built; "
+                "build a new index from the changed graph"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Segments(_Tensors):
+    """Edges sorted by a key, as a compressed pointer, cut into pieces of bounded length.
+
+    Attributes:
+        ptr: [S + 1]; segment ``s`` holds the positions ``ptr[s]:ptr[s + 1]``.
+        edge: [n]; the edge at each position (positions of the head-sorted order for a transpose).
+        piece_ptr: [P + 1]; piece ``p`` holds the positions ``piece_ptr[p]:piece_ptr[p + 1]``.
+        piece_segment: [P]; the segment of each piece. An empty segment has one empty piece.
+        piece_slot: [P]; -1 where the piece is a whole segment, else the row of its partial result.
+        split_segment: [L]; the segments that consist of more than one piece.
+        split_ptr: [L + 1]; the slots of each such segment.
+    """
+
+    ptr: Tensor
+    edge: Tensor
+    piece_ptr: Tensor
+    piece_segment: Tensor
+    piece_slot: Tensor
+    split_segment: Tensor
+    split_ptr: Tensor
+
+    @classmethod
+    def from_sorted(cls, ptr: Tensor, edge: Tensor, piece: int = PIECE) -> Segments:
+        """Cut the segments of a compressed pointer ``ptr`` [S + 1] into pieces of at most ``piece`` edges."""
+        ptr64 = ptr.long()
+        length = ptr64.diff()
+        count = ((length + piece - 1) // piece).clamp(min=1)
+        segment = torch.arange(length.numel(), device=ptr.device).repeat_interleave(count)
+        first = count.cumsum(0) - count
+        start = (
+            ptr64[:-1][segment] + (torch.arange(segment.numel(), device=ptr.device) - first[segment]) * piece
+        )
+        is_split = count > 1
+        of_split = is_split[segment]
+        slot = torch.where(of_split, of_split.long().cumsum(0) - 1, -1)
+        split_segment = is_split.nonzero().view(-1)
+        return cls(
+            ptr=ptr,
+            edge=edge,
+            piece_ptr=torch.cat([start, ptr64[-1:]]).to(ptr.dtype),
+            piece_segment=segment.to(ptr.dtype),
+            piece_slot=slot.to(ptr.dtype),
+            split_segment=split_segment.to(ptr.dtype),
+            split_ptr=_pointer(count[split_segment]).to(ptr.dtype),
+        )
+
+    @classmethod
+    def by_key(cls, key: Tensor, num_segments: int, edge: Tensor | None = None) -> Segments:
+        """Sort edges (their positions, or the given ones) stably by ``key`` and cut them into pieces."""
+        _, order = torch.sort(key, stable=True)
+        ptr = _pointer(torch.bincount(key, minlength=num_segments)).to(key.dtype)
+        return cls.from_sorted(ptr, (order if edge is None else edge[order]).to(key.dtype))
+
+    @property
+    def num_segments(self) -> int:
+        """Number of segments."""
+        return self.ptr.numel() - 1
+
+
+@dataclass(frozen=True, eq=False)
+class TripleIndex(_Tensors):
+    """A triple graph in the orders that forward and backward passes need: by head, by tail, by relation.
+
+    All per-triple arguments and results of the operations (``keep``, logits, scores) are in *sorted* order,
+    by head and stable; ``x[index.perm]`` brings something from the graph's order into it and
+    :meth:`to_original` takes it back.
+
+    Output rows are all nodes, or with ``compact=True`` only the nodes that are the head of some triple: all
+    others come out of a hop as exactly zero. ``index.inner`` is the same graph for hops that take such
+    compact rows as *input* too: there a tail that is no head is the zero vector, its logit is 0 (and counts in the
+    softmax), its message zero. The numbers are those of the dense form.
+
+    Attributes:
+        head_row: [M]; the input row of each output row.
+        input_row: [N]; the output row of each input row, -1 where there is none.
+        row: [E]; the output row of each triple.
+        tail: [E]; the input row of each triple's tail, -1 for a zero vector.
+        edge_type: [E]; the relation of each triple.
+        perm: [E]; the column of ``edge_index`` that each triple came from.
+        heads: [M]; the node of each output row.
+        rows: The triples of each output row (the edges are the positions themselves).
+        cols: The triples of each input row as tail.
+        rels: The triples of each relation.
+        num_nodes: Nodes of the graph.
+    """
+
+    head_row: Tensor
+    input_row: Tensor
+    row: Tensor
+    tail: Tensor
+    edge_type: Tensor
+    perm: Tensor
+    heads: Tensor
+    rows: Segments
+    cols: Segments
+    rels: Segments
+    num_nodes: int
+
+    @classmethod
+    def build(
+        cls,
+        edge_index: Tensor,
+        edge_type: Tensor,
+        num_nodes: int,
+        num_relations: int | None = None,
+        compact: bool = False,
+    ) -> TripleIndex:
+        """Build the index from triples in any order.
+
+        Args:
+            edge_index: [2, E] int32 or int64, head (which receives) over tail.
+            edge_type: [E], same dtype, in ``0 .. num_relations - 1``.
+            num_nodes: Number of nodes; heads and tails lie in ``0 .. num_nodes - 1``.
+            num_relations: Number of relations; by default the largest type plus one.
+            compact: Give output rows to heads only.
+
+        Raises:
+            TypeError: Wrong dtypes.
+            ValueError: Wrong shapes, devices, or an index out of range.
+        """
+        _check_pairs("edge_index", edge_index)
+        if edge_type.dtype != edge_index.dtype:
+            raise TypeError(
+                f"edge_type is {edge_type.dtype} but edge_index {edge_index.dtype}: expected the same"
+            )
+        if edge_type.shape != edge_index.shape[1:]:
+            raise ValueError(
+                f"edge_type has shape {tuple(edge_type.shape)}, expected ({edge_index.size(1)},): "
+                "one relation a triple"
+            )
+        if edge_type.device != edge_index.device:
+            raise ValueError(f"edge_type is on {edge_type.device} but edge_index on {edge_index.device}")
+        _check_range("edge_index", edge_index, num_nodes, "num_nodes")
+        if num_relations is None:
+            num_relations = int(edge_type.max()) + 1 if edge_type.numel() else 0
+        _check_range("edge_type", edge_type, num_relations, "num_relations")
+
+        dtype, device = edge_index.dtype, edge_index.device
+        head, perm = torch.sort(edge_index[0], stable=True)
+        tail, edge_type = edge_index[1][perm], edge_type[perm]
+        degree = torch.bincount(head, minlength=num_nodes)
+        if compact:
+            heads = degree.nonzero().view(-1)
+            input_row = torch.full((num_nodes,), -1, dtype=torch.long, device=device)
+            input_row[heads] = torch.arange(heads.numel(), device=device)
+            degree = degree[heads]
+        else:
+            heads = input_row = torch.arange(num_nodes, device=device)
+        return cls(
+            head_row=heads.to(dtype),
+            input_row=input_row.to(dtype),
+            row=input_row[head].to(dtype),
+            tail=tail,
+            edge_type=edge_type,
+            perm=perm.to(dtype),
+            heads=heads.to(dtype, copy=True),
+            rows=Segments.from_sorted(
+                _pointer(degree).to(dtype), torch.arange(head.numel(), dtype=dtype, device=device)
+            ),
+            cols=Segments.by_key(tail, num_nodes),
+            rels=Segments.by_key(edge_type, num_relations),
+            num_nodes=num_nodes,
+        )
+
+    @cached_property
+    def inner(self) -> TripleIndex:
+        """The index of a later hop, whose input has the rows of this index's output."""
+        if self.num_rows == self.num_nodes:
+            return self
+        dtype, device = self.tail.dtype, self.tail.device
+        position = torch.full((self.num_nodes,), -1, dtype=dtype, device=device)
+        rows = torch.arange(self.num_rows, dtype=dtype, device=device)
+        position[self.heads.long()] = rows
+        of_node = self.tail if self.num_inputs == self.num_nodes else self.heads[self.tail.long()]
+        tail = position[of_node.long()]
+        known = (tail >= 0).nonzero().view(-1)
+        return replace(
+            self,
+            head_row=rows,
+            input_row=rows.clone(),
+            tail=tail,
+            cols=Segments.by_key(tail[known], self.num_rows, known.to(dtype)),
+        )
+
+    @property
+    def num_edges(self) -> int:
+        """Number of triples."""
+        return self.tail.numel()
+
+    @property
+    def num_rows(self) -> int:
+        """Output rows."""
+        return self.head_row.numel()
+
+    @property
+    def num_inputs(self) -> int:
+        """Input rows."""
+        return self.input_row.numel()
+
+    @property
+    def num_relations(self) -> int:
+        """Number of relations."""
+        return self.rels.num_segments
+
+    def degree(self, keep: Tensor | None = None) -> Tensor:
+        """Triples of each output row, [M] int64; with ``keep`` [E] only the kept ones."""
+        length = self.rows.ptr.long().diff()
+        if keep is None:
+            return length
+        before = torch.cat([keep.new_zeros(1, dtype=torch.long), keep.long().cumsum(0)])
+        return before[self.rows.ptr.long()].diff()
+
+    def to_original(self, x: Tensor) -> Tensor:
+        """Bring something per triple, [E, …] in this index's order, into the order of ``edge_index``."""
+        out = torch.empty_like(x)
+        out[self.perm.long()] = x
+        return out
+
+    def dense(self, x: Tensor) -> Tensor:
+        """Spread output rows [M, d] over all nodes [num_nodes, d]; the others are zero."""
+        if self.num_rows == self.num_nodes:
+            return x
+        return x.new_zeros(self.num_nodes, *x.shape[1:]).index_copy(0, self.heads.long(), x)
+
+
+@dataclass(frozen=True, eq=False)
+class BipartiteIndex(_Tensors):
+    """User–item pairs by user and by item. Weights per pair are in the order by user (``perm``), as in a CSR.
+
+    Attributes:
+        user: [E]; sorted.
+        item: [E]; row of the item table, -1 for a zero vector.
+        perm: [E]; the column of ``edge_index`` that each pair came from.
+        by_user: Pairs of each user.
+        by_item: Pairs of each row of the item table.
+        num_users: Number of users.
+        num_items: Rows of the item table.
+    """
+
+    user: Tensor
+    item: Tensor
+    perm: Tensor
+    by_user: Segments
+    by_item: Segments
+    num_users: int
+    num_items: int
+
+    @classmethod
+    def build(cls, edge_index: Tensor, num_users: int, num_items: int) -> BipartiteIndex:
+        """Build the index from pairs [2, E] (user over item, int32 or int64) in any order.
+
+        Raises:
+            TypeError: Wrong dtype.
+            ValueError: Wrong shape or an index out of range.
+        """
+        _check_pairs("edge_index", edge_index)
+        _check_range("edge_index[0]", edge_index[0], num_users, "num_users")
+        _check_range("edge_index[1]", edge_index[1], num_items, "num_items")
+        dtype = edge_index.dtype
+        user, perm = torch.sort(edge_index[0], stable=True)
+        item = edge_index[1][perm]
+        edge = torch.arange(user.numel(), dtype=dtype, device=user.device)
+        ptr = _pointer(torch.bincount(user, minlength=num_users)).to(dtype)
+        return cls(
+            user=user,
+            item=item,
+            perm=perm.to(dtype),
+            by_user=Segments.from_sorted(ptr, edge),
+            by_item=Segments.by_key(item, num_items),
+            num_users=num_users,
+            num_items=num_items,
+        )
+
+    def with_item_rows(self, row: Tensor, num_rows: int) -> BipartiteIndex:
+        """The same pairs over another item table.
+
+        Args:
+            row: [num_items], same dtype as the index; the row of each item, -1 where it is a zero vector.
+            num_rows: Rows of the new table.
+
+        Raises:
+            ValueError: ``row`` has the wrong length or holds something outside ``-1 .. num_rows - 1``.
+        """
+        if row.shape != (self.num_items,):
+            raise ValueError(
+                f"row has shape {tuple(row.shape)}, expected ({self.num_items},): one row an item"
+            )
+        _check_range("row", row, num_rows, "num_rows", lowest=-1)
+        item = torch.where(self.item >= 0, row[self.item.clamp(min=0).long()], -1).to(self.item.dtype)
+        known = (item >= 0).nonzero().view(-1)
+        return replace(
+            self,
+            item=item,
+            by_item=Segments.by_key(item[known], num_rows, known.to(item.dtype)),
+            num_items=num_rows,
+        )
+
+    @property
+    def num_edges(self) -> int:
+        """Number of pairs."""
+        return self.user.numel()
+
+    def degree(self) -> Tensor:
+        """Pairs of each user, [num_users] int64."""
+        return self.by_user.ptr.long().diff()
+
+    def mean_weight(self) -> Tensor:
+        """The weight 1 / |N_u| of each pair, [E] float32, in this index's order."""
+        return self.degree().float().reciprocal()[self.user.long()]
+
+
+@dataclass(frozen=True)
+class GraphStamp:
+    """Remembers which tensors an index was built from, to detect a graph changed under a cached index.
+
+    Example:
+        >>> stamp = GraphStamp.of(edge_index, edge_type)
+        >>> edge_index[0, 0] = 1
+        >>> stamp.matches(edge_index, edge_type)
+        False
+    """
+
+    references: tuple[weakref.ref[Tensor], ...]
+    versions: tuple[int, ...]
+    shapes: tuple[torch.Size, ...] = field(default=())
+
+    @classmethod
+    def of(cls, *tensors: Tensor) -> GraphStamp:
+        """Stamp the tensors as they are now. Holds weak references only."""
+        return cls(
+            tuple(weakref.ref(t) for t in tensors),
+            tuple(t._version for t in tensors),
+            tuple(t.shape for t in tensors),
+        )
+
+    def matches(self, *tensors: Tensor) -> bool:
+        """Whether these are the stamped tensors, unchanged (without waiting for a device)."""
+        return (
+            len(tensors) == len(self.references)
+            and all(ref() is t for ref, t in zip(self.references, tensors))
+            and self.versions == tuple(t._version for t in tensors)
+            and self.shapes == tuple(t.shape for t in tensors)
+        )
+
+    def check(self, *tensors: Tensor) -> None:
+        """Raise unless :meth:`matches`.
+
+        Raises:
+            RuntimeError: The graph is another one or was changed in place.
+        """
+        if not self.matches(*tensors):
+            raise RuntimeError(
+                "the graph is not the one that the cached index was built from (another tensor, or changed "
+                "in place); build the index anew"
+            )
+
+
+def _pointer(count: Tensor) -> Tensor:
+    return torch.cat([count.new_zeros(1), count.cumsum(0)])
+
+
+def _check_pairs(name: str, pairs: Tensor) -> None:
+    if pairs.dtype not in _INDEX_DTYPES:
+        raise TypeError(f"{name} is {pairs.dtype}, expected torch.int32 or torch.int64")
+    if pairs.dim() != 2 or pairs.size(0) != 2:
+        raise ValueError(f"{name} has shape {tuple(pairs.shape)}, expected (2, number of edges)")
+
+
+def _check_range(name: str, index: Tensor, size: int, what: str, lowest: int = 0) -> None:
+    if not index.numel():
+        return
+    low, high = (int(x) for x in index.aminmax())
+    if low < lowest or high >= size:
+        wrong = low if low < lowest else high
+        raise ValueError(f"{name} holds {wrong}, expected values in {lowest} … {size - 1} ({what} is {size})")
+
+
+def check_same_device(tensors: Sequence[tuple[str, Tensor | None]]) -> torch.device:
+    """The one device that all tensors are on.
+
+    Raises:
+        ValueError: They are on different devices.
+    """
+    present = [(name, t) for name, t in tensors if t is not None]
+    name, first = present[0]
+    for other, t in present[1:]:
+        if t.device != first.device:
+            raise ValueError(f"{other} is on {t.device} but {name} on {first.device}: expected one device")
+    return first.device

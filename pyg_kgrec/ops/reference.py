@@ -1,0 +1,167 @@
+"""Backend ``reference``: plain PyTorch, one line a step, differentiated by autograd.
+
+It forms [E, d] intermediates and rests on ``index_add`` and ``scatter_reduce``; every other backend is tested
+against it. It runs on any device and traces under ``torch.compile``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, pad
+
+from pyg_kgrec.ops.index import BipartiteIndex, Segments, TripleIndex
+
+
+def _gather(table: Tensor, index: Tensor) -> Tensor:
+    """Rows of a table; -1 is a zero vector."""
+    if table.size(0) == 0:
+        return table.new_zeros(index.numel(), *table.shape[1:])
+    known = (index >= 0).view(-1, *[1] * (table.dim() - 1))
+    return torch.where(known, table[index.clamp(min=0).long()], 0)
+
+
+def _segment_of(seg: Segments) -> Tensor:
+    length = seg.ptr.long().diff()
+    ids = torch.arange(seg.num_segments, device=length.device)
+    return ids.repeat_interleave(length, output_size=seg.edge.numel())
+
+
+def softmax_by(src: Tensor, row: Tensor, num_rows: int) -> Tensor:
+    """Softmax of ``src`` [E, H] over equal ``row``; -inf takes no part, an empty row gives zeros."""
+    index = row.view(-1, 1).expand_as(src)
+    top = src.detach().new_full((num_rows, src.size(1)), -torch.inf)
+    top = top.scatter_reduce(0, index, src.detach(), "amax")
+    top = top.masked_fill(top == -torch.inf, 0)
+    weight = (src - top[row]).exp()
+    total = weight.new_zeros(num_rows, src.size(1)).index_add(0, row, weight)
+    return weight / total.masked_fill(total == 0, 1)[row]
+
+
+def _accumulate(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def relational_attention(
+    query: Tensor, value: Tensor, relation: Tensor, index: TripleIndex, num_heads: int, keep: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See :func:`pyg_kgrec.ops.relational_attention`; also returns the weights [E, H]."""
+    q, v, r = _accumulate(query), _accumulate(value), _accumulate(relation)[index.edge_type.long()]
+    row, width = index.row.long(), query.size(1) // num_heads
+    key = _gather(q, index.tail) * r
+    logits = (q[index.head_row.long()][row] * key).view(-1, num_heads, width).sum(-1) / width**0.5
+    taking_part = logits if keep is None else logits.masked_fill(~keep.view(-1, 1), -torch.inf)
+    weight = softmax_by(taking_part, row, index.num_rows)
+    message = (_gather(v, index.tail) * r).view(-1, num_heads, width) * weight.unsqueeze(-1)
+    out = message.new_zeros(index.num_rows, query.size(1)).index_add(0, row, message.flatten(1))
+    if keep is not None:
+        logits = logits.masked_fill(~keep.view(-1, 1), 0)
+    return out.to(value.dtype), logits, weight
+
+
+def rationale_scores(
+    query: Tensor, relation: Tensor, index: TripleIndex, num_heads: int, keep: Tensor | None
+) -> Tensor:
+    """See :func:`pyg_kgrec.ops.rationale_scores`."""
+    q, r, row = _accumulate(query), _accumulate(relation)[index.edge_type.long()], index.row.long()
+    scale = num_heads * (query.size(1) // num_heads) ** 0.5
+    logits = (q[index.head_row.long()][row] * _gather(q, index.tail) * r).sum(-1, keepdim=True) / scale
+    if keep is not None:
+        logits = logits.masked_fill(~keep.view(-1, 1), -torch.inf)
+    return softmax_by(logits, row, index.num_rows).view(-1) * index.degree(keep)[row].to(logits.dtype)
+
+
+def relational_mean(value: Tensor, relation: Tensor, index: TripleIndex, keep: Tensor | None) -> Tensor:
+    """See :func:`pyg_kgrec.ops.relational_mean`."""
+    message = _gather(_accumulate(value), index.tail) * _accumulate(relation)[index.edge_type.long()]
+    if keep is not None:
+        message = message * keep.view(-1, 1)
+    out = message.new_zeros(index.num_rows, value.size(1)).index_add(0, index.row.long(), message)
+    return (out / index.degree(keep).clamp(min=1).view(-1, 1).to(out.dtype)).to(value.dtype)
+
+
+def segment_softmax(src: Tensor, seg: Segments) -> Tensor:
+    """See :func:`pyg_kgrec.ops.segment_softmax`."""
+    return softmax_by(_accumulate(src), _segment_of(seg), seg.num_segments).to(src.dtype)
+
+
+def weighted_aggregate(x: Tensor, weight: Tensor | None, index: BipartiteIndex, to_items: bool) -> Tensor:
+    """See :func:`pyg_kgrec.ops.weighted_aggregate`."""
+    source, target = (index.user, index.item) if to_items else (index.item, index.user)
+    size = index.num_items if to_items else index.num_users
+    message = _gather(_accumulate(x), source)
+    if weight is not None:
+        message = message * weight.view(-1, 1).to(message.dtype)
+    if to_items:
+        message = message * (target >= 0).view(-1, 1)
+    if size == 0:
+        return x.new_zeros(0, x.size(1))
+    out = message.new_zeros(size, x.size(1)).index_add(0, target.clamp(min=0).long(), message)
+    return out.to(x.dtype)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """A 32-bit finaliser (shifts and odd multipliers) in 64-bit arithmetic: low 32 bits as in uint32."""
+    mask = 0xFFFFFFFF
+    x = (x ^ (x >> 16)) * 0x7FEB352D & mask
+    x = (x ^ (x >> 15)) * 0x846CA68B & mask
+    return x ^ (x >> 16)
+
+
+def hash_rows(seed: Tensor, count: int) -> Tensor:
+    """One 32-bit number a row [count] int64 from ``seed`` [] int64."""
+    mask = 0xFFFFFFFF
+    row = torch.arange(count, device=seed.device)
+    low = _mix(((row & mask) + (seed & mask)) & mask)
+    return _mix(((low ^ (row >> 32)) + ((seed >> 32) & mask)) & mask)
+
+
+def hash_grid(seed: Tensor, rows: int, columns: int) -> Tensor:
+    """One 32-bit number a cell [rows, columns] int64 from ``seed`` [] int64."""
+    column = torch.arange(columns, device=seed.device) * 0x9E3779B9
+    return _mix((hash_rows(seed, rows).view(-1, 1) + column) & 0xFFFFFFFF)
+
+
+def dropout_normalize(x: Tensor, p: float, seed: Tensor) -> Tensor:
+    """See :func:`pyg_kgrec.ops.dropout_normalize`."""
+    z = _accumulate(x)
+    if p > 0:
+        z = z * (hash_grid(seed, *x.shape) >= int(p * 2**32)) / (1 - p)
+    return normalize(z, dim=-1, eps=1e-12).to(x.dtype)
+
+
+def stratified_keep(rels: Segments, quota: Tensor, seed: Tensor) -> Tensor:
+    """See :func:`pyg_kgrec.ops.stratified_keep`: the ``quota`` [R] smallest (hash, edge) of each relation."""
+    edge = rels.edge.long()
+    segment = _segment_of(rels)
+    key = hash_rows(seed, edge.numel())[edge]
+    order = torch.argsort(key, stable=True)
+    order = order[torch.argsort(segment[order], stable=True)]
+    rank = torch.arange(edge.numel(), device=edge.device) - rels.ptr.long()[segment]
+    keep = torch.empty(edge.numel(), dtype=torch.bool, device=edge.device)
+    keep[edge[order]] = rank < quota[segment]
+    return keep
+
+
+def topk_mask(score: Tensor, k: int) -> Tensor:
+    """See :func:`pyg_kgrec.ops.topk_mask`."""
+    top = torch.sort(score, descending=True, stable=True).indices[:k]
+    return torch.zeros_like(score, dtype=torch.bool).index_fill(0, top, True) & (score > -torch.inf)
+
+
+def rank_topk(
+    user: Tensor, item: Tensor, k: int, ptr: Tensor | None, seen: Tensor | None, block: int
+) -> tuple[Tensor, Tensor]:
+    """See :func:`pyg_kgrec.ops.rank_topk`."""
+    best = []
+    for start in range(0, max(user.size(0), 1), block):
+        score = user[start : start + block] @ item.t()
+        if ptr is not None and seen is not None:
+            span = ptr[start : start + score.size(0) + 1].long()
+            row = torch.arange(score.size(0), device=score.device).repeat_interleave(span.diff())
+            score[row, seen[int(span[0]) : int(span[-1])].long()] = -torch.inf
+        value, index = score.topk(min(k, item.size(0)), dim=1)
+        value = pad(value, (0, k - value.size(1)), value=-torch.inf)
+        index = pad(index, (0, k - index.size(1)), value=-1)
+        best.append((index.masked_fill(value == -torch.inf, -1), value))
+    return torch.cat([i for i, _ in best]), torch.cat([v for _, v in best])

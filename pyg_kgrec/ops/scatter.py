@@ -1,0 +1,75 @@
+"""Backend ``scatter``: compositions of torch-scatter's segment reductions over sorted triples.
+
+Segments come as compressed pointers, so that sums are deterministic. [E, d] intermediates remain.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch_scatter import gather_csr, segment_csr
+
+from pyg_kgrec.ops.index import BipartiteIndex, Segments, TripleIndex
+from pyg_kgrec.ops.reference import _accumulate, _gather
+
+
+def _softmax(src: Tensor, ptr: Tensor) -> Tensor:
+    top = segment_csr(src.detach(), ptr, reduce="max")
+    top = top.masked_fill(top == -torch.inf, 0)
+    weight = (src - gather_csr(top, ptr)).exp()
+    total = segment_csr(weight, ptr, reduce="sum")
+    return weight / gather_csr(total.masked_fill(total == 0, 1), ptr)
+
+
+def relational_attention(
+    query: Tensor, value: Tensor, relation: Tensor, index: TripleIndex, num_heads: int, keep: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See :func:`pyg_kgrec.ops.relational_attention`; also returns the weights [E, H]."""
+    ptr, width = index.rows.ptr.long(), query.size(1) // num_heads
+    q, v, r = _accumulate(query), _accumulate(value), _accumulate(relation)[index.edge_type.long()]
+    key = _gather(q, index.tail) * r
+    logits = (gather_csr(q[index.head_row.long()], ptr) * key).view(-1, num_heads, width).sum(-1) / width**0.5
+    taking_part = logits if keep is None else logits.masked_fill(~keep.view(-1, 1), -torch.inf)
+    weight = _softmax(taking_part, ptr)
+    message = (_gather(v, index.tail) * r).view(-1, num_heads, width) * weight.unsqueeze(-1)
+    out = segment_csr(message.flatten(1), ptr, reduce="sum")
+    if keep is not None:
+        logits = logits.masked_fill(~keep.view(-1, 1), 0)
+    return out.to(value.dtype), logits, weight
+
+
+def rationale_scores(
+    query: Tensor, relation: Tensor, index: TripleIndex, num_heads: int, keep: Tensor | None
+) -> Tensor:
+    """See :func:`pyg_kgrec.ops.rationale_scores`."""
+    ptr, q = index.rows.ptr.long(), _accumulate(query)
+    key = _gather(q, index.tail) * _accumulate(relation)[index.edge_type.long()]
+    logits = (gather_csr(q[index.head_row.long()], ptr) * key).sum(-1, keepdim=True)
+    logits = logits / (num_heads * (query.size(1) // num_heads) ** 0.5)
+    if keep is not None:
+        logits = logits.masked_fill(~keep.view(-1, 1), -torch.inf)
+    return _softmax(logits, ptr).view(-1) * gather_csr(index.degree(keep).to(logits.dtype), ptr)
+
+
+def relational_mean(value: Tensor, relation: Tensor, index: TripleIndex, keep: Tensor | None) -> Tensor:
+    """See :func:`pyg_kgrec.ops.relational_mean`."""
+    message = _gather(_accumulate(value), index.tail) * _accumulate(relation)[index.edge_type.long()]
+    if keep is not None:
+        message = message * keep.view(-1, 1)
+    out = segment_csr(message, index.rows.ptr.long(), reduce="sum")
+    return (out / index.degree(keep).clamp(min=1).view(-1, 1).to(out.dtype)).to(value.dtype)
+
+
+def segment_softmax(src: Tensor, seg: Segments) -> Tensor:
+    """See :func:`pyg_kgrec.ops.segment_softmax`."""
+    return _softmax(_accumulate(src), seg.ptr.long()).to(src.dtype)
+
+
+def weighted_aggregate(x: Tensor, weight: Tensor | None, index: BipartiteIndex, to_items: bool) -> Tensor:
+    """See :func:`pyg_kgrec.ops.weighted_aggregate`."""
+    seg = index.by_item if to_items else index.by_user
+    edge = seg.edge.long()
+    message = _gather(_accumulate(x), (index.user if to_items else index.item)[edge])
+    if weight is not None:
+        message = message * weight[edge].view(-1, 1).to(message.dtype)
+    return segment_csr(message, seg.ptr.long(), reduce="sum").to(x.dtype)
