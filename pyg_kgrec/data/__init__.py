@@ -1,5 +1,8 @@
 """The store: its names, its check, its ids, and the readers that build it."""
 
+from pyg_kgrec.data.atomic import read_atomic
+from pyg_kgrec.data.frames import from_pandas
+from pyg_kgrec.data.kgat import read_kgat
 from pyg_kgrec.data.schema import (
     ENTITY,
     INTERACTS,
@@ -24,7 +27,10 @@ __all__ = [
     "EdgeType",
     "Vocabulary",
     "as_index",
+    "from_pandas",
     "has_knowledge",
     "num_relations",
+    "read_atomic",
+    "read_kgat",
     "validate",
 ]
