@@ -1,3 +1,21 @@
-"""Knowledge-aware recommendation on PyTorch Geometric."""
+"""Knowledge-aware recommendation on PyTorch Geometric: one heterogeneous store, one way to train and explain."""
+
+from pyg_kgrec.evaluation import evaluate
+from pyg_kgrec.explain import Explanation
+from pyg_kgrec.models import BPRMF, KGRec, LightGCN, Popularity, Recommender
+from pyg_kgrec.presets import preset
+from pyg_kgrec.training import fit
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "BPRMF",
+    "Explanation",
+    "KGRec",
+    "LightGCN",
+    "Popularity",
+    "Recommender",
+    "evaluate",
+    "fit",
+    "preset",
+]

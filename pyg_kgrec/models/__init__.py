@@ -1,0 +1,9 @@
+"""Models: each one is a :class:`~pyg_kgrec.models.base.Recommender`."""
+
+from pyg_kgrec.models.base import Recommender
+from pyg_kgrec.models.bprmf import BPRMF
+from pyg_kgrec.models.kgrec import KGRec
+from pyg_kgrec.models.lightgcn import LightGCN
+from pyg_kgrec.models.popularity import Popularity
+
+__all__ = ["BPRMF", "KGRec", "LightGCN", "Popularity", "Recommender"]

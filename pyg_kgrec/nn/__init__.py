@@ -1,0 +1,8 @@
+"""Layers and losses: one file a layer, its equation in the docstring."""
+
+from pyg_kgrec.nn.attn_hgcn import AttnHGCN, AttnHGCNConv
+from pyg_kgrec.nn.contrast import Contrast
+from pyg_kgrec.nn.encoder import NodeEncoder
+from pyg_kgrec.nn.loss import bpr_loss, sampled_softmax_loss
+
+__all__ = ["AttnHGCN", "AttnHGCNConv", "Contrast", "NodeEncoder", "bpr_loss", "sampled_softmax_loss"]

@@ -1,0 +1,97 @@
+"""Full-ranking evaluation with PyTorch Geometric's link-prediction metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.metrics import (
+    LinkPredCoverage,
+    LinkPredHitRatio,
+    LinkPredMAP,
+    LinkPredMetricCollection,
+    LinkPredMRR,
+    LinkPredNDCG,
+    LinkPredPrecision,
+    LinkPredRecall,
+)
+
+from pyg_kgrec.data.pairs import label_pairs
+from pyg_kgrec.data.schema import ITEM
+from pyg_kgrec.models.base import Recommender, check_k
+
+METRICS = {
+    "recall": LinkPredRecall,
+    "ndcg": LinkPredNDCG,
+    "precision": LinkPredPrecision,
+    "hit": LinkPredHitRatio,
+    "mrr": LinkPredMRR,
+    "map": LinkPredMAP,
+}
+
+
+class _Coverage(LinkPredCoverage):
+    """Coverage that passes over the padding of users with fewer than k items left."""
+
+    def update(self, pred_index_mat: Tensor, *args: Any, **kwargs: Any) -> None:
+        top = pred_index_mat[:, : self.k]
+        super().update(top[top < self.num_dst_nodes].view(1, -1)[:, None].flatten(1).t(), *args, **kwargs)
+
+
+def evaluate(
+    model: Recommender, data: HeteroData, k: int | Sequence[int] = (10, 20), *, batch_size: int = 1024
+) -> dict[str, float]:
+    r"""Ranks the whole catalogue for every user with something to be found.
+
+    Items that a user has in ``edge_index`` or ``seen_edge_index`` are left out of the ranking, users without a pair
+    in ``edge_label_index`` (with ``edge_label`` 1, where there are labels) out of the mean. With
+    :math:`n_u` pairs to be found and :math:`h` the hits among the first k: precision is :math:`h / k`, recall
+    :math:`h / n_u`, hit 1 if :math:`h > 0`, MRR the reciprocal rank of the first hit, MAP the mean of the precision
+    at each hit over :math:`\min(k, n_u)`, NDCG the sum of :math:`1 / \log_2(\text{rank} + 1)` of the hits over
+    its best value for :math:`\min(k, n_u)` hits; coverage is the share of the catalogue recommended to anybody.
+
+    The graph is encoded once.
+
+    Args:
+        model: The model.
+        data: A split: what to find stands in ``edge_label_index``.
+        k: One or several lengths of the list.
+        batch_size: Users ranked at a time.
+
+    Returns:
+        ``{'recall@10': …, 'ndcg@10': …, 'precision@10': …, 'hit@10': …, 'mrr@10': …, 'map@10': …,
+        'coverage@10': …, …}``.
+
+    Raises:
+        ValueError: If there is nothing to be found, ``k`` is not between 1 and the number of items, or the store
+            does not fit the model.
+    """
+    model.schema.check(data)
+    num_items = data[ITEM].num_nodes
+    ks = [k] if isinstance(k, int) else list(k)
+    if not ks:
+        raise ValueError("k is empty, expected at least one length of the list")
+    for one in ks:
+        check_k(one, num_items)
+    device = model.device
+    labels = label_pairs(data, device)
+    users = labels.start.diff().nonzero().flatten()
+    if users.numel() == 0:
+        raise ValueError(
+            "edge_label_index holds no pair to be found, expected at least one user with a test item"
+        )
+
+    metrics: dict[str, Any] = {f"{name}@{n}": metric(k=n) for n in ks for name, metric in METRICS.items()}
+    metrics |= {f"coverage@{n}": _Coverage(k=n, num_dst_nodes=num_items) for n in ks}
+    collection = LinkPredMetricCollection(metrics).to(device)
+    with model.predicting():
+        encoded = model.encode(data)
+        for batch in users.split(batch_size):
+            top, _ = model.rank(data, encoded, batch, max(ks), batch_size)
+            # A padded place must match no item: it points past the last one.
+            top = top.masked_fill(top < 0, num_items)
+            collection.update(top, torch.stack(labels.select(batch)))
+    return {name: float(value) for name, value in collection.compute().items()}

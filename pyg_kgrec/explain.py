@@ -1,0 +1,288 @@
+"""Why a user gets an item, in triples and in paths from the user's own history."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec._extras import require
+from pyg_kgrec.data.schema import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a model recommends an item to a user.
+
+    Prints as text, shows as HTML in a notebook, and draws itself.
+
+    Attributes:
+        user: The user, as readable as the store allows (name, raw id or index).
+        item: The item, likewise.
+        score: The model's score of the pair.
+        triples: A row a triple: ``about`` (the item itself or the item of the user's history that it belongs to),
+            ``head``, ``relation``, ``tail``, ``weight``; by descending weight, the item's own first.
+        paths: A row a path user – ``history`` – ``entity`` – item: ``history``, ``relation``, ``entity``,
+            ``item_relation``, ``weight``; a triple that joins the two items directly has no ``entity``.
+        weight_name: What the weights are.
+    """
+
+    user: str
+    item: str
+    score: float
+    triples: pd.DataFrame
+    paths: pd.DataFrame
+    weight_name: str = field(default="weight")
+
+    def to_frame(self) -> pd.DataFrame:
+        """The triples with their weights."""
+        return self.triples.copy()
+
+    def __str__(self) -> str:
+        lines = [f"{self.item} for {self.user} (score {self.score:.3f})"]
+        for row in self.paths.head(5).itertuples(index=False):
+            lines.append(f"  because of {row.history}: {_path_text(row, self.item)}   [{row.weight:.2f}]")
+        own = self.triples[self.triples["about"] == self.item].head(5)
+        if len(own):
+            lines.append(f"  {self.item} is best described by ({self.weight_name})")
+            lines += [
+                f"    {r.head} – {r.relation} → {r.tail}   [{r.weight:.2f}]"
+                for r in own.itertuples(index=False)
+            ]
+        if len(lines) == 1:
+            lines.append("  no triple describes the item and no path leads to it from the user's history")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        title = html.escape(f"{self.item} for {self.user} (score {self.score:.3f})")
+        parts = [f"<p><b>{title}</b></p>"]
+        for caption, frame in (("Paths", self.paths), (f"Triples ({self.weight_name})", self.triples)):
+            table = frame.head(10).to_html(index=False, float_format="%.2f", escape=True)
+            parts.append(f"<p>{html.escape(caption)}</p>{table}")
+        return "".join(parts)
+
+    def plot(self, ax: Axes | None = None, max_paths: int = 8) -> Axes:
+        """Draws the strongest paths from the user over the history to the item.
+
+        Args:
+            ax: Axes to draw on; new ones if None.
+            max_paths: Paths to draw; where there are fewer, the item's own triples fill up.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ImportError: If matplotlib is missing (extra ``viz``).
+        """
+        require("matplotlib", "viz", "Explanation.plot")
+        from matplotlib import pyplot as plt
+
+        paths = self.paths.head(max_paths)
+        own = self.triples[self.triples["about"] == self.item].head(max(0, max_paths - len(paths)))
+        if ax is None:
+            rows = max(len(paths["history"].unique()) if len(paths) else 0, len(paths) + len(own), 3)
+            _, ax = plt.subplots(figsize=(11, 1.2 + 0.62 * rows), layout="constrained")
+        _draw(ax, self, paths, own)
+        return ax
+
+
+def explain_by_rationale(
+    data: HeteroData, user: int, item: int, gamma: Tensor, score: float, per_item: int = 10
+) -> Explanation:
+    r"""Explanation from rationale scores: the strongest triples of the item and of the user's history.
+
+    The weight of a triple is its :math:`\gamma` (1 is an average triple of its head), that of a path the geometric
+    mean of its two triples.
+
+    Args:
+        data: The store.
+        user: The user's index.
+        item: The item's index.
+        gamma: Rationale score of every triple of the store, ``[T]``.
+        score: The model's score of the pair.
+        per_item: Most triples listed of an item.
+    """
+    names = _Names(data)
+    history = data[INTERACTS].edge_index
+    items = history[1, history[0] == user].unique().cpu().numpy()
+    about = _touching(data, np.array([item]), gamma)
+    past = _touching(data, items[items != item], gamma)
+    columns = {"item": "history", "relation": "relation", "weight": "weight_a", "other": "other"}
+    joined = past.rename(columns=columns)[list(columns.values())].merge(
+        about.rename(columns={"relation": "item_relation", "weight": "weight_b"})[
+            ["other", "item_relation", "weight_b"]
+        ],
+        on="other",
+    )
+    joined["weight"] = np.sqrt(joined["weight_a"] * joined["weight_b"])
+    item_entities = set(_entities(data, np.array([item]))["entity"])
+    direct = past[past["other"].isin(item_entities)].assign(other=-1, item_relation=-1)
+    direct = direct.rename(columns={"item": "history"})
+    columns_kept = ["history", "relation", "other", "item_relation", "weight"]
+    paths = pd.concat([direct[columns_kept], joined[columns_kept]], ignore_index=True)
+    paths = paths.sort_values("weight", ascending=False, kind="stable")
+    paths = paths.drop_duplicates(["history", "other", "relation", "item_relation"]).head(100)
+
+    triples = pd.concat(
+        [
+            f.sort_values("weight", ascending=False, kind="stable").groupby("item").head(per_item)
+            for f in (about, past)
+        ]
+    )
+    return Explanation(
+        user=names.of(USER, user),
+        item=names.of(ITEM, item),
+        score=score,
+        triples=pd.DataFrame(
+            {
+                "about": [names.of(ITEM, i) for i in triples["item"]],
+                "head": [names.of(ENTITY, i) for i in triples["head"]],
+                "relation": [names.relation(i) for i in triples["relation"]],
+                "tail": [names.of(ENTITY, i) for i in triples["tail"]],
+                "weight": triples["weight"].to_numpy(float),
+            }
+        ),
+        paths=pd.DataFrame(
+            {
+                "history": [names.of(ITEM, i) for i in paths["history"]],
+                "relation": [names.relation(i) for i in paths["relation"]],
+                "entity": ["" if i < 0 else names.of(ENTITY, i) for i in paths["other"]],
+                "item_relation": ["" if i < 0 else names.relation(i) for i in paths["item_relation"]],
+                "weight": paths["weight"].to_numpy(float),
+            }
+        ),
+        weight_name="γ, 1 is an average triple",
+    )
+
+
+class _Names:
+    """The most readable label of a node: its name, that of the item it is, its raw id, its index."""
+
+    def __init__(self, data: HeteroData) -> None:
+        self._labels = {t: self._label(data, t) for t in (USER, ITEM, ENTITY) if t in data.node_types}
+        if IS in data.edge_types and "name" in data[ITEM] and "name" not in data[ENTITY]:
+            link = data[IS].edge_index.tolist()
+            entities = self._labels[ENTITY] = list(self._labels[ENTITY])
+            for item, entity in zip(*link):
+                entities[entity] = data[ITEM].name[item]
+        self._relations = data.relation_name if "relation_name" in data else []
+
+    @staticmethod
+    def _label(data: HeteroData, node_type: str) -> list[str]:
+        store = data[node_type]
+        if "name" in store:
+            return list(store.name)
+        ids = store.id if "id" in store else range(store.num_nodes)
+        return [f"{node_type} {i}" if node_type != ENTITY else str(i) for i in ids]
+
+    def of(self, node_type: str, index: Any) -> str:
+        return self._labels[node_type][int(index)]
+
+    def relation(self, index: Any) -> str:
+        return str(self._relations[int(index)])
+
+
+def _entities(data: HeteroData, items: np.ndarray) -> pd.DataFrame:
+    """The entities of some items: ``item``, ``entity``."""
+    link = data[IS].edge_index.cpu().numpy() if IS in data.edge_types else np.empty((2, 0), dtype=np.int64)
+    link = link[:, np.isin(link[0], items)]
+    return pd.DataFrame({"item": link[0], "entity": link[1]})
+
+
+def _touching(data: HeteroData, items: np.ndarray, gamma: Tensor) -> pd.DataFrame:
+    """The triples that an item's entities are the head or tail of, and the entity at the other end."""
+    linked = _entities(data, items)
+    if RELATES not in data.edge_types:
+        return pd.DataFrame(columns=["item", "head", "relation", "tail", "other", "weight"])
+    store = data[RELATES]
+    head, tail = store.edge_index.cpu().numpy()
+    table = {
+        "head": head,
+        "relation": store.edge_type.cpu().numpy(),
+        "tail": tail,
+        "weight": gamma.cpu().numpy(),
+    }
+    wanted = np.zeros(data[ENTITY].num_nodes, dtype=bool)
+    wanted[linked["entity"]] = True
+    frame = pd.DataFrame(table)[wanted[head] | wanted[tail]]
+    sides = [
+        linked.merge(frame, left_on="entity", right_on=mine).assign(other=lambda f, o=other: f[o])
+        for mine, other in (("head", "tail"), ("tail", "head"))
+    ]
+    return pd.concat(sides, ignore_index=True).drop(columns="entity")
+
+
+def _path_text(row: Any, item: str) -> str:
+    if not row.entity:
+        return f"{row.history} – {row.relation} – {item}"
+    return f"{row.history} – {row.relation} – {row.entity} – {row.item_relation} – {item}"
+
+
+def _draw(ax: Axes, explanation: Explanation, paths: pd.DataFrame, own: pd.DataFrame) -> None:
+    columns = {"user": 0.0, "history": 1.0, "entity": 2.0, "item": 3.0}
+    history = list(dict.fromkeys(paths["history"]))
+    shared = list(dict.fromkeys(e for e in paths["entity"] if e))
+    alone = [t.tail if t.head == explanation.item else t.head for t in own.itertuples(index=False)]
+    entities = shared + [e for e in dict.fromkeys(alone) if e not in shared]
+    place = {("user", explanation.user): (0.0, 0.5), ("item", explanation.item): (3.0, 0.5)}
+    for kind, labels in (("history", history), ("entity", entities)):
+        for i, label in enumerate(labels):
+            place[kind, label] = (columns[kind], 1 - (i + 0.5) / len(labels))
+
+    heaviest = max([*paths["weight"], *own["weight"], 1e-12])
+
+    def join(
+        a: tuple[str, str], b: tuple[str, str], weight: float, label: str = "", shift: float = 0.5
+    ) -> None:
+        (x1, y1), (x2, y2) = place[a], place[b]
+        ax.plot(
+            [x1, x2],
+            [y1, y2],
+            color="tab:blue",
+            alpha=0.55,
+            linewidth=0.8 + 3.5 * weight / heaviest,
+            zorder=1,
+        )
+        if label:
+            x, y = x1 + shift * (x2 - x1), y1 + shift * (y2 - y1)
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
+            ax.text(x, y, _short(label, 26), fontsize=7, ha="center", va="center", zorder=2, bbox=box)
+
+    target = ("item", explanation.item)
+    for label in history:
+        join(("user", explanation.user), ("history", label), heaviest / 4)
+    done: set[tuple[str, str, str]] = set()
+    for row in paths.itertuples(index=False):
+        middle = ("entity", row.entity) if row.entity else target
+        steps = [(("history", row.history), middle, row.relation, 0.42)]
+        steps += [(middle, target, row.item_relation, 0.58)] if row.entity else []
+        for start, end, label, shift in steps:
+            if (start[1], end[1], label) not in done:
+                done.add((start[1], end[1], label))
+                join(start, end, row.weight, label, shift)
+    for triple, other in zip(own.itertuples(index=False), alone):
+        if (other, explanation.item, triple.relation) not in done:
+            join(("entity", other), target, triple.weight, triple.relation, 0.58)
+
+    colours = {"user": "#fde0c5", "history": "#d7e8f7", "entity": "#e3f1dc", "item": "#fbd3d9"}
+    for (kind, label), (x, y) in place.items():
+        box = {"boxstyle": "round,pad=0.35", "facecolor": colours[kind], "edgecolor": "0.4", "linewidth": 0.6}
+        ax.text(x, y, _short(label, 30), ha="center", va="center", fontsize=8, zorder=3, bbox=box)
+    ax.set_xlim(-0.4, 3.45)
+    ax.set_ylim(-0.06, 1.06)
+    ax.set_axis_off()
+    ax.set_title(
+        f"{explanation.item} for {explanation.user}  (widths: {explanation.weight_name})", fontsize=9
+    )
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,46 @@
+"""Matrix factorisation."""
+
+from __future__ import annotations
+
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec.data.sampling import Distribution
+from pyg_kgrec.models.base import EncodedPairs
+from pyg_kgrec.models.factorization import CollaborativeRecommender
+from pyg_kgrec.models.schema import StoreSchema
+from pyg_kgrec.nn.encoder import Features
+from pyg_kgrec.nn.loss import Loss
+
+
+class BPRMF(CollaborativeRecommender):
+    r"""Matrix factorisation, :math:`\hat{y}_{ui} = \mathbf{e}_u \cdot \mathbf{e}_i`.
+
+    Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009, with ``loss='bpr'``.
+
+    Args:
+        data: The training store.
+        hidden_channels: Size of all vectors.
+        features: How nodes become vectors: ``'id'``, ``'x'`` or ``'both'``.
+        loss: ``'bpr'`` or ``'softmax'``.
+        num_negatives: Negatives a positive; by default 64 for ``'softmax'``, 1 for ``'bpr'``.
+        negatives: Distribution of negatives, ``'uniform'`` or ``'popularity'``.
+        decay: Weight of the L2 norm of a batch's vectors.
+    """
+
+    def __init__(
+        self,
+        data: HeteroData | StoreSchema,
+        hidden_channels: int = 64,
+        *,
+        features: Features = "both",
+        loss: Loss = "bpr",
+        num_negatives: int | None = None,
+        negatives: Distribution = "uniform",
+        decay: float = 1e-5,
+    ) -> None:
+        settings = {k: v for k, v in locals().items() if k not in ("self", "data", "__class__")}
+        super().__init__(data, settings, hidden_channels, features, loss, num_negatives, negatives, decay)
+
+    def encode(self, data: HeteroData) -> EncodedPairs:
+        """Vectors of all users and items of the store."""
+        return EncodedPairs(*self.embed(data))

@@ -1,0 +1,83 @@
+"""What BPR-MF and LightGCN share: user and item vectors, a ranking loss, no knowledge graph."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec.data.sampling import Distribution, NegativeSampler
+from pyg_kgrec.data.schema import ITEM, USER
+from pyg_kgrec.models.base import DotProductRecommender, EncodedPairs
+from pyg_kgrec.models.schema import StoreSchema
+from pyg_kgrec.nn.encoder import Features, NodeEncoder
+from pyg_kgrec.nn.loss import Loss, check_loss, l2_penalty, ranking_loss, sampled_scores
+
+
+class CollaborativeRecommender(DotProductRecommender):
+    """Users and items as vectors, ranked by inner products, trained against sampled negatives."""
+
+    fit_defaults: ClassVar[dict[str, Any]] = {"lr": 1e-3, "batch_size": 2048}
+
+    def __init__(
+        self,
+        data: HeteroData | StoreSchema,
+        settings: dict[str, Any],
+        hidden_channels: int,
+        features: Features,
+        loss: Loss,
+        num_negatives: int | None,
+        negatives: Distribution,
+        decay: float,
+    ) -> None:
+        super().__init__(data, settings)
+        self.hidden_channels = hidden_channels
+        self.loss: Loss = loss
+        self.num_negatives = check_loss(loss, num_negatives)
+        self.negatives: Distribution = negatives
+        self.decay = decay
+        sizes, widths = self.schema.num_nodes, self.schema.in_channels
+        self.user_encoder = NodeEncoder(sizes[USER], hidden_channels, widths[USER], features)
+        self.item_encoder = NodeEncoder(sizes[ITEM], hidden_channels, widths[ITEM], features)
+
+    def reset_parameters(self) -> None:
+        """Draws all parameters anew (Xavier uniform)."""
+        self.user_encoder.reset_parameters()
+        self.item_encoder.reset_parameters()
+
+    def embed(self, data: HeteroData) -> tuple[Tensor, Tensor]:
+        """Layer-0 vectors of users ``[num_users, channels]`` and items ``[num_items, channels]``."""
+        device = self.device
+        vectors = [
+            encoder(
+                self.schema.rows(data, node_type, device),
+                data[node_type].x.to(device) if "x" in data[node_type] else None,
+            )
+            for node_type, encoder in ((USER, self.user_encoder), (ITEM, self.item_encoder))
+        ]
+        return vectors[0], vectors[1]
+
+    @abstractmethod
+    def encode(self, data: HeteroData) -> EncodedPairs:
+        """Vectors of all users and items of the store."""
+
+    def training_losses(
+        self, data: HeteroData, user: Tensor, item: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Ranking loss against sampled negatives and L2 norm of the layer-0 vectors of the batch."""
+        encoded = self.encode(data)
+        sampler = NegativeSampler.from_store(data, self.negatives)
+        negative = sampler.sample(user, self.num_negatives, generator)
+        scores = sampled_scores(
+            encoded.user[user], encoded.item, torch.cat([item.unsqueeze(1), negative], dim=1)
+        )
+        user_0, item_0 = self.embed(data)
+        penalty = l2_penalty(user_0[user], item_0, item, negative)
+        return {"ranking": ranking_loss(self.loss, scores), "decay": self.decay * penalty}
+
+    def __repr__(self) -> str:
+        sizes = self.schema.num_nodes
+        return f"{type(self).__name__}({sizes[USER]}, {sizes[ITEM]}, hidden_channels={self.hidden_channels})"

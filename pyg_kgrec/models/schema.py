@@ -1,0 +1,122 @@
+"""What a trained model remembers of the store it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec.data.cache import cached
+from pyg_kgrec.data.schema import ENTITY, ITEM, RELATES, USER, validate
+from pyg_kgrec.data.vocabulary import Vocabulary
+from pyg_kgrec.transforms.collaborative import NODE, collaborative_kg
+
+NODE_TYPES = (USER, ITEM, ENTITY)
+
+
+@dataclass(frozen=True, eq=False)
+class StoreSchema:
+    """Sizes, feature widths, raw ids and relations of the store that a model was built for.
+
+    A store given later is matched to it by raw id (by position where neither has ids).
+
+    Attributes:
+        num_nodes: Number of users, items and entities.
+        in_channels: Width of ``x`` a node type, 0 where it has none.
+        ids: Raw ids a node type, or None.
+        relation_name: Relations in the order of their numbers.
+        entity_node: Number of each entity in the collaborative knowledge graph, ``[num_entities]`` int64.
+    """
+
+    num_nodes: dict[str, int]
+    in_channels: dict[str, int]
+    ids: dict[str, list[Any] | None]
+    relation_name: list[str]
+    entity_node: Tensor
+    _key: object = field(default_factory=object, repr=False, compare=False)
+
+    @classmethod
+    def from_store(cls, data: HeteroData) -> StoreSchema:
+        """Reads the schema off a store, which is validated first."""
+        validate(data)
+        present = [t for t in NODE_TYPES if t in data.node_types]
+        return cls(
+            num_nodes={t: data[t].num_nodes if t in present else 0 for t in NODE_TYPES},
+            in_channels={t: data[t].x.size(1) if t in present and "x" in data[t] else 0 for t in NODE_TYPES},
+            ids={t: list(data[t].id) if t in present and "id" in data[t] else None for t in NODE_TYPES},
+            relation_name=list(data.relation_name) if RELATES in data.edge_types else [],
+            entity_node=collaborative_kg(data)[NODE].entity_node.cpu(),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Plain dictionaries, lists and tensors, for a checkpoint."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "_key"}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> StoreSchema:
+        """The inverse of :meth:`state`."""
+        return cls(**state)
+
+    def check(self, data: HeteroData) -> None:
+        """Raises ValueError unless a model of this schema can be run on the store."""
+        validate(data)
+        names = list(data.relation_name) if RELATES in data.edge_types else []
+        if set(names) != set(self.relation_name):
+            missing, new = set(self.relation_name) - set(names), set(names) - set(self.relation_name)
+            raise ValueError(
+                f"data.relation_name differs from the relations of training: {_some(missing)} missing, "
+                f"{_some(new)} unknown; expected the same {len(self.relation_name)} relations"
+            )
+        for node_type, width in self.in_channels.items():
+            store = data[node_type] if node_type in data.node_types else {}
+            found = store["x"].size(1) if "x" in store else 0
+            if node_type in data.node_types and found != width:
+                raise ValueError(
+                    f"data[{node_type!r}].x has {found} features a node, expected {width} as in training"
+                )
+            if node_type in data.node_types and ("id" in store) != (self.ids[node_type] is not None):
+                kind = "raw ids" if self.ids[node_type] is not None else "no raw ids"
+                raise ValueError(
+                    f"data[{node_type!r}] was trained with {kind} and has {'some' if 'id' in store else 'none'} "
+                    "now: its nodes cannot be matched"
+                )
+
+    def rows(self, data: HeteroData, node_type: str, device: torch.device) -> Tensor | None:
+        """Row of each node of a store among the nodes of training, −1 for a new node; None if they are the same.
+
+        Nodes of a mini-batch that PyG's loaders sampled are matched by their ``n_id``.
+        """
+        store = data[node_type]
+        if "n_id" in store:
+            return store.n_id.to(device)  # type: ignore[no-any-return]
+        ids, number = self.ids[node_type], store.num_nodes
+        inputs = [store.id] if ids is not None else [number]
+
+        def build() -> Tensor | None:
+            if ids is None:
+                if number == self.num_nodes[node_type]:
+                    return None
+                row = torch.arange(number, device=device)
+                return torch.where(row < self.num_nodes[node_type], row, -1)
+            if ids == list(store.id):
+                return None
+            return Vocabulary(ids, node_type).lookup(store.id).to(device)
+
+        return cached(data, ("rows", self._key, node_type, device), inputs, build)
+
+    def relations(self, data: HeteroData) -> Tensor | None:
+        """Number in training of each relation of a store, ``[R]``; None if they are the same."""
+        names = list(data.relation_name) if RELATES in data.edge_types else []
+        if names == self.relation_name:
+            return None
+        number = {name: i for i, name in enumerate(self.relation_name)}
+        return torch.tensor([number[name] for name in names])
+
+
+def _some(names: set[str]) -> str:
+    shown = ", ".join(repr(n) for n in sorted(names)[:3])
+    return f"{len(names)} ({shown}{', …' if len(names) > 3 else ''})" if names else "none"

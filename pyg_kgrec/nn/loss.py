@@ -1,0 +1,83 @@
+"""Ranking losses that every model of the package may be trained with."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+Loss = Literal["bpr", "softmax"]
+
+
+def bpr_loss(scores: Tensor) -> Tensor:
+    r"""Bayesian personalised ranking, :math:`-\mathrm{mean}\, \log \sigma(\hat{y}_{ui} - \hat{y}_{uj})`.
+
+    Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009.
+
+    Args:
+        scores: Score of the positive, then of its negatives, ``[B, 1 + k]``.
+    """
+    return -logsigmoid(scores[:, :1] - scores[:, 1:]).mean()
+
+
+def sampled_softmax_loss(scores: Tensor) -> Tensor:
+    r"""Cross entropy of the positive among itself and its sampled negatives.
+
+    .. math:: -\mathrm{mean}\, \log \frac{e^{\hat{y}_{ui}}}{e^{\hat{y}_{ui}} + \sum_j e^{\hat{y}_{uj}}}
+
+    Args:
+        scores: Score of the positive, then of its negatives, ``[B, 1 + k]``.
+    """
+    return (scores.logsumexp(dim=1) - scores[:, 0]).mean()
+
+
+def ranking_loss(kind: Loss, scores: Tensor) -> Tensor:
+    """The loss of that name."""
+    return bpr_loss(scores) if kind == "bpr" else sampled_softmax_loss(scores)
+
+
+def sampled_scores(user: Tensor, item: Tensor, sample: Tensor) -> Tensor:
+    r"""Inner products of users with items of their own.
+
+    Args:
+        user: User vectors, ``[B, d]``.
+        item: Vectors of the catalogue, ``[num_items, d]``.
+        sample: Items of each user, ``[B, k]`` int64.
+
+    Returns:
+        Scores, ``[B, k]``.
+    """
+    return (user @ item.t()).gather(1, sample)
+
+
+def l2_penalty(user: Tensor, item: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    r"""Half the squared norm of the vectors that a batch used, a positive pair, several negatives as their mean.
+
+    .. math:: \frac{1}{2B} \sum_{(u, i)} \|\mathbf{e}_u\|^2 + \|\mathbf{e}_i\|^2 + \mathrm{mean}_j \|\mathbf{e}_j\|^2
+
+    Args:
+        user: User vectors of the pairs, ``[B, d]``.
+        item: Vectors of the catalogue, ``[num_items, d]``.
+        positive: Positive items, ``[B]`` int64.
+        negative: Negative items, ``[B, k]`` int64.
+    """
+    squared = item.pow(2).sum(-1)
+    total = user.pow(2).sum() + squared[positive].sum() + squared[negative].mean(-1).sum()
+    return total / (2 * max(user.size(0), 1))
+
+
+def check_loss(loss: str, num_negatives: int | None) -> int:
+    """Number of negatives of a loss: as given, or 1 for ``'bpr'`` and 64 for ``'softmax'``.
+
+    Raises:
+        ValueError: If the loss is unknown or the number is not positive.
+    """
+    if loss not in get_args(Loss):
+        raise ValueError(f"loss is {loss!r}, expected 'bpr' or 'softmax'")
+    if num_negatives is None:
+        return 1 if loss == "bpr" else 64
+    if num_negatives < 1:
+        raise ValueError(f"num_negatives is {num_negatives}, expected at least 1")
+    return num_negatives

@@ -1,0 +1,270 @@
+"""Training with Lightning: one loop for every model."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec.data.pairs import label_pairs
+from pyg_kgrec.data.schema import INTERACTS
+from pyg_kgrec.evaluation import METRICS, evaluate
+from pyg_kgrec.models.base import Recommender
+
+
+class _Pairs(Dataset):
+    """Positive pairs, taken a batch at a time by a list of positions."""
+
+    def __init__(self, edge_index: Tensor) -> None:
+        self.edge_index = edge_index
+
+    def __len__(self) -> int:
+        return self.edge_index.size(1)
+
+    def __getitem__(self, index: list[int]) -> Tensor:
+        return self.edge_index[:, torch.tensor(index)]
+
+
+class _Module(lightning.LightningModule):
+    """A recommender as Lightning wants it; the epoch ends with a full ranking of the validation pairs."""
+
+    def __init__(
+        self,
+        model: Recommender,
+        train: HeteroData,
+        val: HeteroData | None,
+        monitor: str,
+        lr: float,
+        seed: int,
+        eval_every: int,
+    ) -> None:
+        super().__init__()
+        self.model, self.train_store, self.val_store = model, train, val
+        self.monitor, self.lr, self.seed, self.eval_every = monitor, lr, seed, eval_every
+        self.rows: list[dict[str, float]] = []
+        self._sums: dict[str, Tensor] = {}
+        self._generator: torch.Generator | None = None
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        return torch.optim.Adam(parameters, lr=self.lr, fused=self.device.type in ("cpu", "cuda"))
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Source of all randomness of training, on the model's device."""
+        if self._generator is None:
+            self._generator = torch.Generator(self.device).manual_seed(self.seed)
+        return self._generator
+
+    def on_train_epoch_start(self) -> None:
+        self._started, self._sums, self._steps = time.perf_counter(), {}, 0
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        losses = self.model.training_losses(self.train_store, batch[0], batch[1], self.generator)
+        for name, loss in losses.items():
+            value = loss.detach()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._steps += 1
+        return torch.stack(list(losses.values())).sum()
+
+    def on_train_epoch_end(self) -> None:
+        row: dict[str, float] = {"epoch": float(self.current_epoch)}
+        row |= {name: float(total) / self._steps for name, total in self._sums.items()}
+        row["loss"] = sum(v for k, v in row.items() if k != "epoch")
+        row["seconds"] = time.perf_counter() - self._started
+        if self.val_store is not None and (self.current_epoch + 1) % self.eval_every == 0:
+            _, length = self.monitor.split("@")
+            row |= evaluate(self.model, self.val_store, k=int(length))
+            self.log(self.monitor, row[self.monitor], prog_bar=True)
+        self.log("loss", row["loss"], prog_bar=True)
+        self.rows.append(row)
+
+
+class _StopOnInterrupt(Callback):
+    """The first Ctrl-C ends training after the step at hand; the second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.interrupted = False
+
+    @contextmanager
+    def listening(self, trainer: lightning.Trainer) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(signum: int, frame: FrameType | None) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+            trainer.should_stop = True
+
+        before = signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def fit(
+    model: Recommender,
+    train: HeteroData,
+    val: HeteroData | None = None,
+    *,
+    max_epochs: int = 100,
+    seed: int = 0,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    monitor: str = "ndcg@10",
+    patience: int | None = 10,
+    eval_every: int = 1,
+    accelerator: str = "auto",
+    precision: Any = "32-true",
+    logger: Any = False,
+    progress: bool = True,
+    callbacks: list[Callback] | None = None,
+    checkpoint_dir: str | Path | None = None,
+    resume: str | Path | None = None,
+    **trainer_arguments: Any,
+) -> pd.DataFrame:
+    """Trains a model on a store, with Lightning.
+
+    After each epoch the validation pairs are ranked; training stops when ``monitor`` has not improved for
+    ``patience`` evaluations, and the best weights are restored. Ctrl-C ends training after the step at hand, with
+    the best weights so far. Without ``val`` the weights of the last epoch stay.
+
+    The weights are trained on as they are: ``fit`` never initialises them. All randomness comes from ``seed``: the
+    same seed, model and machine give the same weights to the last bit.
+
+    Args:
+        model: The model; changed in place.
+        train: The training store; ``edge_label_index`` (or ``edge_index``) are the pairs to learn.
+        val: The validation store.
+        max_epochs: Most epochs.
+        seed: Seed of the order of pairs, negatives, dropout and all sampling.
+        lr: Learning rate of Adam; by default what suits the model (``fit_defaults``).
+        batch_size: Pairs a step, likewise.
+        monitor: Metric to watch: ``'ndcg@10'``, ``'recall@20'``, … (see :func:`evaluate`).
+        patience: Evaluations without improvement before training stops; None never stops early.
+        eval_every: Epochs between evaluations.
+        accelerator: Lightning's: ``'auto'``, ``'cpu'``, ``'gpu'``, …
+        precision: Lightning's: ``'32-true'``, ``'bf16-mixed'``, …
+        logger: A Lightning logger, or False for none.
+        progress: Show a progress bar.
+        callbacks: Further Lightning callbacks.
+        checkpoint_dir: Folder that keeps Lightning's checkpoints of the best and the last epoch; by default they
+            are temporary.
+        resume: A checkpoint of ``checkpoint_dir`` to go on from.
+        trainer_arguments: Further arguments of :class:`lightning.Trainer` (``devices``, ``strategy``, …).
+
+    Returns:
+        History with a row an epoch: ``epoch``, the parts of the loss, ``loss``, ``seconds`` (without evaluation)
+        and the validation metrics.
+
+    Raises:
+        ValueError: If a store is damaged or does not fit the model, there is nothing to find in ``val``, or an
+            argument is out of range.
+        FileNotFoundError: If there is no checkpoint ``resume``.
+    """
+    model.schema.check(train)
+    if val is not None:
+        model.schema.check(val)
+        label_pairs(val, torch.device("cpu"))
+    defaults = {"lr": 1e-3, "batch_size": 2048} | model.fit_defaults
+    lr = defaults["lr"] if lr is None else lr
+    batch_size = defaults["batch_size"] if batch_size is None else batch_size
+    _check_arguments(monitor, max_epochs, lr, batch_size, patience, eval_every)
+    if resume is not None and not Path(resume).is_file():
+        raise FileNotFoundError(f"there is no checkpoint {resume} to resume from")
+    if not any(p.requires_grad for p in model.parameters()):
+        return pd.DataFrame({"epoch": []})
+
+    store = train[INTERACTS]
+    pairs = _Pairs(store.edge_label_index if "edge_label_index" in store else store.edge_index)
+    sampler = RandomSampler(pairs, generator=torch.Generator().manual_seed(seed))
+    batches = DataLoader(pairs, sampler=BatchSampler(sampler, batch_size, drop_last=False), batch_size=None)
+    module = _Module(model, train, val, monitor, lr, seed, eval_every)
+    interrupt = _StopOnInterrupt()
+    with tempfile.TemporaryDirectory() as temporary, _quiet():
+        best = ModelCheckpoint(
+            checkpoint_dir or temporary,
+            filename="best",
+            monitor=monitor if val is not None else None,
+            mode="max",
+            save_last=checkpoint_dir is not None,
+            save_weights_only=checkpoint_dir is None,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        use: list[Callback] = [best, *(callbacks or [])]
+        if val is not None and patience is not None:
+            stopping = EarlyStopping(monitor, patience=patience, mode="max", check_on_train_epoch_end=True)
+            use.append(stopping)
+        trainer = lightning.Trainer(
+            max_epochs=max_epochs,
+            accelerator=accelerator,
+            precision=precision,
+            logger=logger,
+            callbacks=use,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1 if logger else 50,
+            **trainer_arguments,
+        )
+        with interrupt.listening(trainer):
+            trainer.fit(module, batches, ckpt_path=resume)
+        if interrupt.interrupted:
+            print(f"Interrupted after {len(module.rows)} epochs; the best weights so far are restored.")
+        if val is not None and best.best_model_path:
+            state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+            model.load_state_dict({k.removeprefix("model."): v for k, v in state.items()})
+    history = pd.DataFrame(module.rows)
+    if len(history):
+        history["epoch"] = history["epoch"].astype(int)
+    return history
+
+
+def _check_arguments(
+    monitor: str, max_epochs: int, lr: float, batch_size: int, patience: int | None, eval_every: int
+) -> None:
+    name, _, length = monitor.partition("@")
+    if name not in (*METRICS, "coverage") or not length.isdigit() or int(length) < 1:
+        raise ValueError(f"monitor is {monitor!r}, expected a metric and a length, like 'ndcg@10'")
+    counts = {"max_epochs": max_epochs, "batch_size": batch_size, "eval_every": eval_every}
+    for argument, value in counts.items() | ({} if patience is None else {"patience": patience}).items():
+        if value < 1:
+            raise ValueError(f"{argument} is {value}, expected at least 1")
+    if not lr > 0:
+        raise ValueError(f"lr is {lr}, expected a positive learning rate")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Lightning's advice about loaders, devices and empty folders out of a notebook."""
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=r".*Checkpoint directory .* exists and is not empty.*")
+            warnings.filterwarnings("ignore", message=r".*[`']?isinstance\(treespec, LeafSpec\)[`']?.*")
+            yield
+    finally:
+        log.setLevel(level)

@@ -1,0 +1,116 @@
+"""The collaborative knowledge graph: items and entities as nodes of one graph."""
+
+from __future__ import annotations
+
+import copy
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+from pyg_kgrec.data.cache import cached
+from pyg_kgrec.data.schema import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, EdgeType, validate
+
+NODE: Final = "node"
+NODE_RELATES: Final[EdgeType] = (NODE, "relates", NODE)
+USER_NODE: Final[EdgeType] = (USER, "interacts", NODE)
+IS_RELATION: Final = "is"
+
+
+@functional_transform("collaborative_kg")
+class CollaborativeKG(BaseTransform):
+    r"""Adds the node type that graph models propagate over: items and entities in one numbering.
+
+    An item and an entity that are linked one to one are the same node. Nodes are numbered items first (node
+    :math:`i` *is* item :math:`i`), then the entities that are no item, in their order. A link that is not one to
+    one becomes an edge item → entity of an additional relation ``'is'``, which always exists, so that the set of
+    relations does not depend on the links.
+
+    The result is a shallow copy of the store with
+
+    * ``data['node']``: ``num_nodes``; ``entity`` ``[N]`` int64, the entity of a node or −1;
+      ``entity_node`` ``[num_entities]`` int64, the node of an entity;
+    * ``data['node', 'relates', 'node']``: ``edge_index`` ``[2, T']`` head → tail, ``edge_type`` ``[T']``, and
+      ``triple`` ``[T']``, the position of the triple in the store (−1 for a link); ``relation_name``;
+    * ``data['user', 'interacts', 'node']``: the training pairs, ``edge_index`` ``[2, n]``.
+
+    Args:
+        inverse: Add for each triple (h, r, t) the triple (t, r + R', h), where R' counts the relations with
+            ``'is'``; their names carry a leading ``~``.
+    """
+
+    def __init__(self, inverse: bool = False) -> None:
+        self.inverse = inverse
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        """Returns the store with the additional node and edge types."""
+        validate(data)
+        num_items = data[ITEM].num_nodes
+        has_entities = ENTITY in data.node_types
+        num_entities = data[ENTITY].num_nodes if has_entities else 0
+        device = data[INTERACTS].edge_index.device
+        empty = torch.empty(2, 0, dtype=torch.int64, device=device)
+
+        links = data[IS].edge_index if IS in data.edge_types else empty
+        same = one_to_one(links, num_items, num_entities)
+        entity_node = torch.full((num_entities,), -1, dtype=torch.int64, device=device)
+        entity_node[links[1, same]] = links[0, same]
+        alone = entity_node < 0
+        entity_node[alone] = num_items + torch.arange(int(alone.sum()), device=device)
+        num_nodes = num_items + int(alone.sum())
+        entity = torch.full((num_nodes,), -1, dtype=torch.int64, device=device)
+        entity[entity_node] = torch.arange(num_entities, device=device)
+
+        names = list(data.relation_name) if "relation_name" in data else []
+        if RELATES in data.edge_types:
+            triples, edge_type = entity_node[data[RELATES].edge_index], data[RELATES].edge_type.long()
+        else:
+            triples, edge_type = empty, empty[0]
+        triple = torch.arange(triples.size(1), device=device)
+        if has_entities:
+            other = links[:, ~same]
+            other = torch.stack([other[0], entity_node[other[1]]])
+            edge_type = torch.cat([edge_type, edge_type.new_full((other.size(1),), len(names))])
+            triple = torch.cat([triple, triple.new_full((other.size(1),), -1)])
+            triples = torch.cat([triples, other], dim=1)
+            names.append(IS_RELATION)
+        if self.inverse:
+            edge_type = torch.cat([edge_type, edge_type + len(names)])
+            triples = torch.cat([triples, triples.flip(0)], dim=1)
+            triple = triple.repeat(2)
+            names += [f"~{name}" for name in names]
+
+        out = copy.copy(data)
+        out[NODE].num_nodes = num_nodes
+        out[NODE].entity = entity
+        out[NODE].entity_node = entity_node
+        out[NODE_RELATES].edge_index = triples
+        out[NODE_RELATES].edge_type = edge_type
+        out[NODE_RELATES].triple = triple
+        out[NODE_RELATES].relation_name = names
+        out[USER_NODE].edge_index = data[INTERACTS].edge_index
+        return out
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(inverse={self.inverse})"
+
+
+def one_to_one(links: Tensor, num_items: int, num_entities: int) -> Tensor:
+    """Which links join an item and an entity that have no other link, ``[l]`` bool."""
+    return (torch.bincount(links[0], minlength=num_items)[links[0]] == 1) & (
+        torch.bincount(links[1], minlength=num_entities)[links[1]] == 1
+    )
+
+
+def collaborative_kg(data: HeteroData, inverse: bool = False) -> HeteroData:
+    """:class:`CollaborativeKG` of a store, computed once for the store and anew when its graph has changed."""
+    inputs = [data[INTERACTS].edge_index, data[ITEM].num_nodes]
+    if ENTITY in data.node_types:
+        inputs += [data[ENTITY].num_nodes]
+    inputs += [data[IS].edge_index] if IS in data.edge_types else []
+    if RELATES in data.edge_types:
+        inputs += [data[RELATES].edge_index, data[RELATES].edge_type, data.relation_name]
+    return cached(data, ("collaborative", inverse), inputs, lambda: CollaborativeKG(inverse)(data))
