@@ -1,0 +1,323 @@
+"""A knowledge graph with a known answer: which triples made users like items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch_geometric.data import HeteroData, InMemoryDataset
+
+from pyg_kgrec.data.schema import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
+
+Array = NDArray[Any]
+
+_LINKED_SHARE: Final = 0.95  # of the items, those that have an entity
+_TASTE: Final = 0.85  # of the interactions, those that come from a preferred attribute
+_POPULARITY: Final = 0.5  # standard deviation of the log of the items' popularity
+_PREFERRED: Final = 1  # attributes that a user prefers under each rationale relation
+_NOISE_TRIPLES: Final = (3, 6)  # fewest and most of an item in all
+_SIDE_SHARE: Final = 0.05  # of all triples, those whose head is no item
+_ACTIVITY: Final = 0.5  # standard deviation of the log of how much users interact
+_YEARS: Final = 3 * 31_536_000
+_START: Final = 1_577_836_800  # 1 January 2020
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_FIRST: Final = _words(
+    "Ada Amir Anya Bela Bruno Carla Chen Dario Dina Edgar Elif Emeka Esther Farah Felix Greta Hana Hugo "
+    "Ines Ivan Jamal Jonas Kaja Kofi Lena Lucia Mads Maya Milan Nadia Niko Noor Olga Omar Paula Pavel "
+    "Quinn Rania Ravi Rosa Sami Sofia Tara Theo Uma Viktor Wanda Yusuf Zara Zeno"
+)
+_LAST: Final = _words(
+    "Abara Almeida Andersen Banerjee Becker Castillo Costa Dahl Demir Dubois Eklund Farkas Fischer Garcia "
+    "Haddad Hansen Ibarra Ito Jansen Kaya Keller Kim Kovacs Lang Lindqvist Marino Meyer Moreau Nakamura "
+    "Novak Okafor Olsen Papadakis Park Petrov Quispe Rossi Saito Santos Sharma Silva Tanaka Torres Ueda "
+    "Vargas Virtanen Weber Wu Yilmaz Zhang"
+)
+_ADJECTIVES: Final = _words(
+    "Amber Ancient Bitter Blue Borrowed Broken Burning Crimson Distant Drowned Electric Empty Endless "
+    "Faithful Fallen Forgotten Frozen Gentle Gilded Golden Hidden Hollow Honest Infinite Invisible Iron "
+    "Last Little Lonely Lost Midnight Narrow Northern Paper Patient Quiet Red Restless Scarlet Second "
+    "Secret Silent Silver Sleepless Stolen Tender Velvet Wandering Wild Winter"
+)
+_NOUNS: Final = _words(
+    "Alphabet Apartment Archive Atlas Bridge Cathedral Circus Clockmaker Coast Compass Country Daughter "
+    "Echo Empire Engine Fable Ferry Forest Fortune Garden Harbour Horizon House Island Journey Kingdom "
+    "Lantern Letter Library Lighthouse Machine Map Mirror Mountain Night Ocean Orchard Passenger Promise "
+    "River Season Shadow Signal Song Station Stranger Summer Tower Violin Voyage"
+)
+_PLACE_HEADS: Final = _words(
+    "Alder Ash Bell Black Bright Clear Cold Copper Crow Deer East Elm Fair Falcon Fern Fox Glen Grand "
+    "Green Grey Hazel High Kings Lake Long Maple Mill Moss New North Oak Old Otter Pine Port Raven Red "
+    "Rock Rose Salt Silver South Stone Sun Swan Thorn West White Wind Wolf"
+)
+_PLACE_TAILS: Final = _words(
+    "bay borough bridge brook burg bury by cliff combe cross dale den field ford gate grove ham haven "
+    "head hill hurst land leigh marsh mere mill minster moor mouth ness pool port ridge shaw shore side "
+    "stead stow thorpe ton town vale view wall ware water well wick wood worth"
+)
+_QUALITIES: Final = _words(
+    "Baroque Bittersweet Bold Brooding Comic Contemplative Cosmic Dark Dreamlike Eerie Epic Feverish Folk "
+    "Gothic Gritty Heroic Intimate Ironic Joyful Lyrical Melancholy Minimal Modern Mythic Naive Noir "
+    "Nostalgic Offbeat Pastoral Playful Poetic Political Psychological Raw Romantic Rural Satirical "
+    "Sentimental Slow Social Solemn Surreal Suspenseful Tragic Urban Visionary Warm Whimsical Wistful Wry"
+)
+_GENRES: Final = _words(
+    "adventure allegory ballad biography chamber-piece chronicle comedy coming-of-age confession "
+    "courtroom-drama crime-story detective-story diary documentary drama elegy essay fairy-tale "
+    "family-saga fantasy farce ghost-story heist history horror love-story melodrama memoir monologue "
+    "musical mystery odyssey parable parody portrait puzzle rebellion revenge road-trip romance satire "
+    "science-fiction sea-story spy-story survival-story thriller tragedy travelogue war-story western"
+)
+_RELATIONS: Final = (
+    ("directed by", "person"),
+    ("has theme", "theme"),
+    ("set in", "place"),
+    ("written by", "person"),
+    ("edited by", "person"),
+    ("filmed in", "place"),
+    ("music by", "person"),
+    ("listed under", "theme"),
+    ("premiered in", "place"),
+    ("stars", "person"),
+    ("produced by", "person"),
+    ("financed in", "place"),
+)
+_WORDS: Final = {
+    "person": (_FIRST, _LAST, " "),
+    "title": (_ADJECTIVES, _NOUNS, " "),
+    "place": (_PLACE_HEADS, _PLACE_TAILS, ""),
+    "theme": (_QUALITIES, _GENRES, " "),
+}
+
+
+class SyntheticKG(InMemoryDataset):
+    r"""A generated data set in which users like items *because of* some triples and not of others.
+
+    A third of the relations are rationale relations. Under each of them every item's entity has one or two
+    attributes, and every user prefers two. A user u draws items without replacement with
+
+    .. math::
+        P(i \mid u) \propto \exp(3 \, m_{ui} + p_i), \qquad p_i \sim \mathcal N(0, 0.5^2),
+
+    where :math:`m_{ui}` counts the preferred attributes that item i has. All other triples are noise: each
+    item's entity has three to six under any relation, rationale relations included, whose tails come from a
+    pool of their own and are drawn without regard to users. A few noise triples have heads that are no items.
+    ``data['entity', 'relates', 'entity'].is_rationale`` [T] marks the triples that drive liking. One item in
+    twenty has no entity, and only its popularity speaks for it.
+
+    Everything is made in memory, from ``seed`` alone; no file is read or written, and no global random state is
+    read or changed. Interactions carry ``time`` (whole seconds) and are sorted by it; nodes and relations carry
+    readable names.
+
+    Args:
+        num_users: The number of users.
+        num_items: The number of items.
+        num_entities: The number of entities, the items' own included (10 or more). If they are few, fewer items
+            have one, so that at least a third are attributes.
+        num_relations: The number of relations (2 or more).
+        num_interactions: The number of user-item pairs, all different, at least one a user; about 28 a user
+            (but no more than a quarter of the items) if :obj:`None`.
+        seed: The seed that everything follows from.
+        transform: Called on the store whenever it is accessed.
+
+    Raises:
+        ValueError: If a number is too small, or if ``num_interactions`` is more than fits.
+
+    Example:
+        >>> data = SyntheticKG(num_users=100, seed=0)[0]
+    """
+
+    def __init__(
+        self,
+        num_users: int = 600,
+        num_items: int = 800,
+        num_entities: int = 2000,
+        num_relations: int = 9,
+        num_interactions: int | None = None,
+        seed: int = 0,
+        transform: Callable[[HeteroData], Any] | None = None,
+    ) -> None:
+        for name, value, least in (
+            ("num_users", num_users, 1),
+            ("num_items", num_items, 4),
+            ("num_entities", num_entities, 10),
+            ("num_relations", num_relations, 2),
+        ):
+            if value < least:
+                raise ValueError(f"{name} is {value}, expected {least} or more.")
+        most = num_users * (num_items // 2)
+        if num_interactions is None:
+            num_interactions = num_users * min(28, max(1, num_items // 4))
+        if not num_users <= num_interactions <= most:
+            raise ValueError(
+                f"num_interactions is {num_interactions}, expected {num_users} (one a user) "
+                f"to {most} (half of the items a user)."
+            )
+        super().__init__(None, transform)
+        rng = np.random.default_rng(seed)
+        facts = _Facts(rng, num_items, num_entities, num_relations)
+        prefers = _draw_preferences(rng, facts, num_users)
+        user, item = _draw_interactions(rng, facts, prefers, num_interactions)
+        data = HeteroData()
+        _name_nodes(data, rng, facts, num_users)
+        _add_interactions(data, rng, user, item)
+        _add_knowledge(data, rng, facts, prefers)
+        self.data, self.slices = self.collate([data])
+
+
+class _Facts:
+    """The triples, and the attributes that items owe to them.
+
+    Here entities stand in blocks: the items' own, the rationale attributes by relation, the noise pool. In the
+    store they are shuffled (``order``), so that no index tells what an entity is for.
+    """
+
+    def __init__(
+        self, rng: np.random.Generator, num_items: int, num_entities: int, num_relations: int
+    ) -> None:
+        num_rationale = max(1, num_relations // 3)
+        self.num_items, self.num_entities, self.num_relations = num_items, num_entities, num_relations
+        self.num_linked = min(round(_LINKED_SHARE * num_items), num_entities - num_entities // 3)
+        room = (num_entities - self.num_linked) // 2  # at least half of the other entities are noise
+        self.pool = max(1, min(round(1.5 * num_items**0.5), room // num_rationale))
+        self.num_attributes = num_rationale * self.pool
+        self.first_noise = self.num_linked + self.num_attributes
+
+        self.relations = np.sort(rng.permutation(num_relations)[:num_rationale])
+        self.linked = np.sort(rng.permutation(num_items)[: self.num_linked])
+        self.order = rng.permutation(num_entities)
+        # Each relation has tails of its own, so that a person directs and a place does not.
+        self.noise_relation = np.arange(num_entities - self.first_noise) % num_relations
+        self.has = self._draw_attributes(rng)
+        self.noise = self._draw_noise(rng)
+
+    def _draw_attributes(self, rng: np.random.Generator) -> Array:
+        """One or two attributes under each rationale relation: 0 or 1, [linked items, attributes]."""
+        shape = (self.num_linked, self.relations.size)
+        first = rng.integers(self.pool, size=shape)
+        second = np.where(rng.random(shape) < 0.5, first, rng.integers(self.pool, size=shape))
+        block = np.arange(shape[1]) * self.pool
+        has = np.zeros((self.num_linked, self.num_attributes), dtype=np.float32)
+        for drawn in (first, second):
+            has[np.arange(self.num_linked)[:, None], drawn + block] = 1
+        return has
+
+    def _draw_noise(self, rng: np.random.Generator) -> Array:
+        """Triples [3, n] that say nothing about users; a few of their tails are hubs."""
+        count = rng.integers(*_NOISE_TRIPLES, size=self.num_linked, endpoint=True)
+        num_side = round(_SIDE_SHARE * (count.sum() + self.has.sum()))
+        side = rng.integers(self.num_linked, self.num_entities, size=num_side)
+        head = np.concatenate([np.repeat(np.arange(self.num_linked), count), side])
+        weight = rng.permutation(1 / np.arange(1, self.noise_relation.size + 1) ** 0.7)
+        drawn = rng.choice(self.noise_relation.size, size=head.size, p=weight / weight.sum())
+        noise = np.stack([head, self.noise_relation[drawn], self.first_noise + drawn])
+        pair = noise[0] * self.num_entities + noise[2]  # a tail determines its relation
+        kept = np.unique(pair, return_index=True)[1]
+        kept = kept[noise[0, kept] != noise[2, kept]]
+        return np.asarray(noise[:, kept])
+
+
+def _draw_preferences(rng: np.random.Generator, facts: _Facts, num_users: int) -> Array:
+    """The attributes that each user prefers: [num_users, preferences]."""
+    drawn = rng.integers(facts.pool, size=(num_users, _PREFERRED, facts.relations.size))
+    return (drawn + np.arange(facts.relations.size) * facts.pool).reshape(num_users, -1)
+
+
+def _draw_interactions(
+    rng: np.random.Generator, facts: _Facts, prefers: Array, num_interactions: int
+) -> tuple[Array, Array]:
+    """Draws every user's items; what a user has already is drawn again."""
+    num_users, num_items = len(prefers), facts.num_items
+    count = _draw_counts(rng, num_users, num_interactions, num_items // 2)
+    popularity = rng.lognormal(sigma=_POPULARITY, size=num_items)
+    attribute, row = facts.has.T.nonzero()
+    having = facts.linked[row]  # the items that have attribute 0, then those that have attribute 1, ...
+    bound = np.searchsorted(attribute, np.arange(facts.num_attributes + 1))
+    all_mass = np.cumsum(popularity)
+    mass = np.concatenate([[0], np.cumsum(popularity[having])])
+
+    drawn = np.empty(0, dtype=np.int64)
+    missing = count
+    while missing.any():
+        user = np.repeat(np.arange(num_users), missing)
+        wanted = prefers[user, rng.integers(prefers.shape[1], size=user.size)]
+        low, high = mass[bound[wanted]], mass[bound[wanted + 1]]
+        place = np.searchsorted(mass, low + rng.random(user.size) * (high - low), side="right") - 1
+        by_taste = having[np.clip(place, bound[wanted], bound[wanted + 1] - 1)]
+        by_popularity = np.searchsorted(all_mass, rng.random(user.size) * all_mass[-1], side="right")
+        for_taste = (rng.random(user.size) < _TASTE) & (high > low)
+        item = np.where(for_taste, by_taste, by_popularity.clip(max=num_items - 1))
+        drawn = np.union1d(drawn, user * num_items + item)
+        missing = count - np.bincount(drawn // num_items, minlength=num_users)
+    return drawn // num_items, drawn % num_items
+
+
+def _draw_counts(rng: np.random.Generator, num_users: int, num_interactions: int, most: int) -> Array:
+    """How many interactions each user has: between 1 and ``most``, ``num_interactions`` in all."""
+    weight = rng.lognormal(sigma=_ACTIVITY, size=num_users)
+    count = 1 + rng.multinomial(num_interactions - num_users, weight / weight.sum())
+    excess = int((count - most).clip(min=0).sum())
+    count = count.clip(max=most)
+    return np.asarray(count + rng.multivariate_hypergeometric(most - count, excess, method="marginals"))
+
+
+def _add_interactions(data: HeteroData, rng: np.random.Generator, user: Array, item: Array) -> None:
+    time = rng.integers(_START, _START + _YEARS, size=user.size)
+    order = np.argsort(time, kind="stable")
+    data[INTERACTS].edge_index = torch.from_numpy(np.stack([user, item])[:, order])
+    data[INTERACTS].time = torch.from_numpy(time[order])
+
+
+def _add_knowledge(data: HeteroData, rng: np.random.Generator, facts: _Facts, prefers: Array) -> None:
+    head, attribute = facts.has.nonzero()
+    rationale = np.stack([head, facts.relations[attribute // facts.pool], facts.num_linked + attribute])
+    triples = np.concatenate([rationale, facts.noise], axis=1)
+    drives = np.zeros(triples.shape[1], dtype=bool)
+    drives[: attribute.size] = np.isin(attribute, prefers)  # what nobody prefers drives nothing
+    shuffle = rng.permutation(drives.size)
+    triples, drives = triples[:, shuffle], drives[shuffle]
+
+    data[IS].edge_index = torch.from_numpy(np.stack([facts.linked, facts.order[: facts.num_linked]]))
+    data[RELATES].edge_index = torch.from_numpy(facts.order[triples[[0, 2]]])
+    data[RELATES].edge_type = torch.from_numpy(triples[1])
+    data[RELATES].is_rationale = torch.from_numpy(drives)
+    known = len(_RELATIONS)
+    data.relation_name = [_numbered(_RELATIONS[r % known][0], r // known) for r in range(facts.num_relations)]
+
+
+def _name_nodes(data: HeteroData, rng: np.random.Generator, facts: _Facts, num_users: int) -> None:
+    titles = _names(rng, "title", facts.num_items)
+    kinds = np.array([_RELATIONS[r % len(_RELATIONS)][1] for r in range(facts.num_relations)])
+    attribute_kind = kinds[np.concatenate([np.repeat(facts.relations, facts.pool), facts.noise_relation])]
+    blocks = np.array([titles[i] for i in facts.linked] + [""] * attribute_kind.size, dtype=object)
+    for kind in sorted(set(kinds)):
+        places = facts.num_linked + np.flatnonzero(attribute_kind == kind)
+        blocks[places] = _names(rng, kind, places.size)
+    entities = np.empty(facts.num_entities, dtype=object)
+    entities[facts.order] = blocks
+
+    named = ((USER, _names(rng, "person", num_users)), (ITEM, titles), (ENTITY, entities.tolist()))
+    for kind, names in named:
+        width = len(str(len(names) - 1))
+        data[kind].num_nodes = len(names)
+        data[kind].id = [f"{kind[0]}{index:0{width}}" for index in range(len(names))]
+        data[kind].name = names
+
+
+def _names(rng: np.random.Generator, kind: str, count: int) -> list[str]:
+    """``count`` different names; a number tells repeats apart."""
+    heads, tails, between = _WORDS[kind]
+    order = rng.permutation(len(heads) * len(tails))
+    pairs = [f"{heads[i // len(tails)]}{between}{tails[i % len(tails)]}" for i in order[:count].tolist()]
+    return [_numbered(pairs[i % len(pairs)], i // len(pairs)) for i in range(count)]
+
+
+def _numbered(name: str, repeat: int) -> str:
+    return f"{name} {repeat + 1}" if repeat else name
