@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 PUBLIC = ("data", "datasets", "transforms", "nn", "ops", "models")
+IMPORT_DEPENDENCIES = "import lightning, pandas, torch, torch_geometric"
 IMPORT_PUBLIC = "import pyg_kgrec, " + ", ".join(f"pyg_kgrec.{name}" for name in PUBLIC)
 EXTRAS = ("faiss", "matplotlib", "numba", "torch_scatter", "torch_sparse", "triton")
 
@@ -56,30 +57,24 @@ def test_constraints_pin_every_direct_dependency() -> None:
     assert {name for name in names if not name.startswith("pyg-kgrec[")} <= pinned
 
 
-def test_imports_no_extra_by_itself() -> None:
-    """PyG imports some of them where they are installed; the package adds none."""
+def test_imports_without_extras_and_tries_none() -> None:
+    """PyG and Lightning try some extras by themselves; after that, importing the package asks for none."""
     code = f"""
 import sys
-import pandas, torch, torch_geometric
-before = set(sys.modules)
-{IMPORT_PUBLIC}
-print(sorted({{*{EXTRAS!r}, 'lightning'}} & (set(sys.modules) - before)))
-"""
-    assert run_python(code) == "[]"
+{IMPORT_DEPENDENCIES}
 
-
-def test_imports_where_no_extra_is_installed() -> None:
-    """As on a clean install: the finder says of every optional module that it is not there."""
-    code = f"""
-import sys
+asked = []
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.partition('.')[0] in {EXTRAS!r}:
+            asked.append(name)
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
+for name in [name for name in sys.modules if name.partition('.')[0] in {EXTRAS!r}]:
+    del sys.modules[name]
 sys.meta_path.insert(0, Absent())
 {IMPORT_PUBLIC}
-print(sorted(set({EXTRAS!r}) & set(sys.modules)))
+print(asked)
 """
     assert run_python(code) == "[]"
