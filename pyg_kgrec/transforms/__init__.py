@@ -1,5 +1,6 @@
 """Transforms of the store."""
 
+from pyg_kgrec.transforms.collaborative import CollaborativeKG
 from pyg_kgrec.transforms.split import LeaveOneOut, RandomSplit, TemporalSplit, apply_split
 
-__all__ = ["LeaveOneOut", "RandomSplit", "TemporalSplit", "apply_split"]
+__all__ = ["CollaborativeKG", "LeaveOneOut", "RandomSplit", "TemporalSplit", "apply_split"]
