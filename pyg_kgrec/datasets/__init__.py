@@ -1,5 +1,6 @@
 """Named data sets, and a generated one."""
 
+from pyg_kgrec.datasets.movielens import MovieLens100K
 from pyg_kgrec.datasets.synthetic import SyntheticKG
 
-__all__ = ["SyntheticKG"]
+__all__ = ["MovieLens100K", "SyntheticKG"]

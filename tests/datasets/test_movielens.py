@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+
+from pyg_kgrec.data import INTERACTS, IS, RELATES, read_atomic, validate
+from pyg_kgrec.datasets import MovieLens100K
+from pyg_kgrec.datasets import movielens as module
+
+FILES = [f"ml-100k.{suffix}" for suffix in ("inter", "kg", "link", "item", "user")]
+
+
+@pytest.fixture(scope="module")
+def source(data_root: Path) -> Path:
+    folder = data_root / "ml-100k"
+    if not folder.is_dir():
+        pytest.skip(f"no local copy of MovieLens 100K at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(source: Path, tmp_path_factory: pytest.TempPathFactory) -> MovieLens100K:
+    return MovieLens100K(tmp_path_factory.mktemp("ml"), source=source)
+
+
+@pytest.fixture
+def server(source: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A server on this machine, and the folder of copies that it serves."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    for name in FILES:
+        shutil.copyfile(source / name, folder / name)
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as http:
+        thread = threading.Thread(target=http.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}", folder
+        http.shutdown()
+        thread.join()
+
+
+def names_in(folder: Path | str) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def files_under(root: Path) -> list[str]:
+    return [name for _, _, names in os.walk(root) for name in names]
+
+
+def test_the_store_is_whole(dataset: MovieLens100K) -> None:
+    data = dataset[0]
+    validate(data)
+    assert len(dataset) == 1
+    assert {kind: data[kind].num_nodes for kind in data.node_types} == {
+        "user": 943,
+        "item": 1682,
+        "entity": 34628,
+    }
+    assert data[INTERACTS].edge_index.size(1) == 100_000
+    assert data[INTERACTS].time[0] == 881250949
+    assert data[INTERACTS].rating.unique().tolist() == [1, 2, 3, 4, 5]
+    assert data[RELATES].edge_index.size(1) == 91_631
+    assert len(data.relation_name) == 24
+    assert data["item"].num_nodes - data[IS].edge_index[0].unique().numel() == 84
+    assert data["entity"].num_nodes > data[IS].edge_index[1].unique().numel()
+    assert data["item"].id == [str(i) for i in range(1, 1683)]
+    assert data["user"].id == [str(i) for i in range(1, 944)]
+    assert data["item"].name[49] == "Star Wars"
+
+
+def test_the_split_is_the_fixed_one(dataset: MovieLens100K, source: Path) -> None:
+    ours = dataset.split()
+    theirs = read_atomic(source, name="ml-100k", splits=("train", "valid", "test"))
+    for one, other in zip(ours, theirs):
+        validate(one)
+        assert one["user"].id == other["user"].id
+        assert one["item"].id == other["item"].id
+        assert one["entity"].id == other["entity"].id
+        assert set(one[INTERACTS].keys()) == set(other[INTERACTS].keys())
+        for key, value in one[INTERACTS].items():
+            assert torch.equal(value, other[INTERACTS][key])
+        assert torch.equal(one[RELATES].edge_index, other[RELATES].edge_index)
+        assert torch.equal(one[IS].edge_index, other[IS].edge_index)
+    assert [store[INTERACTS].edge_label_index.size(1) for store in ours] == [79619, 9942, 10439]
+
+
+def test_the_shipped_split_is_small() -> None:
+    assert module._SPLIT.stat().st_size <= 30 * 1024
+
+
+def test_a_second_time_needs_no_source_and_no_pickle(dataset: MovieLens100K, tmp_path: Path) -> None:
+    torch.load(dataset.processed_paths[0], weights_only=True)
+    again = MovieLens100K(dataset.root, source=tmp_path / "nowhere")
+    assert torch.equal(again[0][INTERACTS].edge_index, dataset[0][INTERACTS].edge_index)
+    assert names_in(dataset.raw_dir) == sorted(FILES)
+
+
+def test_transforms(dataset: MovieLens100K, tmp_path: Path) -> None:
+    def mark(data: torch.nn.Module) -> torch.nn.Module:
+        data.mark = 7
+        return data
+
+    assert MovieLens100K(dataset.root, transform=mark)[0].mark == 7
+    shutil.copytree(dataset.raw_dir, tmp_path / "raw")
+    assert MovieLens100K(tmp_path, pre_transform=mark)._data.mark == 7
+
+
+def test_download(server: tuple[str, Path], tmp_path: Path) -> None:
+    url, _ = server
+    dataset = MovieLens100K(tmp_path / "root", source=f"{url}/")
+    assert dataset[0][INTERACTS].edge_index.size(1) == 100_000
+    assert names_in(tmp_path / "root") == ["processed", "raw"]
+    assert names_in(tmp_path / "root" / "processed") == [
+        "data.pt",
+        "pre_filter.pt",
+        "pre_transform.pt",
+    ]
+
+
+def test_a_corrupted_download_leaves_nothing(server: tuple[str, Path], tmp_path: Path) -> None:
+    url, folder = server
+    text = bytearray((folder / "ml-100k.item").read_bytes())
+    text[1000] ^= 1
+    (folder / "ml-100k.item").write_bytes(text)
+    match = (
+        r"^ml-100k\.item from http://127.* has the SHA-256 sum [0-9a-f]{64}, expected 51d7cdf7[0-9a-f]{56}\.$"
+    )
+    with pytest.raises(ValueError, match=match):
+        MovieLens100K(tmp_path / "root", source=url)
+    assert files_under(tmp_path / "root") == []
+
+
+def test_a_missing_download_leaves_nothing(server: tuple[str, Path], tmp_path: Path) -> None:
+    url, folder = server
+    (folder / "ml-100k.user").unlink()
+    with pytest.raises(
+        ConnectionError, match=r"ml-100k\.user could not be downloaded \(.*not found.*\), expected"
+    ):
+        MovieLens100K(tmp_path / "root", source=url)
+    assert files_under(tmp_path / "root") == []
+
+
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError, match=r"ml-100k\.inter could not be downloaded .* pass source="):
+        MovieLens100K(tmp_path / "root", source="http://127.0.0.1:9")
+    assert files_under(tmp_path / "root") == []
+
+
+def test_a_local_folder_without_the_files(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"ml-100k\.inter does not exist, expected a local copy"):
+        MovieLens100K(tmp_path / "root", source=tmp_path)
+    assert files_under(tmp_path / "root") == []
+
+
+def test_changed_raw_files_are_noticed(dataset: MovieLens100K, tmp_path: Path) -> None:
+    shutil.copytree(dataset.raw_dir, tmp_path / "raw")
+    with (tmp_path / "raw" / "ml-100k.kg").open("a") as file:
+        file.write("a\tb\tc\n")
+    with pytest.raises(ValueError, match=r"^ml-100k\.kg in .*raw has the SHA-256 sum"):
+        MovieLens100K(tmp_path)
+    assert not list((tmp_path / "processed").glob("data*"))
