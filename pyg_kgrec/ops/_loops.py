@@ -4,26 +4,122 @@
 Every function works on a range ``lo .. hi`` of pieces (see :class:`pyg_kgrec.ops.index.Segments`) or rows,
 holds no [E, d] intermediate, releases the GIL, and returns how many indices it found out of range: such an
 index is never followed. ``merge_*`` functions join the partial results of segments that consist of several
-pieces, in order. Python calls these ranges from several threads; writes of two ranges never overlap.
+pieces, in order.
 
-Flags: reassociation lets sums vectorise; flags that assume away NaN and infinity are left out, because -inf
-marks what takes no part in a softmax.
+Two habits make them fast. Rows of tables are addressed as ``table[row, d]`` with unsigned numbers, never taken
+as views: a view counts references atomically, and threads then fight for the counter. And results gather in a
+small local array, so that the compiler need not prove that tables do not overlap. Of the fast-math flags those
+that assume away NaN and infinity are left out, because -inf marks what takes no part in a softmax.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
-_jit = numba.njit(
-    nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}
-)
-_inline = numba.njit(nogil=True, error_model="numpy", inline="always")
+_FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
+_jit = numba.njit(cache=True, **_FLAGS)
+_inline = numba.njit(inline="always", **_FLAGS)
+_AHEAD = 8  # gathers are bound by the latency of memory: edges between asking for a row and using it
 
 
 @_inline
 def _piece_ok(a, b, segment, slot, num_edges, num_segments, num_slots):
     return 0 <= a <= b <= num_edges and 0 <= segment < num_segments and slot < num_slots
+
+
+@intrinsic
+def _prefetch_cell(typing_context: Any, table: Any, row: Any, column: Any) -> Any:
+    """Ask for the cache line of table[row, column]; no result, and no fault whatever the address."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = signature.args[0]
+        array = context.make_array(kind)(context, builder, args[0])
+        cell = cgutils.get_item_pointer(context, builder, kind, array, [args[1], args[2]])
+        byte = ir.IntType(8).as_pointer()
+        number = ir.IntType(32)
+        call = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        prefetch = cgutils.get_or_insert_function(builder.module, call, "llvm.prefetch.p0")
+        builder.call(prefetch, [builder.bitcast(cell, byte), number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(table, types.intp, types.intp), generate
+
+
+@_inline
+def _prefetch(table, row):
+    """Ask for a row of a table that will be needed :data:`_AHEAD` edges later."""
+    if 0 <= row < table.shape[0]:
+        for d in range(0, table.shape[1], 64 // table.itemsize):
+            _prefetch_cell(table, row, d)
+
+
+@_jit
+def _dot(zero, a, i, b, j, lo, hi):
+    """Sum of a[i] · b[j] over channels ``lo .. hi``."""
+    i, j, s = np.uint64(i), np.uint64(j), zero
+    for d in range(np.uint64(lo), np.uint64(hi)):
+        s += a[i, d] * b[j, d]
+    return s
+
+
+@_jit
+def _dot3(zero, a, i, b, j, c, k, lo, hi):
+    """Sum of a[i] · b[j] · c[k] over channels ``lo .. hi``."""
+    i, j, k, s = np.uint64(i), np.uint64(j), np.uint64(k), zero
+    for d in range(np.uint64(lo), np.uint64(hi)):
+        s += a[i, d] * b[j, d] * c[k, d]
+    return s
+
+
+@_jit
+def _add(acc, w, a, i, lo, hi):
+    """Add w · a[i] to ``acc``."""
+    i = np.uint64(i)
+    for d in range(np.uint64(lo), np.uint64(hi)):
+        acc[d] += w * a[i, d]
+
+
+@_jit
+def _add2(acc, w, a, i, b, j, lo, hi):
+    """Add w · a[i] ⊙ b[j] to ``acc``."""
+    i, j = np.uint64(i), np.uint64(j)
+    for d in range(np.uint64(lo), np.uint64(hi)):
+        acc[d] += w * a[i, d] * b[j, d]
+
+
+@_jit
+def _add2_row(out, n, w, a, i, b, j, lo, hi):
+    """Add w · a[i] ⊙ b[j] to out[n]."""
+    n, i, j = np.uint64(n), np.uint64(i), np.uint64(j)
+    for d in range(np.uint64(lo), np.uint64(hi)):
+        out[n, d] += w * a[i, d] * b[j, d]
+
+
+@_jit
+def _fill(acc, value):
+    for d in range(acc.shape[0]):
+        acc[d] = value
+
+
+@_jit
+def _fill_row(out, i, value):
+    i = np.uint64(i)
+    for d in range(np.uint64(out.shape[1])):
+        out[i, d] = value
+
+
+@_jit
+def _store(out, i, acc, scale, lo, hi):
+    """Write scale · acc to out[i]."""
+    i = np.uint64(i)
+    for d in range(np.uint64(lo), np.uint64(hi)):
+        out[i, d] = scale * acc[d]
 
 
 @_jit
@@ -32,8 +128,11 @@ def attention_forward(
     masked, num_heads, out, logits, lse, part_out, part_top, part_total,
 ):  # fmt: skip
     dtype = query.dtype.type
-    inputs, width = query.shape[0], query.shape[1] // num_heads
+    zero, one = dtype(0), dtype(1)
+    inputs, kinds, channels = query.shape[0], relation.shape[0], query.shape[1]
+    width = channels // num_heads
     scale = dtype(1 / np.sqrt(width))
+    acc = np.empty(channels, query.dtype)
     top, total = np.empty(num_heads, query.dtype), np.empty(num_heads, query.dtype)
     bad = 0
     for p in range(lo, hi):
@@ -45,37 +144,24 @@ def attention_forward(
         if not 0 <= head < inputs:
             bad += 1
             continue
-        q = query[head]
-        top[:] = -np.inf
-        total[:] = 0
-        target = out[m] if slot < 0 else part_out[slot]
-        target[:] = 0
+        _fill(top, dtype(-np.inf))
+        _fill(total, zero)
+        _fill(acc, zero)
         for e in range(a, b):
+            if e + _AHEAD < tail.shape[0]:
+                _prefetch(query, tail[e + _AHEAD])
+                _prefetch(value, tail[e + _AHEAD])
             if masked and not keep[e]:
-                logits[e] = 0
+                _fill_row(logits, e, zero)
                 continue
             t, kind = tail[e], edge_type[e]
-            if t >= inputs or not 0 <= kind < relation.shape[0]:
+            if t >= inputs or not 0 <= kind < kinds:
                 bad += 1
-                logits[e] = 0
-                continue
-            if t < 0:
-                for h in range(num_heads):
-                    logits[e, h] = 0
-                    if top[h] < 0:
-                        top[h] = 0
-                continue
-            key, rel = query[t], relation[kind]
+                t = -1
             for h in range(num_heads):
-                qh, kh, rh = (
-                    q[h * width : (h + 1) * width],
-                    key[h * width : (h + 1) * width],
-                    rel[h * width : (h + 1) * width],
-                )
-                s = dtype(0)
-                for d in range(width):
-                    s += qh[d] * kh[d] * rh[d]
-                s *= scale
+                s = zero
+                if t >= 0:
+                    s = scale * _dot3(zero, query, head, query, t, relation, kind, h * width, (h + 1) * width)
                 logits[e, h] = s
                 if s > top[h]:
                     top[h] = s
@@ -83,203 +169,183 @@ def attention_forward(
             if masked and not keep[e]:
                 continue
             t, kind = tail[e], edge_type[e]
-            if t < 0 or t >= inputs or not 0 <= kind < relation.shape[0]:
-                for h in range(num_heads):
-                    total[h] += np.exp(logits[e, h] - top[h])
-                continue
-            val, rel = value[t], relation[kind]
+            known = 0 <= t < inputs and 0 <= kind < kinds
             for h in range(num_heads):
                 w = np.exp(logits[e, h] - top[h])
                 total[h] += w
-                oh, vh, rh = (
-                    target[h * width : (h + 1) * width],
-                    val[h * width : (h + 1) * width],
-                    rel[h * width : (h + 1) * width],
-                )
-                for d in range(width):
-                    oh[d] += w * vh[d] * rh[d]
-        if slot < 0:
-            for h in range(num_heads):
-                lse[m, h] = 0
-                if total[h] != 0:
-                    lse[m, h] = top[h] + np.log(total[h])
-                    inverse = dtype(1) / total[h]
-                    oh = target[h * width : (h + 1) * width]
-                    for d in range(width):
-                        oh[d] *= inverse
-        else:
-            part_top[slot] = top
-            part_total[slot] = total
+                if known:
+                    _add2(acc, w, value, t, relation, kind, h * width, (h + 1) * width)
+        for h in range(num_heads):
+            x, y = h * width, (h + 1) * width
+            if slot >= 0:
+                part_top[slot, h] = top[h]
+                part_total[slot, h] = total[h]
+                _store(part_out, slot, acc, one, x, y)
+            elif total[h] != 0:
+                lse[m, h] = top[h] + np.log(total[h])
+                _store(out, m, acc, one / total[h], x, y)
+            else:
+                lse[m, h] = zero
+                _store(out, m, acc, one, x, y)
     return bad
 
 
 @_jit
 def merge_attention(lo, hi, split_segment, split_ptr, num_heads, out, lse, part_out, part_top, part_total):
-    width = out.shape[1] // num_heads
     dtype = out.dtype.type
+    zero, one = dtype(0), dtype(1)
+    width = out.shape[1] // num_heads
+    acc = np.empty(out.shape[1], out.dtype)
     for i in range(lo, hi):
         m, a, b = split_segment[i], split_ptr[i], split_ptr[i + 1]
         if not _piece_ok(a, b, m, -1, part_out.shape[0], out.shape[0], 0):
             return 1
-        out[m] = 0
+        _fill(acc, zero)
         for h in range(num_heads):
-            top, total = dtype(-np.inf), dtype(0)
+            x, y = h * width, (h + 1) * width
+            top, total = dtype(-np.inf), zero
             for s in range(a, b):
                 top = max(top, part_top[s, h])
-            lse[m, h] = 0
-            oh = out[m, h * width : (h + 1) * width]
             for s in range(a, b):
                 if part_total[s, h] != 0:
                     w = np.exp(part_top[s, h] - top)
                     total += w * part_total[s, h]
-                    ph = part_out[s, h * width : (h + 1) * width]
-                    for d in range(width):
-                        oh[d] += w * ph[d]
-            if total != 0:
-                lse[m, h] = top + np.log(total)
-                inverse = dtype(1) / total
-                for d in range(width):
-                    oh[d] *= inverse
+                    _add(acc, w, part_out, s, x, y)
+            lse[m, h] = top + np.log(total) if total != 0 else zero
+            _store(out, m, acc, one / total if total != 0 else one, x, y)
     return 0
 
 
 @_jit
 def attention_backward_rows(
     lo, hi, piece_ptr, piece_segment, piece_slot, head_row, tail, edge_type, query, value, relation, keep,
-    masked, num_heads, grad, out, logits, lse, weight, slope, d_row, part, d_relation,
+    masked, num_heads, grad, out, logits, lse, slope, d_query, part, d_relation,
 ):  # fmt: skip
-    """Gradients that a head's triples give to its query and the relations; keeps ω and ∂L/∂s of each triple."""
+    """Gradients that a head's triples give to its query and the relations.
+
+    Leaves ω and ∂L/∂s of each triple in ``slope`` [E, 2H] for the pass over tails.
+    """
     dtype = query.dtype.type
-    inputs, width = query.shape[0], query.shape[1] // num_heads
+    zero, one = dtype(0), dtype(1)
+    inputs, kinds, channels = query.shape[0], relation.shape[0], query.shape[1]
+    width = channels // num_heads
     scale = dtype(1 / np.sqrt(width))
-    delta = np.empty(num_heads, query.dtype)
+    acc, delta = np.empty(channels, query.dtype), np.empty(num_heads, query.dtype)
     bad = 0
     for p in range(lo, hi):
         a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
-        if not _piece_ok(a, b, m, slot, tail.shape[0], out.shape[0], part.shape[0]):
+        if not _piece_ok(a, b, m, slot, tail.shape[0], head_row.shape[0], part.shape[0]):
             bad += 1
             continue
         head = head_row[m]
         if not 0 <= head < inputs:
             bad += 1
             continue
-        q, g, o = query[head], grad[m], out[m]
-        target = d_row[m] if slot < 0 else part[slot]
-        target[:] = 0
-        for h in range(num_heads):
-            s = dtype(0)
-            for d in range(h * width, (h + 1) * width):
-                s += g[d] * o[d]
-            delta[h] = s
+        _fill(acc, zero)
+        if a < b:
+            for h in range(num_heads):
+                delta[h] = _dot(zero, grad, m, out, m, h * width, (h + 1) * width)
         for e in range(a, b):
+            if e + _AHEAD < tail.shape[0]:
+                _prefetch(query, tail[e + _AHEAD])
+                _prefetch(value, tail[e + _AHEAD])
             t, kind = tail[e], edge_type[e]
-            if t >= inputs or not 0 <= kind < relation.shape[0]:
+            if t >= inputs or not 0 <= kind < kinds:
                 bad += 1
                 t = -1
             if t < 0 or (masked and not keep[e]):
-                weight[e] = 0
-                slope[e] = 0
+                _fill_row(slope, e, zero)
                 continue
-            key, val, rel, dr = query[t], value[t], relation[kind], d_relation[kind]
             for h in range(num_heads):
                 x, y = h * width, (h + 1) * width
-                qh, gh, kh, vh, rh, dh, drh = (
-                    q[x:y],
-                    g[x:y],
-                    key[x:y],
-                    val[x:y],
-                    rel[x:y],
-                    target[x:y],
-                    dr[x:y],
-                )
-                s = dtype(0)
-                for d in range(width):
-                    s += gh[d] * vh[d] * rh[d]
                 w = np.exp(logits[e, h] - lse[m, h])
-                u = w * (s - delta[h]) * scale
-                weight[e, h] = w
-                slope[e, h] = u
-                for d in range(width):
-                    uk = u * kh[d]
-                    dh[d] += uk * rh[d]
-                    drh[d] += uk * qh[d] + w * gh[d] * vh[d]
+                u = w * scale * (_dot3(zero, grad, m, value, t, relation, kind, x, y) - delta[h])
+                slope[e, h] = w
+                slope[e, num_heads + h] = u
+                _add2(acc, u, query, t, relation, kind, x, y)
+                _add2_row(d_relation, kind, u, query, head, query, t, x, y)
+                _add2_row(d_relation, kind, w, grad, m, value, t, x, y)
+        if slot < 0:
+            _store(d_query, head, acc, one, 0, channels)
+        else:
+            _store(part, slot, acc, one, 0, channels)
     return bad
 
 
 @_jit
 def attention_backward_cols(
-    lo, hi, piece_ptr, piece_segment, piece_slot, col_edge, row, head_row, input_row, edge_type, query,
-    relation, num_heads, grad, weight, slope, d_row, d_query, d_value, part_query, part_value,
+    lo, hi, ptr, piece_ptr, piece_segment, piece_slot, col_edge, col_row, col_type, head_row, input_row, query,
+    relation, num_heads, grad, slope, d_query, d_value, part_query, part_value,
 ):  # fmt: skip
-    """Gradients that a tail's triples give to its key and value, joined with those of its query."""
+    """Gradients that a tail's triples give to its key and value; the former joins the query's in ``d_query``."""
     dtype = query.dtype.type
-    width = query.shape[1] // num_heads
+    zero, one = dtype(0), dtype(1)
+    channels = query.shape[1]
+    width = channels // num_heads
+    d_key, d_val = np.empty(channels, query.dtype), np.empty(channels, query.dtype)
     bad = 0
     for p in range(lo, hi):
         a, b, n, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not _piece_ok(a, b, n, slot, col_edge.shape[0], d_query.shape[0], part_query.shape[0]):
             bad += 1
             continue
-        dk = d_query[n] if slot < 0 else part_query[slot]
-        dv = d_value[n] if slot < 0 else part_value[slot]
-        dk[:] = 0
-        dv[:] = 0
-        if slot < 0:
-            i = input_row[n]
-            if 0 <= i < d_row.shape[0]:
-                dk[:] = d_row[i]
+        _fill(d_key, zero)
+        _fill(d_val, zero)
+        if input_row[n] >= 0 and a == ptr[n]:
+            _add(d_key, one, d_query, n, 0, channels)
         for j in range(a, b):
-            e = col_edge[j]
-            if not 0 <= e < row.shape[0]:
-                bad += 1
-                continue
-            m, kind = row[e], edge_type[e]
-            if not (0 <= m < grad.shape[0] and 0 <= kind < relation.shape[0]):
+            if j + _AHEAD < col_edge.shape[0]:
+                ahead = col_row[j + _AHEAD]
+                _prefetch(slope, col_edge[j + _AHEAD])
+                _prefetch(grad, ahead)
+                if 0 <= ahead < head_row.shape[0]:
+                    _prefetch(query, head_row[ahead])
+            e, m, kind = col_edge[j], col_row[j], col_type[j]
+            if not (0 <= e < slope.shape[0] and 0 <= m < grad.shape[0] and 0 <= kind < relation.shape[0]):
                 bad += 1
                 continue
             head = head_row[m]
             if not 0 <= head < query.shape[0]:
                 bad += 1
                 continue
-            q, g, rel = query[head], grad[m], relation[kind]
             for h in range(num_heads):
-                w, u = weight[e, h], slope[e, h]
-                if w == dtype(0) and u == dtype(0):
-                    continue
-                x, y = h * width, (h + 1) * width
-                qh, gh, rh, dkh, dvh = q[x:y], g[x:y], rel[x:y], dk[x:y], dv[x:y]
-                for d in range(width):
-                    dkh[d] += u * qh[d] * rh[d]
-                    dvh[d] += w * gh[d] * rh[d]
+                w, u = slope[e, h], slope[e, num_heads + h]
+                if w != 0 or u != 0:
+                    _add2(d_key, u, query, head, relation, kind, h * width, (h + 1) * width)
+                    _add2(d_val, w, grad, m, relation, kind, h * width, (h + 1) * width)
+        if slot < 0:
+            _store(d_query, n, d_key, one, 0, channels)
+            _store(d_value, n, d_val, one, 0, channels)
+        else:
+            _store(part_query, slot, d_key, one, 0, channels)
+            _store(part_value, slot, d_val, one, 0, channels)
     return bad
 
 
 @_jit
 def merge_sum(lo, hi, split_segment, split_ptr, out, part):
     """Add up the partial sums of segments of several pieces."""
+    one = out.dtype.type(1)
+    acc = np.empty(out.shape[1], out.dtype)
     for i in range(lo, hi):
         m, a, b = split_segment[i], split_ptr[i], split_ptr[i + 1]
         if not _piece_ok(a, b, m, -1, part.shape[0], out.shape[0], 0):
             return 1
-        target = out[m]
-        target[:] = 0
+        _fill(acc, out.dtype.type(0))
         for s in range(a, b):
-            source = part[s]
-            for d in range(out.shape[1]):
-                target[d] += source[d]
+            _add(acc, one, part, s, 0, out.shape[1])
+        _store(out, m, acc, one, 0, out.shape[1])
     return 0
 
 
 @_jit
 def sum_groups(lo, hi, groups, out):
-    """Add up the groups' partial gradients [G, R, d] for relations ``lo .. hi``."""
-    for r in range(lo, hi):
-        target = out[r]
-        target[:] = 0
-        for g in range(groups.shape[0]):
-            source = groups[g, r]
-            for d in range(out.shape[1]):
-                target[d] += source[d]
+    """Add up the groups' partial gradients [G, R · d] for the numbers ``lo .. hi``."""
+    for i in range(lo, hi):
+        s = groups[0, i]
+        for g in range(1, groups.shape[0]):
+            s += groups[g, i]
+        out[i] = s
     return 0
 
 
@@ -302,29 +368,31 @@ def mean_forward(
 ):
     """Mean of value ⊙ relation; the partial results of long rows are already divided by the row's count."""
     dtype = value.dtype.type
+    zero, one = dtype(0), dtype(1)
+    channels = value.shape[1]
+    acc = np.empty(channels, value.dtype)
     bad = 0
     for p in range(lo, hi):
         a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not _piece_ok(a, b, m, slot, tail.shape[0], out.shape[0], part.shape[0]):
             bad += 1
             continue
-        target = out[m] if slot < 0 else part[slot]
-        target[:] = 0
+        _fill(acc, zero)
         for e in range(a, b):
+            if e + _AHEAD < tail.shape[0]:
+                _prefetch(value, tail[e + _AHEAD])
             if masked and not keep[e]:
                 continue
             t, kind = tail[e], edge_type[e]
             if t >= value.shape[0] or not 0 <= kind < relation.shape[0]:
                 bad += 1
-                continue
-            if t >= 0:
-                val, rel = value[t], relation[kind]
-                for d in range(value.shape[1]):
-                    target[d] += val[d] * rel[d]
-        if count[m] > 0:
-            inverse = dtype(1) / dtype(count[m])
-            for d in range(value.shape[1]):
-                target[d] *= inverse
+            elif t >= 0:
+                _add2(acc, one, value, t, relation, kind, 0, channels)
+        inverse = one / dtype(max(count[m], 1))
+        if slot < 0:
+            _store(out, m, acc, inverse, 0, channels)
+        else:
+            _store(part, slot, acc, inverse, 0, channels)
     return bad
 
 
@@ -351,50 +419,48 @@ def mean_backward_rows(
         if not _piece_ok(a, b, m, -1, tail.shape[0], grad.shape[0], 0):
             bad += 1
             continue
-        if count[m] == 0:
-            continue
-        g, inverse = grad[m], dtype(1) / dtype(count[m])
+        inverse = dtype(1) / dtype(max(count[m], 1))
         for e in range(a, b):
+            if e + _AHEAD < tail.shape[0]:
+                _prefetch(value, tail[e + _AHEAD])
             t, kind = tail[e], edge_type[e]
             if t >= value.shape[0] or not 0 <= kind < d_relation.shape[0]:
                 bad += 1
-                continue
-            if t < 0 or (masked and not keep[e]):
-                continue
-            val, target = value[t], d_relation[kind]
-            for d in range(value.shape[1]):
-                target[d] += inverse * g[d] * val[d]
+            elif t >= 0 and not (masked and not keep[e]):
+                _add2_row(d_relation, kind, inverse, grad, m, value, t, 0, value.shape[1])
     return bad
 
 
 @_jit
 def mean_backward_cols(
-    lo, hi, piece_ptr, piece_segment, piece_slot, col_edge, row, edge_type, relation, keep, masked, count,
+    lo, hi, piece_ptr, piece_segment, piece_slot, col_edge, col_row, col_type, relation, keep, masked, count,
     grad, d_value, part,
 ):  # fmt: skip
     dtype = relation.dtype.type
+    zero, one = dtype(0), dtype(1)
+    channels = relation.shape[1]
+    acc = np.empty(channels, relation.dtype)
     bad = 0
     for p in range(lo, hi):
         a, b, n, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not _piece_ok(a, b, n, slot, col_edge.shape[0], d_value.shape[0], part.shape[0]):
             bad += 1
             continue
-        target = d_value[n] if slot < 0 else part[slot]
-        target[:] = 0
+        _fill(acc, zero)
         for j in range(a, b):
-            e = col_edge[j]
-            if not 0 <= e < row.shape[0]:
-                bad += 1
+            if j + _AHEAD < col_edge.shape[0]:
+                _prefetch(grad, col_row[j + _AHEAD])
+            e, m, kind = col_edge[j], col_row[j], col_type[j]
+            if masked and not (0 <= e < keep.shape[0] and keep[e]):
                 continue
-            if masked and not keep[e]:
-                continue
-            m, kind = row[e], edge_type[e]
             if not (0 <= m < grad.shape[0] and 0 <= kind < relation.shape[0]):
                 bad += 1
                 continue
-            g, rel, inverse = grad[m], relation[kind], dtype(1) / dtype(count[m])
-            for d in range(relation.shape[1]):
-                target[d] += inverse * g[d] * rel[d]
+            _add2(acc, one / dtype(max(count[m], 1)), grad, m, relation, kind, 0, channels)
+        if slot < 0:
+            _store(d_value, n, acc, one, 0, channels)
+        else:
+            _store(part, slot, acc, one, 0, channels)
     return bad
 
 
@@ -402,29 +468,32 @@ def mean_backward_cols(
 def aggregate(lo, hi, piece_ptr, piece_segment, piece_slot, edge, source, x, weight, weighted, out, part):
     """Weighted sum of rows of ``x`` over each segment's edges."""
     dtype = x.dtype.type
+    zero, one = dtype(0), dtype(1)
+    channels = x.shape[1]
+    acc = np.empty(channels, x.dtype)
     bad = 0
     for p in range(lo, hi):
         a, b, n, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not _piece_ok(a, b, n, slot, edge.shape[0], out.shape[0], part.shape[0]):
             bad += 1
             continue
-        target = out[n] if slot < 0 else part[slot]
-        target[:] = 0
+        _fill(acc, zero)
         for j in range(a, b):
             e = edge[j]
             if not 0 <= e < source.shape[0]:
                 bad += 1
                 continue
-            i = source[e]
+            i, w = source[e], one
+            if weighted:
+                w = weight[e]
             if i >= x.shape[0]:
                 bad += 1
-                continue
-            w = weight[e] if weighted else dtype(1)
-            if i < 0 or w == dtype(0):
-                continue
-            val = x[i]
-            for d in range(x.shape[1]):
-                target[d] += w * val[d]
+            elif i >= 0 and w != 0:
+                _add(acc, w, x, i, 0, channels)
+        if slot < 0:
+            _store(out, n, acc, one, 0, channels)
+        else:
+            _store(part, slot, acc, one, 0, channels)
     return bad
 
 
@@ -446,8 +515,9 @@ def mean_logits(
 ):
     """Mean over heads of q·(k ⊙ r) / sqrt(d_k); -inf for triples that take no part."""
     dtype = query.dtype.type
-    width = query.shape[1] // num_heads
-    scale = dtype(1 / (num_heads * np.sqrt(width)))
+    zero = dtype(0)
+    channels = query.shape[1]
+    scale = dtype(1 / (num_heads * np.sqrt(channels // num_heads)))
     bad = 0
     for p in range(lo, hi):
         a, b, m = piece_ptr[p], piece_ptr[p + 1], piece_segment[p]
@@ -458,21 +528,19 @@ def mean_logits(
         if not 0 <= head < query.shape[0]:
             bad += 1
             continue
-        q = query[head]
         for e in range(a, b):
-            if masked and not keep[e]:
-                logits[e, 0] = -np.inf
-                continue
+            if e + _AHEAD < tail.shape[0]:
+                _prefetch(query, tail[e + _AHEAD])
             t, kind = tail[e], edge_type[e]
             if t >= query.shape[0] or not 0 <= kind < relation.shape[0]:
                 bad += 1
-                continue
-            s = dtype(0)
-            if t >= 0:
-                key, rel = query[t], relation[kind]
-                for d in range(query.shape[1]):
-                    s += q[d] * key[d] * rel[d]
-            logits[e, 0] = s * scale
+                t = -1
+            if masked and not keep[e]:
+                logits[e, 0] = -np.inf
+            elif t < 0:
+                logits[e, 0] = zero
+            else:
+                logits[e, 0] = scale * _dot3(zero, query, head, query, t, relation, kind, 0, channels)
     return bad
 
 
@@ -571,48 +639,54 @@ def _hash_row(seed, row):
     return _mix(np.uint32((low ^ np.uint32(row >> 32)) + np.uint32((seed >> 32) & 0xFFFFFFFF)))
 
 
+@_inline
+def _survives(key, column, threshold):
+    return _mix(np.uint32(key + np.uint32(column) * np.uint32(0x9E3779B9))) >= threshold
+
+
 @_jit
 def dropout_normalize_forward(lo, hi, x, seed, threshold, scale, eps, out, inverse):
-    zero = x.dtype.type(0)
-    for i in range(lo, hi):
-        row, target, key = x[i], out[i], _hash_row(seed, np.int64(i))
-        total = zero
+    zero, one = x.dtype.type(0), x.dtype.type(1)
+    channels, limit = np.uint64(x.shape[1]), np.uint32(threshold)
+    for row in range(lo, hi):
+        i, key, total = np.uint64(row), _hash_row(seed, np.int64(row)), zero
         if threshold > 0:
-            for d in range(x.shape[1]):
-                h = _mix(np.uint32(key + np.uint32(d) * np.uint32(0x9E3779B9)))
-                z = row[d] * scale if h >= np.uint32(threshold) else zero
-                target[d] = z
+            for d in range(channels):
+                z = scale * x[i, d] if _survives(key, d, limit) else zero
+                out[i, d] = z
                 total += z * z
         else:
-            for d in range(x.shape[1]):
-                target[d] = row[d]
-                total += row[d] * row[d]
+            for d in range(channels):
+                out[i, d] = x[i, d]
+                total += x[i, d] * x[i, d]
         norm = np.sqrt(total)
-        inverse[i] = x.dtype.type(1) / (norm if norm > eps or norm != norm else eps)
-        for d in range(x.shape[1]):
-            target[d] *= inverse[i]
+        factor = one / (norm if norm > eps or norm != norm else eps)
+        inverse[i] = factor
+        for d in range(channels):
+            out[i, d] *= factor
     return 0
 
 
 @_jit
 def dropout_normalize_backward(lo, hi, grad, y, inverse, seed, threshold, scale, eps, out):
     zero = y.dtype.type(0)
-    limit = y.dtype.type(1) / eps
-    for i in range(lo, hi):
-        g, row, target, key = grad[i], y[i], out[i], _hash_row(seed, np.int64(i))
-        dot = zero
+    constant = y.dtype.type(1) / eps
+    channels, limit = np.uint64(y.shape[1]), np.uint32(threshold)
+    for row in range(lo, hi):
+        i, key, dot = np.uint64(row), _hash_row(seed, np.int64(row)), zero
+        factor = inverse[i]
         # Below eps the norm is a constant and only the scaling is differentiated.
-        if inverse[i] < limit or inverse[i] != inverse[i]:
-            for d in range(y.shape[1]):
-                dot += g[d] * row[d]
+        if factor < constant or factor != factor:
+            for d in range(channels):
+                dot += grad[i, d] * y[i, d]
         if threshold > 0:
-            factor = inverse[i] * scale
-            for d in range(y.shape[1]):
-                h = _mix(np.uint32(key + np.uint32(d) * np.uint32(0x9E3779B9)))
-                target[d] = (g[d] - row[d] * dot) * factor if h >= np.uint32(threshold) else zero
+            factor *= scale
+            for d in range(channels):
+                z = factor * (grad[i, d] - y[i, d] * dot)
+                out[i, d] = z if _survives(key, d, limit) else zero
         else:
-            for d in range(y.shape[1]):
-                target[d] = (g[d] - row[d] * dot) * inverse[i]
+            for d in range(channels):
+                out[i, d] = factor * (grad[i, d] - y[i, d] * dot)
     return 0
 
 

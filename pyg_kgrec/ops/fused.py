@@ -136,19 +136,23 @@ class _Pieces:
     def part(self, like: Tensor, *shape: int) -> np.ndarray[Any, Any]:
         return _np(like.new_empty(self.slots, *shape))
 
-    def merge(self, kernel: Any, *args: Any) -> None:
+    def merge(self, kernel: Any, *args: Any, of: np.ndarray[Any, Any] | None = None) -> None:
+        """Join partial results; ``of`` maps segments to rows of the result."""
         if len(self.split):
-            _run(kernel, _ranges(len(self.split), self.slots), self.split, self.split_ptr, *args)
+            target = self.split if of is None else of[self.split]
+            _run(kernel, _ranges(len(self.split), self.slots), target, self.split_ptr, *args)
 
 
 class _Triples:
     """The flat tensors of a :class:`~pyg_kgrec.ops.index.TripleIndex`."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.head_row, self.input_row, self.row, self.tail, self.edge_type = map(_np, tensors[:5])
-        self.rows, self.cols = _Pieces(tensors[7:14]), _Pieces(tensors[14:21])
+        self.head_row, self.input_row, _, self.tail, self.edge_type = map(_np, tensors[:5])
+        self.col_row, self.col_type = _np(tensors[7]), _np(tensors[8])
+        self.rows, self.cols = _Pieces(tensors[9:16]), _Pieces(tensors[16:23])
         self.edges = len(self.tail)
-        if len(self.edge_type) != self.edges or len(self.row) != self.edges:
+        known = len(self.cols.edge)
+        if (len(self.edge_type), len(self.col_row), len(self.col_type)) != (self.edges, known, known):
             raise IndexError("the tensors of this index do not belong together; build the index anew")
 
 
@@ -176,7 +180,8 @@ def _relation_gradient(
     if len(groups) == 1:
         return partial[0].clone()
     result = torch.empty_like(relation)
-    _run(_loops().sum_groups, _ranges(len(relation), partial.numel()), buffer, _np(result))
+    flat = buffer.reshape(len(groups), -1)
+    _run(_loops().sum_groups, _ranges(result.numel(), partial.numel()), flat, _np(result).reshape(-1))
     return result
 
 
@@ -210,31 +215,26 @@ def attention_backward(
     """Gradients of query, value and relation."""
     loops, ix = _loops(), _Triples(index)
     q, r, g, width = _np(query), _np(relation), _np(grad), query.size(1)
-    weight, slope = _np(torch.empty_like(logits)), _np(torch.empty_like(logits))
-    d_row, part = _np(torch.empty_like(out)), ix.rows.part(query, width)
+    d_query, d_value = torch.empty_like(query), torch.empty_like(value)
+    slope = _np(logits.new_empty(ix.edges, 2 * num_heads))
+    part = ix.rows.part(query, width)
     fixed = (
         *ix.rows.args(), ix.head_row, ix.tail, ix.edge_type, q, _np(value), r, *_keep(keep), num_heads, g,
-        _np(out), _np(logits), _np(lse), weight, slope, d_row, part,
+        _np(out), _np(logits), _np(lse), slope, _np(d_query), part,
     )  # fmt: skip
     d_relation = _relation_gradient(
         lambda span, buffer: loops.attention_backward_rows(*span, *fixed, buffer), ix.rows, relation
     )
-    ix.rows.merge(loops.merge_sum, d_row, part)
+    ix.rows.merge(loops.merge_sum, _np(d_query), part, of=ix.head_row)
 
-    d_query, d_value = torch.empty_like(query), torch.empty_like(value)
     part_query, part_value = ix.cols.part(query, width), ix.cols.part(query, width)
     _run(
-        loops.attention_backward_cols, ix.cols.ranges(), *ix.cols.args(), ix.cols.edge, ix.row, ix.head_row,
-        ix.input_row, ix.edge_type, q, r, num_heads, g, weight, slope, d_row, _np(d_query), _np(d_value),
+        loops.attention_backward_cols, ix.cols.ranges(), ix.cols.ptr, *ix.cols.args(), ix.cols.edge, ix.col_row,
+        ix.col_type, ix.head_row, ix.input_row, q, r, num_heads, g, slope, _np(d_query), _np(d_value),
         part_query, part_value,
     )  # fmt: skip
     ix.cols.merge(loops.merge_sum, _np(d_query), part_query)
     ix.cols.merge(loops.merge_sum, _np(d_value), part_value)
-    if len(ix.cols.split):
-        hub = torch.from_numpy(ix.cols.split).long()
-        row = torch.from_numpy(ix.input_row).long()[hub]
-        hub, row = hub[row >= 0], row[row >= 0]
-        d_query.index_add_(0, hub, torch.from_numpy(d_row)[row])
     return d_query, d_value, d_relation
 
 
@@ -278,7 +278,7 @@ def relational_mean_backward(
     )
     d_value, part = torch.empty_like(value), ix.cols.part(value, value.size(1))
     _run(
-        loops.mean_backward_cols, ix.cols.ranges(), *ix.cols.args(), ix.cols.edge, ix.row, ix.edge_type,
+        loops.mean_backward_cols, ix.cols.ranges(), *ix.cols.args(), ix.cols.edge, ix.col_row, ix.col_type,
         _np(relation), *kept, c, g, _np(d_value), part,
     )  # fmt: skip
     ix.cols.merge(loops.merge_sum, _np(d_value), part)

@@ -150,6 +150,8 @@ class TripleIndex(_Tensors):
         edge_type: [E]; the relation of each triple.
         perm: [E]; the column of ``edge_index`` that each triple came from.
         heads: [M]; the node of each output row.
+        col_row: The output row of each triple in the order of ``cols``.
+        col_type: The relation of each triple in the order of ``cols``.
         rows: The triples of each output row (the edges are the positions themselves).
         cols: The triples of each input row as tail.
         rels: The triples of each relation.
@@ -163,6 +165,8 @@ class TripleIndex(_Tensors):
     edge_type: Tensor
     perm: Tensor
     heads: Tensor
+    col_row: Tensor
+    col_type: Tensor
     rows: Segments
     cols: Segments
     rels: Segments
@@ -218,18 +222,21 @@ class TripleIndex(_Tensors):
             degree = degree[heads]
         else:
             heads = input_row = torch.arange(num_nodes, device=device)
+        row, cols = input_row[head].to(dtype), Segments.by_key(tail, num_nodes)
         return cls(
             head_row=heads.to(dtype),
             input_row=input_row.to(dtype),
-            row=input_row[head].to(dtype),
+            row=row,
             tail=tail,
             edge_type=edge_type,
             perm=perm.to(dtype),
             heads=heads.to(dtype, copy=True),
+            col_row=row[cols.edge.long()],
+            col_type=edge_type[cols.edge.long()],
             rows=Segments.from_sorted(
                 _pointer(degree).to(dtype), torch.arange(head.numel(), dtype=dtype, device=device)
             ),
-            cols=Segments.by_key(tail, num_nodes),
+            cols=cols,
             rels=Segments.by_key(edge_type, num_relations),
             num_nodes=num_nodes,
         )
@@ -246,12 +253,15 @@ class TripleIndex(_Tensors):
         of_node = self.tail if self.num_inputs == self.num_nodes else self.heads[self.tail.long()]
         tail = position[of_node.long()]
         known = (tail >= 0).nonzero().view(-1)
+        cols = Segments.by_key(tail[known], self.num_rows, known.to(dtype))
         return replace(
             self,
             head_row=rows,
             input_row=rows.clone(),
             tail=tail,
-            cols=Segments.by_key(tail[known], self.num_rows, known.to(dtype)),
+            col_row=self.row[cols.edge.long()],
+            col_type=self.edge_type[cols.edge.long()],
+            cols=cols,
         )
 
     @property
