@@ -92,7 +92,7 @@ class Recommender(torch.nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
-        tensor = next(self.parameters(), None)
+        tensor: Tensor | None = next(self.parameters(), None)
         tensor = next(self.buffers(), None) if tensor is None else tensor
         return torch.device("cpu") if tensor is None else tensor.device
 
@@ -332,10 +332,14 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
+            if (broken := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(broken)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, pickle.UnpicklingError, ValueError) as error:
         raise ValueError(f"{path} is damaged or no checkpoint of this package: it cannot be read") from error
-    if not isinstance(content, dict) or content.get("pyg_kgrec") != FORMAT:
+    parts = {"model", "settings", "schema", "state_dict"}
+    if not isinstance(content, dict) or content.get("pyg_kgrec") != FORMAT or not parts <= content.keys():
         raise ValueError(f"{path} is no checkpoint of this package, or of another version of its format")
     return content
 

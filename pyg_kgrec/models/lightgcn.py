@@ -62,7 +62,7 @@ class LightGCN(CollaborativeRecommender):
         """Vectors of all users and items of the store, layers included."""
         num_users = data[USER].num_nodes
         x = torch.cat(self.embed(data))
-        adjacency = self._adjacency(data)
+        adjacency = self._adjacency(data, x.dtype)
         out = x
         for conv in self.convs:
             x = conv(x, adjacency)
@@ -70,13 +70,13 @@ class LightGCN(CollaborativeRecommender):
         out = out / (len(self.convs) + 1)
         return EncodedPairs(out[:num_users], out[num_users:])
 
-    def _adjacency(self, data: HeteroData) -> Tensor:
+    def _adjacency(self, data: HeteroData, dtype: torch.dtype) -> Tensor:
         edge_index, device = data[INTERACTS].edge_index, self.device
         sizes = (data[USER].num_nodes, data[ITEM].num_nodes)
 
         def build() -> Tensor:
             both = edge_index.to(device) + torch.tensor([[0], [sizes[0]]], device=device)
-            degree = torch.bincount(both.flatten(), minlength=sum(sizes)).float()
+            degree = torch.bincount(both.flatten(), minlength=sum(sizes)).to(dtype)
             scale = degree.clamp(min=1).rsqrt()
             both = torch.cat([both, both.flip(0)], dim=1)
             adjacency = torch.sparse_coo_tensor(both, scale[both[0]] * scale[both[1]], (sum(sizes),) * 2)
@@ -84,4 +84,4 @@ class LightGCN(CollaborativeRecommender):
                 warnings.simplefilter("ignore")
                 return adjacency.coalesce().to_sparse_csr()
 
-        return cached(data, ("lightgcn", device), [edge_index, *sizes], build)
+        return cached(data, ("lightgcn", device, dtype), [edge_index, *sizes], build)
