@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -39,10 +39,7 @@ class NegativeSampler:
         distribution: Distribution = "uniform",
         exponent: float = 0.75,
     ) -> None:
-        if distribution not in ("uniform", "popularity"):
-            raise ValueError(
-                f"distribution of negatives is {distribution!r}, expected 'uniform' or 'popularity'"
-            )
+        check_distribution(distribution)
         key = torch.unique(edge_index[0] * num_items + edge_index[1])
         user, item = key // num_items, key % num_items
         device = edge_index.device
@@ -116,3 +113,9 @@ class NegativeSampler:
         if self.distribution == "uniform":
             return shifted
         return torch.searchsorted(self._cumulative, shifted, right=True)
+
+
+def check_distribution(distribution: str) -> None:
+    """Raises ValueError unless negatives can be drawn from a distribution of that name."""
+    if distribution not in get_args(Distribution):
+        raise ValueError(f"distribution of negatives is {distribution!r}, expected 'uniform' or 'popularity'")

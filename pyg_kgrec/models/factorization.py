@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data.sampling import Distribution, NegativeSampler
+from pyg_kgrec.data.sampling import Distribution, NegativeSampler, check_distribution
 from pyg_kgrec.data.schema import ITEM, USER
 from pyg_kgrec.models.base import DotProductRecommender, EncodedPairs
 from pyg_kgrec.models.schema import StoreSchema
@@ -33,6 +33,7 @@ class CollaborativeRecommender(DotProductRecommender):
         negatives: Distribution,
         decay: float,
     ) -> None:
+        check_distribution(negatives)
         super().__init__(data, settings)
         self.hidden_channels = hidden_channels
         self.loss: Loss = loss

@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import ops
 from pyg_kgrec.data.cache import cached
-from pyg_kgrec.data.sampling import Distribution, NegativeSampler
+from pyg_kgrec.data.sampling import Distribution, NegativeSampler, check_distribution
 from pyg_kgrec.data.schema import ENTITY, INTERACTS, ITEM, RELATES, USER
 from pyg_kgrec.models.base import DotProductRecommender, EncodedPairs
 from pyg_kgrec.models.schema import StoreSchema
@@ -140,6 +140,9 @@ class KGRec(DotProductRecommender):
         super().__init__(data, settings)
         _check_rates(node_dropout_rate=node_dropout_rate, cl_drop=cl_drop)
         _check_tasks(masking=masking, contrast=contrast)
+        check_distribution(negatives)
+        if mae_msize < 0:
+            raise ValueError(f"mae_msize is {mae_msize}, expected 0 or more triples")
         self.hidden_channels = hidden_channels
         self.loss: Loss = loss
         self.num_negatives = check_loss(loss, num_negatives)

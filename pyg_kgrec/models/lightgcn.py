@@ -79,7 +79,8 @@ class LightGCN(CollaborativeRecommender):
             degree = torch.bincount(both.flatten(), minlength=sum(sizes)).to(dtype)
             scale = degree.clamp(min=1).rsqrt()
             both = torch.cat([both, both.flip(0)], dim=1)
-            adjacency = torch.sparse_coo_tensor(both, scale[both[0]] * scale[both[1]], (sum(sizes),) * 2)
+            value, size = scale[both[0]] * scale[both[1]], (sum(sizes),) * 2
+            adjacency = torch.sparse_coo_tensor(both, value, size, check_invariants=False)
             with warnings.catch_warnings():  # PyTorch calls its CSR layout beta at every first use
                 warnings.simplefilter("ignore")
                 return adjacency.coalesce().to_sparse_csr()

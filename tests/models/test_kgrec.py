@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec import KGRec
+from pyg_kgrec.data import INTERACTS, IS, ITEM, RELATES, USER
+from pyg_kgrec.models import kgrec as kgrec_module
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SplitBuilder = Callable[..., tuple[HeteroData, HeteroData, HeteroData]]
+
+
+def losses_of(model: KGRec, train: HeteroData, seed: int = 0) -> dict[str, Tensor]:
+    user, item = train[INTERACTS].edge_label_index
+    return model.train().training_losses(train, user, item, torch.Generator().manual_seed(seed))
+
+
+def test_scores_are_the_encoders_of_the_collaborative_graph(make_splits: SplitBuilder) -> None:
+    train, _, test = make_splits()
+    model = KGRec(train, hidden_channels=8).eval()
+    links = test[IS].edge_index
+    one = (links[0].bincount(minlength=14)[links[0]] == 1) & (links[1].bincount(minlength=20)[links[1]] == 1)
+    node = torch.full((20,), -1)
+    node[links[1, one]] = links[0, one]
+    node[node < 0] = 14 + torch.arange(int((node < 0).sum()))
+    others = torch.stack([links[0, ~one], node[links[1, ~one]]])
+    edge_index = torch.cat([node[test[RELATES].edge_index], others], dim=1)
+    edge_type = torch.cat([test[RELATES].edge_type, torch.full((others.size(1),), 3)])
+    pairs = test[INTERACTS].edge_index
+    weight = 1 / pairs[0].bincount().float()[pairs[0]]
+    user, entity = model.encoder(
+        model.user_encoder.weight, model.node_encoder.weight, edge_index, edge_type, pairs, weight
+    )
+    torch.testing.assert_close(model.score_all(test, torch.arange(10)), user @ entity[:14].t())
+
+
+def test_rationale_scores_stand_in_the_order_of_the_store(make_splits: SplitBuilder) -> None:
+    train, _, test = make_splits(features=True)
+    model = KGRec(train, hidden_channels=8)
+    score = model.rationale_score(test)
+    assert score.shape == test[RELATES].edge_type.shape
+    assert not score.requires_grad
+    order = torch.randperm(score.numel())
+    other = copy.copy(test)
+    other[RELATES].edge_index = test[RELATES].edge_index[:, order]
+    other[RELATES].edge_type = test[RELATES].edge_type[order]
+    torch.testing.assert_close(model.rationale_score(other), score[order])
+    # The mean over the triples of a head is 1, unless a link that is no triple has a share in it.
+    head = test[RELATES].edge_index[0]
+    total = torch.zeros(20).index_add(0, head, score)
+    torch.testing.assert_close(total[head], head.bincount()[head].float())
+
+
+def test_rationale_scores_with_inverse_relations_are_those_of_the_heads(make_splits: SplitBuilder) -> None:
+    train = make_splits()[0]
+    model = KGRec(train, hidden_channels=8, inverse=True)
+    score = model.rationale_score(train)
+    assert bool((score > 0).all())
+    graph = model.graph(train)
+    _, node = model.embed(train, graph)
+    full = model.encoder.conv.rationale_score(node, graph.triples)
+    plain = graph.triples.edge_type < model.num_relations // 2
+    for place in range(score.numel()):
+        mine = plain & (graph.triple == place)
+        torch.testing.assert_close(full[mine], score[place : place + 1])
+
+
+def test_without_knowledge_triples_say_nothing(make_splits: SplitBuilder) -> None:
+    train, _, test = make_splits()
+    model = KGRec(train, hidden_channels=8, use_kg=False)
+    before = model.score_all(test, torch.arange(10))
+    test[RELATES].edge_index = test[RELATES].edge_index.flip(1)
+    assert torch.equal(model.score_all(test, torch.arange(10)), before)
+    assert not model.rationale_score(test).any()
+    assert set(losses_of(model, train)) == {"ranking", "decay"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({}, {"reconstruction", "contrast"}),
+        ({"masking": "none"}, {"contrast"}),
+        ({"masking": "random"}, {"reconstruction", "contrast"}),
+        ({"contrast": "none"}, {"reconstruction"}),
+        ({"contrast": "random"}, {"reconstruction", "contrast"}),
+        ({"masking": "none", "contrast": "none"}, set()),
+        ({"mae_coef": 0.0}, {"contrast"}),
+        ({"cl_coef": 0.0}, {"reconstruction"}),
+        ({"mae_msize": 0}, {"contrast"}),
+        ({"node_dropout_rate": 0.0, "cl_drop": 0.0}, {"reconstruction", "contrast"}),
+        ({"node_dropout_rate": 0.9, "cl_drop": 0.9}, {"contrast"}),
+        ({"inverse": True, "num_layers": 1, "num_heads": 4}, {"reconstruction", "contrast"}),
+        ({"num_layers": 3, "loss": "bpr", "negatives": "popularity"}, {"reconstruction", "contrast"}),
+    ],
+)
+def test_parts_of_the_loss(make_splits: SplitBuilder, settings: dict[str, Any], names: set[str]) -> None:
+    train = make_splits()[0]
+    losses = losses_of(KGRec(train, hidden_channels=8, **settings), train)
+    assert set(losses) == {"ranking", "decay"} | names
+    total = torch.stack(list(losses.values())).sum()
+    assert bool(torch.isfinite(total))
+    total.backward()
+
+
+def test_weights_of_the_losses(make_splits: SplitBuilder) -> None:
+    train = make_splits()[0]
+    torch.manual_seed(0)
+    light = KGRec(train, hidden_channels=8, mae_coef=0.1, cl_coef=0.01, decay=1e-5)
+    heavy = KGRec(train, hidden_channels=8, mae_coef=0.2, cl_coef=0.04, decay=3e-5)
+    heavy.load_state_dict(light.state_dict())
+    first, second = losses_of(light, train), losses_of(heavy, train)
+    ratio = {name: (second[name] / first[name]).item() for name in first}
+    assert ratio == pytest.approx({"ranking": 1, "decay": 3, "reconstruction": 2, "contrast": 4}, rel=1e-4)
+
+
+def test_the_reconstruction_by_hand(make_splits: SplitBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = make_splits()[0]
+    model = KGRec(
+        train,
+        hidden_channels=8,
+        dropout=0.0,
+        node_dropout_rate=0.0,
+        mae_coef=1.0,
+        mae_msize=2,
+        contrast="none",
+    )
+    graph, hidden = model.graph(train), torch.tensor([3, 5, 0, 9])
+    monkeypatch.setattr(kgrec_module, "mask_rationale", lambda *args: hidden)
+    losses = losses_of(model, train)
+
+    left = torch.ones(graph.triples.num_edges, dtype=torch.bool)
+    left[hidden] = False
+    user, node = model.embed(train, graph)
+    store = train[INTERACTS]
+    weight = 1 / store.edge_index[0].bincount().float()[store.edge_index[0]]
+    edge_type = graph.triples.edge_type
+    _, out = model.encoder(user, node, graph.edge_index[:, left], edge_type[left], store.edge_index, weight)
+    head, tail = graph.edge_index[:, hidden]
+    relation = model.encoder.conv.relation_embedding[edge_type[hidden]]
+    expected = -logsigmoid((out[head] * (out[tail] * relation)).sum(-1)).mean()
+    torch.testing.assert_close(losses["reconstruction"], expected)
+
+
+def test_the_relation_of_a_link_starts_as_ones(make_splits: SplitBuilder) -> None:
+    for inverse in (False, True):
+        relation = KGRec(make_splits()[0], hidden_channels=8, inverse=inverse).encoder.conv.relation_embedding
+        assert bool((relation[3::4] == 1).all())
+        assert relation.size(0) == 4 * (1 + inverse)
+        assert not (relation[:3] == 1).any()
+
+
+def test_an_item_linked_to_several_entities_hears_of_them(make_splits: SplitBuilder) -> None:
+    train, _, test = make_splits()
+    model = KGRec(train, hidden_channels=8)
+    before = model.score_all(test, torch.arange(10))[:, 10]
+    entity = test[IS].edge_index[1, test[IS].edge_index[0] == 10][0]
+    other = copy.copy(test)
+    keep = test[RELATES].edge_index[0] != entity
+    other[RELATES].edge_index = test[RELATES].edge_index[:, keep]
+    other[RELATES].edge_type = test[RELATES].edge_type[keep]
+    assert not torch.isclose(model.score_all(other, torch.arange(10))[:, 10], before).any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"masking": "some"}, "masking is 'some', expected 'rationale', 'random' or 'none'"),
+        ({"contrast": True}, "contrast is True"),
+        ({"node_dropout_rate": 1.0}, r"node_dropout_rate is 1\.0, expected a share in \[0, 1\)"),
+        ({"cl_drop": -0.1}, r"cl_drop is -0\.1"),
+        ({"dropout": 1.5}, r"dropout is 1\.5"),
+        ({"cl_tau": 0}, "tau is 0"),
+        ({"num_heads": 3}, "num_heads is 3, expected a divisor"),
+        ({"num_layers": 0}, "num_layers is 0"),
+        ({"loss": "mse"}, "loss is 'mse'"),
+        ({"num_negatives": 0}, "num_negatives is 0"),
+        ({"features": "all"}, "features is 'all'"),
+        ({"negatives": "hard"}, "'hard', expected 'uniform' or 'popularity'"),
+        ({"mae_msize": -1}, "mae_msize is -1"),
+    ],
+)
+def test_bad_settings_are_refused(make_splits: SplitBuilder, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        KGRec(make_splits()[0], hidden_channels=64, **settings)
+
+
+def test_a_damaged_store_is_refused(make_splits: SplitBuilder) -> None:
+    train = make_splits()[0]
+    train[RELATES].edge_index[0, 0] = 99
+    with pytest.raises(ValueError, match="holds 99"):
+        KGRec(train)
+
+
+def test_a_user_who_has_everything_has_no_negative(make_store: Callable[..., HeteroData]) -> None:
+    data = make_store()
+    everything = torch.stack([torch.zeros(14, dtype=torch.long), torch.arange(14)])
+    data[INTERACTS].edge_index = torch.cat([data[INTERACTS].edge_index[:, 6:], everything], dim=1)
+    del data[INTERACTS].time
+    model = KGRec(data, hidden_channels=8)
+    with pytest.raises(ValueError, match="user 0 has interacted with every item"):
+        model.training_losses(data, torch.tensor([0]), torch.tensor([1]), torch.Generator())
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_odd_graphs_train(make_store: Callable[..., HeteroData], inverse: bool) -> None:
+    for triples in (0, 1, 2):
+        data = make_store()
+        data[RELATES].edge_index = data[RELATES].edge_index[:, :triples]
+        data[RELATES].edge_type = data[RELATES].edge_type[:triples]
+        data[IS].edge_index = data[IS].edge_index[:, : 2 * triples]
+        data[INTERACTS].edge_index = data[INTERACTS].edge_index[:, 6:]
+        del data[INTERACTS].time
+        model = KGRec(data, hidden_channels=8, inverse=inverse)
+        user, item = data[INTERACTS].edge_index
+        losses = model.training_losses(data, user, item, torch.Generator().manual_seed(0))
+        torch.stack(list(losses.values())).sum().backward()
+        for parameter in model.parameters():
+            assert parameter.grad is None or bool(torch.isfinite(parameter.grad).all())
+        score = model.score_all(data, torch.arange(data[USER].num_nodes))
+        assert bool(torch.isfinite(score).all())
+        assert score.size(1) == data[ITEM].num_nodes
