@@ -48,8 +48,10 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [f"{self.item} for {self.user} (score {self.score:.3f})"]
-        for row in self.paths.head(5).itertuples(index=False):
-            lines.append(f"  because of {row.history}: {_path_text(row, self.item)}   [{row.weight:.2f}]")
+        lines += [
+            f"  because of {row.history}: {_path_text(row, self.item)}   [{row.weight:.2f}]"
+            for row in self.paths.head(5).itertuples(index=False)
+        ]
         own = self.triples[self.triples["about"] == self.item].head(5)
         if len(own):
             lines.append(f"  {self.item} is best described by ({self.weight_name})")

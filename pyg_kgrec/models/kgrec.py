@@ -70,6 +70,33 @@ class KGRecGraph:
     node_row: Tensor | None
     entity: Tensor
 
+    def add_hops(self, start: Tensor, hops: Tensor, nodes: Tensor | slice) -> Tensor:
+        """``start`` plus the sum of the hops for some nodes; a node that heads no triple has no hops."""
+        return start[nodes] + embed_rows(hops, self.triples.input_row[nodes].long())
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A training step's random choices.
+
+    Attributes:
+        keep: Triples that sparsifying left, ``[T]`` bool.
+        seen: Those of them that the encoder sees, ``[T]`` bool.
+        hidden: Those that it has to reconstruct, positions ``[2 · mae_msize]``, or None.
+        score: Rationale scores γ, ``[T]``.
+        noisy: γ with Gumbel noise, ``[T]``.
+        keep_inter: Interactions that sparsifying left, ``[n]`` bool.
+        inter_weight: Their rescaled weights, 0 for the others, ``[n]``.
+    """
+
+    keep: Tensor
+    seen: Tensor
+    hidden: Tensor | None
+    score: Tensor
+    noisy: Tensor
+    keep_inter: Tensor
+    inter_weight: Tensor
+
 
 class KGRec(DotProductRecommender):
     r"""Knowledge Graph Self-Supervised Rationalization for Recommendation.
@@ -278,10 +305,7 @@ class KGRec(DotProductRecommender):
         user_hops, node_hops = self.encoder.hops(
             user, node, graph.triples, graph.pairs, graph.inter_weight, inner_pairs=graph.inner_pairs
         )
-        item = node[: graph.num_items] + embed_rows(
-            node_hops, graph.triples.input_row[: graph.num_items].long()
-        )
-        return EncodedPairs(user + user_hops, item)
+        return EncodedPairs(user + user_hops, graph.add_hops(node, node_hops, slice(graph.num_items)))
 
     def rationale_score(self, data: HeteroData) -> Tensor:
         """γ of every triple of the store, ``[T]`` in the store's order, without gradient; 1 is an average one.
@@ -312,91 +336,77 @@ class KGRec(DotProductRecommender):
             generator: Source of all randomness of the step.
 
         Returns:
-            ``'ranking'``, ``'decay'`` and, where used, ``'reconstruction'`` and ``'contrast'``, each with its weight.
+            ``'ranking'``, ``'decay'`` and, where used, ``'reconstruction'`` and ``'contrast'``, weighted.
         """
-        graph, encoder = self.graph(data), self.encoder
-        triples, conv = graph.triples, encoder.conv
+        graph, conv = self.graph(data), self.encoder.conv
         user_0, node_0 = self.embed(data, graph)
-        share = 1 - self.node_dropout_rate
-
-        keep = sparsify_triples(triples, share, generator)
-        keep_inter = sparsify_interactions(graph.inter_weight, share, generator)
-        weight = graph.inter_weight * keep_inter / share
         query = conv.project(node_0)
-        score = conv.rationale_score(node_0, triples, query=query, keep=keep)
-        noisy = score + ops.gumbel_noise(score, generator)
-
-        seen, hidden = keep, None
-        size = min(self.mae_msize, int(triples.num_edges * share) // 4)
-        if self.masking != "none" and size > 0:
-            hidden = mask_rationale(noisy, keep, size, self.masking, generator)
-            seen = keep.clone()
-            seen[hidden] = False
-
-        user_hops, node_hops = encoder.hops(
+        drawn = self._draw(graph, node_0, query, generator)
+        user_hops, node_hops = self.encoder.hops(
             user_0,
             node_0,
-            triples,
+            graph.triples,
             graph.pairs,
-            weight,
+            drawn.inter_weight,
             inner_pairs=graph.inner_pairs,
             query=query,
-            keep=seen,
+            keep=drawn.seen,
             generator=generator,
         )
-        final_user = user_0 + user_hops
-        final_item = node_0[: graph.num_items] + embed_rows(
-            node_hops, triples.input_row[: graph.num_items].long()
-        )
 
-        sampler = NegativeSampler.from_store(data, self.negatives)
-        negative = sampler.sample(user, self.num_negatives, generator)
-        e_u = final_user[user]
-        scores = sampled_scores(e_u, final_item, torch.cat([item.unsqueeze(1), negative], dim=1))
+        all_items = graph.add_hops(node_0, node_hops, slice(graph.num_items))
+        e_u = (user_0 + user_hops)[user]
+        negative = NegativeSampler.from_store(data, self.negatives).sample(
+            user, self.num_negatives, generator
+        )
+        scores = sampled_scores(e_u, all_items, torch.cat([item.unsqueeze(1), negative], dim=1))
         losses = {
             "ranking": ranking_loss(self.loss, scores),
-            "decay": self.decay * l2_penalty(e_u, final_item, item, negative),
+            "decay": self.decay * l2_penalty(e_u, all_items, item, negative),
         }
-        if hidden is not None:
-            head, tail = graph.edge_index[:, hidden]
-            e_h = node_0[head] + embed_rows(node_hops, triples.input_row[head].long())
-            e_t = node_0[tail] + embed_rows(node_hops, triples.input_row[tail].long())
-            e_r = conv.relation_embedding[triples.edge_type[hidden]]
+        if drawn.hidden is not None:
+            e_h, e_t = (graph.add_hops(node_0, node_hops, end) for end in graph.edge_index[:, drawn.hidden])
+            e_r = conv.relation_embedding[graph.triples.edge_type[drawn.hidden]]
             losses["reconstruction"] = self.mae_coef * -logsigmoid((e_h * e_t * e_r).sum(-1)).mean()
         if self.contrast_guide != "none":
-            views = self._views(graph, user_0, node_0, keep, keep_inter, weight, score, noisy, generator)
+            views = self._views(graph, user_0, node_0, drawn, generator)
             losses["contrast"] = self.cl_coef * self.contrast(*views, generator=generator)
         return losses
 
-    def _views(
-        self,
-        graph: KGRecGraph,
-        user: Tensor,
-        node: Tensor,
-        keep: Tensor,
-        keep_inter: Tensor,
-        weight: Tensor,
-        score: Tensor,
-        noisy: Tensor,
-        generator: torch.Generator,
-    ) -> tuple[Tensor, Tensor]:
-        """The items through interactions of rational items and through rational triples, two ``[num_items, d]``."""
-        guide = cast(Guide, self.contrast_guide)
+    def _draw(self, graph: KGRecGraph, node: Tensor, query: Tensor, generator: torch.Generator) -> _Drawn:
+        """Sparsifies, scores and masks."""
         share = 1 - self.node_dropout_rate
-        triples, item = graph.triples, node[: graph.num_items]
-        dropped = int(self.cl_drop * int(triples.num_edges * share))
-        strong = drop_knowledge(noisy, keep, dropped, guide, generator)
+        keep = sparsify_triples(graph.triples, share, generator)
+        keep_inter = sparsify_interactions(graph.inter_weight, share, generator)
+        score = self.encoder.conv.rationale_score(node, graph.triples, query=query, keep=keep)
+        noisy = score + ops.gumbel_noise(score, generator)
+        seen, hidden = keep, None
+        size = min(self.mae_msize, int(graph.triples.num_edges * share) // 4)
+        if self.masking != "none" and size > 0:
+            hidden = mask_rationale(noisy, keep, size, self.masking, generator)
+            seen = keep.index_fill(0, hidden, False)
+        return _Drawn(keep, seen, hidden, score, noisy, keep_inter, graph.inter_weight * keep_inter / share)
+
+    def _views(
+        self, graph: KGRecGraph, user: Tensor, node: Tensor, drawn: _Drawn, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Items through interactions with rational items and through rational triples, ``[num_items, d]`` each."""
+        guide = cast(Guide, self.contrast_guide)
+        stay = (1 - self.node_dropout_rate) * (1 - self.cl_drop)
+        items, triples = slice(graph.num_items), graph.triples
+
+        dropped = int((1 - self.node_dropout_rate) * triples.num_edges) - int(stay * triples.num_edges)
+        strong = drop_knowledge(drawn.noisy, drawn.keep, dropped, guide, generator)
         knowledge = self.encoder.knowledge_view(node, triples, strong, generator)
 
-        sampled = int((1 - self.cl_drop) * int(keep_inter.numel() * share))
-        rationale = item_rationale(score, graph.edge_index, graph.num_items, keep)
+        rationale = item_rationale(drawn.score, graph.edge_index, graph.num_items, drawn.keep)
+        count = int(stay * graph.pairs.num_edges)
         chosen = sample_interactions(
-            rationale, graph.pairs.item.long(), keep_inter, sampled, guide, generator
+            rationale, graph.pairs.item.long(), drawn.keep_inter, count, guide, generator
         )
-        interactions = self.encoder.interaction_view(
-            user, item, graph.pairs, weight * chosen / (1 - self.cl_drop), generator
-        )
-        return interactions, item + embed_rows(knowledge, triples.input_row[: graph.num_items].long())
+        weight = drawn.inter_weight * chosen / (1 - self.cl_drop)
+        interactions = self.encoder.interaction_view(user, node[items], graph.pairs, weight, generator)
+        return interactions, graph.add_hops(node, knowledge, items)
 
     # ------------------------------------------------------------------ explanation
 

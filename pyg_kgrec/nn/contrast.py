@@ -17,7 +17,8 @@ class Contrast(torch.nn.Module):
     .. math::
         \mathcal{L} = -\frac{1}{n} \sum_i \log \frac{p_i}{2 p_i + n_i}, \qquad
         p_i = e^{s(\mathbf{z}^u_i, \mathbf{z}^k_i) / \tau}, \qquad
-        n_i = e^{s(\mathbf{z}^u_i, \mathbf{z}^k_{\pi(i)}) / \tau} + e^{s(\mathbf{z}^k_i, \mathbf{z}^u_{\pi(i)}) / \tau}
+        n_i = e^{s(\mathbf{z}^u_i, \mathbf{z}^k_{\pi(i)}) / \tau}
+        + e^{s(\mathbf{z}^k_i, \mathbf{z}^u_{\pi(i)}) / \tau}
 
     (KGRec, eq. 12, in the form of the authors' code, with one negative an item and side.)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -55,7 +54,9 @@ def sampled_scores(user: Tensor, item: Tensor, sample: Tensor) -> Tensor:
 def l2_penalty(user: Tensor, item: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     r"""Half the squared norm of the vectors that a batch used, a positive pair, several negatives as their mean.
 
-    .. math:: \frac{1}{2B} \sum_{(u, i)} \|\mathbf{e}_u\|^2 + \|\mathbf{e}_i\|^2 + \mathrm{mean}_j \|\mathbf{e}_j\|^2
+    .. math::
+        \frac{1}{2B} \sum_{(u, i)} \|\mathbf{e}_u\|^2 + \|\mathbf{e}_i\|^2
+        + \mathrm{mean}_j \|\mathbf{e}_j\|^2
 
     Args:
         user: User vectors of the pairs, ``[B, d]``.
