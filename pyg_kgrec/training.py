@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import tempfile
 import threading
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import pandas as pd
@@ -23,9 +24,9 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.pairs import label_pairs
-from pyg_kgrec.data.schema import INTERACTS
+from pyg_kgrec.data.schema import INTERACTS, ITEM
 from pyg_kgrec.evaluation import METRICS, evaluate
-from pyg_kgrec.models.base import Recommender
+from pyg_kgrec.models.base import Recommender, check_k
 
 
 class _Pairs(Dataset):
@@ -96,6 +97,14 @@ class _Module(lightning.LightningModule):
         self.rows.append(row)
 
 
+class _EarlyStopping(EarlyStopping):
+    """Looks only at epochs that ended with an evaluation."""
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if (trainer.current_epoch + 1) % cast(_Module, pl_module).eval_every == 0:
+            super().on_train_epoch_end(trainer, pl_module)
+
+
 class _StopOnInterrupt(Callback):
     """The first Ctrl-C ends training after the step at hand; the second one interrupts at once."""
 
@@ -117,6 +126,10 @@ class _StopOnInterrupt(Callback):
         before = signal.signal(signal.SIGINT, stop)
         try:
             yield
+        except SystemExit as stopped:  # what Lightning makes of a KeyboardInterrupt
+            if self.interrupted:
+                raise KeyboardInterrupt from stopped
+            raise
         finally:
             signal.signal(signal.SIGINT, before)
 
@@ -153,12 +166,14 @@ def fit(
 
     Args:
         model: The model; changed in place.
-        train: The training store; ``edge_label_index`` (or ``edge_index``) are the pairs to learn.
+        train: The training store; the positives of ``edge_label_index`` (or all of ``edge_index``) are the pairs
+            to learn.
         val: The validation store.
         max_epochs: Most epochs.
         seed: Seed of the order of pairs, negatives, dropout and all sampling.
         lr: Learning rate of Adam; by default what suits the model (``fit_defaults``).
-        batch_size: Pairs a step, likewise.
+        batch_size: Pairs a step; by default the power of two that makes about forty steps an epoch, from 256 to
+            2048.
         monitor: Metric to watch: ``'ndcg@10'``, ``'recall@20'``, … (see :func:`evaluate`).
         patience: Evaluations without improvement before training stops; None never stops early.
         eval_every: Epochs between evaluations.
@@ -182,22 +197,25 @@ def fit(
         FileNotFoundError: If there is no checkpoint ``resume``.
     """
     model.schema.check(train)
-    if val is not None:
-        model.schema.check(val)
-        label_pairs(val, torch.device("cpu"))
-    defaults = {"lr": 1e-3, "batch_size": 2048} | model.fit_defaults
+    defaults = {"lr": 1e-3} | model.fit_defaults
     lr = defaults["lr"] if lr is None else lr
-    batch_size = defaults["batch_size"] if batch_size is None else batch_size
+    pairs = _Pairs(_positives(train))
+    batch_size = defaults.get("batch_size", _batch_size(len(pairs))) if batch_size is None else batch_size
     _check_arguments(monitor, max_epochs, lr, batch_size, patience, eval_every)
+    if val is not None:
+        _check_validation(model, val, monitor)
     if resume is not None and not Path(resume).is_file():
         raise FileNotFoundError(f"there is no checkpoint {resume} to resume from")
     if not any(p.requires_grad for p in model.parameters()):
         return pd.DataFrame({"epoch": []})
 
-    store = train[INTERACTS]
-    pairs = _Pairs(store.edge_label_index if "edge_label_index" in store else store.edge_index)
     sampler = RandomSampler(pairs, generator=torch.Generator().manual_seed(seed))
-    batches = DataLoader(pairs, sampler=BatchSampler(sampler, batch_size, drop_last=False), batch_size=None)
+    batches = DataLoader(
+        pairs,
+        sampler=BatchSampler(sampler, batch_size, drop_last=False),
+        batch_size=None,
+        generator=torch.Generator(),  # without one the loader takes a number from the global generator
+    )
     module = _Module(model, train, val, monitor, lr, seed, eval_every)
     interrupt = _StopOnInterrupt()
     with tempfile.TemporaryDirectory() as temporary, _quiet():
@@ -206,6 +224,7 @@ def fit(
             filename="best",
             monitor=monitor if val is not None else None,
             mode="max",
+            every_n_epochs=eval_every if val is not None else 1,
             save_last=checkpoint_dir is not None,
             save_weights_only=checkpoint_dir is None,
             save_on_train_epoch_end=True,
@@ -213,7 +232,7 @@ def fit(
         )
         use: list[Callback] = [best, *(callbacks or [])]
         if val is not None and patience is not None:
-            stopping = EarlyStopping(monitor, patience=patience, mode="max", check_on_train_epoch_end=True)
+            stopping = _EarlyStopping(monitor, patience=patience, mode="max", check_on_train_epoch_end=True)
             use.append(stopping)
         trainer = lightning.Trainer(
             max_epochs=max_epochs,
@@ -227,8 +246,13 @@ def fit(
             log_every_n_steps=1 if logger else 50,
             **trainer_arguments,
         )
-        with interrupt.listening(trainer):
-            trainer.fit(module, batches, ckpt_path=resume)
+        training = model.training
+        model.train()
+        try:
+            with interrupt.listening(trainer):
+                trainer.fit(module, batches, ckpt_path=resume)
+        finally:
+            model.train(training)
         if interrupt.interrupted:
             print(f"Interrupted after {len(module.rows)} epochs; the best weights so far are restored.")
         if val is not None and best.best_model_path:
@@ -238,6 +262,30 @@ def fit(
     if len(history):
         history["epoch"] = history["epoch"].astype(int)
     return history
+
+
+def _positives(train: HeteroData) -> Tensor:
+    """The pairs to learn, ``[2, n]``."""
+    store = train[INTERACTS]
+    pairs: Tensor = store.edge_label_index if "edge_label_index" in store else store.edge_index
+    if "edge_label_index" in store and "edge_label" in store:
+        pairs = pairs[:, store.edge_label > 0]
+    if pairs.size(1) == 0:
+        raise ValueError(
+            "edge_label_index of train holds no positive pair, expected at least one to learn from"
+        )
+    return pairs
+
+
+def _check_validation(model: Recommender, val: HeteroData, monitor: str) -> None:
+    model.schema.check(val)
+    check_k(int(monitor.partition("@")[2]), val[ITEM].num_nodes)
+    if label_pairs(val, torch.device("cpu")).item.numel() == 0:
+        raise ValueError("edge_label_index of val holds no pair to be found, expected at least one")
+
+
+def _batch_size(num_pairs: int) -> int:
+    return int(min(max(2 ** round(math.log2(max(num_pairs, 1) / 40)), 256), 2048))
 
 
 def _check_arguments(

@@ -1,0 +1,412 @@
+from __future__ import annotations
+
+import copy
+import os
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torch_geometric import seed_everything
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec import BPRMF, KGRec, LightGCN, Popularity, Recommender, evaluate, fit
+from pyg_kgrec.data import INTERACTS, ITEM, USER
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Splits = tuple[HeteroData, HeteroData, HeteroData]
+
+
+@pytest.fixture(scope="module")
+def splits(make_splits: Callable[..., Splits]) -> Splits:
+    return make_splits(num_users=24, num_items=30, per_user=10)
+
+
+def build(model: type[Recommender], train: HeteroData, seed: int = 0, **settings: Any) -> Recommender:
+    seed_everything(seed)
+    return model(train, hidden_channels=8, **settings)
+
+
+def quick(
+    model: Recommender, train: HeteroData, val: HeteroData | None = None, **arguments: Any
+) -> pd.DataFrame:
+    defaults = {"max_epochs": 3, "batch_size": 64, "lr": 0.02, "progress": False, "accelerator": "cpu"}
+    return fit(model, train, val, **(defaults | arguments))
+
+
+def weights(model: Recommender) -> list[Tensor]:
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def equal(first: list[Tensor], second: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+# ---------------------------------------------------------------------- seeds
+
+
+@pytest.mark.parametrize("model", [KGRec, LightGCN, BPRMF])
+def test_the_same_seed_gives_the_same_bits(model: type[Recommender], splits: Splits) -> None:
+    train, val, _ = splits
+    runs = []
+    for seed in (7, 7, 8):
+        one = build(model, train)
+        history = quick(one, train, val, seed=seed)
+        runs.append((weights(one), history.drop(columns="seconds")))
+        torch.rand(3)  # what the caller draws in between does not matter
+    assert equal(runs[0][0], runs[1][0])
+    pd.testing.assert_frame_equal(runs[0][1], runs[1][1])
+    assert not equal(runs[0][0], runs[2][0])
+
+
+def test_global_randomness_is_neither_read_nor_changed(splits: Splits) -> None:
+    model = build(KGRec, splits[0])
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    quick(model, *splits[:2])
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.random.get_state()[1].tolist() == before[2]  # noqa: NPY002
+
+
+def test_weights_are_trained_on_as_they_are(splits: Splits) -> None:
+    train = splits[0]
+    model = build(BPRMF, train)
+    before = weights(model)
+    quick(model, train, max_epochs=1, lr=1e-12)
+    for old, new in zip(before, weights(model)):
+        torch.testing.assert_close(new, old, rtol=0, atol=1e-9)
+
+
+# ---------------------------------------------------------------------- history, best weights, stopping
+
+
+@pytest.mark.parametrize("model", [KGRec, BPRMF])
+def test_history_has_a_row_an_epoch(model: type[Recommender], splits: Splits) -> None:
+    train, val, _ = splits
+    history = quick(build(model, train), train, val, monitor="recall@5")
+    parts = ["ranking", "decay"] + (["reconstruction", "contrast"] if model is KGRec else [])
+    metrics = [f"{name}@5" for name in ("recall", "ndcg", "precision", "hit", "mrr", "map", "coverage")]
+    assert list(history.columns) == ["epoch", *parts, "loss", "seconds", *metrics]
+    assert history["epoch"].tolist() == [0, 1, 2]
+    assert history["epoch"].dtype == int
+    assert bool(np.isfinite(history).all(axis=None))
+    np.testing.assert_allclose(history["loss"], history[parts].sum(axis=1))
+    assert bool((history["seconds"] > 0).all())
+
+
+@pytest.mark.parametrize("settings", [{}, {"loss": "bpr"}, {"inverse": True}, {"use_kg": False}])
+def test_the_loss_goes_down(settings: dict[str, Any], splits: Splits) -> None:
+    train = splits[0]
+    history = quick(build(KGRec, train, **settings), train, max_epochs=6)
+    assert history["ranking"].iloc[-1] < 0.9 * history["ranking"].iloc[0]
+
+
+def test_the_best_weights_are_restored(splits: Splits) -> None:
+    train, val, _ = splits
+    model = build(BPRMF, train)
+    history = quick(model, train, val, max_epochs=12, patience=None, lr=0.1)
+    assert len(history) == 12
+    best = int(history["ndcg@10"].argmax())
+    assert best < 11  # the last epoch is not the best, so that something is restored
+    assert evaluate(model, val, k=10)["ndcg@10"] == pytest.approx(history["ndcg@10"].max(), abs=1e-9)
+
+    again = build(BPRMF, train)
+    quick(again, train, max_epochs=best + 1, lr=0.1)
+    assert equal(weights(again), weights(model))
+
+
+def test_training_stops_early(splits: Splits) -> None:
+    train, val, _ = splits
+    history = quick(build(BPRMF, train), train, val, max_epochs=200, patience=2, lr=0.1)
+    metric = history["ndcg@10"].tolist()
+    assert len(metric) < 200
+    assert int(np.argmax(metric)) == len(metric) - 3
+
+
+def test_patience_counts_evaluations(splits: Splits) -> None:
+    train, val, _ = splits
+    model = build(BPRMF, train)
+    history = quick(model, train, val, max_epochs=200, patience=2, lr=0.1, eval_every=3)
+    metric = history["ndcg@10"]
+    assert metric.notna().tolist() == [(epoch + 1) % 3 == 0 for epoch in range(len(history))]
+    assert len(history) < 200
+    assert int(metric.dropna().argmax()) == metric.notna().sum() - 3
+    assert evaluate(model, val, k=10)["ndcg@10"] == pytest.approx(metric.max(), abs=1e-9)
+
+
+def test_a_metric_that_stays_away_leaves_the_last_weights(splits: Splits) -> None:
+    train, val, _ = splits
+    first, second = build(BPRMF, train), build(BPRMF, train)
+    history = quick(first, train, val, eval_every=5)
+    assert "ndcg@10" not in history
+    quick(second, train)
+    assert equal(weights(first), weights(second))
+
+
+def test_without_validation_the_last_weights_stay(splits: Splits) -> None:
+    train = splits[0]
+    model = build(BPRMF, train)
+    seen: list[list[Tensor]] = []
+
+    class Watch(Callback):
+        def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+            seen.append(weights(model))
+
+    history = quick(model, train, callbacks=[Watch()])
+    assert list(history.columns) == ["epoch", "ranking", "decay", "loss", "seconds"]
+    assert len(seen) == 3
+    assert equal(seen[-1], weights(model))
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_a_model_in_evaluation_mode_is_trained_all_the_same(splits: Splits, mode: bool) -> None:
+    train, val, _ = splits
+    expected = build(KGRec, train)
+    quick(expected, train, val)
+    model = build(KGRec, train).train(mode)
+    quick(model, train, val)
+    assert equal(weights(model), weights(expected))
+    assert model.training is mode
+
+
+def test_a_saved_model_is_trained_on(splits: Splits, tmp_path: Path) -> None:
+    train, val, _ = splits
+    model = build(KGRec, train)
+    model.save(tmp_path / "model.pt")
+    loaded = KGRec.load(tmp_path / "model.pt", train)
+    quick(model, train, val)
+    quick(loaded, train, val)
+    assert equal(weights(model), weights(loaded))
+
+
+def test_popularity_needs_no_training(splits: Splits) -> None:
+    train, val, _ = splits
+    assert len(fit(Popularity(train), train, val, progress=False)) == 0
+
+
+# ---------------------------------------------------------------------- pairs
+
+
+def test_every_positive_is_learned_once_an_epoch(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = copy.copy(splits[0])
+    pairs = train[INTERACTS].edge_label_index
+    train[INTERACTS].edge_label = (torch.arange(pairs.size(1)) % 4 != 0).float()
+    model = build(BPRMF, train)
+    learned: list[list[tuple[int, int]]] = []
+    losses = model.training_losses
+
+    def watch(data: HeteroData, user: Tensor, item: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        learned.append(list(zip(user.tolist(), item.tolist())))
+        return losses(data, user, item, generator)
+
+    monkeypatch.setattr(model, "training_losses", watch)
+    quick(model, train, max_epochs=2, batch_size=100)
+    positives = sorted(map(tuple, pairs.t()[train[INTERACTS].edge_label > 0].tolist()))
+    assert [len(batch) for batch in learned] == [100, len(positives) - 100] * 2
+    first, second = learned[0] + learned[1], learned[2] + learned[3]
+    assert sorted(first) == sorted(second) == positives
+    assert first != second
+
+
+def test_a_store_that_is_not_split_is_learned_whole(make_store: Callable[..., HeteroData]) -> None:
+    data = make_store()
+    history = quick(build(BPRMF, data), data)
+    assert len(history) == 3
+
+
+# ---------------------------------------------------------------------- interruption
+
+
+class Interrupt(Callback):
+    """Presses Ctrl-C in the middle of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
+        if trainer.current_epoch == self.epoch and args[-1] == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_ends_with_the_best_weights_so_far(splits: Splits, capsys: pytest.CaptureFixture[str]) -> None:
+    train, val, _ = splits
+    model, handler = build(BPRMF, train), signal.getsignal(signal.SIGINT)
+    history = quick(model, train, val, max_epochs=50, patience=None, callbacks=[Interrupt(2)])
+    assert len(history) == 3
+    printed = capsys.readouterr().out
+    assert "Interrupted" in printed
+    assert "best weights so far" in printed
+    assert evaluate(model, val, k=10)["ndcg@10"] == pytest.approx(history["ndcg@10"].max(), abs=1e-9)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_ctrl_c_ends_the_epoch_at_hand(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = splits[0]
+    model = build(BPRMF, train)
+    steps, losses = [], model.training_losses
+    monkeypatch.setattr(model, "training_losses", lambda *args: (steps.append(0), losses(*args))[1])
+    quick(model, train, batch_size=16, callbacks=[Interrupt(0)])
+    assert len(steps) == 1
+
+
+def test_a_second_ctrl_c_interrupts_at_once(splits: Splits) -> None:
+    train = splits[0]
+    model, handler = build(BPRMF, train), signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        quick(model, train, batch_size=16, callbacks=[Interrupt(0), Interrupt(0)])
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_nothing_is_said_without_an_interruption(splits: Splits, capsys: pytest.CaptureFixture[str]) -> None:
+    quick(build(BPRMF, splits[0]), *splits[:2])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == ""
+
+
+# ---------------------------------------------------------------------- checkpoints
+
+
+def test_training_goes_on_from_a_checkpoint(splits: Splits, tmp_path: Path) -> None:
+    train, val, _ = splits
+    model = build(BPRMF, train)
+    first = quick(model, train, val, checkpoint_dir=tmp_path, patience=None)
+    assert {p.name for p in tmp_path.iterdir()} == {"best.ckpt", "last.ckpt"}
+    rest = quick(
+        build(BPRMF, train, seed=9),
+        train,
+        val,
+        checkpoint_dir=tmp_path,
+        resume=tmp_path / "last.ckpt",
+        max_epochs=6,
+        patience=None,
+    )
+    assert first["epoch"].tolist() == [0, 1, 2]
+    assert rest["epoch"].tolist() == [3, 4, 5]
+    assert rest["ranking"].iloc[0] < first["ranking"].iloc[0]
+
+
+def test_the_best_of_before_the_interruption_is_not_lost(splits: Splits, tmp_path: Path) -> None:
+    train, val, _ = splits
+    first = quick(build(BPRMF, train), train, val, checkpoint_dir=tmp_path, patience=None)
+    model = build(BPRMF, train)
+    worse = quick(
+        model,
+        train,
+        val,
+        checkpoint_dir=tmp_path,
+        resume=tmp_path / "last.ckpt",
+        max_epochs=4,
+        lr=5.0,
+        patience=None,
+    )
+    best = max(first["ndcg@10"].max(), worse["ndcg@10"].max())
+    assert evaluate(model, val, k=10)["ndcg@10"] == pytest.approx(best, abs=1e-9)
+
+
+def test_no_file_is_left_where_none_was_asked_for(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    quick(build(BPRMF, splits[0]), *splits[:2])
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_epochs": 0}, "max_epochs is 0, expected at least 1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"patience": 0}, "patience is 0"),
+        ({"eval_every": 0}, "eval_every is 0"),
+        ({"lr": 0.0}, r"lr is 0\.0, expected a positive"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"monitor": "ndcg"}, "monitor is 'ndcg', expected a metric and a length, like 'ndcg@10'"),
+        ({"monitor": "auc@10"}, "monitor is 'auc@10'"),
+        ({"monitor": "ndcg@0"}, "monitor is 'ndcg@0'"),
+        ({"monitor": "ndcg@31"}, "k is 31, expected a whole number from 1 to the 30 items"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_happens(
+    splits: Splits, arguments: dict[str, Any], message: str
+) -> None:
+    model = build(BPRMF, splits[0]).eval()
+    before = weights(model)
+    with pytest.raises(ValueError, match=message):
+        quick(model, *splits[:2], **arguments)
+    assert equal(weights(model), before)
+    assert not model.training
+
+
+def test_bad_stores_are_refused_before_anything_happens(splits: Splits, tmp_path: Path) -> None:
+    train, val, _ = splits
+    model = build(KGRec, train)
+    before = weights(model)
+    nothing, empty, unsplit, strange, damaged = (copy.copy(val) for _ in range(5))
+    nothing[INTERACTS].edge_label = torch.zeros(val[INTERACTS].edge_label_index.size(1))
+    for key in [k for k in train[INTERACTS].keys() if k.startswith("edge_label_")]:  # noqa: SIM118
+        value = train[INTERACTS][key]
+        empty[INTERACTS][key] = value[..., :0]
+        del unsplit[INTERACTS][key]
+    strange.relation_name = ["a", "b", "c"]
+    damaged[USER].num_nodes = 3
+    for stores, message in (
+        ((train, nothing), "edge_label_index of val holds no pair to be found"),
+        ((empty, val), "edge_label_index of train holds no positive pair"),
+        ((train, unsplit), "no edge_label_index to be ranked"),
+        ((train, strange), "differs from the relations of training"),
+        ((strange, val), "differs from the relations of training"),
+        ((damaged, val), "expected num_nodes = 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            quick(model, *stores)
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint .*missing\.ckpt to resume from"):
+        quick(model, train, val, resume=tmp_path / "missing.ckpt", checkpoint_dir=tmp_path / "folder")
+    assert equal(weights(model), before)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------------- end to end
+
+
+def test_kgrec_learns_what_users_like(splits: Splits) -> None:
+    train, val, test = splits
+    model = build(KGRec, train)
+    quick(model, train, val, max_epochs=15)
+    popularity = evaluate(Popularity(train), test, k=10)
+    result = evaluate(model, test, k=10)
+    assert result["ndcg@10"] > popularity["ndcg@10"]
+    # Users of even number like items of even number.
+    items, _ = model.recommend(test, torch.arange(24), k=5)
+    assert (items % 2 == torch.arange(24)[:, None] % 2).float().mean() > 0.8
+    frame = model.recommend(test, ["u3"], k=5, as_frame=True)
+    assert len(model.explain(test, "u3", frame["item"][:1].tolist()).to_frame()) > 0
+
+
+@pytest.mark.slow
+def test_kgrec_beats_popularity_on_movielens_in_two_epochs(data_root: Path) -> None:
+    from pyg_kgrec.data import read_atomic
+
+    train, val, test = read_atomic(data_root / "ml-100k", name="ml-100k", splits=("train", "valid", "test"))
+    seed_everything(0)
+    model = KGRec(train)
+    history = fit(model, train, val, max_epochs=2, seed=0, progress=False, accelerator="cpu")
+    assert train[ITEM].num_nodes == 1682
+    result = evaluate(model, test)
+    assert result["ndcg@10"] > 0.1498
+    assert result["recall@20"] > 0.1848
+    assert len(history) == 2
