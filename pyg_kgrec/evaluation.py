@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -71,7 +71,7 @@ def evaluate(
     """
     model.schema.check(data)
     num_items = data[ITEM].num_nodes
-    ks = [k] if isinstance(k, int) else list(k)
+    ks = list(k) if isinstance(k, Iterable) else [k]
     if not ks:
         raise ValueError("k is empty, expected at least one length of the list")
     for one in ks:

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec import BPRMF, KGRec, Popularity, Recommender, evaluate
+from pyg_kgrec.data import INTERACTS, ITEM, USER, read_atomic
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Splits = tuple[HeteroData, HeteroData, HeteroData]
+METRICS = ("recall", "ndcg", "precision", "hit", "mrr", "map", "coverage")
+
+
+class Table(Recommender):
+    """Scores that were written down, to be ranked."""
+
+    def __init__(self, data: HeteroData, scores: Tensor) -> None:
+        super().__init__(data, {})
+        self.scores = scores
+        self.encoded = 0
+
+    def reset_parameters(self) -> None:
+        pass
+
+    def encode(self, data: HeteroData) -> Tensor:
+        self.encoded += 1
+        return self.scores
+
+    def score_encoded(self, encoded: Tensor, user: Tensor, item: Tensor) -> Tensor:
+        return encoded[user, item]
+
+    def score_all_encoded(self, encoded: Tensor, user: Tensor) -> Tensor:
+        return encoded[user]
+
+    def item_vectors(self, encoded: Tensor) -> Tensor:
+        return encoded.t()
+
+
+def by_hand(
+    scores: list[list[float]],
+    train: set[tuple[int, int]],
+    seen: set[tuple[int, int]],
+    relevant: set[tuple[int, int]],
+    k: int,
+) -> dict[str, float]:
+    """The seven metrics as the textbook has them, a user and a rank at a time."""
+    rows: list[list[float]] = []
+    shown: set[int] = set()
+    for user, row in enumerate(scores):
+        wanted = {i for u, i in relevant if u == user}
+        if not wanted:
+            continue
+        left = [i for i in range(len(row)) if (user, i) not in train | seen]
+        ranked = sorted(left, key=lambda i: -row[i])[:k]
+        shown |= set(ranked)
+        hits = [item in wanted for item in ranked]
+        dcg = sum(1 / math.log2(rank + 2) for rank, hit in enumerate(hits) if hit)
+        best = sum(1 / math.log2(rank + 2) for rank in range(min(k, len(wanted))))
+        precisions = [sum(hits[: rank + 1]) / (rank + 1) for rank, hit in enumerate(hits) if hit]
+        first = next((rank + 1 for rank, hit in enumerate(hits) if hit), math.inf)
+        rows.append(
+            [
+                sum(hits) / len(wanted),
+                dcg / best,
+                sum(hits) / k,
+                float(any(hits)),
+                1 / first,
+                sum(precisions) / min(k, len(wanted)),
+            ]
+        )
+    means = np.mean(rows, axis=0).tolist()
+    coverage = len(shown) / len(scores[0])
+    return {f"{name}@{k}": value for name, value in zip(METRICS, [*means, coverage])}
+
+
+def store_of(
+    num_users: int,
+    num_items: int,
+    train: set[tuple[int, int]],
+    seen: set[tuple[int, int]],
+    labels: dict[tuple[int, int], int],
+) -> HeteroData:
+    data = HeteroData()
+    data[USER].num_nodes, data[ITEM].num_nodes = num_users, num_items
+
+    def pairs(rows: Any) -> Tensor:
+        return torch.tensor(sorted(rows), dtype=torch.long).view(-1, 2).t()
+
+    data[INTERACTS].edge_index = pairs(train)
+    data[INTERACTS].seen_edge_index = pairs(seen)
+    data[INTERACTS].edge_label_index = pairs(labels)
+    data[INTERACTS].edge_label = torch.tensor([labels[pair] for pair in sorted(labels)])
+    return data
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[HeteroData, Tensor, dict[str, set[tuple[int, int]]], int]:
+    num_users, num_items = draw(st.integers(1, 6)), draw(st.integers(2, 9))
+    kind = st.sampled_from(["train", "seen", "positive", "negative", "none", "none"])
+    part = {(u, i): draw(kind) for u in range(num_users) for i in range(num_items)}
+    part[0, 0], part[0, 1] = "train", "positive"
+    sets = {name: {pair for pair, k in part.items() if k == name} for name in set(part.values())}
+    seed = draw(st.integers(0, 10**6))
+    order = torch.rand(num_users, num_items, generator=torch.Generator().manual_seed(seed)).argsort(1)
+    positive, negative = sets["positive"], sets.get("negative", set())
+    labels = dict.fromkeys(positive, 1) | dict.fromkeys(negative, 0)
+    data = store_of(num_users, num_items, sets["train"], sets.get("seen", set()), labels)
+    return data, order.float(), sets, draw(st.integers(1, num_items))
+
+
+@settings(max_examples=120, deadline=None)
+@given(problem=problems())
+def test_metrics_are_those_of_an_evaluator_written_apart(
+    problem: tuple[HeteroData, Tensor, dict[str, set[tuple[int, int]]], int],
+) -> None:
+    data, scores, sets, k = problem
+    result = evaluate(Table(data, scores), data, k=k, batch_size=2)
+    expected = by_hand(scores.tolist(), sets["train"], sets.get("seen", set()), sets["positive"], k)
+    assert list(result) == [f"{name}@{k}" for name in METRICS]
+    assert result == pytest.approx(expected, abs=1e-6)
+
+
+def test_several_lengths_are_those_one_by_one(make_splits: Callable[..., Splits]) -> None:
+    train, _, test = make_splits()
+    model = KGRec(train, hidden_channels=8)
+    together = evaluate(model, test, k=[3, 10, 5])
+    apart: dict[str, float] = {}
+    for k in (3, 10, 5):
+        apart |= evaluate(model, test, k=k)
+    assert together == pytest.approx(apart)
+    assert len(together) == 21
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 1024])
+def test_the_batch_size_does_not_matter(make_splits: Callable[..., Splits], batch_size: int) -> None:
+    train, _, test = make_splits()
+    model = BPRMF(train, hidden_channels=8)
+    assert evaluate(model, test, k=5, batch_size=batch_size) == pytest.approx(evaluate(model, test, k=5))
+
+
+def test_the_default_lengths_are_ten_and_twenty(make_splits: Callable[..., Splits]) -> None:
+    train, _, test = make_splits(num_items=30)
+    result = evaluate(Popularity(train), test)
+    assert {name.split("@")[1] for name in result} == {"10", "20"}
+    assert all(type(value) is float for value in result.values())
+
+
+def test_the_graph_is_encoded_once(make_splits: Callable[..., Splits]) -> None:
+    train, _, test = make_splits()
+    model = Table(train, torch.rand(10, 14))
+    evaluate(model, test, k=(3, 5), batch_size=2)
+    assert model.encoded == 1
+
+
+def test_perfect_and_hopeless_scores(make_splits: Callable[..., Splits]) -> None:
+    train, _, test = make_splits()
+    scores = torch.zeros(10, 14)
+    user, item = test[INTERACTS].edge_label_index
+    scores[user, item] = 1
+    best = evaluate(Table(train, scores), test, k=4)
+    assert best["precision@4"] == pytest.approx(1 / 4)
+    assert [best[f"{n}@4"] for n in ("recall", "ndcg", "hit", "mrr", "map")] == pytest.approx([1] * 5)
+    worst = evaluate(Table(train, -scores), test, k=4)
+    assert [worst[f"{n}@4"] for n in METRICS[:6]] == [0] * 6
+
+
+def test_users_without_a_label_are_left_out() -> None:
+    data = store_of(3, 4, {(0, 0), (1, 0), (2, 0)}, set(), {(0, 1): 1, (1, 1): 0})
+    scores = torch.tensor([[9.0, 8, 0, 0], [9, 8, 0, 0], [0, 0, 8, 9]])
+    result = evaluate(Table(data, scores), data, k=1)
+    assert result["hit@1"] == 1
+    assert result["coverage@1"] == 1 / 4
+
+
+def test_padding_is_no_item() -> None:
+    # The user has seen all but two of five items: three places of the list stay empty.
+    data = store_of(1, 5, {(0, 0), (0, 1)}, {(0, 2)}, {(0, 3): 1})
+    result = evaluate(Table(data, torch.arange(5.0)[None]), data, k=5)
+    assert result["coverage@5"] == pytest.approx(2 / 5)
+    assert result["precision@5"] == pytest.approx(1 / 5)
+    assert result["mrr@5"] == pytest.approx(1 / 2)
+    assert result["recall@5"] == 1
+
+
+def test_a_label_given_twice_counts_once() -> None:
+    data = store_of(1, 4, {(0, 0)}, set(), {(0, 1): 1, (0, 2): 1})
+    expected = evaluate(Table(data, torch.arange(4.0)[None]), data, k=2)
+    store = data[INTERACTS]
+    store.edge_label_index = torch.cat([store.edge_label_index, store.edge_label_index], dim=1)
+    store.edge_label = store.edge_label.repeat(2)
+    assert evaluate(Table(data, torch.arange(4.0)[None]), data, k=2) == expected
+
+
+def test_the_mode_of_the_model_is_restored(make_splits: Callable[..., Splits]) -> None:
+    train, _, test = make_splits()
+    model = KGRec(train, hidden_channels=8).train()
+    first = evaluate(model, test, k=5)
+    assert model.training
+    assert first == evaluate(model.eval(), test, k=5)
+    assert not model.training
+
+
+def test_bad_arguments_are_refused(make_splits: Callable[..., Splits]) -> None:
+    train, _, test = make_splits()
+    model = Popularity(train)
+    for k in (0, -1, 15, True, [5, 99], 2.5, "5", ["5"], None):
+        with pytest.raises(ValueError, match="expected a whole number from 1 to the 14 items"):
+            evaluate(model, test, k=k)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="k is 15, expected a whole number from 1 to the 14 items"):
+        evaluate(model, test, k=15)
+    with pytest.raises(ValueError, match="k is empty"):
+        evaluate(model, test, k=[])
+    unsplit = copy.copy(test)
+    for key in [key for key in test[INTERACTS].keys() if key.startswith("edge_label")]:  # noqa: SIM118
+        del unsplit[INTERACTS][key]
+    with pytest.raises(ValueError, match="no edge_label_index to be ranked"):
+        evaluate(model, unsplit, k=5)
+    nothing = copy.copy(test)
+    nothing[INTERACTS].edge_label = torch.zeros(10)
+    with pytest.raises(ValueError, match="holds no pair to be found"):
+        evaluate(model, nothing, k=5)
+    strange = copy.copy(test)
+    strange.relation_name = ["a", "b", "c"]
+    with pytest.raises(ValueError, match="differs from the relations of training"):
+        evaluate(model, strange, k=5)
+
+
+def test_popularity_on_movielens(data_root: Path) -> None:
+    splits = ("train", "valid", "test")
+    train, _, test = read_atomic(data_root / "ml-100k", name="ml-100k", splits=splits)
+    result = evaluate(Popularity(train), test, k=(10, 20))
+    expected = {
+        "ndcg@10": 0.1498,
+        "recall@10": 0.1255,
+        "precision@10": 0.1174,
+        "hit@10": 0.6299,
+        "mrr@10": 0.2825,
+        "map@10": 0.0714,
+        "ndcg@20": 0.1607,
+        "recall@20": 0.1848,
+    }
+    assert {name: result[name] for name in expected} == pytest.approx(expected, abs=1e-4)
