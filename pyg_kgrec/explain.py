@@ -135,7 +135,10 @@ def explain_by_rationale(
 
     triples = pd.concat(
         [
-            f.sort_values("weight", ascending=False, kind="stable").groupby("item").head(per_item)
+            f.sort_values("weight", ascending=False, kind="stable")
+            .drop_duplicates(["item", "head", "relation", "tail"])
+            .groupby("item")
+            .head(per_item)
             for f in (about, past)
         ]
     )
@@ -200,7 +203,10 @@ def _entities(data: HeteroData, items: np.ndarray) -> pd.DataFrame:
 
 
 def _touching(data: HeteroData, items: np.ndarray, gamma: Tensor) -> pd.DataFrame:
-    """The triples that an item's entities are the head or tail of, and the entity at the other end."""
+    """The triples that an item's entities are the head or tail of, and the entity at the other end.
+
+    A triple without weight takes no part in the score and is left out.
+    """
     linked = _entities(data, items)
     if RELATES not in data.edge_types:
         return pd.DataFrame(columns=["item", "head", "relation", "tail", "other", "weight"])
@@ -214,7 +220,7 @@ def _touching(data: HeteroData, items: np.ndarray, gamma: Tensor) -> pd.DataFram
     }
     wanted = np.zeros(data[ENTITY].num_nodes, dtype=bool)
     wanted[linked["entity"]] = True
-    frame = pd.DataFrame(table)[wanted[head] | wanted[tail]]
+    frame = pd.DataFrame(table)[(wanted[head] | wanted[tail]) & (table["weight"] > 0)]
     sides = [
         linked.merge(frame, left_on="entity", right_on=mine).assign(other=lambda f, o=other: f[o])
         for mine, other in (("head", "tail"), ("tail", "head"))

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import builtins
+import copy
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec import BPRMF, Explanation, KGRec, Popularity
+from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Splits = tuple[HeteroData, HeteroData, HeteroData]
+
+
+@pytest.fixture
+def splits(make_splits: Callable[..., Splits]) -> Splits:
+    """Splits whose entities have names of their own, so that a name tells which entity it is."""
+    stores = make_splits()
+    for data in stores:
+        data[ENTITY].name = [f"E{i}" for i in range(data[ENTITY].num_nodes)]
+    return stores
+
+
+@pytest.fixture
+def axes() -> Iterator[Any]:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    yield plt
+    plt.close("all")
+
+
+Triple = tuple[str, str, str]
+
+
+def named_triples(data: HeteroData, gamma: torch.Tensor) -> dict[Triple, list[float]]:
+    """Weights of the store's triples by their names, a list each because triples may be repeated."""
+    out: dict[Triple, list[float]] = {}
+    store = data[RELATES]
+    for (head, tail), relation, weight in zip(
+        store.edge_index.t().tolist(), store.edge_type.tolist(), gamma.tolist()
+    ):
+        out.setdefault((f"E{head}", data.relation_name[relation], f"E{tail}"), []).append(weight)
+    return out
+
+
+def entities_of(data: HeteroData, item: int) -> set[str]:
+    return {f"E{e}" for i, e in data[IS].edge_index.t().tolist() if i == item}
+
+
+def test_every_user_and_item_by_brute_force(splits: Splits) -> None:
+    train, _, test = splits
+    torch.manual_seed(0)
+    model = KGRec(train, hidden_channels=8)
+    triples = named_triples(test, model.rationale_score(test))
+    for user, item in ((0, 1), (3, 10), (5, 11), (8, 12), (9, 0)):
+        why = model.explain(test, torch.tensor(user), torch.tensor(item))
+        assert why.score == pytest.approx(
+            model.score(test, torch.tensor([user]), torch.tensor([item])).item()
+        )
+        history = {i for u, i in test[INTERACTS].edge_index.t().tolist() if u == user} - {item}
+        mine = entities_of(test, item)
+
+        for row in why.to_frame().itertuples(index=False):
+            about = int(row.about.removeprefix("Item <").removesuffix(">"))
+            assert about == item or about in history
+            assert entities_of(test, about) & {row.head, row.tail}
+            found = triples[row.head, row.relation, row.tail]
+            assert min(abs(row.weight - w) for w in found) < 1e-5
+
+        expected: dict[tuple[str, ...], float] = {}
+        for past in history:
+            for (h, r, t), w1 in triples.items():
+                for near, far in ((h, t), (t, h)):
+                    if near not in entities_of(test, past):
+                        continue
+                    if far in mine:
+                        key = (f"Item <{past}>", r, "", "")
+                        expected[key] = max(expected.get(key, 0), *w1)
+                    for (h2, r2, t2), w2 in triples.items():
+                        for near2, far2 in ((h2, t2), (t2, h2)):
+                            if near2 in mine and far2 == far:
+                                key = (f"Item <{past}>", r, far, r2)
+                                expected[key] = max(expected.get(key, 0), math.sqrt(max(w1) * max(w2)))
+        found_paths = {
+            (p.history, p.relation, p.entity, p.item_relation): p.weight
+            for p in why.paths.itertuples(index=False)
+        }
+        assert found_paths == pytest.approx(expected, rel=1e-4)
+
+
+def test_frames(splits: Splits) -> None:
+    train, _, test = splits
+    why = KGRec(train, hidden_channels=8).explain(test, "u3", 110)
+    frame = why.to_frame()
+    assert list(frame.columns) == ["about", "head", "relation", "tail", "weight"]
+    assert list(why.paths.columns) == ["history", "relation", "entity", "item_relation", "weight"]
+    assert frame["weight"].dtype == why.paths["weight"].dtype == float
+    own = frame["about"] == "Item <10>"
+    assert bool(own.any())
+    assert not own.iloc[int(own.sum()) :].any()  # the item's own triples come first
+    for part in (frame[own], frame[~own], why.paths):
+        assert part["weight"].is_monotonic_decreasing
+        assert len(part) > 0
+    frame.loc[:, "weight"] = -1.0
+    assert not (why.to_frame()["weight"] == -1.0).any()
+
+
+def test_a_triple_is_listed_once(splits: Splits) -> None:
+    train, _, test = splits
+    model = KGRec(train, hidden_channels=8)
+    # Item 10 has two entities; join them, and give one of them a loop.
+    one, two = (int(e) for i, e in test[IS].edge_index.t().tolist() if i == 10)
+    data = copy.copy(test)
+    more = torch.tensor([[one, one], [two, one]])
+    data[RELATES].edge_index = torch.cat([test[RELATES].edge_index, more], dim=1)
+    data[RELATES].edge_type = torch.cat([test[RELATES].edge_type, torch.tensor([2, 2])])
+    frame = model.explain(data, "u3", 110).to_frame()
+    own = frame[(frame["about"] == "Item <10>") & (frame["relation"] == "never used")]
+    assert sorted(zip(own["head"], own["tail"])) == sorted([(f"E{one}", f"E{two}"), (f"E{one}", f"E{one}")])
+
+
+def test_text(splits: Splits) -> None:
+    train, _, test = splits
+    model = KGRec(train, hidden_channels=8)
+    why = model.explain(test, "u3", 110)
+    text = str(why)
+    assert text.splitlines()[0] == f"Item <10> for user u3 (score {why.score:.3f})"
+    best = why.paths.iloc[0]
+    assert f"because of {best['history']}: " in text
+    assert f"[{best['weight']:.2f}]" in text
+    assert "γ" in text
+    assert "has genre" in text or "made by" in text
+
+
+def test_html_is_escaped(splits: Splits) -> None:
+    train, _, test = splits
+    data = copy.copy(test)
+    data.relation_name = list(test.relation_name)
+    data[ITEM].name = [f"<script>alert({i})</script>" for i in range(14)]
+    data[ENTITY].name = [f"<b>{i}</b>" for i in range(20)]
+    page = KGRec(train, hidden_channels=8).explain(data, "u3", 110)._repr_html_()
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(10)&lt;/script&gt;" in page
+    assert "&lt;b&gt;" in page
+    assert "<table" in page
+
+
+def test_names_fall_back_to_items_and_raw_ids(make_splits: Callable[..., Splits]) -> None:
+    train, _, test = make_splits()
+    frame = KGRec(train, hidden_channels=8).explain(test, "u3", 104).to_frame()
+    own = frame[frame["about"] == "Item <4>"]
+    assert "Item <4>" in set(own["head"]) | set(own["tail"])
+    assert set(own["tail"]) & set(test[ENTITY].id)
+
+
+def test_a_store_without_raw_ids_and_names(make_splits: Callable[..., Splits]) -> None:
+    train, _, test = make_splits(ids=False)
+    why = KGRec(train, hidden_channels=8).explain(test, torch.tensor([3]), torch.tensor([4]))
+    assert (why.user, why.item) == ("user 3", "item 4")
+    assert set(why.to_frame()["tail"]) <= {str(i) for i in range(20)}
+
+
+def test_users_and_items_by_index_or_raw_id(splits: Splits) -> None:
+    train, _, test = splits
+    model = KGRec(train, hidden_channels=8)
+    texts = {
+        str(model.explain(test, user, item))
+        for user, item in (
+            ("u3", 104),
+            (["u3"], [104]),
+            (torch.tensor(3), torch.tensor(4)),
+            (pd.Series(["u3"]), torch.tensor([4])),
+        )
+    }
+    assert len(texts) == 1
+    with pytest.raises(ValueError, match="one user and one item, got 2 and 1"):
+        model.explain(test, ["u3", "u4"], [104])
+    with pytest.raises(ValueError, match="unknown"):
+        model.explain(test, "nobody", 104)
+    with pytest.raises(ValueError, match="out of range"):
+        model.explain(test, torch.tensor([3]), torch.tensor([14]))
+
+
+def assert_silent(why: Explanation) -> None:
+    """Nothing is known, and that is said in words and drawn as an (almost) empty picture."""
+    assert len(why.to_frame()) == len(why.paths) == 0
+    assert list(why.to_frame().columns) == ["about", "head", "relation", "tail", "weight"]
+    assert "no triple describes the item and no path leads to it" in str(why)
+    assert "<table" in why._repr_html_()
+
+
+def test_an_item_without_an_entity(splits: Splits, axes: Any) -> None:
+    train, _, test = splits
+    why = KGRec(train, hidden_channels=8).explain(test, "u3", 113)
+    assert not (why.to_frame()["about"] == "Item <13>").any()
+    assert len(why.paths) == 0
+    assert "no triple describes the item and no path leads to it" in str(why)
+    why.plot()
+
+
+def test_a_user_without_history(splits: Splits, axes: Any) -> None:
+    train, _, test = splits
+    data = copy.copy(test)
+    pairs = test[INTERACTS].edge_index
+    data[INTERACTS].edge_index = pairs[:, pairs[0] != 3]
+    del data[INTERACTS].time
+    model = KGRec(train, hidden_channels=8)
+    why = model.explain(data, "u3", 104)
+    assert set(why.to_frame()["about"]) == {"Item <4>"}
+    assert len(why.paths) == 0
+    assert "is best described by" in str(why)
+    assert "because of" not in str(why)
+    why.plot()
+    assert_silent(model.explain(data, "u3", 113))
+
+
+@pytest.mark.parametrize("knowledge", [True, False])
+def test_a_store_without_triples(make_splits: Callable[..., Splits], knowledge: bool, axes: Any) -> None:
+    train, _, test = make_splits(knowledge=knowledge)
+    if knowledge:
+        for data in (train, test):
+            data[RELATES].edge_index = data[RELATES].edge_index[:, :0]
+            data[RELATES].edge_type = data[RELATES].edge_type[:0]
+    why = KGRec(train, hidden_channels=8).explain(test, "u3", 104)
+    assert_silent(why)
+    why.plot()
+
+
+def test_a_model_that_hears_no_triple_names_none(splits: Splits) -> None:
+    train, _, test = splits
+    assert_silent(KGRec(train, hidden_channels=8, use_kg=False).explain(test, "u3", 104))
+
+
+@pytest.mark.parametrize("model", [BPRMF, Popularity])
+def test_models_without_explanations_say_so(model: type[BPRMF], splits: Splits) -> None:
+    with pytest.raises(TypeError, match=f"{model.__name__} has no explanations"):
+        model(splits[0]).explain(splits[2], "u3", 104)
+
+
+def test_plot(splits: Splits, axes: Any, tmp_path: Any) -> None:
+    train, _, test = splits
+    data = copy.copy(test)
+    data[ITEM].name = [f"Item $_{i}$ with a name that is longer than a box can hold" for i in range(14)]
+    why = KGRec(train, hidden_channels=8).explain(data, "u3", 110)
+    ax = why.plot(max_paths=4)
+    texts = [text.get_text() for text in ax.texts]
+    assert "user u3" in texts
+    assert any(text.endswith("…") for text in texts)
+    assert len(ax.lines) >= 4
+    ax.figure.savefig(tmp_path / "why.png")
+    assert (tmp_path / "why.png").stat().st_size > 5000
+    _, mine = axes.subplots()
+    assert why.plot(mine) is mine
+
+
+def test_without_matplotlib_the_extra_is_named(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    why = KGRec(splits[0], hidden_channels=8).explain(splits[2], "u3", 104)
+    find = builtins.__import__
+
+    def missing(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.split(".")[0] == "matplotlib":
+            raise ModuleNotFoundError(f"No module named {name!r}", name="matplotlib")
+        return find(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    with pytest.raises(
+        ImportError, match=r'Explanation.plot needs matplotlib.*pip install "pyg-kgrec\[viz\]"'
+    ):
+        why.plot()
+
+
+def test_the_user_may_have_had_the_item(splits: Splits) -> None:
+    train, _, test = splits
+    user, item = test[INTERACTS].edge_index[:, 0].tolist()
+    why = KGRec(train, hidden_channels=8).explain(test, torch.tensor([user]), torch.tensor([item]))
+    assert not (why.paths["history"] == f"Item <{item}>").any()
+    assert why.user == f"user {test[USER].id[user]}"
