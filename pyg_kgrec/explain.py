@@ -90,8 +90,8 @@ class Explanation:
         paths = self.paths.head(max_paths)
         own = self.triples[self.triples["about"] == self.item].head(max(0, max_paths - len(paths)))
         if ax is None:
-            rows = max(len(paths["history"].unique()) if len(paths) else 0, len(paths) + len(own), 3)
-            _, ax = plt.subplots(figsize=(11, 1.2 + 0.62 * rows), layout="constrained")
+            rows = max(paths["history"].nunique(), paths["entity"].nunique() + len(own), 3)
+            _, ax = plt.subplots(figsize=(11, 0.8 + 0.6 * rows), layout="constrained")
         _draw(ax, self, paths, own)
         return ax
 
@@ -285,7 +285,7 @@ def _draw(ax: Axes, explanation: Explanation, paths: pd.DataFrame, own: pd.DataF
         box = {"boxstyle": "round,pad=0.35", "facecolor": colours[kind], "edgecolor": "0.4", "linewidth": 0.6}
         ax.text(x, y, _short(label, 30), ha="center", va="center", fontsize=8, zorder=3, bbox=box)
     ax.set_xlim(-0.4, 3.45)
-    ax.set_ylim(-0.06, 1.06)
+    ax.set_ylim(0, 1)
     ax.set_axis_off()
     ax.set_title(
         f"{explanation.item} for {explanation.user}  (widths: {explanation.weight_name})", fontsize=9

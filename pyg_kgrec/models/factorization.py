@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,8 +19,6 @@ from pyg_kgrec.nn.loss import Loss, check_loss, l2_penalty, ranking_loss, sample
 
 class CollaborativeRecommender(DotProductRecommender):
     """Users and items as vectors, ranked by inner products, trained against sampled negatives."""
-
-    fit_defaults: ClassVar[dict[str, Any]] = {"lr": 1e-3, "batch_size": 2048}
 
     def __init__(
         self,

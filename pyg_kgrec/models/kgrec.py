@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor
@@ -136,8 +136,6 @@ class KGRec(DotProductRecommender):
         use_kg: False ignores all triples (ablation).
         inverse: Add inverse relations, as the paper does.
     """
-
-    fit_defaults: ClassVar[dict[str, Any]] = {"lr": 1e-3, "batch_size": 2048}
 
     def __init__(
         self,
