@@ -228,3 +228,108 @@ def test_odd_graphs_train(make_store: Callable[..., HeteroData], inverse: bool) 
         score = model.score_all(data, torch.arange(data[USER].num_nodes))
         assert bool(torch.isfinite(score).all())
         assert score.size(1) == data[ITEM].num_nodes
+
+
+def test_a_step_by_hand(make_splits: SplitBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is drawn is laid down; what is left of a step is worked out with dense matrices."""
+    train = make_splits()[0]
+    model = KGRec(
+        train, hidden_channels=8, dropout=0.0, decay=0.5, cl_coef=2.0, cl_drop=0.25, mae_coef=3.0, mae_msize=2
+    ).double()
+    graph, rng = model.graph(train), torch.Generator().manual_seed(0)
+    num_triples, num_pairs = graph.triples.num_edges, graph.pairs.num_edges
+    keep = torch.rand(num_triples, generator=rng) < 0.7
+    keep_inter = torch.rand(num_pairs, generator=rng) < 0.7
+    hidden = keep.nonzero().flatten()[:4]
+    strong = keep & (torch.rand(num_triples, generator=rng) < 0.7)
+    chosen = keep_inter & (torch.rand(num_pairs, generator=rng) < 0.7)
+    user, item = train[INTERACTS].edge_label_index[:, :6]
+    negative = torch.randint(14, (6, 64), generator=rng)
+    views: list[Tensor] = []
+
+    def contrast(view1: Tensor, view2: Tensor, generator: torch.Generator) -> Tensor:
+        views.extend([view1, view2])
+        return view1.sum() * 0 + 1
+
+    for name, value in (
+        ("sparsify_triples", keep),
+        ("sparsify_interactions", keep_inter),
+        ("mask_rationale", hidden),
+        ("drop_knowledge", strong),
+        ("sample_interactions", chosen),
+    ):
+        monkeypatch.setattr(kgrec_module, name, lambda *args, value=value: value)
+    monkeypatch.setattr(kgrec_module.NegativeSampler, "sample", lambda *args: negative)
+    monkeypatch.setattr(model.contrast, "forward", contrast)
+    losses = model.training_losses(train, user, item, torch.Generator())
+
+    user_0, node_0 = model.embed(train, graph)
+    relation, normalize = model.encoder.conv.relation_embedding, torch.nn.functional.normalize
+    head, tail = graph.edge_index
+    edge_type, count = graph.triples.edge_type, torch.tensor([4] * 10)
+    weight = torch.zeros(10, 14, dtype=torch.float64)
+    pairs = graph.pairs.user[keep_inter], graph.pairs.item[keep_inter]
+    weight[pairs] = 1 / count[pairs[0]].double() / 0.5  # half of the interactions are kept
+
+    seen = keep.clone()
+    seen[hidden] = False
+    e_u, e_v = user_0, node_0
+    all_users, all_nodes = user_0, node_0
+    for _ in range(2):
+        new_user = normalize(weight @ e_v[:14])
+        new_node = model.encoder.conv(e_v, graph.edge_index[:, seen], edge_type[seen])
+        e_u, e_v = new_user, normalize(new_node)
+        all_users, all_nodes = all_users + e_u, all_nodes + e_v
+    positive_score = (all_users[user] * all_nodes[item]).sum(-1)
+    negative_score = (all_users[user].unsqueeze(1) * all_nodes[negative]).sum(-1)
+    scores = torch.cat([positive_score.unsqueeze(1), negative_score], dim=1)
+    norms = (
+        all_users[user].pow(2).sum() + all_nodes[item].pow(2).sum() + all_nodes[negative].pow(2).sum() / 64
+    )
+    triple = all_nodes[head[hidden]] * all_nodes[tail[hidden]] * relation[edge_type[hidden]]
+    torch.testing.assert_close(losses["ranking"], -scores.log_softmax(1)[:, 0].mean())
+    torch.testing.assert_close(losses["decay"], 0.5 * norms / (2 * 6))
+    torch.testing.assert_close(losses["reconstruction"], -3 * logsigmoid(triple.sum(-1)).mean())
+    assert losses["contrast"].item() == 2
+
+    rare = torch.zeros_like(weight)
+    pairs = graph.pairs.user[chosen], graph.pairs.item[chosen]
+    rare[pairs] = weight[pairs] / 0.75
+    e_u, e_i, interactions = user_0, node_0[:14], node_0[:14]
+    for _ in range(2):
+        e_u, e_i = normalize(rare @ e_i), normalize(rare.t() @ e_u)
+        interactions = interactions + e_i
+    e_v, knowledge = node_0, node_0
+    for _ in range(2):
+        message = (e_v[tail] * relation[edge_type])[strong]
+        total = torch.zeros_like(e_v).index_add(0, head[strong], message)
+        e_v = normalize(total / head[strong].bincount(minlength=len(e_v)).clamp(min=1).unsqueeze(1))
+        knowledge = knowledge + e_v
+    torch.testing.assert_close(views[0], interactions)
+    torch.testing.assert_close(views[1], knowledge[:14])
+
+
+def test_how_much_a_step_draws(make_splits: SplitBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = make_splits(num_users=20, num_items=30, per_user=9)[0]
+    model = KGRec(train, hidden_channels=8, node_dropout_rate=0.5, cl_drop=0.4, mae_msize=3)
+    triples, pairs = model.graph(train).triples.num_edges, train[INTERACTS].edge_index.size(1)
+    asked: dict[str, tuple[Any, ...]] = {}
+    for name in ("sparsify_triples", "mask_rationale", "drop_knowledge", "sample_interactions"):
+        function = getattr(kgrec_module, name)
+
+        def watch(*args: Any, name: str = name, function: Callable[..., Tensor] = function) -> Tensor:
+            asked[name] = (args, function(*args))
+            return asked[name][1]
+
+        monkeypatch.setattr(kgrec_module, name, watch)
+    losses_of(model, train)
+    keep, hidden = asked["sparsify_triples"][1], asked["mask_rationale"][1]
+    assert int(keep.sum()) == pytest.approx(triples / 2, abs=2)
+    assert hidden.numel() == 6
+    assert bool(keep[hidden].all())
+    strong = asked["drop_knowledge"][1]
+    assert not (strong & ~keep).any()
+    assert int(strong.sum()) == pytest.approx(0.6 * triples / 2, abs=3)
+    assert int(asked["sample_interactions"][1].sum()) == pytest.approx(0.6 * pairs / 2, abs=2)
+    # What the encoder must not see may stand in the view: it is drawn from all triples that were kept.
+    assert torch.equal(asked["drop_knowledge"][0][1], keep)
