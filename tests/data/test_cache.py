@@ -79,6 +79,7 @@ def test_values_die_with_the_store(make_store: Callable[..., HeteroData]) -> Non
     class Value:
         pass
 
+    gc.collect()
     data = make_store()
     value = weakref.ref(cached(data, "key", [data[INTERACTS].edge_index], Value))
     tensor = weakref.ref(data[INTERACTS].edge_index)

@@ -732,6 +732,26 @@ def test_nothing_cached_outlives_the_weights(learner: Case, splits: Splits, tmp_
         assert not any(torch.allclose(score, other) for other in scores[:i])
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_nothing_cached_outlives_the_device(case: Case, make_splits: SplitBuilder, tmp_path: Path) -> None:
+    train, _, test = make_splits(features=True)
+    model, users = case.build(train), users_of(test)
+    score = model.score_all(test, users)
+    model.to("cuda")
+    assert model.score_all(test, users).device.type == "cuda"
+    torch.testing.assert_close(model.score_all(test, users).cpu(), score, rtol=1e-4, atol=1e-5)
+    items, _ = model.recommend(test, ["u1", "u2"], k=3)
+    assert len(model.recommend(test, ["u1", "u2"], k=3, as_frame=True)) == items.numel()
+    if case.learns:
+        user, item = train[INTERACTS].edge_label_index.cuda()
+        losses = model.train().training_losses(train, user, item, torch.Generator("cuda").manual_seed(0))
+        torch.stack(list(losses.values())).sum().backward()
+        assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in model.parameters())
+    model.save(tmp_path / "model.pt")
+    assert torch.equal(model.cpu().score_all(test, users), score)
+    assert torch.equal(case.model.load(tmp_path / "model.pt").score_all(test, users), score)
+
+
 def test_nothing_cached_outlives_the_graph(case: Case, splits: Splits) -> None:
     train, _, test = splits
     model, users = case.build(train), users_of(test)
