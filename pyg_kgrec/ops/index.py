@@ -92,8 +92,9 @@ class Segments(_Tensors):
     split_ptr: Tensor
 
     @classmethod
-    def from_sorted(cls, ptr: Tensor, edge: Tensor, piece: int = PIECE) -> Segments:
-        """Cut the segments of a compressed pointer ``ptr`` [S + 1] into pieces of at most ``piece`` edges."""
+    def from_sorted(cls, ptr: Tensor, edge: Tensor) -> Segments:
+        """Cut the segments of a compressed pointer ``ptr`` [S + 1] into pieces."""
+        piece = PIECE
         ptr64 = ptr.long()
         length = ptr64.diff()
         count = ((length + piece - 1) // piece).clamp(min=1)

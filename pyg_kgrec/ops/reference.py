@@ -1,7 +1,7 @@
 """Backend ``reference``: plain PyTorch, one line a step, differentiated by autograd.
 
-It forms [E, d] intermediates and rests on ``index_add`` and ``scatter_reduce``; every other backend is tested
-against it. It runs on any device and traces under ``torch.compile``.
+It forms [E, d] intermediates; every other backend is tested against it. It runs on any device and traces under
+``torch.compile``. Rows are taken by ``index_select``, whose gradient sums in a fixed order on the CPU.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pyg_kgrec.ops.index import BipartiteIndex, Segments, TripleIndex
 def _gather(table: Tensor, index: Tensor) -> Tensor:
     """Rows of a table; -1 is a zero vector."""
     if table.size(0) == 0:
-        return table.new_zeros(index.numel(), *table.shape[1:])
-    known = (index >= 0).view(-1, *[1] * (table.dim() - 1))
-    return torch.where(known, table[index.clamp(min=0).long()], 0)
+        return table.new_zeros(index.numel(), table.size(1))
+    rows = table.index_select(0, index.clamp(min=0))
+    return torch.where((index >= 0).view(-1, 1), rows, 0)
 
 
 def _segment_of(seg: Segments) -> Tensor:
@@ -33,9 +33,9 @@ def softmax_by(src: Tensor, row: Tensor, num_rows: int) -> Tensor:
     top = src.detach().new_full((num_rows, src.size(1)), -torch.inf)
     top = top.scatter_reduce(0, index, src.detach(), "amax")
     top = top.masked_fill(top == -torch.inf, 0)
-    weight = (src - top[row]).exp()
+    weight = (src - top.index_select(0, row)).exp()
     total = weight.new_zeros(num_rows, src.size(1)).index_add(0, row, weight)
-    return weight / total.masked_fill(total == 0, 1)[row]
+    return weight / total.masked_fill(total == 0, 1).index_select(0, row)
 
 
 def _accumulate(x: Tensor) -> Tensor:
@@ -46,10 +46,13 @@ def relational_attention(
     query: Tensor, value: Tensor, relation: Tensor, index: TripleIndex, num_heads: int, keep: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See :func:`pyg_kgrec.ops.relational_attention`; also returns the weights [E, H]."""
-    q, v, r = _accumulate(query), _accumulate(value), _accumulate(relation)[index.edge_type.long()]
+    q, v = _accumulate(query), _accumulate(value)
+    r = _accumulate(relation).index_select(0, index.edge_type)
     row, width = index.row.long(), query.size(1) // num_heads
     key = _gather(q, index.tail) * r
-    logits = (q[index.head_row.long()][row] * key).view(-1, num_heads, width).sum(-1) / width**0.5
+    logits = (q.index_select(0, index.head_row.index_select(0, row)) * key).view(-1, num_heads, width).sum(
+        -1
+    ) / width**0.5
     taking_part = logits if keep is None else logits.masked_fill(~keep.view(-1, 1), -torch.inf)
     weight = softmax_by(taking_part, row, index.num_rows)
     message = (_gather(v, index.tail) * r).view(-1, num_heads, width) * weight.unsqueeze(-1)
@@ -63,9 +66,11 @@ def rationale_scores(
     query: Tensor, relation: Tensor, index: TripleIndex, num_heads: int, keep: Tensor | None
 ) -> Tensor:
     """See :func:`pyg_kgrec.ops.rationale_scores`."""
-    q, r, row = _accumulate(query), _accumulate(relation)[index.edge_type.long()], index.row.long()
+    q, row = _accumulate(query), index.row.long()
+    r = _accumulate(relation).index_select(0, index.edge_type)
     scale = num_heads * (query.size(1) // num_heads) ** 0.5
-    logits = (q[index.head_row.long()][row] * _gather(q, index.tail) * r).sum(-1, keepdim=True) / scale
+    head = q.index_select(0, index.head_row.index_select(0, row))
+    logits = (head * _gather(q, index.tail) * r).sum(-1, keepdim=True) / scale
     if keep is not None:
         logits = logits.masked_fill(~keep.view(-1, 1), -torch.inf)
     return softmax_by(logits, row, index.num_rows).view(-1) * index.degree(keep)[row].to(logits.dtype)
@@ -73,7 +78,8 @@ def rationale_scores(
 
 def relational_mean(value: Tensor, relation: Tensor, index: TripleIndex, keep: Tensor | None) -> Tensor:
     """See :func:`pyg_kgrec.ops.relational_mean`."""
-    message = _gather(_accumulate(value), index.tail) * _accumulate(relation)[index.edge_type.long()]
+    r = _accumulate(relation).index_select(0, index.edge_type)
+    message = _gather(_accumulate(value), index.tail) * r
     if keep is not None:
         message = message * keep.view(-1, 1)
     out = message.new_zeros(index.num_rows, value.size(1)).index_add(0, index.row.long(), message)

@@ -1,6 +1,7 @@
 """Backend ``scatter``: compositions of torch-scatter's segment reductions over sorted triples.
 
-Segments come as compressed pointers, so that sums are deterministic. [E, d] intermediates remain.
+Segments come as compressed pointers, so that sums are deterministic. [E, d] intermediates remain. A graph
+without edges goes to ``reference``: torch-scatter would return memory that nobody wrote.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from torch_scatter import gather_csr, segment_csr
 
+from pyg_kgrec.ops import reference
 from pyg_kgrec.ops.index import BipartiteIndex, Segments, TripleIndex
 from pyg_kgrec.ops.reference import _accumulate, _gather
 
@@ -25,10 +27,15 @@ def relational_attention(
     query: Tensor, value: Tensor, relation: Tensor, index: TripleIndex, num_heads: int, keep: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See :func:`pyg_kgrec.ops.relational_attention`; also returns the weights [E, H]."""
+    if index.num_edges == 0:
+        return reference.relational_attention(query, value, relation, index, num_heads, keep)
     ptr, width = index.rows.ptr.long(), query.size(1) // num_heads
-    q, v, r = _accumulate(query), _accumulate(value), _accumulate(relation)[index.edge_type.long()]
+    q, v = _accumulate(query), _accumulate(value)
+    r = _accumulate(relation).index_select(0, index.edge_type)
     key = _gather(q, index.tail) * r
-    logits = (gather_csr(q[index.head_row.long()], ptr) * key).view(-1, num_heads, width).sum(-1) / width**0.5
+    logits = (gather_csr(q.index_select(0, index.head_row), ptr) * key).view(-1, num_heads, width).sum(
+        -1
+    ) / width**0.5
     taking_part = logits if keep is None else logits.masked_fill(~keep.view(-1, 1), -torch.inf)
     weight = _softmax(taking_part, ptr)
     message = (_gather(v, index.tail) * r).view(-1, num_heads, width) * weight.unsqueeze(-1)
@@ -42,9 +49,11 @@ def rationale_scores(
     query: Tensor, relation: Tensor, index: TripleIndex, num_heads: int, keep: Tensor | None
 ) -> Tensor:
     """See :func:`pyg_kgrec.ops.rationale_scores`."""
+    if index.num_edges == 0:
+        return reference.rationale_scores(query, relation, index, num_heads, keep)
     ptr, q = index.rows.ptr.long(), _accumulate(query)
-    key = _gather(q, index.tail) * _accumulate(relation)[index.edge_type.long()]
-    logits = (gather_csr(q[index.head_row.long()], ptr) * key).sum(-1, keepdim=True)
+    key = _gather(q, index.tail) * _accumulate(relation).index_select(0, index.edge_type)
+    logits = (gather_csr(q.index_select(0, index.head_row), ptr) * key).sum(-1, keepdim=True)
     logits = logits / (num_heads * (query.size(1) // num_heads) ** 0.5)
     if keep is not None:
         logits = logits.masked_fill(~keep.view(-1, 1), -torch.inf)
@@ -53,7 +62,9 @@ def rationale_scores(
 
 def relational_mean(value: Tensor, relation: Tensor, index: TripleIndex, keep: Tensor | None) -> Tensor:
     """See :func:`pyg_kgrec.ops.relational_mean`."""
-    message = _gather(_accumulate(value), index.tail) * _accumulate(relation)[index.edge_type.long()]
+    if index.num_edges == 0:
+        return reference.relational_mean(value, relation, index, keep)
+    message = _gather(_accumulate(value), index.tail) * _accumulate(relation).index_select(0, index.edge_type)
     if keep is not None:
         message = message * keep.view(-1, 1)
     out = segment_csr(message, index.rows.ptr.long(), reduce="sum")
@@ -62,11 +73,15 @@ def relational_mean(value: Tensor, relation: Tensor, index: TripleIndex, keep: T
 
 def segment_softmax(src: Tensor, seg: Segments) -> Tensor:
     """See :func:`pyg_kgrec.ops.segment_softmax`."""
+    if src.numel() == 0:
+        return reference.segment_softmax(src, seg)
     return _softmax(_accumulate(src), seg.ptr.long()).to(src.dtype)
 
 
 def weighted_aggregate(x: Tensor, weight: Tensor | None, index: BipartiteIndex, to_items: bool) -> Tensor:
     """See :func:`pyg_kgrec.ops.weighted_aggregate`."""
+    if (index.by_item if to_items else index.by_user).edge.numel() == 0:
+        return reference.weighted_aggregate(x, weight, index, to_items)
     seg = index.by_item if to_items else index.by_user
     edge = seg.edge.long()
     message = _gather(_accumulate(x), (index.user if to_items else index.item)[edge])

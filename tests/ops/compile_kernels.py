@@ -1,0 +1,81 @@
+"""Compile every Triton kernel for compute capability 9.0 and print its name; needs no GPU.
+
+Run as ``python compile_kernels.py '*fp32'`` with the type of the tables.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import triton
+import triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from pyg_kgrec.ops import triton_kernels as kernels
+
+TABLES = {"query", "value", "relation", "left", "right", "grad", "x", "y", "src"}
+NUMBERS = {
+    "inputs": "i64",
+    "edges": "i64",
+    "lefts": "i64",
+    "rights": "i64",
+    "threshold": "i64",
+    "scale": "fp32",
+}
+SUMS = {
+    "logits",
+    "lse",
+    "part_out",
+    "part_top",
+    "part_total",
+    "weight",
+    "slope",
+    "part",
+    "d_query",
+    "inverse",
+}
+
+
+def main(table: str) -> None:
+    """Compile all kernels for one type of table."""
+    wide, acc = ("*fp64", tl.float64) if table == "*fp64" else ("*fp32", tl.float32)
+    layout = {"H": 2, "K": 24, "HP": 2, "KP": 32}
+    attention = {**layout, "BLOCK": 16, "MASKED": True}
+    gather = {**layout, "BLOCK": 16, "BY_POSITION": True, "VIA": True, "PAIR": True, "WEIGHTED": True}
+    dropout = {"D": 48, "DP": 64, "DROP": True}
+    softmax = {"H": 2, "HP": 2, "BLOCK": 64}
+    for kernel, settings, results in (
+        (kernels._attention_forward, attention, table),
+        (kernels._merge_attention, layout, table),
+        (kernels._attention_backward_rows, attention, table),
+        (kernels._gather_sum, {**gather, "SHARED": False, "ADD": True}, wide),
+        (kernels._merge_sum, {"D": 48, "BLOCK": 32, "VIA": True}, wide),
+        (kernels._mean_logits, {"D": 48, "DP": 64, "BLOCK": 64, "MASKED": True}, wide),
+        (kernels._softmax_forward, {**softmax, "TIMES_COUNT": True}, table),
+        (kernels._softmax_backward, softmax, table),
+        (kernels._dropout_normalize_forward, dropout, table),
+        (kernels._dropout_normalize_backward, dropout, table),
+    ):
+        constants = {**settings, "ACC": acc} if "ACC" in kernel.arg_names else settings
+        types = {}
+        for name in kernel.arg_names:
+            if name in constants:
+                types[name] = "constexpr"
+            elif name in ("out", "result"):
+                types[name] = results
+            elif name == "keep":
+                types[name] = "*i1"
+            elif name in TABLES:
+                types[name] = table
+            else:
+                types[name] = NUMBERS.get(name) or (wide if name in SUMS else "*i64")
+        chosen = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
+        triton.compile(
+            ASTSource(fn=kernel, signature=types, constexprs=chosen), target=GPUTarget("cuda", 90, 32)
+        )
+        print(kernel.__name__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

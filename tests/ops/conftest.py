@@ -1,0 +1,46 @@
+"""Fixtures that the tests of the operations share."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from ops_graphs import triples
+
+from pyg_kgrec import ops
+from pyg_kgrec.ops import door, index, library
+
+
+def need(name: str) -> None:
+    """Skip where a backend cannot run in this process."""
+    if not door.installed(name):
+        pytest.skip(f"backend {name} needs a package that is not installed")
+    if name == "triton" and not (torch.cuda.is_available() or door.interpreting()):
+        pytest.skip("test_triton.py runs this under TRITON_INTERPRET=1")
+
+
+@pytest.fixture(params=door.BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Name of each backend in turn; skips where its package is missing."""
+    name: str = request.param
+    need(name)
+    return name
+
+
+@pytest.fixture(params=library.KERNELS)
+def kernel(request: pytest.FixtureRequest) -> str:
+    """Name of each backend that consists of custom operators."""
+    name: str = request.param
+    need(name)
+    return name
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut segments after two edges, so that small graphs have segments of several pieces."""
+    monkeypatch.setattr(index, "PIECE", 2)
+
+
+@pytest.fixture
+def graph(small_pieces: None) -> ops.TripleIndex:
+    """Eight nodes of which at most four are heads, 13 triples, three relations; some rows of several pieces."""
+    return ops.TripleIndex.build(*triples(8, 13, 3), 8, 3)

@@ -1,0 +1,51 @@
+"""The Triton kernels without a GPU: in Triton's interpreter, and through its compiler."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pyg_kgrec.ops import door
+
+HERE = Path(__file__).parent
+
+
+def _python(*args: str, interpret: str) -> subprocess.CompletedProcess[str]:
+    """Run Python anew: Triton reads TRITON_INTERPRET when it is imported, which may have happened here."""
+    environment = os.environ | {"TRITON_INTERPRET": interpret, "PYG_KGREC_BACKEND": "auto"}
+    root = HERE.parents[1]
+    environment["PYTHONPATH"] = os.pathsep.join([str(root), environment.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, *args], env=environment, cwd=root, text=True, capture_output=True, check=False
+    )
+
+
+@pytest.mark.skipif(
+    not door.installed("triton"), reason="backend triton needs a package that is not installed"
+)
+@pytest.mark.skipif(door.interpreting(), reason="this process interprets the kernels itself")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU the kernels run there")
+def test_kernels_in_the_interpreter() -> None:
+    file = str(HERE / "test_backends.py")
+    result = _python(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "triton or half", file, interpret="1"
+    )
+    assert result.returncode == 0, result.stdout[-4000:]
+    assert " passed" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not door.installed("triton"), reason="backend triton needs a package that is not installed"
+)
+@pytest.mark.parametrize("table", ["*fp32", "*bf16", "*fp64"])
+def test_kernels_compile_for_a_gpu(table: str) -> None:
+    """Triton's compiler needs no GPU to translate the kernels for one."""
+    result = _python(str(HERE / "compile_kernels.py"), table, interpret="0")
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert len(result.stdout.split()) == 10, result.stdout
