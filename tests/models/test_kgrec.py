@@ -333,3 +333,37 @@ def test_how_much_a_step_draws(make_splits: SplitBuilder, monkeypatch: pytest.Mo
     assert int(asked["sample_interactions"][1].sum()) == pytest.approx(0.6 * pairs / 2, abs=2)
     # What the encoder must not see may stand in the view: it is drawn from all triples that were kept.
     assert torch.equal(asked["drop_knowledge"][0][1], keep)
+
+
+def test_a_new_item_of_a_known_entity_has_its_vector(make_splits: SplitBuilder) -> None:
+    train, _, test = make_splits()
+    model = KGRec(train, hidden_channels=8)
+    isolated = next(
+        e for e in range(20) if e not in test[IS].edge_index[1] and e not in test[RELATES].edge_index
+    )
+    data = copy.copy(test)
+    data[ITEM].num_nodes = 15
+    data[ITEM].id, data[ITEM].name = [*test[ITEM].id, 999], [*test[ITEM].name, "new"]
+    data[IS].edge_index = torch.cat([test[IS].edge_index, torch.tensor([[14], [isolated]])], dim=1)
+    graph = model.graph(data)
+    trained = model.schema.entity_node[isolated]
+    _, node = model.embed(data, graph)
+    assert torch.equal(node[14], model.node_encoder.weight[trained])
+    users = torch.arange(10)
+    old, new = model.score_all(test, users), model.score_all(data, users)
+    torch.testing.assert_close(new[:, :14], old)
+    assert bool(new[:, 14].any())
+
+
+def test_an_item_that_loses_its_entity_keeps_its_vector(make_splits: SplitBuilder) -> None:
+    train, _, test = make_splits()
+    model = KGRec(train, hidden_channels=8)
+    data = copy.copy(test)
+    data[IS].edge_index = test[IS].edge_index[:, 1:]
+    item, entity = test[IS].edge_index[:, 0].tolist()
+    graph = model.graph(data)
+    _, node = model.embed(data, graph)
+    assert torch.equal(node[item], model.node_encoder.weight[item])
+    alone = int((graph.entity == entity).nonzero())
+    assert alone >= 14
+    assert torch.equal(node[alone], model.node_encoder.weight[item])
