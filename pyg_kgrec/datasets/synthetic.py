@@ -15,12 +15,15 @@ from pyg_kgrec.data.schema import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
 Array = NDArray[Any]
 
 _LINKED_SHARE: Final = 0.95  # of the items, those that have an entity
-_TASTE: Final = 0.85  # of the interactions, those that come from a preferred attribute
-_POPULARITY: Final = 0.5  # standard deviation of the log of the items' popularity
-_PREFERRED: Final = 1  # attributes that a user prefers under each rationale relation
-_NOISE_TRIPLES: Final = (3, 6)  # fewest and most of an item in all
-_SIDE_SHARE: Final = 0.05  # of all triples, those whose head is no item
-_ACTIVITY: Final = 0.5  # standard deviation of the log of how much users interact
+_TASTE: Final = 0.95  # of the interactions, those that come from a preferred attribute
+_POPULARITY: Final = 0.3  # standard deviation of the log of the items' popularity
+_RATIONALE_SHARE: Final = 4  # one relation in so many is a rationale relation
+_POOL: Final = 1.7  # attributes a rationale relation, as a multiple of the root of the number of items
+_SECOND: Final = 0.2  # chance of a second attribute under a rationale relation
+_NOISE_TRIPLES: Final = (4, 8)  # fewest and most of an item
+_STRAY: Final = 0.15  # of the noise tails, those under rationale relations
+_HUBS: Final = 0.3  # exponent by which noise tails differ in popularity
+_ACTIVITY: Final = 0.4  # standard deviation of the log of how much users interact
 _YEARS: Final = 3 * 31_536_000
 _START: Final = 1_577_836_800  # 1 January 2020
 
@@ -100,17 +103,24 @@ _WORDS: Final = {
 class SyntheticKG(InMemoryDataset):
     r"""A generated data set in which users like items *because of* some triples and not of others.
 
-    A third of the relations are rationale relations. Under each of them every item's entity has one or two
-    attributes, and every user prefers two. A user u draws items without replacement with
+    One relation in four (at least one) is a rationale relation. Under each of them the entity of an item has an
+    attribute, sometimes two, and every user prefers one. An interaction of user u comes with probability 0.95
+    from one of the preferred attributes, chosen alike, and otherwise from the whole catalogue; within either,
+    items differ in popularity :math:`p_i = e^{0.3 z_i}, z_i \sim \mathcal N(0, 1)`. With :math:`A_u` the preferred
+    attributes of u and :math:`I_a` the items that have attribute a,
 
     .. math::
-        P(i \mid u) \propto \exp(3 \, m_{ui} + p_i), \qquad p_i \sim \mathcal N(0, 0.5^2),
+        P(i \mid u) = \frac{0.95}{|A_u|} \sum_{a \in A_u} [i \in I_a] \frac{p_i}{\sum_{j \in I_a} p_j}
+            + 0.05 \, \frac{p_i}{\sum_j p_j},
 
-    where :math:`m_{ui}` counts the preferred attributes that item i has. All other triples are noise: each
-    item's entity has three to six under any relation, rationale relations included, whose tails come from a
-    pool of their own and are drawn without regard to users. A few noise triples have heads that are no items.
-    ``data['entity', 'relates', 'entity'].is_rationale`` [T] marks the triples that drive liking. One item in
-    twenty has no entity, and only its popularity speaks for it.
+    and what a user has already is drawn again. An item is liked the more, the more preferred attributes it has.
+
+    All other triples are noise. The entity of an item has four to eight of them, whose tails are about as many
+    and as often seen as the attributes, but were drawn without regard to users; some stand under rationale
+    relations. The remaining entities are background, each the tail of one triple whose head is no item.
+    ``data['entity', 'relates', 'entity'].is_rationale`` [T] marks the triples that drive liking: those that lead
+    from an item to an attribute that somebody prefers. One item in twenty has no entity, and only its popularity
+    speaks for it.
 
     Everything is made in memory, from ``seed`` alone; no file is read or written, and no global random state is
     read or changed. Interactions carry ``time`` (whole seconds) and are sorted by it; nodes and relations carry
@@ -119,11 +129,11 @@ class SyntheticKG(InMemoryDataset):
     Args:
         num_users: The number of users.
         num_items: The number of items.
-        num_entities: The number of entities, the items' own included (10 or more). If they are few, fewer items
-            have one, so that at least a third are attributes.
+        num_entities: The number of entities, the items' own included (10 or more). If there are few, fewer
+            items have one, so that a third of the entities are left for other things.
         num_relations: The number of relations (2 or more).
-        num_interactions: The number of user-item pairs, all different, at least one a user; about 28 a user
-            (but no more than a quarter of the items) if :obj:`None`.
+        num_interactions: The number of user-item pairs, all different, at least one a user; 28 a user on
+            average (or a quarter of the items, if that is less) if :obj:`None`.
         seed: The seed that everything follows from.
         transform: Called on the store whenever it is accessed.
 
@@ -175,59 +185,65 @@ class SyntheticKG(InMemoryDataset):
 class _Facts:
     """The triples, and the attributes that items owe to them.
 
-    Here entities stand in blocks: the items' own, the rationale attributes by relation, the noise pool. In the
-    store they are shuffled (``order``), so that no index tells what an entity is for.
+    Here entities stand in blocks: the items' own, the attributes by relation, the tails of items' noise, the
+    background. In the store they are shuffled (``order``), so that no index tells what an entity is for.
     """
 
     def __init__(
         self, rng: np.random.Generator, num_items: int, num_entities: int, num_relations: int
     ) -> None:
-        num_rationale = max(1, num_relations // 3)
         self.num_items, self.num_entities, self.num_relations = num_items, num_entities, num_relations
         self.num_linked = min(round(_LINKED_SHARE * num_items), num_entities - num_entities // 3)
-        room = (num_entities - self.num_linked) // 2  # at least half of the other entities are noise
-        self.pool = max(1, min(round(1.5 * num_items**0.5), room // num_rationale))
+        num_others = num_entities - self.num_linked
+        num_rationale = max(1, min(num_relations // _RATIONALE_SHARE, num_others // 4))
+        self.pool = max(1, min(round(_POOL * num_items**0.5), num_others // (2 * num_rationale)))
         self.num_attributes = num_rationale * self.pool
         self.first_noise = self.num_linked + self.num_attributes
+        # As few tails for noise as attributes: a tail of one item alone would be that item's fingerprint.
+        self.num_noise = min(self.num_attributes, num_others - self.num_attributes)
 
         self.relations = np.sort(rng.permutation(num_relations)[:num_rationale])
         self.linked = np.sort(rng.permutation(num_items)[: self.num_linked])
         self.order = rng.permutation(num_entities)
-        # Each relation has tails of its own, so that a person directs and a place does not.
-        self.noise_relation = np.arange(num_entities - self.first_noise) % num_relations
-        self.has = self._draw_attributes(rng)
+        self.noise_relation = self._share_out(rng, num_entities - self.first_noise)
+        self.attribute, self.owner = self._draw_attributes(rng)
         self.noise = self._draw_noise(rng)
 
-    def _draw_attributes(self, rng: np.random.Generator) -> Array:
-        """One or two attributes under each rationale relation: 0 or 1, [linked items, attributes]."""
+    def _share_out(self, rng: np.random.Generator, num_tails: int) -> Array:
+        """A relation for each tail of noise: people direct and places do not."""
+        others = np.setdiff1d(np.arange(self.num_relations), self.relations)
+        tail = np.arange(num_tails)
+        stray = rng.random(num_tails) < _STRAY
+        return np.where(stray, self.relations[tail % self.relations.size], others[tail % others.size])
+
+    def _draw_attributes(self, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Who has what: attributes, ascending, and the linked item (by position) that has each."""
         shape = (self.num_linked, self.relations.size)
-        first = rng.integers(self.pool, size=shape)
-        second = np.where(rng.random(shape) < 0.5, first, rng.integers(self.pool, size=shape))
-        block = np.arange(shape[1]) * self.pool
-        has = np.zeros((self.num_linked, self.num_attributes), dtype=np.float32)
-        for drawn in (first, second):
-            has[np.arange(self.num_linked)[:, None], drawn + block] = 1
-        return has
+        first, other = rng.integers(self.pool, size=(2, *shape))
+        second = np.where(rng.random(shape) < _SECOND, other, first)
+        attribute = np.stack([first, second]) + np.arange(shape[1]) * self.pool
+        pair = np.unique(attribute * self.num_linked + np.arange(shape[0])[:, None])
+        return pair // self.num_linked, pair % self.num_linked
 
     def _draw_noise(self, rng: np.random.Generator) -> Array:
-        """Triples [3, n] that say nothing about users; a few of their tails are hubs."""
+        """Triples [3, n] that say nothing about users: those of items, and one to each background entity."""
         count = rng.integers(*_NOISE_TRIPLES, size=self.num_linked, endpoint=True)
-        num_side = round(_SIDE_SHARE * (count.sum() + self.has.sum()))
-        side = rng.integers(self.num_linked, self.num_entities, size=num_side)
-        head = np.concatenate([np.repeat(np.arange(self.num_linked), count), side])
-        weight = rng.permutation(1 / np.arange(1, self.noise_relation.size + 1) ** 0.7)
-        drawn = rng.choice(self.noise_relation.size, size=head.size, p=weight / weight.sum())
-        noise = np.stack([head, self.noise_relation[drawn], self.first_noise + drawn])
-        pair = noise[0] * self.num_entities + noise[2]  # a tail determines its relation
+        weight = rng.permutation(np.arange(1, self.num_noise + 1) ** -_HUBS)
+        of_items = rng.choice(self.num_noise, size=count.sum(), p=weight / weight.sum())
+        background = np.arange(self.num_noise, self.noise_relation.size)
+        from_others = rng.integers(self.num_linked, self.first_noise + background)  # a head before its tail
+        head = np.concatenate([np.repeat(np.arange(self.num_linked), count), from_others])
+        tail = np.concatenate([of_items, background])
+        pair = head * self.num_entities + tail  # a tail determines its relation
         kept = np.unique(pair, return_index=True)[1]
-        kept = kept[noise[0, kept] != noise[2, kept]]
-        return np.asarray(noise[:, kept])
+        return np.stack([head, self.noise_relation[tail], self.first_noise + tail])[:, kept]
 
 
 def _draw_preferences(rng: np.random.Generator, facts: _Facts, num_users: int) -> Array:
-    """The attributes that each user prefers: [num_users, preferences]."""
-    drawn = rng.integers(facts.pool, size=(num_users, _PREFERRED, facts.relations.size))
-    return (drawn + np.arange(facts.relations.size) * facts.pool).reshape(num_users, -1)
+    """The attribute that each user prefers under each rationale relation: [num_users, relations]."""
+    even = np.arange(num_users) % facts.pool  # each attribute is preferred by as many users as any other
+    drawn = np.stack([rng.permutation(even) for _ in facts.relations], axis=1)
+    return np.asarray(drawn + np.arange(facts.relations.size) * facts.pool)
 
 
 def _draw_interactions(
@@ -237,9 +253,10 @@ def _draw_interactions(
     num_users, num_items = len(prefers), facts.num_items
     count = _draw_counts(rng, num_users, num_interactions, num_items // 2)
     popularity = rng.lognormal(sigma=_POPULARITY, size=num_items)
-    attribute, row = facts.has.T.nonzero()
-    having = facts.linked[row]  # the items that have attribute 0, then those that have attribute 1, ...
-    bound = np.searchsorted(attribute, np.arange(facts.num_attributes + 1))
+    having = facts.linked[
+        facts.owner
+    ]  # the items that have attribute 0, then those that have attribute 1, ...
+    bound = np.searchsorted(facts.attribute, np.arange(facts.num_attributes + 1))
     all_mass = np.cumsum(popularity)
     mass = np.concatenate([[0], np.cumsum(popularity[having])])
 
@@ -254,7 +271,8 @@ def _draw_interactions(
         by_popularity = np.searchsorted(all_mass, rng.random(user.size) * all_mass[-1], side="right")
         for_taste = (rng.random(user.size) < _TASTE) & (high > low)
         item = np.where(for_taste, by_taste, by_popularity.clip(max=num_items - 1))
-        drawn = np.union1d(drawn, user * num_items + item)
+        drawn = np.sort(np.concatenate([drawn, user * num_items + item]))
+        drawn = drawn[np.diff(drawn, prepend=-1) != 0]
         missing = count - np.bincount(drawn // num_items, minlength=num_users)
     return drawn // num_items, drawn % num_items
 
@@ -262,10 +280,12 @@ def _draw_interactions(
 def _draw_counts(rng: np.random.Generator, num_users: int, num_interactions: int, most: int) -> Array:
     """How many interactions each user has: between 1 and ``most``, ``num_interactions`` in all."""
     weight = rng.lognormal(sigma=_ACTIVITY, size=num_users)
-    count = 1 + rng.multinomial(num_interactions - num_users, weight / weight.sum())
-    excess = int((count - most).clip(min=0).sum())
-    count = count.clip(max=most)
-    return np.asarray(count + rng.multivariate_hypergeometric(most - count, excess, method="marginals"))
+    count: Array = 1 + rng.multinomial(num_interactions - num_users, weight / weight.sum())
+    while (excess := int((count - most).clip(min=0).sum())) > 0:
+        count = count.clip(max=most)
+        room = most - count
+        count = count + rng.multinomial(excess, room / room.sum())
+    return count
 
 
 def _add_interactions(data: HeteroData, rng: np.random.Generator, user: Array, item: Array) -> None:
@@ -276,11 +296,11 @@ def _add_interactions(data: HeteroData, rng: np.random.Generator, user: Array, i
 
 
 def _add_knowledge(data: HeteroData, rng: np.random.Generator, facts: _Facts, prefers: Array) -> None:
-    head, attribute = facts.has.nonzero()
-    rationale = np.stack([head, facts.relations[attribute // facts.pool], facts.num_linked + attribute])
+    relation = facts.relations[facts.attribute // facts.pool]
+    rationale = np.stack([facts.owner, relation, facts.num_linked + facts.attribute])
     triples = np.concatenate([rationale, facts.noise], axis=1)
     drives = np.zeros(triples.shape[1], dtype=bool)
-    drives[: attribute.size] = np.isin(attribute, prefers)  # what nobody prefers drives nothing
+    drives[: relation.size] = np.isin(facts.attribute, prefers)  # what nobody prefers drives nothing
     shuffle = rng.permutation(drives.size)
     triples, drives = triples[:, shuffle], drives[shuffle]
 
