@@ -1,0 +1,80 @@
+"""What this machine can do at best: copy bandwidth, GEMM rate, and the peak memory of a call.
+
+    python -m benchmarks.floors            # prints both rates
+
+A floor says how long an operation must take if it did nothing but move its bytes and do its matrix products.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from statistics import median
+
+import torch
+
+
+def _seconds(run: Callable[[], object], device: str, rounds: int = 7) -> float:
+    """Median time of a call, after one to warm up."""
+    times = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return median(times[1:])
+
+
+@cache
+def copy_bandwidth(device: str = "cpu", mebibytes: int = 256) -> float:
+    """Bytes a second that a large copy moves, reading and writing counted."""
+    source = torch.ones(mebibytes << 18, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / _seconds(lambda: target.copy_(source), device)
+
+
+@cache
+def gemm_rate(dtype: torch.dtype = torch.float32, device: str = "cpu", size: int = 1024) -> float:
+    """Floating-point operations a second of a square matrix product."""
+    a = torch.ones(size, size, dtype=dtype, device=device)
+    return 2 * size**3 / _seconds(lambda: a @ a, device)
+
+
+def floor_seconds(num_bytes: float, flops: float, dtype: torch.dtype, device: str = "cpu") -> float:
+    """Time for moving the bytes and then doing the matrix products."""
+    return num_bytes / copy_bandwidth(device) + (flops / gemm_rate(dtype, device) if flops else 0.0)
+
+
+def peak_mebibytes(run: Callable[[], object], device: str = "cpu") -> float | None:
+    """Memory that a call needs at its peak beyond what was held before; None where it cannot be told."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of the resident set
+    except OSError:
+        return None
+    before = _resident("VmRSS")
+    run()
+    return (_resident("VmHWM") - before) / 1024
+
+
+def _resident(key: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key):
+            return int(line.split()[1])
+    raise RuntimeError(f"/proc/self/status does not tell {key}")
+
+
+if __name__ == "__main__":
+    for where in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
+        copy, gemm = copy_bandwidth(where) / 1e9, gemm_rate(device=where) / 1e9
+        print(f"{where}: copy {copy:.1f} GB/s, GEMM {gemm:.0f} GFLOP/s")
