@@ -196,7 +196,7 @@ class _Facts:
         self.num_linked = min(round(_LINKED_SHARE * num_items), num_entities - num_entities // 3)
         num_others = num_entities - self.num_linked
         num_rationale = max(1, min(num_relations // _RATIONALE_SHARE, num_others // 4))
-        self.pool = max(1, min(round(_POOL * num_items**0.5), num_others // (2 * num_rationale)))
+        self.pool = min(round(_POOL * num_items**0.5), num_others // (2 * num_rationale), self.num_linked)
         self.num_attributes = num_rationale * self.pool
         self.first_noise = self.num_linked + self.num_attributes
         # As few tails for noise as attributes: a tail of one item alone would be that item's fingerprint.
@@ -219,8 +219,8 @@ class _Facts:
     def _draw_attributes(self, rng: np.random.Generator) -> tuple[Array, Array]:
         """Who has what: attributes, ascending, and the linked item (by position) that has each."""
         shape = (self.num_linked, self.relations.size)
-        first, other = rng.integers(self.pool, size=(2, *shape))
-        second = np.where(rng.random(shape) < _SECOND, other, first)
+        first = _evenly(rng, self.pool, shape)
+        second = np.where(rng.random(shape) < _SECOND, rng.integers(self.pool, size=shape), first)
         attribute = np.stack([first, second]) + np.arange(shape[1]) * self.pool
         pair = np.unique(attribute * self.num_linked + np.arange(shape[0])[:, None])
         return pair // self.num_linked, pair % self.num_linked
@@ -241,9 +241,13 @@ class _Facts:
 
 def _draw_preferences(rng: np.random.Generator, facts: _Facts, num_users: int) -> Array:
     """The attribute that each user prefers under each rationale relation: [num_users, relations]."""
-    even = np.arange(num_users) % facts.pool  # each attribute is preferred by as many users as any other
-    drawn = np.stack([rng.permutation(even) for _ in facts.relations], axis=1)
+    drawn = _evenly(rng, facts.pool, (num_users, facts.relations.size))
     return np.asarray(drawn + np.arange(facts.relations.size) * facts.pool)
+
+
+def _evenly(rng: np.random.Generator, size: int, shape: tuple[int, int]) -> Array:
+    """Numbers below ``size``, each as often in a column as any other, to within one."""
+    return rng.permuted(np.broadcast_to(np.arange(shape[0])[:, None] % size, shape), axis=0)
 
 
 def _draw_interactions(
@@ -253,9 +257,7 @@ def _draw_interactions(
     num_users, num_items = len(prefers), facts.num_items
     count = _draw_counts(rng, num_users, num_interactions, num_items // 2)
     popularity = rng.lognormal(sigma=_POPULARITY, size=num_items)
-    having = facts.linked[
-        facts.owner
-    ]  # the items that have attribute 0, then those that have attribute 1, ...
+    having = facts.linked[facts.owner]  # the items with attribute 0, then those with attribute 1, ...
     bound = np.searchsorted(facts.attribute, np.arange(facts.num_attributes + 1))
     all_mass = np.cumsum(popularity)
     mass = np.concatenate([[0], np.cumsum(popularity[having])])
@@ -269,8 +271,7 @@ def _draw_interactions(
         place = np.searchsorted(mass, low + rng.random(user.size) * (high - low), side="right") - 1
         by_taste = having[np.clip(place, bound[wanted], bound[wanted + 1] - 1)]
         by_popularity = np.searchsorted(all_mass, rng.random(user.size) * all_mass[-1], side="right")
-        for_taste = (rng.random(user.size) < _TASTE) & (high > low)
-        item = np.where(for_taste, by_taste, by_popularity.clip(max=num_items - 1))
+        item = np.where(rng.random(user.size) < _TASTE, by_taste, by_popularity.clip(max=num_items - 1))
         drawn = np.sort(np.concatenate([drawn, user * num_items + item]))
         drawn = drawn[np.diff(drawn, prepend=-1) != 0]
         missing = count - np.bincount(drawn // num_items, minlength=num_users)
