@@ -32,8 +32,9 @@ def main() -> None:
     model = KGRec(train)
     history = fit(model, train, val, max_epochs=args.max_epochs, seed=0)
     best = int(history["ndcg@10"].argmax())
-    figure = history["ndcg@10"].iloc[best]
-    print(f"\nKGRec: best of {len(history)} epochs is epoch {best + 1}, validation NDCG@10 {figure:.4f}")
+    print(
+        f"\nKGRec: epoch {best + 1} of {len(history)} was best, validation NDCG@10 {history['ndcg@10'][best]:.4f}"
+    )
 
     seed_everything(0)
     factors = BPRMF(train, loss="softmax")
@@ -57,7 +58,9 @@ def main() -> None:
     explanation = model.explain(test, user, recommended["item"][0])
     print(f"\nWhy the first one?\n{explanation}")
     picture = args.out / "explanation.png"
-    explanation.plot().get_figure(root=True).savefig(picture, dpi=150)
+    figure = explanation.plot().get_figure(root=True)
+    assert figure is not None
+    figure.savefig(picture, dpi=150)
     model.save(args.out / "kgrec.pt")
     pair = (test, [user], [recommended["item"][0]])
     assert torch.equal(KGRec.load(args.out / "kgrec.pt", data).score(*pair), model.score(*pair))

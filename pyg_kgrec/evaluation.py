@@ -21,7 +21,7 @@ from torch_geometric.metrics import (
 
 from pyg_kgrec.data.pairs import label_pairs
 from pyg_kgrec.data.schema import ITEM
-from pyg_kgrec.models.base import Recommender, check_k
+from pyg_kgrec.models.base import Recommender, check_batch_size, check_k
 
 METRICS = {
     "recall": LinkPredRecall,
@@ -76,6 +76,7 @@ def evaluate(
         raise ValueError("k is empty, expected at least one length of the list")
     for one in ks:
         check_k(one, num_items)
+    check_batch_size(batch_size)
     device = model.device
     labels = label_pairs(data, device)
     users = labels.start.diff().nonzero().flatten()

@@ -67,7 +67,7 @@ class Explanation:
         title = html.escape(f"{self.item} for {self.user} (score {self.score:.3f})")
         parts = [f"<p><b>{title}</b></p>"]
         for caption, frame in (("Paths", self.paths), (f"Triples ({self.weight_name})", self.triples)):
-            table = frame.head(10).to_html(index=False, float_format="%.2f", escape=True)
+            table = frame.head(10).to_html(index=False, float_format="{:.2f}".format, escape=True)
             parts.append(f"<p>{html.escape(caption)}</p>{table}")
         return "".join(parts)
 
@@ -222,10 +222,15 @@ def _touching(data: HeteroData, items: np.ndarray, gamma: Tensor) -> pd.DataFram
     wanted[linked["entity"]] = True
     frame = pd.DataFrame(table)[(wanted[head] | wanted[tail]) & (table["weight"] > 0)]
     sides = [
-        linked.merge(frame, left_on="entity", right_on=mine).assign(other=lambda f, o=other: f[o])
+        linked.merge(frame.assign(other=frame[other]), left_on="entity", right_on=mine)
         for mine, other in (("head", "tail"), ("tail", "head"))
     ]
     return pd.concat(sides, ignore_index=True).drop(columns="entity")
+
+
+def _rows(frame: pd.DataFrame) -> list[Any]:
+    """The rows as named tuples."""
+    return list(frame.itertuples(index=False))
 
 
 def _path_text(row: Any, item: str) -> str:
@@ -238,7 +243,7 @@ def _draw(ax: Axes, explanation: Explanation, paths: pd.DataFrame, own: pd.DataF
     columns = {"user": 0.0, "history": 1.0, "entity": 2.0, "item": 3.0}
     history = list(dict.fromkeys(paths["history"]))
     shared = list(dict.fromkeys(e for e in paths["entity"] if e))
-    alone = [t.tail if t.head == explanation.item else t.head for t in own.itertuples(index=False)]
+    alone = [t.tail if t.head == explanation.item else t.head for t in _rows(own)]
     entities = shared + [e for e in dict.fromkeys(alone) if e not in shared]
     place = {("user", explanation.user): (0.0, 0.5), ("item", explanation.item): (3.0, 0.5)}
     for kind, labels in (("history", history), ("entity", entities)):
@@ -268,7 +273,7 @@ def _draw(ax: Axes, explanation: Explanation, paths: pd.DataFrame, own: pd.DataF
     for label in history:
         join(("user", explanation.user), ("history", label), heaviest / 4)
     done: set[tuple[str, str, str]] = set()
-    for row in paths.itertuples(index=False):
+    for row in _rows(paths):
         middle = ("entity", row.entity) if row.entity else target
         steps = [(("history", row.history), middle, row.relation, 0.42)]
         steps += [(middle, target, row.item_relation, 0.58)] if row.entity else []
@@ -276,7 +281,7 @@ def _draw(ax: Axes, explanation: Explanation, paths: pd.DataFrame, own: pd.DataF
             if (start[1], end[1], label) not in done:
                 done.add((start[1], end[1], label))
                 join(start, end, row.weight, label, shift)
-    for triple, other in zip(own.itertuples(index=False), alone):
+    for triple, other in zip(_rows(own), alone):
         if (other, explanation.item, triple.relation) not in done:
             join(("entity", other), target, triple.weight, triple.relation, 0.58)
 

@@ -16,7 +16,13 @@ _Entry = tuple[list[tuple[Any, int]], Any]
 _cache: dict[int, dict[Hashable, _Entry]] = {}
 
 
-def cached(data: HeteroData, key: Hashable, inputs: Sequence[Any], build: Callable[[], T]) -> T:
+def cached(
+    data: HeteroData,
+    key: Hashable,
+    inputs: Sequence[Any],
+    build: Callable[[], T],
+    owner: object | None = None,
+) -> T:
     """Returns ``build()``, computed once for a store and again when what it was computed from has changed.
 
     An entry is valid while every object in ``inputs`` is the very same object and, for tensors, has not been
@@ -28,12 +34,18 @@ def cached(data: HeteroData, key: Hashable, inputs: Sequence[Any], build: Callab
         key: What is computed, for example ``('collaborative', inverse)``.
         inputs: The tensors and lists of the store that the value is computed from.
         build: Computes the value.
+        owner: Whom the value is for besides the store: values of different owners stand side by side, and go with
+            their owner.
     """
     stamp = [(value, value._version if isinstance(value, torch.Tensor) else 0) for value in inputs]
     if id(data) not in _cache:
         _cache[id(data)] = {}
         weakref.finalize(data, _cache.pop, id(data), None)
     entries = _cache[id(data)]
+    if owner is not None:
+        key = (id(owner), key)
+        if key not in entries:
+            weakref.finalize(owner, _forget, id(data), key)
     found = entries.get(key)
     if found is not None and _same(found[0], stamp):
         value: T = found[1]
@@ -41,6 +53,11 @@ def cached(data: HeteroData, key: Hashable, inputs: Sequence[Any], build: Callab
     value = build()
     entries[key] = (stamp, value)
     return value
+
+
+def _forget(data_id: int, key: Hashable) -> None:
+    # By address: holding the entries here would keep the store's graph alive as long as its owner.
+    _cache.get(data_id, {}).pop(key, None)
 
 
 def _same(old: list[tuple[Any, int]], new: list[tuple[Any, int]]) -> bool:

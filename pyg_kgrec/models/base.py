@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import tempfile
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -164,6 +164,7 @@ class Recommender(torch.nn.Module, ABC):
         """
         self.schema.check(data)
         check_k(k, data[ITEM].num_nodes)
+        check_batch_size(batch_size)
         user = self._index(data, USER, users)
         with self.predicting():
             items, scores = self.rank(data, self.encode(data), user, k, batch_size)
@@ -250,14 +251,12 @@ class Recommender(torch.nn.Module, ABC):
             "schema": self.schema.state(),
             "state_dict": self.state_dict(),
         }
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             torch.save(content, temporary)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], data: HeteroData | None = None) -> Self:
@@ -320,9 +319,15 @@ def raw_ids(data: HeteroData, node_type: str, index: Tensor) -> list[Any]:
     return index.tolist() if words is None else list(words.to_raw(index))
 
 
+def check_batch_size(batch_size: int) -> None:
+    """Raises ValueError unless at least one user is ranked at a time."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+
+
 def check_k(k: int, num_items: int) -> None:
     """Raises ValueError unless ``k`` items can be taken from the catalogue."""
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= num_items:
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= num_items:
         raise ValueError(
             f"k is {k!r}, expected a whole number from 1 to the {num_items} items of the catalogue"
         )

@@ -189,7 +189,10 @@ class KGRec(DotProductRecommender):
         self.user_encoder = NodeEncoder(schema.num_nodes[USER], hidden_channels, width[USER], features)
         # A linked item and entity are one node with one row in one table; their features have widths of their own.
         self.features: Features = features
-        self.node_encoder = NodeEncoder(num_nodes, hidden_channels)
+        inductive = (
+            features == "x" and width[ITEM] > 0 and (width[ENTITY] > 0 or schema.num_nodes[ENTITY] == 0)
+        )
+        self.node_encoder = NodeEncoder(0 if inductive else num_nodes, hidden_channels)
         self.item_encoder = NodeEncoder(0, hidden_channels, width[ITEM], features)
         self.entity_encoder = NodeEncoder(0, hidden_channels, width[ENTITY], features)
         self.encoder = AttnHGCN(hidden_channels, self.num_relations, num_layers, num_heads, dropout)
@@ -222,8 +225,8 @@ class KGRec(DotProductRecommender):
         device = self.device
         inputs = [data[INTERACTS].edge_index, data[USER].num_nodes, collaborative_kg(data, self.inverse)]
         inputs += [data[t].id for t in (USER, ITEM, ENTITY) if t in data.node_types and "id" in data[t]]
-        key = ("kgrec", self.schema._key, self.inverse, self.use_kg, device)
-        return cached(data, key, inputs, lambda: self._build_graph(data))
+        key = ("kgrec", self.inverse, self.use_kg, device)
+        return cached(data, key, inputs, lambda: self._build_graph(data), owner=self.schema)
 
     def _build_graph(self, data: HeteroData) -> KGRecGraph:
         device = self.device
@@ -279,14 +282,17 @@ class KGRec(DotProductRecommender):
     def embed(self, data: HeteroData, graph: KGRecGraph) -> tuple[Tensor, Tensor]:
         """Layer-0 vectors of users ``[num_users, channels]`` and nodes ``[num_nodes, channels]``."""
         user = self.user_encoder(graph.user_row, _features(data, USER, self.device))
-        node = self.node_encoder(graph.node_row)
         projects_item = self.item_encoder.projection is not None
         projects_entity = self.entity_encoder.projection is not None
-        if self.features == "x" and (projects_item or projects_entity):
-            by_id = torch.ones(graph.num_nodes, 1, device=self.device)
-            by_id[: graph.num_items] = not projects_item
-            by_id[graph.num_items :] = not projects_entity
-            node = node * by_id
+        if self.node_encoder.weight is None:
+            node = user.new_zeros(graph.num_nodes, self.hidden_channels)
+        else:
+            node = self.node_encoder(graph.node_row)
+            if self.features == "x" and (projects_item or projects_entity):
+                by_id = torch.ones(graph.num_nodes, 1, device=self.device)
+                by_id[: graph.num_items] = not projects_item
+                by_id[graph.num_items :] = not projects_entity
+                node = node * by_id
         if projects_item:
             item = self.item_encoder(x=_features(data, ITEM, self.device))
             node = node.index_add(0, torch.arange(graph.num_items, device=self.device), item)

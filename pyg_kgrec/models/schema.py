@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -37,7 +37,6 @@ class StoreSchema:
     ids: dict[str, list[Any] | None]
     relation_name: list[str]
     entity_node: Tensor
-    _key: object = field(default_factory=object, repr=False, compare=False)
 
     @classmethod
     def from_store(cls, data: HeteroData) -> StoreSchema:
@@ -54,7 +53,7 @@ class StoreSchema:
 
     def state(self) -> dict[str, Any]:
         """Plain dictionaries, lists and tensors, for a checkpoint."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "_key"}
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> StoreSchema:
@@ -106,7 +105,7 @@ class StoreSchema:
                 return None
             return Vocabulary(ids, node_type).lookup(store.id).to(device)
 
-        return cached(data, ("rows", self._key, node_type, device), inputs, build)
+        return cached(data, ("rows", node_type, device), inputs, build, owner=self)
 
     def relations(self, data: HeteroData) -> Tensor | None:
         """Number in training of each relation of a store, ``[R]``; None if they are the same."""

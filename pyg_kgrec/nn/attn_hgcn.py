@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -104,8 +103,7 @@ class AttnHGCNConv(MessagePassing):
             Output rows of the index, ``[num_rows, hidden_channels]``.
         """
         query = self.project(x) if query is None else query
-        out = ops.relational_attention(query, x, self.relation_embedding, edge_index, self.num_heads, keep)
-        return cast(Tensor, out)
+        return ops.relational_attention(query, x, self.relation_embedding, edge_index, self.num_heads, keep)
 
     def project(self, x: Tensor) -> Tensor:
         """Queries and keys of nodes, x W."""

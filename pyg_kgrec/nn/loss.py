@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import embedding, logsigmoid
 
 Loss = Literal["bpr", "softmax"]
 
@@ -48,7 +49,10 @@ def sampled_scores(user: Tensor, item: Tensor, sample: Tensor) -> Tensor:
     Returns:
         Scores, ``[B, k]``.
     """
-    return (user @ item.t()).gather(1, sample)
+    if item.size(0) <= 64 * sample.size(1):
+        # A matrix product with the whole catalogue costs less than gathering [B, k, d] and scattering it back.
+        return (user @ item.t()).gather(1, sample)
+    return torch.bmm(embedding(sample, item), user.unsqueeze(2)).squeeze(2)
 
 
 def l2_penalty(user: Tensor, item: Tensor, positive: Tensor, negative: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ class CollaborativeKG(BaseTransform):
 
     An item and an entity that are linked one to one are the same node. Nodes are numbered items first (node
     :math:`i` *is* item :math:`i`), then the entities that are no item, in their order. A link that is not one to
-    one becomes an edge item → entity of an additional relation ``'is'``, which always exists, so that the set of
-    relations does not depend on the links.
+    one becomes an edge item → entity of an additional relation ``'is'``, which exists wherever there are
+    entities, so that the set of relations does not depend on the links.
 
     The result is a shallow copy of the store with
 
@@ -54,7 +54,7 @@ class CollaborativeKG(BaseTransform):
         device = data[INTERACTS].edge_index.device
         empty = torch.empty(2, 0, dtype=torch.int64, device=device)
 
-        links = data[IS].edge_index if IS in data.edge_types else empty
+        links = data[IS].edge_index.unique(dim=1) if IS in data.edge_types else empty
         same = one_to_one(links, num_items, num_entities)
         entity_node = torch.full((num_entities,), -1, dtype=torch.int64, device=device)
         entity_node[links[1, same]] = links[0, same]
