@@ -27,19 +27,29 @@ PIECE = 1024
 _INDEX_DTYPES = (torch.int32, torch.int64)
 
 
+def _version(x: Tensor) -> int:
+    """How often a tensor was written to; tensors made in inference mode do not count."""
+    return 0 if x.is_inference() else x._version
+
+
 class _Tensors:
     """What the dataclasses of this module share: they hold tensors, sizes and each other."""
 
-    def tensors(self) -> list[Tensor]:
-        """All tensors, flat, in the order of the fields; the form in which custom operators take an index."""
+    def __post_init__(self) -> None:
         flat: list[Tensor] = []
-        for name in (f.name for f in fields(self) if f.init):  # type: ignore[arg-type]
+        for name in (f.name for f in fields(self)):  # type: ignore[arg-type]
             value = getattr(self, name)
             if isinstance(value, Tensor):
                 flat.append(value)
             elif isinstance(value, _Tensors):
                 flat.extend(value.tensors())
-        return flat
+        # Known from the start, frozen like the rest.
+        object.__setattr__(self, "_flat", tuple(flat))
+        object.__setattr__(self, "_versions", tuple(map(_version, flat)))
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors, flat, in the order of the fields; the form in which custom operators take an index."""
+        return list(self._flat)  # type: ignore[attr-defined]
 
     def to(self, device: torch.device | str) -> Any:
         """The same index with its tensors on another device."""
@@ -50,10 +60,6 @@ class _Tensors:
         }
         return replace(self, **moved)  # type: ignore[type-var]
 
-    @cached_property
-    def _versions(self) -> list[int]:
-        return [t._version for t in self.tensors()]
-
     def check_unchanged(self) -> None:
         """Raise if a tensor of this index was written to after the index was built.
 
@@ -62,7 +68,7 @@ class _Tensors:
         """
         if torch.compiler.is_compiling():
             return
-        if self._versions != [t._version for t in self.tensors()]:
+        if self._versions != tuple(map(_version, self._flat)):  # type: ignore[attr-defined]
             raise RuntimeError(
                 f"a tensor of this {type(self).__name__} was changed in place after it was built; "
                 "build a new index from the changed graph"
@@ -412,7 +418,7 @@ class GraphStamp:
         """Stamp the tensors as they are now. Holds weak references only."""
         return cls(
             tuple(weakref.ref(t) for t in tensors),
-            tuple(t._version for t in tensors),
+            tuple(map(_version, tensors)),
             tuple(t.shape for t in tensors),
         )
 
@@ -421,7 +427,7 @@ class GraphStamp:
         return (
             len(tensors) == len(self.references)
             and all(ref() is t for ref, t in zip(self.references, tensors))
-            and self.versions == tuple(t._version for t in tensors)
+            and self.versions == tuple(map(_version, tensors))
             and self.shapes == tuple(t.shape for t in tensors)
         )
 
