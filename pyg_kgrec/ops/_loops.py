@@ -44,7 +44,7 @@ def _prefetch_cell(typing_context: Any, table: Any, row: Any, column: Any) -> An
         byte = ir.IntType(8).as_pointer()
         number = ir.IntType(32)
         call = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        prefetch = cgutils.get_or_insert_function(builder.module, call, "llvm.prefetch.p0")
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], call)
         builder.call(prefetch, [builder.bitcast(cell, byte), number(0), number(3), number(1)])
         return context.get_dummy_value()
 
@@ -479,6 +479,8 @@ def aggregate(lo, hi, piece_ptr, piece_segment, piece_slot, edge, source, x, wei
             continue
         _fill(acc, zero)
         for j in range(a, b):
+            if j + _AHEAD < edge.shape[0] and 0 <= edge[j + _AHEAD] < source.shape[0]:
+                _prefetch(x, source[edge[j + _AHEAD]])
             e = edge[j]
             if not 0 <= e < source.shape[0]:
                 bad += 1
