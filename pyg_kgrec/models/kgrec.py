@@ -224,7 +224,8 @@ class KGRec(DotProductRecommender):
         """The store's graph as this model uses it, computed once for a store and a device."""
         device = self.device
         inputs = [data[INTERACTS].edge_index, data[USER].num_nodes, collaborative_kg(data, self.inverse)]
-        inputs += [data[t].id for t in (USER, ITEM, ENTITY) if t in data.node_types and "id" in data[t]]
+        for store in (data[t] for t in (USER, ITEM, ENTITY) if t in data.node_types):
+            inputs += [store[name] for name in ("id", "n_id") if name in store]
         key = ("kgrec", self.inverse, self.use_kg, device)
         return cached(data, key, inputs, lambda: self._build_graph(data), owner=self.schema)
 

@@ -77,6 +77,8 @@ class StoreSchema:
                 raise ValueError(
                     f"data[{node_type!r}].x has {found} features a node, expected {width} as in training"
                 )
+            if "n_id" in store:
+                continue
             if node_type in data.node_types and ("id" in store) != (self.ids[node_type] is not None):
                 kind = "raw ids" if self.ids[node_type] is not None else "no raw ids"
                 raise ValueError(

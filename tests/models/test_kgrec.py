@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import KGRec
 from pyg_kgrec.data import INTERACTS, IS, ITEM, RELATES, USER
+from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.models import kgrec as kgrec_module
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -367,3 +369,32 @@ def test_an_item_that_loses_its_entity_keeps_its_vector(make_splits: SplitBuilde
     alone = int((graph.entity == entity).nonzero())
     assert alone >= 14
     assert torch.equal(node[alone], model.node_encoder.weight[item])
+
+
+def test_a_sampled_part_of_the_graph_is_encoded_by_the_same_weights() -> None:
+    """Users with their items, matched by ``n_id`` as PyG's loaders number them, score as in the whole graph."""
+    data = SyntheticKG(num_users=30, num_items=40, num_entities=90, num_relations=4, seed=3)[0]
+    seed_everything(0)
+    model = KGRec(data, hidden_channels=8)
+    users = torch.tensor([7, 3, 20])
+    history, links = data["user", "interacts", "item"].edge_index, data["item", "is", "entity"].edge_index
+    mine = torch.isin(history[0], users)
+    items = history[1, mine].unique().flip(0)
+    new_user, new_item = torch.full((30,), -1), torch.full((40,), -1)
+    new_user[users], new_item[items] = torch.arange(3), torch.arange(len(items))
+
+    part = HeteroData()
+    part["user"].num_nodes, part["user"].n_id = 3, users
+    part["item"].num_nodes, part["item"].n_id = len(items), items
+    part["entity"].num_nodes, part["entity"].n_id = 90, torch.arange(90)
+    part["user", "interacts", "item"].edge_index = torch.stack(
+        [new_user[history[0, mine]], new_item[history[1, mine]]]
+    )
+    kept = links[:, new_item[links[0]] >= 0]
+    part["item", "is", "entity"].edge_index = torch.stack([new_item[kept[0]], kept[1]])
+    part["entity", "relates", "entity"].edge_index = data["entity", "relates", "entity"].edge_index
+    part["entity", "relates", "entity"].edge_type = data["entity", "relates", "entity"].edge_type
+    part.relation_name = data.relation_name
+
+    whole = model.score_all(data, users)[:, items]
+    torch.testing.assert_close(model.score_all(part, torch.arange(3)), whole, rtol=1e-5, atol=1e-6)
