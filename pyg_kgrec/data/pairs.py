@@ -32,6 +32,11 @@ class PairIndex:
         degree = torch.bincount(key // stride, minlength=num_users)
         return cls(torch.cat([degree.new_zeros(1), degree.cumsum(0)]), key % stride)
 
+    def rows(self, user: Tensor) -> tuple[Tensor, Tensor]:
+        """The pairs of some users ``[B]`` as compressed rows: pointer ``[B + 1]`` and items ``[m]``, int64."""
+        degree = self.start[user + 1] - self.start[user]
+        return torch.cat([degree.new_zeros(1), degree.cumsum(0)]), self.select(user)[1]
+
     def select(self, user: Tensor) -> tuple[Tensor, Tensor]:
         """All pairs of some users.
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec import ops
 from pyg_kgrec.data.cache import cached
 from pyg_kgrec.data.pairs import seen_pairs
 from pyg_kgrec.data.schema import ITEM, USER
@@ -371,6 +372,13 @@ class DotProductRecommender(Recommender):
     def score_all_encoded(self, encoded: EncodedPairs, user: Tensor) -> Tensor:
         """Inner products with every item, ``[B, num_items]``."""
         return encoded.user[user] @ encoded.item.t()
+
+    def rank(
+        self, data: HeteroData, encoded: EncodedPairs, user: Tensor, k: int, batch_size: int = 1024
+    ) -> tuple[Tensor, Tensor]:
+        """Top ``k`` unseen items of users by :func:`pyg_kgrec.ops.rank_topk`."""
+        seen = seen_pairs(data, user.device).rows(user)
+        return ops.rank_topk(encoded.user[user], encoded.item, k, seen, batch_size)
 
     def item_vectors(self, encoded: EncodedPairs) -> Tensor:
         """The items' vectors."""

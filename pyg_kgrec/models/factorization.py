@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec import ops
 from pyg_kgrec.data.sampling import Distribution, NegativeSampler, check_distribution
 from pyg_kgrec.data.schema import ITEM, USER
 from pyg_kgrec.models.base import DotProductRecommender, EncodedPairs
 from pyg_kgrec.models.schema import StoreSchema
 from pyg_kgrec.nn.encoder import Features, NodeEncoder
-from pyg_kgrec.nn.loss import Loss, check_loss, l2_penalty, ranking_loss, sampled_scores
+from pyg_kgrec.nn.loss import Loss, check_loss, l2_penalty, ranking_loss
 
 
 class CollaborativeRecommender(DotProductRecommender):
@@ -70,7 +71,7 @@ class CollaborativeRecommender(DotProductRecommender):
         encoded = self.encode(data)
         sampler = NegativeSampler.from_store(data, self.negatives)
         negative = sampler.sample(user, self.num_negatives, generator)
-        scores = sampled_scores(
+        scores = ops.sampled_scores(
             encoded.user[user], encoded.item, torch.cat([item.unsqueeze(1), negative], dim=1)
         )
         user_0, item_0 = self.embed(data)

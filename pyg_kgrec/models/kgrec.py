@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import embedding, logsigmoid
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import ops
@@ -19,7 +19,7 @@ from pyg_kgrec.models.schema import StoreSchema
 from pyg_kgrec.nn.attn_hgcn import AttnHGCN
 from pyg_kgrec.nn.contrast import Contrast
 from pyg_kgrec.nn.encoder import Features, NodeEncoder, embed_rows
-from pyg_kgrec.nn.loss import Loss, check_loss, l2_penalty, ranking_loss, sampled_scores
+from pyg_kgrec.nn.loss import Loss, check_loss, l2_penalty, ranking_loss
 from pyg_kgrec.nn.rationale import (
     Guide,
     drop_knowledge,
@@ -55,6 +55,7 @@ class KGRecGraph:
         user_row: Row of each user in training, ``[num_users]``, or None where they are the same.
         node_row: Row of each node in training, ``[num_nodes]``, or None where they are the same.
         entity: Entity of each node or −1, ``[num_nodes]``.
+        item: The items' nodes, ``[num_items]``.
     """
 
     num_users: int
@@ -69,10 +70,11 @@ class KGRecGraph:
     user_row: Tensor | None
     node_row: Tensor | None
     entity: Tensor
+    item: Tensor
 
-    def add_hops(self, start: Tensor, hops: Tensor, nodes: Tensor | slice) -> Tensor:
-        """``start`` plus the sum of the hops for some nodes; a node that heads no triple has no hops."""
-        return start[nodes] + embed_rows(hops, self.triples.input_row[nodes].long())
+    def hops_of(self, hops: Tensor, node: Tensor) -> Tensor:
+        """Rows of the sum of the hops for some nodes; zero for a node that heads no triple."""
+        return embed_rows(hops, self.triples.input_row[node].long())
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class _Drawn:
         keep: Triples that sparsifying left, ``[T]`` bool.
         seen: Those of them that the encoder sees, ``[T]`` bool.
         hidden: Those that it has to reconstruct, positions ``[2 · mae_msize]``, or None.
+        ends: Heads and tails of those, ``[2, 2 · mae_msize]``.
         score: Rationale scores γ, ``[T]``.
         noisy: γ with Gumbel noise, ``[T]``.
         keep_inter: Interactions that sparsifying left, ``[n]`` bool.
@@ -92,6 +95,7 @@ class _Drawn:
     keep: Tensor
     seen: Tensor
     hidden: Tensor | None
+    ends: Tensor
     score: Tensor
     noisy: Tensor
     keep_inter: Tensor
@@ -260,6 +264,7 @@ class KGRec(DotProductRecommender):
             user_row=self.schema.rows(data, USER, device),
             node_row=self._node_rows(data, node.entity.to(device), node.entity_node.to(device)),
             entity=node.entity.to(device),
+            item=torch.arange(num_items, device=device),
         )
 
     def _node_rows(self, data: HeteroData, entity: Tensor, entity_node: Tensor) -> Tensor | None:
@@ -310,7 +315,7 @@ class KGRec(DotProductRecommender):
         user_hops, node_hops = self.encoder.hops(
             user, node, graph.triples, graph.pairs, graph.inter_weight, inner_pairs=graph.inner_pairs
         )
-        return EncodedPairs(user + user_hops, graph.add_hops(node, node_hops, slice(graph.num_items)))
+        return EncodedPairs(user + user_hops, node[: graph.num_items] + graph.hops_of(node_hops, graph.item))
 
     def rationale_score(self, data: HeteroData) -> Tensor:
         """γ of every triple of the store, ``[T]`` in the store's order, without gradient; 1 is an average one.
@@ -347,34 +352,41 @@ class KGRec(DotProductRecommender):
         user_0, node_0 = self.embed(data, graph)
         query = conv.project(node_0)
         drawn = self._draw(graph, node_0, query, generator)
+        # Items and the ends of hidden triples are taken from the table once: every way that the gradient has
+        # into the table costs a table of its size.
+        near = torch.cat([graph.item, drawn.ends.flatten()])
+        near_0 = embedding(near, node_0)
+        item_0 = near_0[: graph.num_items]
         user_hops, node_hops = self.encoder.hops(
             user_0,
             node_0,
             graph.triples,
             graph.pairs,
             drawn.inter_weight,
+            item=item_0,
             inner_pairs=graph.inner_pairs,
             query=query,
             keep=drawn.seen,
             generator=generator,
         )
 
-        all_items = graph.add_hops(node_0, node_hops, slice(graph.num_items))
+        e_near = near_0 + graph.hops_of(node_hops, near)
+        e_items = e_near[: graph.num_items]
         e_u = (user_0 + user_hops)[user]
         negative = NegativeSampler.from_store(data, self.negatives).sample(
             user, self.num_negatives, generator
         )
-        scores = sampled_scores(e_u, all_items, torch.cat([item.unsqueeze(1), negative], dim=1))
+        scores = ops.sampled_scores(e_u, e_items, torch.cat([item.unsqueeze(1), negative], dim=1))
         losses = {
             "ranking": ranking_loss(self.loss, scores),
-            "decay": self.decay * l2_penalty(e_u, all_items, item, negative),
+            "decay": self.decay * l2_penalty(e_u, e_items, item, negative),
         }
         if drawn.hidden is not None:
-            e_h, e_t = (graph.add_hops(node_0, node_hops, end) for end in graph.edge_index[:, drawn.hidden])
+            e_h, e_t = e_near[graph.num_items :].chunk(2)
             e_r = conv.relation_embedding[graph.triples.edge_type[drawn.hidden]]
             losses["reconstruction"] = self.mae_coef * -logsigmoid((e_h * e_t * e_r).sum(-1)).mean()
         if self.contrast_guide != "none":
-            views = self._views(graph, user_0, node_0, drawn, generator)
+            views = self._views(graph, user_0, item_0, node_0, drawn, generator)
             losses["contrast"] = self.cl_coef * self.contrast(*views, generator=generator)
         return losses
 
@@ -385,20 +397,27 @@ class KGRec(DotProductRecommender):
         keep_inter = sparsify_interactions(graph.inter_weight, share, generator)
         score = self.encoder.conv.rationale_score(node, graph.triples, query=query, keep=keep)
         noisy = score + ops.gumbel_noise(score, generator)
-        seen, hidden = keep, None
+        seen, hidden, ends = keep, None, graph.edge_index[:, :0]
         size = min(self.mae_msize, int(graph.triples.num_edges * share) // 4)
         if self.masking != "none" and size > 0:
             hidden = mask_rationale(noisy, keep, size, self.masking, generator)
-            seen = keep.index_fill(0, hidden, False)
-        return _Drawn(keep, seen, hidden, score, noisy, keep_inter, graph.inter_weight * keep_inter / share)
+            seen, ends = keep.index_fill(0, hidden, False), graph.edge_index[:, hidden]
+        weight = graph.inter_weight * keep_inter / share
+        return _Drawn(keep, seen, hidden, ends, score, noisy, keep_inter, weight)
 
     def _views(
-        self, graph: KGRecGraph, user: Tensor, node: Tensor, drawn: _Drawn, generator: torch.Generator
+        self,
+        graph: KGRecGraph,
+        user: Tensor,
+        item: Tensor,
+        node: Tensor,
+        drawn: _Drawn,
+        generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
         """Items through interactions with rational items and through rational triples, ``[num_items, d]`` each."""
         guide = cast(Guide, self.contrast_guide)
         stay = (1 - self.node_dropout_rate) * (1 - self.cl_drop)
-        items, triples = slice(graph.num_items), graph.triples
+        triples = graph.triples
 
         dropped = int((1 - self.node_dropout_rate) * triples.num_edges) - int(stay * triples.num_edges)
         strong = drop_knowledge(drawn.noisy, drawn.keep, dropped, guide, generator)
@@ -410,8 +429,8 @@ class KGRec(DotProductRecommender):
             rationale, graph.pairs.item.long(), drawn.keep_inter, count, guide, generator
         )
         weight = drawn.inter_weight * chosen / (1 - self.cl_drop)
-        interactions = self.encoder.interaction_view(user, node[items], graph.pairs, weight, generator)
-        return interactions, graph.add_hops(node, knowledge, items)
+        interactions = self.encoder.interaction_view(user, item, graph.pairs, weight, generator)
+        return interactions, item + graph.hops_of(knowledge, graph.item)
 
     # ------------------------------------------------------------------ explanation
 

@@ -236,6 +236,7 @@ class AttnHGCN(torch.nn.Module):
         pairs: BipartiteIndex,
         inter_weight: Tensor | None,
         *,
+        item: Tensor | None = None,
         inner_pairs: BipartiteIndex | None = None,
         query: Tensor | None = None,
         keep: Tensor | None = None,
@@ -249,6 +250,7 @@ class AttnHGCN(torch.nn.Module):
             triples: Index of the triples.
             pairs: Index of the interactions over the rows of ``entity`` (or its first ones).
             inter_weight: Weight of each interaction in the order of ``pairs``, ``[n]``, 0 for one left out.
+            item: The first rows of ``entity``, those of ``pairs``, if they are at hand.
             inner_pairs: ``pairs`` over the output rows of ``triples``, if they are at hand.
             query: ``conv.project(entity)``, if it is at hand.
             keep: Triples that take part, ``[T]`` bool in the order of ``triples``; all if None.
@@ -261,10 +263,11 @@ class AttnHGCN(torch.nn.Module):
         user_sum: Tensor | None = None
         entity_sum: Tensor | None = None
         x, index = entity, triples
+        if item is None:
+            item = entity if entity.size(0) == pairs.num_items else entity[: pairs.num_items]
         for hop in range(self.num_layers):
-            items = x if x.size(0) == pairs.num_items else x[: pairs.num_items]
-            user = self._finish(ops.weighted_aggregate(items, pairs, inter_weight), generator)
-            x = self._finish(self.conv.message_and_aggregate(index, x, query, keep), generator)
+            user = self._finish(ops.weighted_aggregate(item, pairs, inter_weight), generator)
+            x = item = self._finish(self.conv.message_and_aggregate(index, x, query, keep), generator)
             user_sum = user if user_sum is None else user_sum + user
             entity_sum = x if entity_sum is None else entity_sum + x
             if hop == 0:

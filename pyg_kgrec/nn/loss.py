@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
-from torch.nn.functional import embedding, logsigmoid
+from torch.nn.functional import logsigmoid
 
 Loss = Literal["bpr", "softmax"]
 
@@ -36,23 +35,6 @@ def sampled_softmax_loss(scores: Tensor) -> Tensor:
 def ranking_loss(kind: Loss, scores: Tensor) -> Tensor:
     """The loss of that name."""
     return bpr_loss(scores) if kind == "bpr" else sampled_softmax_loss(scores)
-
-
-def sampled_scores(user: Tensor, item: Tensor, sample: Tensor) -> Tensor:
-    r"""Inner products of users with items of their own.
-
-    Args:
-        user: User vectors, ``[B, d]``.
-        item: Vectors of the catalogue, ``[num_items, d]``.
-        sample: Items of each user, ``[B, k]`` int64.
-
-    Returns:
-        Scores, ``[B, k]``.
-    """
-    if item.size(0) <= 64 * sample.size(1):
-        # A matrix product with the whole catalogue costs less than gathering [B, k, d] and scattering it back.
-        return (user @ item.t()).gather(1, sample)
-    return torch.bmm(embedding(sample, item), user.unsqueeze(2)).squeeze(2)
 
 
 def l2_penalty(user: Tensor, item: Tensor, positive: Tensor, negative: Tensor) -> Tensor:

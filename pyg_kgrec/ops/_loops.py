@@ -33,6 +33,11 @@ def _piece_ok(a, b, segment, slot, num_edges, num_segments, num_slots):
     return 0 <= a <= b <= num_edges and 0 <= segment < num_segments and slot < num_slots
 
 
+@_inline
+def _takes_part(keep, masked, edge):
+    return not masked or not 0 <= edge < keep.shape[0] or keep[edge]
+
+
 @intrinsic
 def _prefetch_cell(typing_context: Any, table: Any, row: Any, column: Any) -> Any:
     """Ask for the cache line of table[row, column]; no result, and no fault whatever the address."""
@@ -102,6 +107,14 @@ def _add2_row(out, n, w, a, i, b, j, lo, hi):
 
 
 @_jit
+def _add4_row(out, n, w, a, i, b, j, v, c, k, e, l, lo, hi):  # noqa: E741
+    """Add w · a[i] ⊙ b[j] + v · c[k] ⊙ e[l] to out[n]."""
+    n, i, j, k, l = np.uint64(n), np.uint64(i), np.uint64(j), np.uint64(k), np.uint64(l)  # noqa: E741
+    for d in range(np.uint64(lo), np.uint64(hi)):
+        out[n, d] += w * a[i, d] * b[j, d] + v * c[k, d] * e[l, d]
+
+
+@_jit
 def _fill(acc, value):
     for d in range(acc.shape[0]):
         acc[d] = value
@@ -148,7 +161,7 @@ def attention_forward(
         _fill(total, zero)
         _fill(acc, zero)
         for e in range(a, b):
-            if e + _AHEAD < tail.shape[0]:
+            if e + _AHEAD < tail.shape[0] and _takes_part(keep, masked, e + _AHEAD):
                 _prefetch(query, tail[e + _AHEAD])
                 _prefetch(value, tail[e + _AHEAD])
             if masked and not keep[e]:
@@ -246,15 +259,14 @@ def attention_backward_rows(
             for h in range(num_heads):
                 delta[h] = _dot(zero, grad, m, out, m, h * width, (h + 1) * width)
         for e in range(a, b):
-            if e + _AHEAD < tail.shape[0]:
+            if e + _AHEAD < tail.shape[0] and _takes_part(keep, masked, e + _AHEAD):
                 _prefetch(query, tail[e + _AHEAD])
                 _prefetch(value, tail[e + _AHEAD])
             t, kind = tail[e], edge_type[e]
             if t >= inputs or not 0 <= kind < kinds:
                 bad += 1
                 t = -1
-            if t < 0 or (masked and not keep[e]):
-                _fill_row(slope, e, zero)
+            if t < 0 or (masked and not keep[e]):  # the pass over tails does not meet it
                 continue
             for h in range(num_heads):
                 x, y = h * width, (h + 1) * width
@@ -263,8 +275,7 @@ def attention_backward_rows(
                 slope[e, h] = w
                 slope[e, num_heads + h] = u
                 _add2(acc, u, query, t, relation, kind, x, y)
-                _add2_row(d_relation, kind, u, query, head, query, t, x, y)
-                _add2_row(d_relation, kind, w, grad, m, value, t, x, y)
+                _add4_row(d_relation, kind, u, query, head, query, t, w, grad, m, value, t, x, y)
         if slot < 0:
             _store(d_query, head, acc, one, 0, channels)
         else:
@@ -275,7 +286,7 @@ def attention_backward_rows(
 @_jit
 def attention_backward_cols(
     lo, hi, ptr, piece_ptr, piece_segment, piece_slot, col_edge, col_row, col_type, head_row, input_row, query,
-    relation, num_heads, grad, slope, d_query, d_value, part_query, part_value,
+    relation, keep, masked, num_heads, grad, slope, d_query, d_value, part_query, part_value,
 ):  # fmt: skip
     """Gradients that a tail's triples give to its key and value; the former joins the query's in ``d_query``."""
     dtype = query.dtype.type
@@ -294,13 +305,15 @@ def attention_backward_cols(
         if input_row[n] >= 0 and a == ptr[n]:
             _add(d_key, one, d_query, n, 0, channels)
         for j in range(a, b):
-            if j + _AHEAD < col_edge.shape[0]:
+            if j + _AHEAD < col_edge.shape[0] and _takes_part(keep, masked, col_edge[j + _AHEAD]):
                 ahead = col_row[j + _AHEAD]
                 _prefetch(slope, col_edge[j + _AHEAD])
                 _prefetch(grad, ahead)
                 if 0 <= ahead < head_row.shape[0]:
                     _prefetch(query, head_row[ahead])
             e, m, kind = col_edge[j], col_row[j], col_type[j]
+            if not _takes_part(keep, masked, e):
+                continue
             if not (0 <= e < slope.shape[0] and 0 <= m < grad.shape[0] and 0 <= kind < relation.shape[0]):
                 bad += 1
                 continue
@@ -310,9 +323,8 @@ def attention_backward_cols(
                 continue
             for h in range(num_heads):
                 w, u = slope[e, h], slope[e, num_heads + h]
-                if w != 0 or u != 0:
-                    _add2(d_key, u, query, head, relation, kind, h * width, (h + 1) * width)
-                    _add2(d_val, w, grad, m, relation, kind, h * width, (h + 1) * width)
+                _add2(d_key, u, query, head, relation, kind, h * width, (h + 1) * width)
+                _add2(d_val, w, grad, m, relation, kind, h * width, (h + 1) * width)
         if slot < 0:
             _store(d_query, n, d_key, one, 0, channels)
             _store(d_value, n, d_val, one, 0, channels)
@@ -379,7 +391,7 @@ def mean_forward(
             continue
         _fill(acc, zero)
         for e in range(a, b):
-            if e + _AHEAD < tail.shape[0]:
+            if e + _AHEAD < tail.shape[0] and _takes_part(keep, masked, e + _AHEAD):
                 _prefetch(value, tail[e + _AHEAD])
             if masked and not keep[e]:
                 continue
@@ -421,7 +433,7 @@ def mean_backward_rows(
             continue
         inverse = dtype(1) / dtype(max(count[m], 1))
         for e in range(a, b):
-            if e + _AHEAD < tail.shape[0]:
+            if e + _AHEAD < tail.shape[0] and _takes_part(keep, masked, e + _AHEAD):
                 _prefetch(value, tail[e + _AHEAD])
             t, kind = tail[e], edge_type[e]
             if t >= value.shape[0] or not 0 <= kind < d_relation.shape[0]:
@@ -531,7 +543,7 @@ def mean_logits(
             bad += 1
             continue
         for e in range(a, b):
-            if e + _AHEAD < tail.shape[0]:
+            if e + _AHEAD < tail.shape[0] and _takes_part(keep, masked, e + _AHEAD):
                 _prefetch(query, tail[e + _AHEAD])
             t, kind = tail[e], edge_type[e]
             if t >= query.shape[0] or not 0 <= kind < relation.shape[0]:
@@ -835,3 +847,80 @@ def topk_rows(lo, hi, score, ptr, seen, excluding, k, index, value):
                 where[j] = n
                 worst = best[k - 1]
     return bad
+
+
+@_jit
+def sampled_scores(lo, hi, user, item, sample, out):
+    """Inner products of each user with items of its own."""
+    zero, channels = user.dtype.type(0), user.shape[1]
+    bad = 0
+    for b in range(lo, hi):
+        for j in range(sample.shape[1]):
+            if j + _AHEAD < sample.shape[1]:
+                _prefetch(item, sample[b, j + _AHEAD])
+            i = sample[b, j]
+            if 0 <= i < item.shape[0]:
+                out[b, j] = _dot(zero, user, b, item, i, 0, channels)
+            else:
+                bad += 1
+    return bad
+
+
+@_jit
+def sampled_scores_of_user(lo, hi, item, sample, grad, d_user):
+    """Gradient of the users."""
+    zero, one, channels = item.dtype.type(0), item.dtype.type(1), item.shape[1]
+    acc = np.empty(channels, item.dtype)
+    bad = 0
+    for b in range(lo, hi):
+        _fill(acc, zero)
+        for j in range(sample.shape[1]):
+            if j + _AHEAD < sample.shape[1]:
+                _prefetch(item, sample[b, j + _AHEAD])
+            i = sample[b, j]
+            if 0 <= i < item.shape[0]:
+                _add(acc, grad[b, j], item, i, 0, channels)
+            else:
+                bad += 1
+        _store(d_user, b, acc, one, 0, channels)
+    return bad
+
+
+@_jit
+def sort_by_counting(key, ptr, order):
+    """Positions by key, ascending: those of key i are ``order[ptr[i]:ptr[i + 1]]`` (``ptr`` comes as zeros)."""
+    count = ptr.shape[0] - 1
+    for e in range(key.shape[0]):
+        if not 0 <= key[e] < count:
+            return 1
+        ptr[key[e] + 1] += 1
+    for i in range(count):
+        ptr[i + 1] += ptr[i]
+    start = ptr[:-1].copy()
+    for e in range(key.shape[0]):
+        order[start[key[e]]] = e
+        start[key[e]] += 1
+    return 0
+
+
+@_jit
+def sampled_scores_of_item(lo, hi, ptr, order, user, grad, d_item):
+    """Gradient of the items; ``order`` are positions in ``grad``, by item."""
+    zero, one, channels = user.dtype.type(0), user.dtype.type(1), user.shape[1]
+    acc = np.empty(channels, user.dtype)
+    width = max(grad.shape[1], 1)
+    for i in range(lo, hi):
+        a, b = ptr[i], ptr[i + 1]
+        if not 0 <= a <= b <= order.shape[0]:
+            return 1
+        _fill(acc, zero)
+        for p in range(a, b):
+            if p + _AHEAD < order.shape[0]:
+                _prefetch(user, order[p + _AHEAD] // width)
+            e = order[p]
+            if not 0 <= e < grad.size:
+                return 1
+            row = e // width
+            _add(acc, grad[row, e - row * width], user, row, 0, channels)
+        _store(d_item, i, acc, one, 0, channels)
+    return 0

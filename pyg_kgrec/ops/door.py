@@ -30,6 +30,7 @@ _OFFERS = {
     "segment_softmax": ("reference", "scatter", "fused", "triton"),
     "weighted_aggregate": ("reference", "scatter", "fused", "triton"),
     "dropout_normalize": ("reference", "fused", "triton"),
+    "sampled_scores": ("reference", "fused"),
     "stratified_keep": ("reference", "fused"),
     "topk_mask": ("reference", "fused"),
     "rank_topk": ("reference", "fused"),

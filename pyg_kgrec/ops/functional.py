@@ -271,6 +271,50 @@ def weighted_aggregate(
     return library.weighted_aggregate(x, index.item, index.user, weight, user, item, name)
 
 
+def sampled_scores(user: Tensor, item: Tensor, sample: Tensor) -> Tensor:
+    r"""Inner products of users with items of their own.
+
+    .. math:: \hat{y}_{bj} = \mathbf{e}_b \cdot \mathbf{e}_{i_{bj}}
+
+    What a ranking loss needs of a positive and its sampled negatives, without a tensor of the size [B, k, d].
+
+    Args:
+        user: [B, d].
+        item: [I, d]; the catalogue.
+        sample: [B, k] int64; items of each user.
+
+    Returns:
+        [B, k]; differentiable in ``user`` and ``item``.
+
+    Raises:
+        TypeError: Wrong or different dtypes.
+        ValueError: Wrong shapes or devices.
+        IndexError: A sampled item lies outside the catalogue.
+    """
+    check_same_device([("user", user), ("item", item), ("sample", sample)])
+    check_floating(user=user, item=item)
+    if sample.dtype != torch.int64:
+        raise TypeError(f"sample is {sample.dtype}, expected torch.int64")
+    _check_table("user", user, user.size(0), "a user")
+    _check_table("item", item, item.size(0), "an item")
+    if user.size(1) != item.size(1) or sample.dim() != 2 or sample.size(0) != user.size(0):
+        raise ValueError(
+            f"user {tuple(user.shape)}, item {tuple(item.shape)} and sample {tuple(sample.shape)}: "
+            "expected (B, d), (I, d) and (B, k)"
+        )
+    name = choose("sampled_scores", user.device, sample.numel() * user.size(1)).backend
+    if name in library.KERNELS:
+        result: Tensor = library.sampled_scores(user, item, sample, name)
+        return result
+    try:
+        wide_user, wide_item = _full(user, item)
+        return reference.sampled_scores(wide_user, wide_item, sample)
+    except RuntimeError as error:  # on the CPU; a GPU asserts
+        if "out of bounds" in str(error):
+            raise IndexError(f"sample holds items outside 0 … {item.size(0) - 1}") from error
+        raise
+
+
 def make_seed(generator: torch.Generator | None = None, device: torch.device | str = "cpu") -> Tensor:
     """Draw a seed, [] int64 on ``device``, for :func:`dropout_normalize` and :func:`stratified_keep`.
 
@@ -387,8 +431,10 @@ def topk_mask(score: Tensor, k: int) -> Tensor:
 
 def gumbel_noise(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard Gumbel noise −log(−log ε) of the shape, dtype and device of ``like``; always finite."""
-    noise = torch.empty_like(like).exponential_(generator=generator)
-    return noise.clamp_(min=torch.finfo(like.dtype).tiny).log_().neg_()
+    # On a CPU uniform numbers and two vectorised logarithms take a fifth of the time of exponential_.
+    wide = like.dtype if like.dtype == torch.float64 else torch.float32
+    noise = torch.rand(like.shape, dtype=wide, device=like.device, generator=generator)
+    return noise.clamp_(min=torch.finfo(wide).tiny).log_().neg_().log_().neg_().to(like.dtype)
 
 
 @torch.no_grad()

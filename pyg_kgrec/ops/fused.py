@@ -14,22 +14,27 @@ threads.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import threading
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
-_TASKS = 16  # fixed, so that sums over groups of rows do not depend on the number of threads
-_SMALL = 4096  # work items below which handing out ranges costs more than it brings
+_TASKS = 16  # most ranges; fixed, so that sums over groups of rows do not depend on the number of threads
+_TASK = 8192  # least work items of a range: below, handing it out costs more than it brings
 _GROUP_BYTES = 1 << 26  # most memory for the partial gradients of relations
+
+
+_View = TypeVar("_View", "_Pieces", "_Triples")
 
 
 @cache
@@ -51,18 +56,62 @@ class _Pool:
         """Drop the executor without waiting for its threads, which a forked child does not have."""
         self.__init__()  # type: ignore[misc]
 
-    def get(self, size: int) -> ThreadPoolExecutor:
-        """An executor with at least ``size`` threads."""
+    def run(self, work: Callable[[], None], size: int) -> None:
+        """Call ``work`` on ``size`` threads, the calling one among them."""
         with self._lock:
-            if self._executor is None or self._size < size:
-                self._executor = ThreadPoolExecutor(size, thread_name_prefix="pyg_kgrec")
-                self._size = size
-            return self._executor
+            if self._executor is None or self._size < size - 1:
+                self._executor = ThreadPoolExecutor(size - 1, thread_name_prefix="pyg_kgrec")
+                self._size = size - 1
+            executor = self._executor
+        helpers = [executor.submit(work) for _ in range(size - 1)]
+        work()
+        for helper in helpers:
+            helper.result()
+
+
+class _Team:
+    """PyTorch's own OpenMP threads.
+
+    After each of PyTorch's operations they spin for a while, waiting for the next one: other threads would have to
+    share the processors with them.
+    """
+
+    _BODY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+    def __init__(self, parallel: Any) -> None:
+        self._parallel = parallel
+
+    @classmethod
+    def find(cls) -> _Team | None:
+        """The team, or None where PyTorch has brought no OpenMP library of that kind."""
+        for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
+            try:
+                parallel = ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD).GOMP_parallel
+            except (OSError, AttributeError):
+                continue
+            parallel.argtypes = [cls._BODY, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+            parallel.restype = None
+            return cls(parallel)
+        return None
+
+    def run(self, work: Callable[[], None], size: int) -> None:
+        """Call ``work`` on ``size`` threads, the calling one among them."""
+        self._parallel(self._BODY(lambda _: work()), None, size, 0)
 
 
 _pool = _Pool()
+_threads: _Pool | _Team = _Team.find() or _pool
+
+
+def _after_fork() -> None:
+    """A forked child has neither the pool's threads nor OpenMP's, and must not wait for them."""
+    global _threads
+    _pool.forget()
+    _threads = _pool
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.forget)
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _parallel(run: Callable[[int], int], tasks: int) -> None:
@@ -71,31 +120,43 @@ def _parallel(run: Callable[[int], int], tasks: int) -> None:
     Raises:
         IndexError: A kernel met indices out of range (its results are to be thrown away).
     """
-    ticket = itertools.count()
+    ticket, bad, failed = itertools.count(), [0], []
 
-    def work() -> int:
-        bad = 0
-        while (task := next(ticket)) < tasks:
-            bad += run(task)
-        return bad
+    def work() -> None:
+        try:
+            while (task := next(ticket)) < tasks:
+                bad.append(run(task))
+        except BaseException as error:
+            failed.append(error)
 
-    others = min(torch.get_num_threads(), tasks) - 1
-    helpers = [_pool.get(others).submit(work) for _ in range(others)]
-    bad = work() + sum(h.result() for h in helpers)
-    if bad:
+    size = min(torch.get_num_threads(), tasks)
+    if size > 1:
+        _threads.run(work, size)
+    else:
+        work()
+    if failed:
+        raise failed[0]
+    if any(bad):
         raise IndexError(
-            f"{bad} indices point outside the tables given to this operation; "
+            f"{sum(bad)} indices point outside the tables given to this operation; "
             "the index was changed after it was built, or belongs to another graph"
         )
 
 
-def _ranges(count: int, cost: int) -> list[tuple[int, int]]:
+def _tasks(work: int) -> int:
+    """Into how many ranges some work is cut."""
+    return min(max(work // _TASK, 1), _TASKS)
+
+
+def _ranges(count: int, work: int) -> list[tuple[int, int]]:
     """Cut ``0 .. count`` into equal ranges."""
-    tasks = _TASKS if cost > _SMALL else 1
+    tasks = _tasks(work)
     return [(count * i // tasks, count * (i + 1) // tasks) for i in range(tasks)]
 
 
 def _run(kernel: Any, ranges: Sequence[tuple[int, int]], *args: Any) -> None:
+    if torch.get_num_threads() == 1:  # one call does: ranges follow one another
+        ranges = [(ranges[0][0], ranges[-1][1])]
     _parallel(lambda i: kernel(*ranges[i], *args), len(ranges))
 
 
@@ -114,21 +175,16 @@ class _Pieces:
         if len(self.start) != self.count + 1 or len(self.slot) != self.count:
             raise IndexError("the pieces of this index do not belong together; build the index anew")
         self.slots = int(self.split_ptr[-1]) if len(self.split_ptr) else 0
+        # An edge counts as much as a segment's own overhead.
+        work = self.start + np.arange(self.count + 1)
+        tasks = _tasks(int(work[-1]))
+        cuts = np.searchsorted(work, work[-1] * np.arange(tasks + 1) // tasks)
+        self.ranges = list(itertools.pairwise(cuts.clip(max=self.count).tolist()))
+        """Ranges of pieces of about equal work."""
 
     @property
     def num_segments(self) -> int:
         return len(self.ptr) - 1
-
-    def ranges(self) -> list[tuple[int, int]]:
-        """Ranges of pieces of about equal work: an edge counts as much as a segment's own overhead."""
-        total = int(self.start[-1]) + self.count
-        if total <= _SMALL:
-            return [(0, self.count)]
-        cuts = [
-            bisect_left(range(self.count), total * i // _TASKS, key=lambda p: int(self.start[p]) + p)
-            for i in range(_TASKS + 1)
-        ]
-        return list(itertools.pairwise(cuts))
 
     def args(self) -> tuple[Any, ...]:
         return self.start, self.segment, self.slot
@@ -156,6 +212,20 @@ class _Triples:
             raise IndexError("the tensors of this index do not belong together; build the index anew")
 
 
+_views: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def _view(kind: type[_View], tensors: Sequence[Tensor]) -> _View:
+    """The arrays of an index, made once for as long as its first tensor lives."""
+    where = [(t.data_ptr(), t.numel()) for t in tensors]
+    known = _views.get(tensors[0])
+    if known is None or known[0] is not kind or known[1] != where:
+        # The arrays hold the memory that ``where`` names, but not the tensor that is the key.
+        known = _views[tensors[0]] = (kind, where, kind(tensors))
+    view: _View = known[2]
+    return view
+
+
 _NO_KEEP = np.zeros(0, dtype=np.bool_)
 
 
@@ -173,7 +243,7 @@ def _group_ranges(ranges: list[tuple[int, int]], relation: Tensor) -> list[list[
 def _relation_gradient(
     kernel: Callable[[tuple[int, int], Any], int], rows: _Pieces, relation: Tensor
 ) -> Tensor:
-    groups = _group_ranges(rows.ranges(), relation)
+    groups = _group_ranges(rows.ranges, relation)
     partial = torch.zeros(len(groups), *relation.shape, dtype=relation.dtype)
     buffer = _np(partial)
     _parallel(lambda g: sum(kernel(span, buffer[g]) for span in groups[g]), len(groups))
@@ -194,13 +264,13 @@ def attention_forward(
     keep: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output [M, d], logits [E, H] and log-sum-exp [M, H]."""
-    loops, ix = _loops(), _Triples(index)
+    loops, ix = _loops(), _view(_Triples, index)
     rows = len(ix.head_row)
     out = query.new_empty(rows, query.size(1))
     logits, lse = query.new_empty(ix.edges, num_heads), query.new_empty(rows, num_heads)
     part = ix.rows.part(query, query.size(1)), ix.rows.part(query, num_heads), ix.rows.part(query, num_heads)
     _run(
-        loops.attention_forward, ix.rows.ranges(), *ix.rows.args(), ix.head_row, ix.tail, ix.edge_type,
+        loops.attention_forward, ix.rows.ranges, *ix.rows.args(), ix.head_row, ix.tail, ix.edge_type,
         _np(query), _np(value), _np(relation), *_keep(keep), num_heads, _np(out), _np(logits), _np(lse),
         *part,
     )  # fmt: skip
@@ -213,7 +283,7 @@ def attention_backward(
     index: Sequence[Tensor], num_heads: int, keep: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of query, value and relation."""
-    loops, ix = _loops(), _Triples(index)
+    loops, ix = _loops(), _view(_Triples, index)
     q, r, g, width = _np(query), _np(relation), _np(grad), query.size(1)
     d_query, d_value = torch.empty_like(query), torch.empty_like(value)
     slope = _np(logits.new_empty(ix.edges, 2 * num_heads))
@@ -229,8 +299,8 @@ def attention_backward(
 
     part_query, part_value = ix.cols.part(query, width), ix.cols.part(query, width)
     _run(
-        loops.attention_backward_cols, ix.cols.ranges(), ix.cols.ptr, *ix.cols.args(), ix.cols.edge, ix.col_row,
-        ix.col_type, ix.head_row, ix.input_row, q, r, num_heads, g, slope, _np(d_query), _np(d_value),
+        loops.attention_backward_cols, ix.cols.ranges, ix.cols.ptr, *ix.cols.args(), ix.cols.edge, ix.col_row,
+        ix.col_type, ix.head_row, ix.input_row, q, r, *_keep(keep), num_heads, g, slope, _np(d_query), _np(d_value),
         part_query, part_value,
     )  # fmt: skip
     ix.cols.merge(loops.merge_sum, _np(d_query), part_query)
@@ -242,10 +312,10 @@ def rationale_scores(
     query: Tensor, relation: Tensor, index: Sequence[Tensor], num_heads: int, keep: Tensor | None
 ) -> Tensor:
     """γ of each triple, [E]."""
-    loops, ix = _loops(), _Triples(index)
+    loops, ix = _loops(), _view(_Triples, index)
     logits = query.new_empty(ix.edges, 1)
     _run(
-        loops.mean_logits, ix.rows.ranges(), ix.rows.start, ix.rows.segment, ix.head_row, ix.tail,
+        loops.mean_logits, ix.rows.ranges, ix.rows.start, ix.rows.segment, ix.head_row, ix.tail,
         ix.edge_type, _np(query), _np(relation), *_keep(keep), num_heads, _np(logits),
     )  # fmt: skip
     return _softmax(logits, ix.rows, times_count=True).view(-1)
@@ -255,11 +325,11 @@ def relational_mean_forward(
     value: Tensor, relation: Tensor, index: Sequence[Tensor], keep: Tensor | None, count: Tensor
 ) -> Tensor:
     """Mean of value ⊙ relation over each row's kept triples, [M, d]."""
-    loops, ix = _loops(), _Triples(index)
+    loops, ix = _loops(), _view(_Triples, index)
     out = value.new_empty(len(ix.head_row), value.size(1))
     part = ix.rows.part(value, value.size(1))
     _run(
-        loops.mean_forward, ix.rows.ranges(), *ix.rows.args(), ix.tail, ix.edge_type, _np(value),
+        loops.mean_forward, ix.rows.ranges, *ix.rows.args(), ix.tail, ix.edge_type, _np(value),
         _np(relation), *_keep(keep), _np(count), _np(out), part,
     )  # fmt: skip
     ix.rows.merge(loops.merge_sum, _np(out), part)
@@ -270,7 +340,7 @@ def relational_mean_backward(
     grad: Tensor, value: Tensor, relation: Tensor, index: Sequence[Tensor], keep: Tensor | None, count: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Gradients of value and relation."""
-    loops, ix = _loops(), _Triples(index)
+    loops, ix = _loops(), _view(_Triples, index)
     g, c, kept = _np(grad), _np(count), _keep(keep)
     fixed = (*ix.rows.args(), ix.tail, ix.edge_type, _np(value), *kept, c, g)
     d_relation = _relation_gradient(
@@ -278,7 +348,7 @@ def relational_mean_backward(
     )
     d_value, part = torch.empty_like(value), ix.cols.part(value, value.size(1))
     _run(
-        loops.mean_backward_cols, ix.cols.ranges(), *ix.cols.args(), ix.cols.edge, ix.col_row, ix.col_type,
+        loops.mean_backward_cols, ix.cols.ranges, *ix.cols.args(), ix.cols.edge, ix.col_row, ix.col_type,
         _np(relation), *kept, c, g, _np(d_value), part,
     )  # fmt: skip
     ix.cols.merge(loops.merge_sum, _np(d_value), part)
@@ -287,11 +357,11 @@ def relational_mean_backward(
 
 def aggregate(x: Tensor, source: Tensor, weight: Tensor | None, segments: Sequence[Tensor]) -> Tensor:
     """Weighted sum of the rows ``source`` of ``x`` over each segment's edges, [S, d]."""
-    loops, seg = _loops(), _Pieces(segments)
+    loops, seg = _loops(), _view(_Pieces, segments)
     out, part = x.new_empty(seg.num_segments, x.size(1)), seg.part(x, x.size(1))
     given = _np(x.new_empty(0)) if weight is None else _np(weight.to(x.dtype))
     _run(
-        loops.aggregate, seg.ranges(), *seg.args(), seg.edge, _np(source), _np(x), given, weight is not None,
+        loops.aggregate, seg.ranges, *seg.args(), seg.edge, _np(source), _np(x), given, weight is not None,
         _np(out), part,
     )  # fmt: skip
     seg.merge(loops.merge_sum, _np(out), part)
@@ -302,7 +372,7 @@ def _softmax(src: Tensor, seg: _Pieces, times_count: bool) -> Tensor:
     loops, heads = _loops(), src.size(1)
     out = torch.empty_like(src, memory_format=torch.contiguous_format)
     part = seg.part(src, heads), seg.part(src, heads), np.empty((seg.slots, heads), np.int64)
-    _run(loops.softmax_forward, seg.ranges(), *seg.args(), _np(src), _np(out), *part, times_count)
+    _run(loops.softmax_forward, seg.ranges, *seg.args(), _np(src), _np(out), *part, times_count)
     if len(seg.split):
         pieces = np.flatnonzero(seg.slot >= 0)
         ranges = _ranges(len(seg.split), seg.slots)
@@ -312,12 +382,12 @@ def _softmax(src: Tensor, seg: _Pieces, times_count: bool) -> Tensor:
 
 def segment_softmax_forward(src: Tensor, segments: Sequence[Tensor]) -> Tensor:
     """Softmax over each segment, [E, H]."""
-    return _softmax(src, _Pieces(segments), times_count=False)
+    return _softmax(src, _view(_Pieces, segments), times_count=False)
 
 
 def segment_softmax_backward(grad: Tensor, out: Tensor, segments: Sequence[Tensor]) -> Tensor:
     """Gradient of the source."""
-    seg, result = _Pieces(segments), torch.empty_like(out)
+    seg, result = _view(_Pieces, segments), torch.empty_like(out)
     ranges = _ranges(seg.num_segments, out.numel())
     _run(_loops().softmax_backward, ranges, seg.ptr, _np(grad), _np(out), _np(result))
     return result
@@ -348,9 +418,34 @@ def dropout_normalize_backward(grad: Tensor, out: Tensor, inverse: Tensor, p: fl
     return result
 
 
+def sampled_scores_forward(user: Tensor, item: Tensor, sample: Tensor) -> Tensor:
+    """Inner products [B, k]."""
+    out = user.new_empty(sample.shape)
+    ranges = _ranges(sample.size(0), sample.numel())
+    _run(_loops().sampled_scores, ranges, _np(user), _np(item), _np(sample), _np(out))
+    return out
+
+
+def sampled_scores_backward(
+    grad: Tensor, user: Tensor, item: Tensor, sample: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of users and items."""
+    loops, g, keys = _loops(), _np(grad), _np(sample)
+    d_user, d_item = torch.empty_like(user), torch.empty_like(item)
+    ranges = _ranges(sample.size(0), sample.numel())
+    _run(loops.sampled_scores_of_user, ranges, _np(item), keys, g, _np(d_user))
+    ptr, order = np.zeros(item.size(0) + 1, np.int64), np.empty(sample.numel(), np.int64)
+    _run(lambda lo, hi: loops.sort_by_counting(keys.reshape(-1), ptr, order), [(0, 1)])
+    tasks = _tasks(sample.numel())
+    cuts = np.searchsorted(ptr, sample.numel() * np.arange(1, tasks) // tasks).clip(max=item.size(0)).tolist()
+    ranges = list(itertools.pairwise([0, *cuts, item.size(0)]))
+    _run(loops.sampled_scores_of_item, ranges, ptr, order, _np(user), g, _np(d_item))
+    return d_user, d_item
+
+
 def stratified_keep(segments: Sequence[Tensor], quota: Tensor, seed: Tensor) -> Tensor:
     """Mask [E]."""
-    seg = _Pieces(segments)
+    seg = _view(_Pieces, segments)
     keep = torch.empty(len(seg.edge), dtype=torch.bool)
     cuts = np.searchsorted(seg.ptr, np.linspace(0, len(seg.edge), _TASKS + 1)[1:-1])
     bounds = [0, *cuts.clip(max=seg.num_segments).tolist(), seg.num_segments]

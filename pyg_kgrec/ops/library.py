@@ -7,12 +7,15 @@ tensors. Users call the functions of :mod:`pyg_kgrec.ops`, which check their inp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import Parameter
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 KERNELS = ("fused", "triton")
 """Backends that are custom operators; ``reference`` and ``scatter`` are differentiated by autograd itself."""
@@ -28,8 +31,68 @@ def _wide(x: Tensor) -> torch.dtype:
     return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
 
 
-def _op(name: str) -> Any:
-    return torch.library.custom_op(f"pyg_kgrec::{name}", mutates_args=())
+class _Operator:
+    """A custom operator, and its kernel itself for calls that nothing but autograd looks at.
+
+    The wrapping that tracing, autocast and dispatch modes need costs more than a small graph's kernel.
+    """
+
+    def __init__(self, name: str, kernel: Callable[..., Any]) -> None:
+        self.name, self.kernel = name, kernel
+        self.custom = torch.library.custom_op(f"pyg_kgrec::{name}", kernel, mutates_args=())
+        self.register_fake = self.custom.register_fake
+        self.direct = type(name, (_Direct,), {})  # of that name, for profilers
+        self.setup: Callable[..., None] | None = None
+        self.grad: Callable[..., tuple[Any, ...]] | None = None
+
+    def register_autograd(self, grad: Callable[..., tuple[Any, ...]], setup: Callable[..., None]) -> None:
+        """Derivative of the operator and of its direct calls."""
+        self.setup, self.grad = setup, grad
+        self.custom.register_autograd(grad, setup_context=setup)
+
+    def __call__(self, *args: Any) -> Any:
+        if not _is_plain(args):
+            return self.custom(*args)
+        if self.grad is None or not torch.is_grad_enabled():
+            return self.kernel(*args)
+        return self.direct.apply(self, *args)  # type: ignore[attr-defined]
+
+
+class _Direct(torch.autograd.Function):
+    """Derivative of an operator's direct call, the one that is registered for it."""
+
+    @staticmethod
+    def forward(ctx: Any, operator: _Operator, *args: Any) -> Any:
+        output = operator.kernel(*args)
+        assert operator.setup is not None
+        operator.setup(ctx, args, output)
+        ctx.operator = operator
+        ctx.set_materialize_grads(False)
+        return output
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        if grads[0] is None:
+            return (None,) * len(ctx.needs_input_grad)
+        found = ctx.operator.grad(ctx, *grads)
+        return (None, *(None if isinstance(g, list) else g for g in found))
+
+
+def _is_plain(args: tuple[Any, ...]) -> bool:
+    """Whether a call is of ordinary tensors in eager mode, outside autocast, tracing and functional transforms."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    if _get_current_dispatch_mode() is not None:
+        return False
+    tensors = [a for a in args if isinstance(a, Tensor)]
+    return all(type(t) in (Tensor, Parameter) for t in tensors) and not torch.is_autocast_enabled(
+        tensors[0].device.type
+    )
+
+
+def _op(name: str) -> Callable[[Callable[..., Any]], Any]:
+    return lambda kernel: _Operator(name, kernel)
 
 
 @_op("relational_attention")
@@ -89,13 +152,13 @@ def _attention_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Te
 
 def _attention_grad(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
     query, value, relation, out, logits, lse, keep, *index = ctx.saved_tensors
-    grads = torch.ops.pyg_kgrec.relational_attention_backward(
+    grads = _attention_backward(
         grad, query, value, relation, out, logits, lse, index, ctx.num_heads, keep, ctx.kernel
     )
     return (*grads, [None] * ctx.num_index, None, None, None)
 
 
-relational_attention.register_autograd(_attention_grad, setup_context=_attention_setup)
+relational_attention.register_autograd(_attention_grad, _attention_setup)
 
 
 @_op("relational_mean")
@@ -143,13 +206,11 @@ def _mean_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _mean_grad(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     value, relation, keep, count, *index = ctx.saved_tensors
-    grads = torch.ops.pyg_kgrec.relational_mean_backward(
-        grad, value, relation, index, keep, count, ctx.kernel
-    )
+    grads = _mean_backward(grad, value, relation, index, keep, count, ctx.kernel)
     return (*grads, [None] * ctx.num_index, None, None, None)
 
 
-relational_mean.register_autograd(_mean_grad, setup_context=_mean_setup)
+relational_mean.register_autograd(_mean_grad, _mean_setup)
 
 
 @_op("rationale_scores")
@@ -197,13 +258,11 @@ def _aggregate_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _aggregate_grad(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     source, target, weight, *segments = ctx.saved_tensors
     first, second = ctx.split
-    d_x = torch.ops.pyg_kgrec.weighted_aggregate(
-        grad, target, source, weight, segments[first:], segments[:first], ctx.kernel
-    )
+    d_x = weighted_aggregate(grad, target, source, weight, segments[first:], segments[:first], ctx.kernel)
     return d_x, None, None, None, [None] * first, [None] * second, None
 
 
-weighted_aggregate.register_autograd(_aggregate_grad, setup_context=_aggregate_setup)
+weighted_aggregate.register_autograd(_aggregate_grad, _aggregate_setup)
 
 
 @_op("segment_softmax")
@@ -236,11 +295,11 @@ def _softmax_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _softmax_grad(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     out, *segments = ctx.saved_tensors
-    d_src = torch.ops.pyg_kgrec.segment_softmax_backward(grad, out, segments, ctx.kernel)
+    d_src = _softmax_backward(grad, out, segments, ctx.kernel)
     return d_src, [None] * len(segments), None
 
 
-segment_softmax.register_autograd(_softmax_grad, setup_context=_softmax_setup)
+segment_softmax.register_autograd(_softmax_grad, _softmax_setup)
 
 
 @_op("dropout_normalize")
@@ -275,15 +334,56 @@ def _dropout_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _dropout_grad(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
     out, inverse, seed = ctx.saved_tensors
-    d_x = torch.ops.pyg_kgrec.dropout_normalize_backward(grad, out, inverse, ctx.p, seed, ctx.kernel)
+    d_x = _dropout_normalize_backward(grad, out, inverse, ctx.p, seed, ctx.kernel)
     return d_x, None, None, None
 
 
-dropout_normalize.register_autograd(_dropout_grad, setup_context=_dropout_setup)
+dropout_normalize.register_autograd(_dropout_grad, _dropout_setup)
+
+
+@_op("sampled_scores")
+def sampled_scores(user: Tensor, item: Tensor, sample: Tensor, kernel: str) -> Tensor:
+    """Inner products of users with items of their own, [B, k]."""
+    result: Tensor = _module(kernel).sampled_scores_forward(
+        user.contiguous(), item.contiguous(), sample.contiguous()
+    )
+    return result
+
+
+@sampled_scores.register_fake
+def _(user: Tensor, item: Tensor, sample: Tensor, kernel: str) -> Tensor:
+    return user.new_empty(sample.shape)
+
+
+@_op("sampled_scores_backward")
+def _sampled_scores_backward(
+    grad: Tensor, user: Tensor, item: Tensor, sample: Tensor, kernel: str
+) -> tuple[Tensor, Tensor]:
+    result: tuple[Tensor, Tensor] = _module(kernel).sampled_scores_backward(
+        grad.contiguous(), user.contiguous(), item.contiguous(), sample.contiguous()
+    )
+    return result
+
+
+@_sampled_scores_backward.register_fake
+def _(grad: Tensor, user: Tensor, item: Tensor, sample: Tensor, kernel: str) -> tuple[Tensor, Tensor]:
+    return user.new_empty(user.shape), item.new_empty(item.shape)
+
+
+def _sampled_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.kernel = inputs[3]
+
+
+def _sampled_grad(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    return *_sampled_scores_backward(grad, *ctx.saved_tensors, ctx.kernel), None, None
+
+
+sampled_scores.register_autograd(_sampled_grad, _sampled_setup)
 
 for _operator in (
     relational_attention, relational_mean, rationale_scores, weighted_aggregate, segment_softmax,
-    dropout_normalize,
+    dropout_normalize, sampled_scores,
 ):  # fmt: skip
     for _device in ("cpu", "cuda"):
-        _operator.register_autocast(_device, torch.float32)
+        _operator.custom.register_autocast(_device, torch.float32)

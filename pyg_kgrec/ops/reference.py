@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, pad
+from torch.nn.functional import embedding, normalize, pad
 
 from pyg_kgrec.ops.index import BipartiteIndex, Segments, TripleIndex
 
@@ -104,6 +104,14 @@ def weighted_aggregate(x: Tensor, weight: Tensor | None, index: BipartiteIndex, 
         return x.new_zeros(0, x.size(1))
     out = message.new_zeros(size, x.size(1)).index_add(0, target.clamp(min=0).long(), message)
     return out.to(x.dtype)
+
+
+def sampled_scores(user: Tensor, item: Tensor, sample: Tensor) -> Tensor:
+    """See :func:`pyg_kgrec.ops.sampled_scores`."""
+    if item.size(0) <= 64 * sample.size(1):
+        # A matrix product with the whole catalogue costs less than gathering [B, k, d] and scattering it back.
+        return (user @ item.t()).gather(1, sample)
+    return torch.bmm(embedding(sample, item), user.unsqueeze(2)).squeeze(2)
 
 
 def _mix(x: Tensor) -> Tensor:

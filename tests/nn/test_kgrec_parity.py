@@ -14,7 +14,7 @@ from torch.nn.functional import logsigmoid
 
 from pyg_kgrec import ops
 from pyg_kgrec.nn import AttnHGCN, AttnHGCNConv, Contrast, bpr_loss
-from pyg_kgrec.nn.loss import l2_penalty, sampled_scores
+from pyg_kgrec.nn.loss import l2_penalty
 from pyg_kgrec.nn.rationale import drop_knowledge, item_rationale
 from pyg_kgrec.ops import BipartiteIndex, TripleIndex
 from pyg_kgrec.ops.door import installed
@@ -216,7 +216,7 @@ def test_reconstruction(reference: Reference) -> None:
 def test_bpr(reference: Reference) -> None:
     user = reference["two_hop_user"][reference["bpr_user"]]
     sample = torch.stack([reference["bpr_pos"], reference["bpr_neg"]], dim=1)
-    scores = sampled_scores(user, reference["two_hop_entity"], sample)
+    scores = ops.sampled_scores(user, reference["two_hop_entity"], sample)
     close(bpr_loss(scores), reference["bpr_mf"])
 
 

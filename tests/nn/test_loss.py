@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pyg_kgrec.nn import bpr_loss, sampled_softmax_loss
-from pyg_kgrec.nn.loss import check_loss, l2_penalty, ranking_loss, sampled_scores
+from pyg_kgrec.nn.loss import l2_penalty
 
 
 @pytest.mark.parametrize("loss", [bpr_loss, sampled_softmax_loss])
@@ -13,11 +13,10 @@ def test_gradients(loss: torch.nn.Module) -> None:
     assert torch.autograd.gradcheck(loss, [scores])
 
 
-def test_gradients_of_the_penalty_and_the_scores() -> None:
+def test_gradients_of_the_penalty() -> None:
     user, item = (torch.randn(n, 3, dtype=torch.float64, requires_grad=True) for n in (4, 6))
     positive, negative = torch.tensor([0, 1, 1, 5]), torch.tensor([[2, 3], [4, 4], [0, 1], [2, 2]])
     assert torch.autograd.gradcheck(lambda u, i: l2_penalty(u, i, positive, negative), [user, item])
-    assert torch.autograd.gradcheck(lambda u, i: sampled_scores(u, i, negative), [user, item])
 
 
 def test_bpr_by_hand() -> None:
@@ -46,22 +45,3 @@ def test_penalty_counts_several_negatives_as_their_mean() -> None:
     positive, negative = torch.tensor([0, 1]), torch.tensor([[1, 2], [2, 2]])
     # Users 4 + 4, positives 0 + 4, negatives (4 + 16) / 2 + 16, halved, over two pairs.
     assert l2_penalty(user, item, positive, negative).item() == pytest.approx((8 + 4 + 26) / 4)
-
-
-def test_scores_are_inner_products() -> None:
-    user, item, sample = torch.randn(3, 5), torch.randn(7, 5), torch.randint(7, (3, 4))
-    torch.testing.assert_close(sampled_scores(user, item, sample), (user[:, None] * item[sample]).sum(-1))
-
-
-def test_losses_by_name() -> None:
-    scores = torch.randn(3, 4)
-    assert torch.equal(ranking_loss("bpr", scores), bpr_loss(scores))
-    assert torch.equal(ranking_loss("softmax", scores), sampled_softmax_loss(scores))
-    assert (check_loss("bpr", None), check_loss("softmax", None), check_loss("bpr", 5)) == (1, 64, 5)
-
-
-def test_bad_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="loss is 'hinge', expected 'bpr' or 'softmax'"):
-        check_loss("hinge", None)
-    with pytest.raises(ValueError, match="num_negatives is 0"):
-        check_loss("bpr", 0)

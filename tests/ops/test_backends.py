@@ -144,9 +144,72 @@ def test_opcheck(kernel: str) -> None:
         (library.segment_softmax, (src, index.rows.tensors(), kernel)),
         (library.weighted_aggregate, (value, pairs.item, pairs.user, weight, user, item, kernel)),
         (library.dropout_normalize, (value, 0.3, torch.tensor(4), kernel)),
+        *(
+            [(library.sampled_scores, (value, query, torch.tensor([[0], [3]] * 2), kernel))]
+            * (kernel == "fused")
+        ),
     ):
-        result = torch.library.opcheck(operator, args)
+        result = torch.library.opcheck(operator.custom, args)
         assert set(result.values()) == {"SUCCESS"}
+
+
+def test_direct_calls_equal_the_custom_operator(kernel: str) -> None:
+    index = ops.TripleIndex.build(*triples(4, 5, 2), 4, 2)
+    pairs = ops.BipartiteIndex.build(triples(4, 5, 2)[0], 4, 4)
+    user, item = pairs.by_user.tensors(), pairs.by_item.tensors()
+    tensors, count = index.tensors(), index.degree()
+    calls = (
+        (library.relational_attention, (tensors, 2, None, kernel), (4, 4, 2)),
+        (library.relational_mean, (tensors, None, count, kernel), (4, 2)),
+        (library.weighted_aggregate, (pairs.item, pairs.user, None, user, item, kernel), (4,)),
+        (library.segment_softmax, (index.rows.tensors(), kernel), (5,)),
+        (library.dropout_normalize, (0.3, torch.tensor(4), kernel), (4,)),
+    )
+    for operator, settings, rows in calls:
+        found = []
+        for call in (operator, operator.custom):
+            inputs = tables(*rows, channels=4)
+            out = call(*inputs, *settings)
+            out = out[0] if isinstance(out, tuple) else out
+            found.append((out, *torch.autograd.grad(out.pow(2).sum(), inputs)))
+        assert all(torch.equal(a, b) for a, b in zip(*found)), operator.name
+
+
+def test_second_derivatives_are_refused(kernel: str) -> None:
+    (x,) = tables(4, channels=4)
+    out = library.dropout_normalize(x, 0.0, torch.tensor(0), kernel)[0]
+    (grad,) = torch.autograd.grad(out.pow(3).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+def test_sampled_scores(backend: str) -> None:
+    # A catalogue that is small for the sample, and one that is large for it: reference goes two ways.
+    for num_items, width in ((6, 3), (400, 2)):
+        user, item = tables(4, num_items, channels=5)
+        sample = torch.randint(num_items, (4, width), generator=torch.Generator().manual_seed(0))
+        sample[0, 1] = sample[0, 0]
+        _assert_same(lambda u, i: ops.sampled_scores(u, i, sample), [user, item], backend)  # noqa: B023
+        with ops.backend(backend):
+            torch.testing.assert_close(
+                ops.sampled_scores(user, item, sample), (user[:, None] * item[sample]).sum(-1)
+            )
+            assert torch.autograd.gradcheck(lambda u, i: ops.sampled_scores(u, i, sample), [user, item])  # noqa: B023
+            nobody = ops.sampled_scores(user[:0], item, sample[:0])
+            nobody.sum().backward()
+            assert nobody.shape == (0, width)
+
+
+def test_sampled_scores_refuse_bad_input(backend: str) -> None:
+    user, item = tables(2, 3, channels=4)
+    with ops.backend(backend):
+        for wrong in (3, -1):
+            with pytest.raises(IndexError):
+                ops.sampled_scores(user, item, torch.tensor([[0], [wrong]]))
+        with pytest.raises(TypeError, match=r"sample is torch\.int32, expected torch\.int64"):
+            ops.sampled_scores(user, item, torch.zeros(2, 1, dtype=torch.int32))
+        with pytest.raises(ValueError, match=r"expected \(B, d\), \(I, d\) and \(B, k\)"):
+            ops.sampled_scores(user, item, torch.zeros(3, 1, dtype=torch.int64))
 
 
 def test_empty_graph(backend: str) -> None:
