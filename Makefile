@@ -9,6 +9,8 @@ ARGS ?=
 # Threads of torch and numba. The tests' tensors are small: more threads only wait for each other.
 TEST_THREADS ?= 1
 BENCH_THREADS ?= 2
+# What make bench runs: BENCH=benchmarks/test_kgrec_step.py
+BENCH ?= benchmarks
 
 VENV := .venv
 STAMP := $(VENV)/.stamp
@@ -43,9 +45,11 @@ lint: $(STAMP) ## Check format, style and types
 	$(RUN) ruff check .
 	$(RUN) mypy
 
-bench: $(STAMP) ## Run the benchmarks (BENCH_THREADS=2)
-	OMP_NUM_THREADS=$(BENCH_THREADS) $(RUN) pytest benchmarks --benchmark-enable --benchmark-only \
-	  --benchmark-columns=min,median,mean,stddev,rounds $(ARGS)
+bench: $(STAMP) ## Run the benchmarks (BENCH_THREADS=2), tables and a picture in out/
+	@mkdir -p out
+	OMP_NUM_THREADS=$(BENCH_THREADS) $(RUN) pytest $(BENCH) --benchmark-enable --benchmark-only \
+	  --benchmark-columns=min,median,mean,stddev,rounds --benchmark-json=out/bench.json $(ARGS)
+	$(VENV)/bin/python benchmarks/report.py out/bench.json --picture out/bench.png
 
 venv: $(STAMP) ## Only make .venv
 

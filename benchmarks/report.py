@@ -75,15 +75,16 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n\n".join(parts)
 
 
-def draw(table: pd.DataFrame, path: Path) -> None:
-    """Draws the attention's time over the number of triples, a line a form, and writes the picture whole."""
+def growth(table: pd.DataFrame) -> pd.DataFrame:
+    """The measurements of the attention on uniform graphs."""
+    of_attention = table["group"].str.startswith("relational_attention")
+    return table[of_attention & table["group"].str.contains("uniform")]
+
+
+def draw(chosen: pd.DataFrame, path: Path) -> None:
+    """Draws :func:`growth` as time over the number of triples, a line a form, and writes the picture whole."""
     from matplotlib.figure import Figure
 
-    chosen = table[
-        table["group"].str.startswith("relational_attention") & table["group"].str.contains("uniform")
-    ]
-    if chosen.empty:
-        raise ValueError("the run holds no measurement of relational_attention on a uniform graph to draw")
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for form, rows in chosen.groupby("form", sort=False):
@@ -107,8 +108,8 @@ def main() -> None:
     args = parser.parse_args()
     table, machine = read(args.json)
     print(f"Machine: {machine}\n\n{markdown(table)}")
-    if args.picture:
-        draw(table, args.picture)
+    if args.picture and len(growth(table)):
+        draw(growth(table), args.picture)
         print(f"\nPicture: {args.picture}")
 
 

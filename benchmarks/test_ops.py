@@ -1,6 +1,6 @@
 """All backends of every hot operation side by side, with the floor of this machine.
 
-    make bench ARGS=benchmarks/test_ops.py
+    make bench BENCH=benchmarks/test_ops.py
 
 Two compositions stand beside the backends of the attention: ``per-edge``, as public code has it (both ends of
 each triple projected), and ``pyg``, the best that PyG's pieces give (nodes projected, ``utils.softmax``,
@@ -63,6 +63,8 @@ elif DEVICE == "cuda":
     ]
 else:
     SIZES = [Size(35_000, e, 64, s) for e in (46_000, 1_000_000) for s in ("uniform", "hubs")]
+# The attention is measured at more sizes, for the picture of its growth.
+GROWTH = [Size(35_000, e, 64, "uniform") for e in (10_000, 215_000)] if DEVICE == "cpu" and not TOY else []
 sizes = pytest.mark.parametrize("size", SIZES, ids=str)
 _graphs: dict[Size, tuple[Tensor, Tensor, ops.TripleIndex]] = {}
 
@@ -84,9 +86,17 @@ def graph(size: Size) -> tuple[Tensor, Tensor, ops.TripleIndex]:
 
 
 def measure(
-    benchmark: Any, run: Callable[[], object], size: object, num_bytes: float, flops: float = 0.0
+    benchmark: Any,
+    run: Callable[[], object],
+    form: str,
+    size: Size | None,
+    num_bytes: float,
+    flops: float = 0.0,
 ) -> None:
     """Time a call and note its floor and peak memory."""
+    benchmark.extra_info |= {"form": form, "device": DEVICE, "threads": torch.get_num_threads()}
+    if size is not None:
+        benchmark.extra_info["triples"] = size.triples
 
     def synced() -> None:
         run()
@@ -97,7 +107,7 @@ def measure(
     benchmark.extra_info["floor_ms"] = round(floor * 1e3, 3)
     synced()
     benchmark.extra_info["peak_mib"] = peak_mebibytes(synced, DEVICE)
-    benchmark.pedantic(synced, rounds=3 if getattr(size, "triples", 0) > 10**5 else 15, warmup_rounds=1)
+    benchmark.pedantic(synced, rounds=5 if size and size.triples > 10**5 else 15, warmup_rounds=1)
     if benchmark.stats is not None:
         benchmark.extra_info["ratio_to_floor"] = round(benchmark.stats.stats.median / floor, 2)
 
@@ -148,7 +158,7 @@ def both_passes(run: Callable[..., Tensor], inputs: list[Tensor]) -> Callable[[]
     return step
 
 
-@sizes
+@pytest.mark.parametrize("size", SIZES + GROWTH, ids=str)
 @pytest.mark.parametrize("name", ["per-edge", "pyg", *BACKENDS])
 def test_attention(benchmark: Any, name: str, size: Size) -> None:
     benchmark.group = f"relational_attention {size}"
@@ -161,7 +171,7 @@ def test_attention(benchmark: Any, name: str, size: Size) -> None:
     num_bytes = edges * (6 * row + 5 * 16 + 12 * HEADS) + nodes * 9 * row
     with ops.backend(name if name in BACKENDS else "auto"):
         step = both_passes(lambda a, b, c: form(a, b, c, size), [x, weight, relation])
-        measure(benchmark, step, size, num_bytes, 6 * nodes * size.channels**2)
+        measure(benchmark, step, name, size, num_bytes, 6 * nodes * size.channels**2)
 
 
 @sizes
@@ -172,7 +182,7 @@ def test_relational_mean(benchmark: Any, name: str, size: Size) -> None:
     index, row = graph(size)[2], 4 * size.channels
     with ops.backend(name):
         step = both_passes(lambda a, b: ops.relational_mean(a, b, index), [x, relation])
-        measure(benchmark, step, size, size.triples * (3 * row + 3 * 16) + size.nodes * 4 * row)
+        measure(benchmark, step, name, size, size.triples * (3 * row + 3 * 16) + size.nodes * 4 * row)
 
 
 @sizes
@@ -183,7 +193,7 @@ def test_rationale_scores(benchmark: Any, name: str, size: Size) -> None:
     index, row = graph(size)[2], 4 * size.channels
     with ops.backend(name):
         call = lambda: ops.rationale_scores(x, relation, index, HEADS)  # noqa: E731
-        measure(benchmark, call, size, size.triples * (row + 16 + 8) + size.nodes * row)
+        measure(benchmark, call, name, size, size.triples * (row + 16 + 8) + size.nodes * row)
 
 
 @sizes
@@ -194,7 +204,7 @@ def test_segment_softmax(benchmark: Any, name: str, size: Size) -> None:
     index = graph(size)[2]
     with ops.backend(name):
         step = both_passes(lambda s: ops.segment_softmax(s, index.rows), [src])
-        measure(benchmark, step, size, size.triples * 5 * 4 * HEADS)
+        measure(benchmark, step, name, size, size.triples * 5 * 4 * HEADS)
 
 
 @sizes
@@ -206,7 +216,7 @@ def test_weighted_aggregate(benchmark: Any, name: str, size: Size) -> None:
     weight, row = pairs.mean_weight(), 4 * size.channels
     with ops.backend(name):
         step = both_passes(lambda t: ops.weighted_aggregate(t, pairs, weight), [x])
-        measure(benchmark, step, size, size.triples * 2 * (row + 8 + 4) + size.nodes * 2 * row)
+        measure(benchmark, step, name, size, size.triples * 2 * (row + 8 + 4) + size.nodes * 2 * row)
 
 
 @pytest.mark.parametrize("name", [n for n in BACKENDS if n in door._OFFERS["dropout_normalize"]])
@@ -216,7 +226,7 @@ def test_dropout_normalize(benchmark: Any, name: str) -> None:
     (x,) = leaves((rows, channels))
     with ops.backend(name):
         step = both_passes(lambda t: ops.dropout_normalize(t, 0.1, 3), [x])
-        measure(benchmark, step, None, 5 * 4 * rows * channels)
+        measure(benchmark, step, name, None, 5 * 4 * rows * channels)
 
 
 @pytest.mark.parametrize("name", [n for n in BACKENDS if n in door._OFFERS["stratified_keep"]])
@@ -232,7 +242,7 @@ def test_sampling(benchmark: Any, name: str, operation: str) -> None:
         "sample_mask": lambda: ops.sample_mask(score, size.triples // 2, generator),
     }
     with ops.backend(name):
-        measure(benchmark, calls[operation], None, size.triples * 9)
+        measure(benchmark, calls[operation], name, None, size.triples * 9)
 
 
 @pytest.mark.parametrize("name", [n for n in BACKENDS if n in door._OFFERS["rank_topk"]])
@@ -244,4 +254,19 @@ def test_rank_topk(benchmark: Any, name: str) -> None:
     seen = torch.randint(items, (int(ptr[-1]),), device=DEVICE)
     with ops.backend(name):
         call = lambda: ops.rank_topk(user, item, k, (ptr, seen))  # noqa: E731
-        measure(benchmark, call, None, 4 * 2 * users * items, 2 * users * items * channels)
+        measure(benchmark, call, name, None, 4 * 2 * users * items, 2 * users * items * channels)
+
+
+@pytest.mark.parametrize("name", [n for n in BACKENDS if n in door._OFFERS["sampled_scores"]])
+@pytest.mark.parametrize("num_items", [30] if TOY else [1_700, 100_000])
+def test_sampled_scores(benchmark: Any, name: str, num_items: int) -> None:
+    users, width, channels = (5, 3, 8) if TOY else (2048, 65, 64)
+    benchmark.group = (
+        f"sampled_scores B={users:,} k={width} items={num_items:,} d={channels} float32 {DEVICE}"
+    )
+    inputs = leaves((users, channels), (num_items, channels))
+    sample = torch.randint(num_items, (users, width), device=DEVICE)
+    pairs, row = users * width, 4 * channels
+    with ops.backend(name):
+        step = both_passes(lambda u, i: ops.sampled_scores(u, i, sample), inputs)
+        measure(benchmark, step, name, None, pairs * (3 * row + 16) + (users + num_items) * row)

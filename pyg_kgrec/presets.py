@@ -17,6 +17,8 @@ _KGREC: dict[str, Any] = {
     "mae_msize": 256,
     "decay": 1e-5,
     "inverse": True,
+    "item_gate": False,
+    "hide_targets": False,
 }
 _KGREC_FIT: dict[str, Any] = {"lr": 1e-4, "batch_size": 1024, "monitor": "recall@20"}
 

@@ -47,6 +47,8 @@ def test_kgrecs_settings_are_the_authors() -> None:
         "loss": "bpr",
         "num_negatives": 1,
         "inverse": True,
+        "item_gate": False,
+        "hide_targets": False,
     }
     assert last_fm["model"] == expected
     contrast = {

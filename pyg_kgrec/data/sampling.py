@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec import ops
 from pyg_kgrec.data.cache import cached
 from pyg_kgrec.data.schema import INTERACTS, ITEM, USER
 
@@ -107,7 +108,7 @@ class NegativeSampler:
         )
         draw = torch.minimum((noise * free).long(), free - 1)
         query = (user * self._range).unsqueeze(1) + draw
-        position = torch.searchsorted(self._key, query, right=True)
+        position = ops.search_rows(self._key, self._start, user, query)
         first = self._start[user].unsqueeze(1)
         shifted = draw + self._offset[position] - self._offset[first]
         if self.distribution == "uniform":

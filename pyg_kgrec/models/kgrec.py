@@ -56,6 +56,8 @@ class KGRecGraph:
         node_row: Row of each node in training, ``[num_nodes]``, or None where they are the same.
         entity: Entity of each node or −1, ``[num_nodes]``.
         item: The items' nodes, ``[num_items]``.
+        pair_key: user · num_items + item of each distinct interaction, ascending.
+        pair: Position of each interaction in ``pair_key``, ``[n]``.
     """
 
     num_users: int
@@ -71,6 +73,20 @@ class KGRecGraph:
     node_row: Tensor | None
     entity: Tensor
     item: Tensor
+    pair_key: Tensor
+    pair: Tensor
+
+    def interactions_of(self, user: Tensor, item: Tensor) -> Tensor:
+        """Which interactions are one of some pairs: mask ``[n]`` bool."""
+        if self.pair_key.numel() == 0:
+            return torch.zeros_like(self.pair, dtype=torch.bool)
+        key = user * self.num_items + item
+        place = torch.searchsorted(self.pair_key, key).clamp_(max=self.pair_key.numel() - 1)
+        known = self.pair_key[place] == key
+        # Unknown pairs mark an entry of their own: a boolean index would make a GPU wait for the host.
+        among = torch.zeros(self.pair_key.numel() + 1, dtype=torch.bool, device=user.device)
+        among[place.masked_fill_(~known, self.pair_key.numel())] = True
+        return among[self.pair]
 
     def hops_of(self, hops: Tensor, node: Tensor) -> Tensor:
         """Rows of the sum of the hops for some nodes; zero for a node that heads no triple."""
@@ -139,6 +155,9 @@ class KGRec(DotProductRecommender):
         contrast: ``'rationale'``, ``'random'`` or ``'none'``, likewise.
         use_kg: False ignores all triples (ablation).
         inverse: Add inverse relations, as the paper does.
+        item_gate: Let items hear from their users through a learned gate (:class:`AttnHGCN`); not in the paper.
+        hide_targets: In a training step users do not hear from the items that they are to be taught (of a batch
+            larger than a quarter of all interactions, from so many of them); not in the paper.
     """
 
     def __init__(
@@ -164,6 +183,8 @@ class KGRec(DotProductRecommender):
         contrast: Task = "rationale",
         use_kg: bool = True,
         inverse: bool = False,
+        item_gate: bool = True,
+        hide_targets: bool = True,
     ) -> None:
         settings = {k: v for k, v in locals().items() if k not in ("self", "data", "__class__")}
         super().__init__(data, settings)
@@ -184,6 +205,7 @@ class KGRec(DotProductRecommender):
         self.contrast_guide = contrast if use_kg and cl_coef > 0 else "none"
         self.use_kg = use_kg
         self.inverse = inverse
+        self.hide_targets = hide_targets
 
         schema, width = self.schema, self.schema.in_channels
         relations = len(schema.relation_name) + (1 if schema.num_nodes[ENTITY] else 0)
@@ -199,7 +221,9 @@ class KGRec(DotProductRecommender):
         self.node_encoder = NodeEncoder(0 if inductive else num_nodes, hidden_channels)
         self.item_encoder = NodeEncoder(0, hidden_channels, width[ITEM], features)
         self.entity_encoder = NodeEncoder(0, hidden_channels, width[ENTITY], features)
-        self.encoder = AttnHGCN(hidden_channels, self.num_relations, num_layers, num_heads, dropout)
+        self.encoder = AttnHGCN(
+            hidden_channels, self.num_relations, num_layers, num_heads, dropout, item_gate
+        )
         self.contrast = Contrast(hidden_channels, cl_tau)
         self.reset_parameters()
 
@@ -247,10 +271,16 @@ class KGRec(DotProductRecommender):
             edge_index, edge_type, triple = edge_index[:, :0], edge_type[:0], triple[:0]
         num_users, num_items, num_nodes = data[USER].num_nodes, data[ITEM].num_nodes, node.num_nodes
         triples = TripleIndex.build(
-            edge_index.to(device), edge_type.to(device), num_nodes, self.num_relations, compact=True
+            edge_index.to(device),
+            edge_type.to(device),
+            num_nodes,
+            self.num_relations,
+            compact=True,
+            always=0 if self.encoder.gate is None else num_items,
         )
         perm = triples.perm.long()
         pairs = BipartiteIndex.build(data[INTERACTS].edge_index.to(device), num_users, num_items)
+        pair_key, pair = torch.unique(pairs.user.long() * num_items + pairs.item.long(), return_inverse=True)
         return KGRecGraph(
             num_users=num_users,
             num_items=num_items,
@@ -265,6 +295,8 @@ class KGRec(DotProductRecommender):
             node_row=self._node_rows(data, node.entity.to(device), node.entity_node.to(device)),
             entity=node.entity.to(device),
             item=torch.arange(num_items, device=device),
+            pair_key=pair_key,
+            pair=pair,
         )
 
     def _node_rows(self, data: HeteroData, entity: Tensor, entity_node: Tensor) -> Tensor | None:
@@ -351,7 +383,7 @@ class KGRec(DotProductRecommender):
         graph, conv = self.graph(data), self.encoder.conv
         user_0, node_0 = self.embed(data, graph)
         query = conv.project(node_0)
-        drawn = self._draw(graph, node_0, query, generator)
+        drawn = self._draw(graph, node_0, query, (user, item), generator)
         # Items and the ends of hidden triples are taken from the table once: every way that the gradient has
         # into the table costs a table of its size.
         near = torch.cat([graph.item, drawn.ends.flatten()])
@@ -390,11 +422,22 @@ class KGRec(DotProductRecommender):
             losses["contrast"] = self.cl_coef * self.contrast(*views, generator=generator)
         return losses
 
-    def _draw(self, graph: KGRecGraph, node: Tensor, query: Tensor, generator: torch.Generator) -> _Drawn:
+    def _draw(
+        self,
+        graph: KGRecGraph,
+        node: Tensor,
+        query: Tensor,
+        target: tuple[Tensor, Tensor],
+        generator: torch.Generator,
+    ) -> _Drawn:
         """Sparsifies, scores and masks."""
         share = 1 - self.node_dropout_rate
         keep = sparsify_triples(graph.triples, share, generator)
         keep_inter = sparsify_interactions(graph.inter_weight, share, generator)
+        if self.hide_targets:
+            # A batch may be all there is, and users must hear of something: a quarter at most is hidden.
+            user, item = (end[: graph.pairs.num_edges // 4] for end in target)
+            keep_inter = keep_inter & ~graph.interactions_of(user, item)
         score = self.encoder.conv.rationale_score(node, graph.triples, query=query, keep=keep)
         noisy = score + ops.gumbel_noise(score, generator)
         seen, hidden, ends = keep, None, graph.edge_index[:, :0]

@@ -163,6 +163,15 @@ class AttnHGCN(torch.nn.Module):
     then drops out (training only) and L2-normalises rows; the output is the sum of the start and all hops. All
     hops share the same projection and relation embeddings, as in the authors' code.
 
+    With ``item_gate``, which the paper does not have, items hear from their users as well,
+
+    .. math::
+        \mathbf{e}_i' \leftarrow \mathbf{e}_i' + g_i \, \frac{\mathbf{a}_i}{\|\mathbf{a}_i\|}, \qquad
+        \mathbf{a}_i = \sum_{u \in \mathcal{N}_i} w_{ui}\, \mathbf{e}_u, \qquad
+        g_i = \sigma(\alpha + \beta \log(1 + |\mathcal{N}_i|)),
+
+    through a gate that learns from the number of an item's users how much; both parts are normalised.
+
     An entity that is the head of no triple comes out of a hop as zero and adds nothing to the sum; the hops
     therefore work on the rows of heads only (:class:`~pyg_kgrec.ops.TripleIndex` with ``compact=True``).
 
@@ -172,6 +181,7 @@ class AttnHGCN(torch.nn.Module):
         num_layers: Number of hops.
         num_heads: Number of attention heads.
         dropout: Share of values dropped after each hop in training.
+        item_gate: Let items hear from their users.
     """
 
     def __init__(
@@ -181,6 +191,7 @@ class AttnHGCN(torch.nn.Module):
         num_layers: int = 2,
         num_heads: int = 2,
         dropout: float = 0.1,
+        item_gate: bool = False,
     ) -> None:
         super().__init__()
         if num_layers < 1:
@@ -190,10 +201,15 @@ class AttnHGCN(torch.nn.Module):
         self.num_layers = num_layers
         self.dropout = dropout
         self.conv = AttnHGCNConv(hidden_channels, num_relations, num_heads)
+        self.gate = Parameter(torch.empty(2)) if item_gate else None
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws all parameters anew."""
+        """Draws all parameters anew; the gate starts at a quarter for every item."""
         self.conv.reset_parameters()
+        if self.gate is not None:
+            with torch.no_grad():
+                self.gate.copy_(torch.tensor([-math.log(3.0), 0.0]))
 
     def forward(
         self,
@@ -220,7 +236,7 @@ class AttnHGCN(torch.nn.Module):
             Users ``[num_users, hidden_channels]`` and entities ``[N, hidden_channels]``.
         """
         triples = TripleIndex.build(
-            edge_index, edge_type, entity.size(0), self.conv.num_relations, compact=True
+            edge_index, edge_type, entity.size(0), self.conv.num_relations, compact=self.gate is None
         )
         pairs = BipartiteIndex.build(inter_edge_index, user.size(0), entity.size(0))
         user_hops, entity_hops = self.hops(
@@ -265,17 +281,26 @@ class AttnHGCN(torch.nn.Module):
         x, index = entity, triples
         if item is None:
             item = entity if entity.size(0) == pairs.num_items else entity[: pairs.num_items]
-        for hop in range(self.num_layers):
-            user = self._finish(ops.weighted_aggregate(item, pairs, inter_weight), generator)
+        inner_pairs = self.inner_pairs(pairs, triples) if inner_pairs is None else inner_pairs
+        for _ in range(self.num_layers):
+            to_user = ops.weighted_aggregate(item, pairs, inter_weight)
             x = item = self._finish(self.conv.message_and_aggregate(index, x, query, keep), generator)
+            if self.gate is not None:
+                to_item = ops.weighted_aggregate(user, inner_pairs, inter_weight, to_items=True)
+                x = item = x + self._openness(inner_pairs) * self._finish(to_item, generator)
+            user = self._finish(to_user, generator)
             user_sum = user if user_sum is None else user_sum + user
             entity_sum = x if entity_sum is None else entity_sum + x
-            if hop == 0:
-                index, query = triples.inner, None
-                pairs = self.inner_pairs(pairs, triples) if inner_pairs is None else inner_pairs
+            index, pairs, query = triples.inner, inner_pairs, None
         assert user_sum is not None
         assert entity_sum is not None
         return user_sum, entity_sum
+
+    def _openness(self, pairs: BipartiteIndex) -> Tensor:
+        """The gate g of each item, ``[num_items, 1]``."""
+        assert self.gate is not None
+        degree = pairs.by_item.ptr.diff().to(self.gate.dtype)
+        return torch.sigmoid(self.gate[0] + self.gate[1] * degree.log1p()).unsqueeze(1)
 
     @staticmethod
     def inner_pairs(pairs: BipartiteIndex, triples: TripleIndex) -> BipartiteIndex:

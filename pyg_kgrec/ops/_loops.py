@@ -924,3 +924,24 @@ def sampled_scores_of_item(lo, hi, ptr, order, user, grad, d_item):
             _add(acc, grad[row, e - row * width], user, row, 0, channels)
         _store(d_item, i, acc, one, 0, channels)
     return 0
+
+
+@_jit
+def search_rows(lo, hi, key, ptr, row, query, out):
+    """Positions to the right of which ``query`` goes into the ascending keys of its row."""
+    bad = 0
+    for b in range(lo, hi):
+        r = row[b]
+        if not 0 <= r < ptr.shape[0] - 1 or not 0 <= ptr[r] <= ptr[r + 1] <= key.shape[0]:
+            bad += 1
+            continue
+        for j in range(query.shape[1]):
+            low, high, q = ptr[r], ptr[r + 1], query[b, j]
+            while low < high:
+                middle = (low + high) >> 1
+                if key[middle] <= q:
+                    low = middle + 1
+                else:
+                    high = middle
+            out[b, j] = low
+    return bad

@@ -31,6 +31,7 @@ _OFFERS = {
     "weighted_aggregate": ("reference", "scatter", "fused", "triton"),
     "dropout_normalize": ("reference", "fused", "triton"),
     "sampled_scores": ("reference", "fused"),
+    "search_rows": ("reference", "fused"),
     "stratified_keep": ("reference", "fused"),
     "topk_mask": ("reference", "fused"),
     "rank_topk": ("reference", "fused"),

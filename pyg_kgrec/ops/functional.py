@@ -315,6 +315,42 @@ def sampled_scores(user: Tensor, item: Tensor, sample: Tensor) -> Tensor:
         raise
 
 
+@torch.no_grad()
+def search_rows(key: Tensor, ptr: Tensor, row: Tensor, query: Tensor) -> Tensor:
+    """Where numbers go into ascending keys, of which each row of queries needs to look at one run only.
+
+    The same as ``torch.searchsorted(key, query, right=True)`` for queries that belong into their run; a short run
+    stays in the cache where a search in all keys does not.
+
+    Args:
+        key: [n] int64, ascending.
+        ptr: [S + 1] int64; run ``s`` of the keys is ``ptr[s]:ptr[s + 1]``.
+        row: [B] int64; the run of each row of queries.
+        query: [B, k] int64; not below the last key before the run, below the first one after it.
+
+    Returns:
+        Positions, [B, k] int64.
+
+    Raises:
+        TypeError: Not int64.
+        ValueError: Wrong shapes or devices.
+        IndexError: A row outside the runs (``fused`` only).
+    """
+    given = {"key": key, "ptr": ptr, "row": row, "query": query}
+    check_same_device(list(given.items()))
+    for name, x in given.items():
+        if x.dtype != torch.int64:
+            raise TypeError(f"{name} is {x.dtype}, expected torch.int64")
+    if (key.dim(), ptr.dim(), row.dim(), query.dim()) != (1, 1, 1, 2) or row.size(0) != query.size(0):
+        shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in given.items())
+        raise ValueError(f"{shapes}: expected (n,), (S + 1,), (B,) and (B, k)")
+    if choose("search_rows", query.device, query.numel()).backend == "fused":
+        from pyg_kgrec.ops import fused
+
+        return fused.search_rows(key, ptr, row, query)
+    return reference.search_rows(key, ptr, row, query)
+
+
 def make_seed(generator: torch.Generator | None = None, device: torch.device | str = "cpu") -> Tensor:
     """Draw a seed, [] int64 on ``device``, for :func:`dropout_normalize` and :func:`stratified_keep`.
 

@@ -456,6 +456,14 @@ def stratified_keep(segments: Sequence[Tensor], quota: Tensor, seed: Tensor) -> 
     return keep
 
 
+def search_rows(key: Tensor, ptr: Tensor, row: Tensor, query: Tensor) -> Tensor:
+    """Positions [B, k]."""
+    out = torch.empty_like(query, memory_format=torch.contiguous_format)
+    ranges = _ranges(query.size(0), query.numel())
+    _run(_loops().search_rows, ranges, _np(key), _np(ptr), _np(row), _np(query), _np(out))
+    return out
+
+
 def topk_mask(score: Tensor, k: int) -> Tensor:
     """Mask [E]."""
     keep = torch.empty(score.numel(), dtype=torch.bool)

@@ -187,6 +187,7 @@ class TripleIndex(_Tensors):
         num_nodes: int,
         num_relations: int | None = None,
         compact: bool = False,
+        always: int = 0,
     ) -> TripleIndex:
         """Build the index from triples in any order.
 
@@ -195,7 +196,8 @@ class TripleIndex(_Tensors):
             edge_type: [E], same dtype, in ``0 .. num_relations - 1``.
             num_nodes: Number of nodes; heads and tails lie in ``0 .. num_nodes - 1``.
             num_relations: Number of relations; by default the largest type plus one.
-            compact: Give output rows to heads only.
+            compact: Give output rows to heads only,
+            always: and to the first ``always`` nodes.
 
         Raises:
             TypeError: Wrong dtypes.
@@ -223,7 +225,9 @@ class TripleIndex(_Tensors):
         tail, edge_type = edge_index[1][perm], edge_type[perm]
         degree = torch.bincount(head, minlength=num_nodes)
         if compact:
-            heads = degree.nonzero().view(-1)
+            has_row = degree > 0
+            has_row[:always] = True
+            heads = has_row.nonzero().view(-1)
             input_row = torch.full((num_nodes,), -1, dtype=torch.long, device=device)
             input_row[heads] = torch.arange(heads.numel(), device=device)
             degree = degree[heads]

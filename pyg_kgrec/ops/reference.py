@@ -163,6 +163,11 @@ def topk_mask(score: Tensor, k: int) -> Tensor:
     return torch.zeros_like(score, dtype=torch.bool).index_fill(0, top, True) & (score > -torch.inf)
 
 
+def search_rows(key: Tensor, ptr: Tensor, row: Tensor, query: Tensor) -> Tensor:
+    """See :func:`pyg_kgrec.ops.search_rows`: what the row spares is left to the search in all keys."""
+    return torch.searchsorted(key, query, right=True)
+
+
 def rank_topk(
     user: Tensor, item: Tensor, k: int, ptr: Tensor | None, seen: Tensor | None, block: int
 ) -> tuple[Tensor, Tensor]:

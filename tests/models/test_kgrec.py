@@ -15,6 +15,7 @@ from pyg_kgrec import KGRec
 from pyg_kgrec.data import INTERACTS, IS, ITEM, RELATES, USER
 from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.models import kgrec as kgrec_module
+from pyg_kgrec.nn import AttnHGCN
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -124,6 +125,9 @@ def test_weights_of_the_losses(make_splits: SplitBuilder) -> None:
     assert ratio == pytest.approx({"ranking": 1, "decay": 3, "reconstruction": 2, "contrast": 4}, rel=1e-4)
 
 
+AS_IN_THE_PAPER: dict[str, Any] = {"item_gate": False, "hide_targets": False}
+
+
 def test_the_reconstruction_by_hand(make_splits: SplitBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
     train = make_splits()[0]
     model = KGRec(
@@ -134,6 +138,7 @@ def test_the_reconstruction_by_hand(make_splits: SplitBuilder, monkeypatch: pyte
         mae_coef=1.0,
         mae_msize=2,
         contrast="none",
+        **AS_IN_THE_PAPER,
     )
     graph, hidden = model.graph(train), torch.tensor([3, 5, 0, 9])
     monkeypatch.setattr(kgrec_module, "mask_rationale", lambda *args: hidden)
@@ -236,7 +241,15 @@ def test_a_step_by_hand(make_splits: SplitBuilder, monkeypatch: pytest.MonkeyPat
     """All that is drawn is laid down; what is left of a step is worked out with dense matrices."""
     train = make_splits()[0]
     model = KGRec(
-        train, hidden_channels=8, dropout=0.0, decay=0.5, cl_coef=2.0, cl_drop=0.25, mae_coef=3.0, mae_msize=2
+        train,
+        hidden_channels=8,
+        dropout=0.0,
+        decay=0.5,
+        cl_coef=2.0,
+        cl_drop=0.25,
+        mae_coef=3.0,
+        mae_msize=2,
+        **AS_IN_THE_PAPER,
     ).double()
     graph, rng = model.graph(train), torch.Generator().manual_seed(0)
     num_triples, num_pairs = graph.triples.num_edges, graph.pairs.num_edges
@@ -313,7 +326,9 @@ def test_a_step_by_hand(make_splits: SplitBuilder, monkeypatch: pytest.MonkeyPat
 
 def test_how_much_a_step_draws(make_splits: SplitBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
     train = make_splits(num_users=20, num_items=30, per_user=9)[0]
-    model = KGRec(train, hidden_channels=8, node_dropout_rate=0.5, cl_drop=0.4, mae_msize=3)
+    model = KGRec(
+        train, hidden_channels=8, node_dropout_rate=0.5, cl_drop=0.4, mae_msize=3, hide_targets=False
+    )
     triples, pairs = model.graph(train).triples.num_edges, train[INTERACTS].edge_index.size(1)
     asked: dict[str, tuple[Any, ...]] = {}
     for name in ("sparsify_triples", "mask_rationale", "drop_knowledge", "sample_interactions"):
@@ -375,7 +390,7 @@ def test_a_sampled_part_of_the_graph_is_encoded_by_the_same_weights() -> None:
     """Users with their items, matched by ``n_id`` as PyG's loaders number them, score as in the whole graph."""
     data = SyntheticKG(num_users=30, num_items=40, num_entities=90, num_relations=4, seed=3)[0]
     seed_everything(0)
-    model = KGRec(data, hidden_channels=8)
+    model = KGRec(data, hidden_channels=8, item_gate=False)  # the part holds not all users of an item
     users = torch.tensor([7, 3, 20])
     history, links = data["user", "interacts", "item"].edge_index, data["item", "is", "entity"].edge_index
     mine = torch.isin(history[0], users)
@@ -398,3 +413,70 @@ def test_a_sampled_part_of_the_graph_is_encoded_by_the_same_weights() -> None:
 
     whole = model.score_all(data, users)[:, items]
     torch.testing.assert_close(model.score_all(part, torch.arange(3)), whole, rtol=1e-5, atol=1e-6)
+
+
+def test_targets_are_hidden_from_their_users(
+    make_splits: SplitBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = make_splits(num_users=20, num_items=30, per_user=9)[0]
+    pairs = train[INTERACTS].edge_index
+    weights: list[Tensor] = []
+    hops = AttnHGCN.hops
+
+    def watch(self: AttnHGCN, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        weights.append(args[4])
+        return hops(self, *args, **kwargs)
+
+    monkeypatch.setattr(AttnHGCN, "hops", watch)
+    for hide, batch in ((True, pairs[:, 3:17]), (False, pairs[:, 3:17]), (True, pairs)):
+        model = KGRec(train, hidden_channels=8, node_dropout_rate=0.0, hide_targets=hide)
+        model.training_losses(train, batch[0], batch[1], torch.Generator().manual_seed(0))
+        index = model.graph(train).pairs
+        seen = set(zip(index.user[weights[-1] > 0].tolist(), index.item[weights[-1] > 0].tolist()))
+        hidden = set(map(tuple, batch.t().tolist())) - seen
+        quarter = pairs.size(1) // 4
+        assert len(hidden) == (min(batch.size(1), quarter) if hide else 0)
+        assert len(seen) == pairs.size(1) - len(hidden)
+
+
+def test_pairs_that_are_no_interactions_hide_nothing(make_splits: SplitBuilder) -> None:
+    train = make_splits()[0]
+    graph = KGRec(train, hidden_channels=8).graph(train)
+    user, item = train[INTERACTS].edge_index
+    free = torch.ones(10, 14, dtype=torch.bool)
+    free[user, item] = False
+    assert not graph.interactions_of(*free.nonzero().t()).any()
+    assert graph.interactions_of(user, item).all()
+
+
+def test_items_hear_from_users_through_the_gate(make_splits: SplitBuilder) -> None:
+    """The encoder with the gate, worked out with dense matrices."""
+    train = make_splits()[0]
+    model = KGRec(train, hidden_channels=8, num_layers=2).double().eval()
+    graph, normalize = model.graph(train), torch.nn.functional.normalize
+    assert model.encoder.gate is not None
+    with torch.no_grad():
+        model.encoder.gate.copy_(torch.tensor([-0.3, 0.7]))
+    user_0, node_0 = model.embed(train, graph)
+    weight = torch.zeros(10, 14, dtype=torch.float64)
+    weight[tuple(train[INTERACTS].edge_index)] = 1
+    degree = weight.sum(0)
+    weight = weight / weight.sum(1, keepdim=True)
+    openness = torch.sigmoid(-0.3 + 0.7 * (1 + degree).log()).unsqueeze(1)
+    user, node, users, nodes = user_0, node_0, user_0, node_0
+    for _ in range(2):
+        new_user = normalize(weight @ node[:14])
+        new_node = normalize(model.encoder.conv(node, graph.edge_index, graph.triples.edge_type))
+        heard = openness * normalize(weight.t() @ user)
+        user, node = new_user, torch.cat([new_node[:14] + heard, new_node[14:]])
+        users, nodes = users + user, nodes + node
+    encoded = model.encode(train)
+    torch.testing.assert_close(encoded.user, users)
+    torch.testing.assert_close(encoded.item, nodes[:14])
+    store = train[INTERACTS]
+    inter_weight = weight[tuple(store.edge_index)]
+    dense = model.encoder(
+        user_0, node_0, graph.edge_index, graph.triples.edge_type, store.edge_index, inter_weight
+    )
+    torch.testing.assert_close(dense[0], users)
+    torch.testing.assert_close(dense[1], nodes)

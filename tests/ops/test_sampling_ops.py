@@ -137,3 +137,29 @@ def test_bad_requests_are_refused() -> None:
         ops.topk_mask(torch.zeros(3), -1)
     with pytest.raises(ValueError, match=r"share is 1\.5"):
         ops.stratified_keep(ops.TripleIndex.build(*triples(4, 5, 2), 4, 2), 1.5, 0)
+
+
+def test_search_rows_is_a_search_in_all_keys(backend: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    degree = torch.randint(6, (30,), generator=generator)
+    degree[7] = 0
+    ptr = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
+    run = torch.arange(30).repeat_interleave(degree)
+    key = (run * 100 + torch.randint(100, (run.numel(),), generator=generator)).sort().values
+    row = torch.randint(30, (50,), generator=generator)
+    query = row.unsqueeze(1) * 100 + torch.randint(100, (50, 9), generator=generator)
+    with ops.backend(backend):
+        found = ops.search_rows(key, ptr, row, query)
+        assert torch.equal(found, torch.searchsorted(key, query, right=True))
+        with pytest.raises(TypeError, match=r"row is torch\.int32, expected torch\.int64"):
+            ops.search_rows(key, ptr, row.int(), query)
+        with pytest.raises(ValueError, match=r"expected \(n,\), \(S \+ 1,\), \(B,\) and \(B, k\)"):
+            ops.search_rows(key, ptr, row[:3], query)
+
+
+def test_search_rows_looks_at_no_run_that_is_not_there() -> None:
+    pytest.importorskip("numba", reason="only the fused backend looks at runs")
+    key, ptr = torch.arange(4), torch.tensor([0, 2, 4])
+    for wrong in (-1, 2):
+        with ops.backend("fused"), pytest.raises(IndexError):
+            ops.search_rows(key, ptr, torch.tensor([wrong]), torch.zeros(1, 1, dtype=torch.int64))
