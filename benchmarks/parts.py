@@ -82,7 +82,14 @@ def main() -> None:
     args = parser.parse_args()
     train = read_atomic(args.root, name="ml-100k", splits=("train", "valid", "test"))[0]
     seed_everything(0)
-    model = KGRec(train, hidden_channels=64, loss=args.loss, item_gate=False, hide_targets=False)
+    model = KGRec(
+        train,
+        64,
+        loss=args.loss,
+        num_negatives=1 if args.loss == "bpr" else 64,
+        item_gate=False,
+        hide_targets=False,
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     pairs = train["user", "interacts", "item"].edge_label_index
     generator = torch.Generator().manual_seed(0)

@@ -183,7 +183,14 @@ def test_step(benchmark: Any, train: HeteroData, form: str, loss: Any) -> None:
         pytest.importorskip("numba", reason="the fused backend needs numba")
     seed_everything(0)
     # The authors' step: what the defaults add to it is left out on both sides.
-    model = KGRec(train, hidden_channels=64, loss=loss, item_gate=False, hide_targets=False)
+    model = KGRec(
+        train,
+        hidden_channels=64,
+        loss=loss,
+        num_negatives=1 if loss == "bpr" else 64,
+        item_gate=False,
+        hide_targets=False,
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     losses = build(model, train)
     pairs = train["user", "interacts", "item"].edge_label_index

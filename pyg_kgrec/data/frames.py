@@ -199,8 +199,13 @@ class Table:
         """The feature columns as float32 [rows, columns]."""
         if not self.features:
             return None
-        columns = [self.numbers(self._present(name, [name])) for name in self.features]
-        return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
+        columns = [
+            _single(self.numbers(name), self.where(name)) for name in map(self._feature, self.features)
+        ]
+        return torch.from_numpy(np.stack(columns, axis=1))
+
+    def _feature(self, name: str) -> str:
+        return self._present(name, [name])
 
     def _series(self, column: str) -> pd.Series:
         series = self.frame[column]
@@ -270,7 +275,7 @@ def _add_interactions(
     store = data[INTERACTS]
     store.edge_index = torch.from_numpy(np.stack([user[rows], item[rows]]))
     if rating is not None:
-        store.rating = torch.from_numpy(rating[rows].astype(np.float32))
+        store.rating = torch.from_numpy(_single(rating, table.where(rating_col))[rows])
     if time is not None:
         # Seconds since 1970 lose their last digits in float32.
         whole = bool((time == np.floor(time)).all() and (np.abs(time) < 2**53).all())
@@ -430,6 +435,16 @@ def _finite(values: Array, where: str) -> Array:
             f"{where} holds {values[wrong][0]} in row {np.argmax(wrong)}, expected finite numbers."
         )
     return values
+
+
+def _single(values: Array, where: str) -> Array:
+    """The values as float32."""
+    wrong = np.abs(values) > np.finfo(np.float32).max
+    if wrong.any():
+        raise ValueError(
+            f"{where} holds {values[wrong][0]} in row {np.argmax(wrong)}, expected numbers that fit into float32."
+        )
+    return values.astype(np.float32)
 
 
 def _named(ids: Array) -> str:

@@ -22,7 +22,7 @@ class BPRMF(CollaborativeRecommender):
         hidden_channels: Size of all vectors.
         features: How nodes become vectors: ``'id'``, ``'x'`` or ``'both'``.
         loss: ``'bpr'`` or ``'softmax'``.
-        num_negatives: Negatives a positive; by default 64 for ``'softmax'``, 1 for ``'bpr'``.
+        num_negatives: Negatives a positive; by default 256 for ``'softmax'``, 1 for ``'bpr'``.
         negatives: Distribution of negatives, ``'uniform'`` or ``'popularity'``.
         decay: Weight of the L2 norm of a batch's vectors.
     """

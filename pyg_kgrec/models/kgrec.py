@@ -142,7 +142,7 @@ class KGRec(DotProductRecommender):
         dropout: Share of values dropped after each hop.
         features: How nodes become vectors: ``'id'``, ``'x'`` or ``'both'``; node types without ``x`` use IDs.
         loss: ``'softmax'`` (over the positive and ``num_negatives`` sampled negatives) or ``'bpr'`` (the paper's).
-        num_negatives: Negatives a positive; by default 64 for ``'softmax'``, 1 for ``'bpr'``.
+        num_negatives: Negatives a positive; by default 256 for ``'softmax'``, 1 for ``'bpr'``.
         negatives: Distribution of negatives, ``'uniform'`` or ``'popularity'``.
         node_dropout_rate: Share of triples and interactions that a step leaves out.
         mae_coef: Weight of the reconstruction.

@@ -35,7 +35,7 @@ class LightGCN(CollaborativeRecommender):
         num_layers: Number of layers :math:`L`.
         features: How nodes become vectors: ``'id'``, ``'x'`` or ``'both'``.
         loss: ``'bpr'`` or ``'softmax'``.
-        num_negatives: Negatives a positive; by default 64 for ``'softmax'``, 1 for ``'bpr'``.
+        num_negatives: Negatives a positive; by default 256 for ``'softmax'``, 1 for ``'bpr'``.
         negatives: Distribution of negatives, ``'uniform'`` or ``'popularity'``.
         decay: Weight of the L2 norm of a batch's layer-0 vectors.
     """

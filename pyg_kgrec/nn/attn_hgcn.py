@@ -163,14 +163,15 @@ class AttnHGCN(torch.nn.Module):
     then drops out (training only) and L2-normalises rows; the output is the sum of the start and all hops. All
     hops share the same projection and relation embeddings, as in the authors' code.
 
-    With ``item_gate``, which the paper does not have, items hear from their users as well,
+    With ``item_gate``, which the paper does not have, an item with users hears from them as well,
 
     .. math::
-        \mathbf{e}_i' \leftarrow \mathbf{e}_i' + g_i \, \frac{\mathbf{a}_i}{\|\mathbf{a}_i\|}, \qquad
+        \mathbf{e}_i' \leftarrow (1 - g_i)\, \mathbf{e}_i' + g_i\, \frac{\mathbf{a}_i}{\|\mathbf{a}_i\|}, \qquad
         \mathbf{a}_i = \sum_{u \in \mathcal{N}_i} w_{ui}\, \mathbf{e}_u, \qquad
         g_i = \sigma(\alpha + \beta \log(1 + |\mathcal{N}_i|)),
 
-    through a gate that learns from the number of an item's users how much; both parts are normalised.
+    after both parts were dropped out and normalised: the gate learns from an item's number of users how much they
+    have to say beside its triples.
 
     An entity that is the head of no triple comes out of a hop as zero and adds nothing to the sum; the hops
     therefore work on the rows of heads only (:class:`~pyg_kgrec.ops.TripleIndex` with ``compact=True``).
@@ -205,11 +206,11 @@ class AttnHGCN(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws all parameters anew; the gate starts at a quarter for every item."""
+        """Draws all parameters anew; the gate starts at 0.34 for an item with one user, 0.79 with 100."""
         self.conv.reset_parameters()
         if self.gate is not None:
             with torch.no_grad():
-                self.gate.copy_(torch.tensor([-math.log(3.0), 0.0]))
+                self.gate.copy_(torch.tensor([-1.0, 0.5]))
 
     def forward(
         self,
@@ -287,7 +288,7 @@ class AttnHGCN(torch.nn.Module):
             x = item = self._finish(self.conv.message_and_aggregate(index, x, query, keep), generator)
             if self.gate is not None:
                 to_item = ops.weighted_aggregate(user, inner_pairs, inter_weight, to_items=True)
-                x = item = x + self._openness(inner_pairs) * self._finish(to_item, generator)
+                x = item = torch.lerp(x, self._finish(to_item, generator), self._openness(inner_pairs))
             user = self._finish(to_user, generator)
             user_sum = user if user_sum is None else user_sum + user
             entity_sum = x if entity_sum is None else entity_sum + x
@@ -297,10 +298,10 @@ class AttnHGCN(torch.nn.Module):
         return user_sum, entity_sum
 
     def _openness(self, pairs: BipartiteIndex) -> Tensor:
-        """The gate g of each item, ``[num_items, 1]``."""
+        """The gate g of each item, ``[num_items, 1]``; 0 for one without users."""
         assert self.gate is not None
         degree = pairs.by_item.ptr.diff().to(self.gate.dtype)
-        return torch.sigmoid(self.gate[0] + self.gate[1] * degree.log1p()).unsqueeze(1)
+        return (torch.sigmoid(self.gate[0] + self.gate[1] * degree.log1p()) * (degree > 0)).unsqueeze(1)
 
     @staticmethod
     def inner_pairs(pairs: BipartiteIndex, triples: TripleIndex) -> BipartiteIndex:

@@ -56,7 +56,7 @@ def l2_penalty(user: Tensor, item: Tensor, positive: Tensor, negative: Tensor) -
 
 
 def check_loss(loss: str, num_negatives: int | None) -> int:
-    """Number of negatives of a loss: as given, or 1 for ``'bpr'`` and 64 for ``'softmax'``.
+    """Number of negatives of a loss: as given, or 1 for ``'bpr'`` and 256 for ``'softmax'``.
 
     Raises:
         ValueError: If the loss is unknown or the number is not positive.
@@ -64,7 +64,7 @@ def check_loss(loss: str, num_negatives: int | None) -> int:
     if loss not in get_args(Loss):
         raise ValueError(f"loss is {loss!r}, expected 'bpr' or 'softmax'")
     if num_negatives is None:
-        return 1 if loss == "bpr" else 64
+        return 1 if loss == "bpr" else 256
     if num_negatives < 1:
         raise ValueError(f"num_negatives is {num_negatives}, expected at least 1")
     return num_negatives

@@ -302,8 +302,17 @@ def test_garbage_columns_end_in_one_sentence_or_a_valid_store(
         validate(from_pandas(**frames, item_features=["year"]))
     except (TypeError, ValueError) as error:
         message = str(error)
-    assert frame in message or "links" in message
+    # Ids of interactions and links that the table of items does not have are told of that table.
+    assert any(name in message for name in (frame, "links", "items"))
     assert message.endswith(".")
+
+
+def test_numbers_that_do_not_fit_into_float32() -> None:
+    with pytest.raises(ValueError, match=r"column 'rating' holds 1e\+39 in row 1, expected .* float32\."):
+        from_pandas(interactions(rating=[1, 1e39, 3]))
+    items = NODES.assign(year=[1.0, -4e38, 2.0][: len(NODES)])
+    with pytest.raises(ValueError, match=r"items: column 'year' holds -4e\+38 in row 1"):
+        from_pandas(interactions(), items=items, item_features=["year"])
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 3)), min_size=1))

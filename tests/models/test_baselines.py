@@ -51,7 +51,7 @@ def test_lightgcn_by_a_dense_matrix(make_splits: SplitBuilder, num_layers: int) 
 def test_losses_and_their_negatives(model: type[BPRMF], make_splits: SplitBuilder) -> None:
     train = make_splits()[0]
     assert model(train).num_negatives == 1
-    assert model(train, loss="softmax").num_negatives == 64
+    assert model(train, loss="softmax").num_negatives == 256
     assert model(train, num_negatives=4).num_negatives == 4
     for message, settings in (
         ("loss is 'mse'", {"loss": "mse"}),

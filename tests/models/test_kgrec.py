@@ -259,7 +259,7 @@ def test_a_step_by_hand(make_splits: SplitBuilder, monkeypatch: pytest.MonkeyPat
     strong = keep & (torch.rand(num_triples, generator=rng) < 0.7)
     chosen = keep_inter & (torch.rand(num_pairs, generator=rng) < 0.7)
     user, item = train[INTERACTS].edge_label_index[:, :6]
-    negative = torch.randint(14, (6, 64), generator=rng)
+    negative = torch.randint(14, (6, 256), generator=rng)
     views: list[Tensor] = []
 
     def contrast(view1: Tensor, view2: Tensor, generator: torch.Generator) -> Tensor:
@@ -299,7 +299,7 @@ def test_a_step_by_hand(make_splits: SplitBuilder, monkeypatch: pytest.MonkeyPat
     negative_score = (all_users[user].unsqueeze(1) * all_nodes[negative]).sum(-1)
     scores = torch.cat([positive_score.unsqueeze(1), negative_score], dim=1)
     norms = (
-        all_users[user].pow(2).sum() + all_nodes[item].pow(2).sum() + all_nodes[negative].pow(2).sum() / 64
+        all_users[user].pow(2).sum() + all_nodes[item].pow(2).sum() + all_nodes[negative].pow(2).sum() / 256
     )
     triple = all_nodes[head[hidden]] * all_nodes[tail[hidden]] * relation[edge_type[hidden]]
     torch.testing.assert_close(losses["ranking"], -scores.log_softmax(1)[:, 0].mean())
@@ -462,13 +462,13 @@ def test_items_hear_from_users_through_the_gate(make_splits: SplitBuilder) -> No
     weight[tuple(train[INTERACTS].edge_index)] = 1
     degree = weight.sum(0)
     weight = weight / weight.sum(1, keepdim=True)
-    openness = torch.sigmoid(-0.3 + 0.7 * (1 + degree).log()).unsqueeze(1)
+    openness = (torch.sigmoid(-0.3 + 0.7 * (1 + degree).log()) * (degree > 0)).unsqueeze(1)
     user, node, users, nodes = user_0, node_0, user_0, node_0
     for _ in range(2):
         new_user = normalize(weight @ node[:14])
         new_node = normalize(model.encoder.conv(node, graph.edge_index, graph.triples.edge_type))
-        heard = openness * normalize(weight.t() @ user)
-        user, node = new_user, torch.cat([new_node[:14] + heard, new_node[14:]])
+        heard = (1 - openness) * new_node[:14] + openness * normalize(weight.t() @ user)
+        user, node = new_user, torch.cat([heard, new_node[14:]])
         users, nodes = users + user, nodes + node
     encoded = model.encode(train)
     torch.testing.assert_close(encoded.user, users)
