@@ -2,9 +2,10 @@
 
     OMP_NUM_THREADS=2 python benchmarks/parts.py ../shared/data/ml-100k
 
-Parts are measured by PyTorch's profiler, which makes the step itself somewhat slower; the step's own time is
-measured without it. A floor counts each row once for every pass that needs it, at the copy bandwidth of the
-machine, and matrix products at its GEMM rate; a table that stays in a cache can be faster than that.
+Parts are timed operation by operation, in steps of their own (PyTorch's profiler asks for memory while it runs, and
+tables that fit into what was free before then cost page faults). A floor counts each row once for every pass that
+needs it, at the copy bandwidth of the machine, and matrix products at its GEMM rate; a table that stays in a cache
+can be faster than that.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from torch.profiler import profile, record_function
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric import seed_everything
 
 from pyg_kgrec import KGRec
@@ -29,30 +31,44 @@ sys.path.insert(0, str(Path(__file__).parent))
 from floors import floor_seconds
 
 BATCH, STEPS = 2048, 10
-KERNELS = {
-    "attention, forward": ["attention_forward"],
-    "attention, backward": ["attention_backward"],
-    "mean of triples": ["relational_mean_forward", "relational_mean_backward"],
-    "users and items": ["aggregate"],
-    "dropout and norm": ["dropout_normalize_forward", "dropout_normalize_backward"],
-    "sampled scores": ["sampled_scores_forward", "sampled_scores_backward"],
-    "scores and sampling": ["rationale_scores", "stratified_keep", "topk_mask"],
-}
-OPERATIONS = {
+PARTS = {
+    "attention, forward": ["pyg_kgrec::relational_attention"],
+    "attention, backward": ["pyg_kgrec::relational_attention_backward"],
+    "mean of triples": ["pyg_kgrec::relational_mean", "pyg_kgrec::relational_mean_backward"],
+    "users and items": ["pyg_kgrec::weighted_aggregate"],
+    "dropout and norm": ["pyg_kgrec::dropout_normalize", "pyg_kgrec::dropout_normalize_backward"],
+    "sampled scores": ["pyg_kgrec::sampled_scores", "pyg_kgrec::sampled_scores_backward"],
+    "scores of triples": ["pyg_kgrec::rationale_scores"],
+    "sampling": ["stratified_keep", "topk_mask", "search_rows", "aten::rand", "aten::topk", "aten::randperm"],
     "matrix products": ["aten::mm", "aten::addmm", "aten::bmm"],
     "optimizer": ["aten::_fused_adam_"],
-    "random numbers": ["aten::uniform_", "aten::random_", "aten::randperm", "aten::exponential_"],
 }
 
 
-def _recorded(name: str) -> None:
-    kernel: Callable[..., Any] = getattr(fused, name)
+class Stopwatch(TorchDispatchMode):
+    """Adds up the time of every operation."""
 
-    def call(*args: Any) -> Any:
-        with record_function(f"kernel::{name}"):
-            return kernel(*args)
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seconds: dict[str, float] = defaultdict(float)
 
-    setattr(fused, name, call)
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        start = time.perf_counter()
+        out = func(*args, **(kwargs or {}))
+        self.seconds[func.name().partition(".")[0]] += time.perf_counter() - start
+        return out
+
+    def watch(self, name: str) -> None:
+        """Times a kernel that is no operator."""
+        kernel: Callable[..., Any] = getattr(fused, name)
+
+        def call(*args: Any) -> Any:
+            start = time.perf_counter()
+            out = kernel(*args)
+            self.seconds[name] += time.perf_counter() - start
+            return out
+
+        setattr(fused, name, call)
 
 
 def _floors(model: KGRec, triples: int, heads: int, nodes: int, pairs: int, users: int) -> dict[str, float]:
@@ -107,22 +123,15 @@ def main() -> None:
         step()
         times.append(time.perf_counter() - start)
     whole = median(times[3:]) * 1e3
-    for names in KERNELS.values():
-        for name in names:
-            _recorded(name)
-    with profile() as trace:
+    watch = Stopwatch()
+    for name in ("stratified_keep", "topk_mask", "search_rows"):
+        watch.watch(name)
+    with watch:
         for _ in range(STEPS):
             step()
-    total = {e.key: (e.cpu_time_total, e.self_cpu_time_total) for e in trace.key_averages()}
-    found = {
-        part: sum(total.get(f"kernel::{n}", (0, 0))[0] for n in names) / STEPS / 1e3
-        for part, names in KERNELS.items()
-    }
-    found |= {
-        part: sum(total.get(n, (0, 0))[1] for n in names) / STEPS / 1e3 for part, names in OPERATIONS.items()
-    }
-    other = sum(own for key, (_, own) in total.items() if key.startswith("aten::")) / STEPS / 1e3
-    found["other operations"] = other - sum(found[part] for part in OPERATIONS)
+    own = {name: seconds / STEPS * 1e3 for name, seconds in watch.seconds.items()}
+    found = {part: sum(own.pop(name, 0.0) for name in names) for part, names in PARTS.items()}
+    found["other operations"] = sum(own.values())
     found["Python and the rest"] = max(whole - sum(found.values()), 0.0)
     graph = model.graph(train)
     floors = _floors(

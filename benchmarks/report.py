@@ -67,7 +67,7 @@ def markdown(table: pd.DataFrame) -> str:
                 row["form"],
                 f"{median:.2f}",
                 f"{median / fastest:.1f}",
-                "–" if pd.isna(floor) else f"{median / floor:.1f}",
+                "–" if pd.isna(floor) or floor <= 0 else f"{median / floor:.1f}",
                 "–" if pd.isna(peak) else f"{peak:.0f}",
             ]
             lines.append(f"| {' | '.join(cells)} |")

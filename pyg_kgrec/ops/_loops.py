@@ -887,41 +887,46 @@ def sampled_scores_of_user(lo, hi, item, sample, grad, d_user):
 
 
 @_jit
-def sort_by_counting(key, ptr, order):
-    """Positions by key, ascending: those of key i are ``order[ptr[i]:ptr[i + 1]]`` (``ptr`` comes as zeros)."""
-    count = ptr.shape[0] - 1
-    for e in range(key.shape[0]):
-        if not 0 <= key[e] < count:
-            return 1
-        ptr[key[e] + 1] += 1
+def sort_by_item(sample, grad, ptr, row, value):
+    """Rows and gradients by item: those of item i at ``ptr[i]:ptr[i + 1]``, in order (``ptr`` comes as zeros)."""
+    count, bad = ptr.shape[0] - 1, 0
+    for b in range(sample.shape[0]):
+        for j in range(sample.shape[1]):
+            if 0 <= sample[b, j] < count:
+                ptr[sample[b, j] + 1] += 1
+            else:
+                bad += 1
+    if bad:
+        return bad
     for i in range(count):
         ptr[i + 1] += ptr[i]
-    start = ptr[:-1].copy()
-    for e in range(key.shape[0]):
-        order[start[key[e]]] = e
-        start[key[e]] += 1
+    place = ptr[:-1].copy()
+    for b in range(sample.shape[0]):
+        for j in range(sample.shape[1]):
+            i = sample[b, j]
+            p = place[i]
+            row[p] = b
+            value[p] = grad[b, j]
+            place[i] = p + 1
     return 0
 
 
 @_jit
-def sampled_scores_of_item(lo, hi, ptr, order, user, grad, d_item):
-    """Gradient of the items; ``order`` are positions in ``grad``, by item."""
+def sampled_scores_of_item(lo, hi, ptr, row, value, user, d_item):
+    """Gradient of the items from what :func:`sort_by_item` wrote."""
     zero, one, channels = user.dtype.type(0), user.dtype.type(1), user.shape[1]
     acc = np.empty(channels, user.dtype)
-    width = max(grad.shape[1], 1)
     for i in range(lo, hi):
         a, b = ptr[i], ptr[i + 1]
-        if not 0 <= a <= b <= order.shape[0]:
+        if not 0 <= a <= b <= row.shape[0]:
             return 1
         _fill(acc, zero)
         for p in range(a, b):
-            if p + _AHEAD < order.shape[0]:
-                _prefetch(user, order[p + _AHEAD] // width)
-            e = order[p]
-            if not 0 <= e < grad.size:
+            if p + _AHEAD < row.shape[0]:
+                _prefetch(user, row[p + _AHEAD])
+            if not 0 <= row[p] < user.shape[0]:
                 return 1
-            row = e // width
-            _add(acc, grad[row, e - row * width], user, row, 0, channels)
+            _add(acc, value[p], user, row[p], 0, channels)
         _store(d_item, i, acc, one, 0, channels)
     return 0
 

@@ -434,12 +434,13 @@ def sampled_scores_backward(
     d_user, d_item = torch.empty_like(user), torch.empty_like(item)
     ranges = _ranges(sample.size(0), sample.numel())
     _run(loops.sampled_scores_of_user, ranges, _np(item), keys, g, _np(d_user))
-    ptr, order = np.zeros(item.size(0) + 1, np.int64), np.empty(sample.numel(), np.int64)
-    _run(lambda lo, hi: loops.sort_by_counting(keys.reshape(-1), ptr, order), [(0, 1)])
+    ptr, row = np.zeros(item.size(0) + 1, np.int64), np.empty(sample.numel(), np.int64)
+    value = np.empty(sample.numel(), g.dtype)
+    _run(lambda lo, hi: loops.sort_by_item(keys, g, ptr, row, value), [(0, 1)])
     tasks = _tasks(sample.numel())
     cuts = np.searchsorted(ptr, sample.numel() * np.arange(1, tasks) // tasks).clip(max=item.size(0)).tolist()
     ranges = list(itertools.pairwise([0, *cuts, item.size(0)]))
-    _run(loops.sampled_scores_of_item, ranges, ptr, order, _np(user), g, _np(d_item))
+    _run(loops.sampled_scores_of_item, ranges, ptr, row, value, _np(user), _np(d_item))
     return d_user, d_item
 
 
