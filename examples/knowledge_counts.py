@@ -31,6 +31,8 @@ MODELS: dict[str, tuple[type[Recommender], dict[str, Any]]] = {
     "KGRec without KG": (KGRec, {"use_kg": False}),
     "LightGCN": (LightGCN, {"loss": "softmax"}),
     "BPR-MF": (BPRMF, {"loss": "softmax"}),
+    "KGRec without gate": (KGRec, {"item_gate": False}),
+    "KGRec without gate and KG": (KGRec, {"item_gate": False, "use_kg": False}),
 }
 BUCKETS = {"never": (0, 0), "1-5": (1, 5), "6-20": (6, 20), "more": (21, 10**9)}
 
@@ -66,16 +68,24 @@ def main() -> None:
     parser.add_argument("--data", choices=["lastfm", "ml-100k"], default="lastfm")
     parser.add_argument("--root", type=Path, required=True, help="folder with the files of the data set")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS)[:4])
+    parser.add_argument(
+        "--rows", type=Path, help="file that keeps the rows: what stands in it is not run again"
+    )
     parser.add_argument("--set", type=json.loads, default={}, help="further arguments of KGRec, as JSON")
     parser.add_argument("--fit", type=json.loads, default={}, help="further arguments of fit, as JSON")
     args = parser.parse_args()
 
     data = read_lastfm(args.root) if args.data == "lastfm" else read_atomic(args.root, name="ml-100k")
     rows = []
+    if args.rows and args.rows.is_file():
+        rows = [json.loads(line) for line in args.rows.read_text().splitlines()]
+    done = {(row["model"], row["seed"]) for row in rows}
     for seed in args.seeds:
         train, val, test = RandomSplit(val=0.1, test=0.1, seed=seed)(data)
         for name in args.models:
+            if (name, seed) in done:
+                continue
             build, settings = MODELS[name]
             seed_everything(seed)
             model = build(train, **(settings | args.set if build is KGRec else settings))
@@ -91,14 +101,19 @@ def main() -> None:
             row |= {"ndcg@10": found["ndcg@10"], "recall@20": found["recall@20"]}
             row |= by_frequency(model, train, test)
             row |= {"s/epoch": history["seconds"].median()}
-            print(
-                json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}),
-                flush=True,
-            )
-            rows.append(row)
+            line = json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
+            print(line, flush=True)
+            rows.append(json.loads(line))
+            if args.rows:
+                with args.rows.open("a") as file:
+                    file.write(line + "\n")
     table = pd.DataFrame(rows)
     print(table.drop(columns="seed").groupby("model", sort=False).mean().round(4).T.to_string())
-    for metric in ("ndcg@10", "recall@20"):
+    for metric in (
+        "ndcg@10",
+        "recall@20",
+        *(f"found {name}" for name in BUCKETS if f"found {name}" in table),
+    ):
         wide = table.pivot(index="seed", columns="model", values=metric)
         for other in wide.columns.drop("KGRec", errors="ignore"):
             if "KGRec" in wide and len(wide) > 1:
