@@ -21,9 +21,8 @@ from pyg_kgrec.datasets import MovieLens100K
 MODELS: dict[str, type[Recommender]] = {m.__name__: m for m in (KGRec, LightGCN, BPRMF, Popularity)}
 ABLATIONS: dict[str, dict[str, Any]] = {
     "none": {},
-    "no-gate": {"item_gate": False},
+    "gate": {"item_gate": True},
     "seen-targets": {"hide_targets": False},
-    "as-in-the-paper": {"item_gate": False, "hide_targets": False},
     "no-kg": {"use_kg": False},
     "no-masking": {"masking": "none"},
     "random-masking": {"masking": "random"},

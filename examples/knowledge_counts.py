@@ -31,8 +31,8 @@ MODELS: dict[str, tuple[type[Recommender], dict[str, Any]]] = {
     "KGRec without KG": (KGRec, {"use_kg": False}),
     "LightGCN": (LightGCN, {"loss": "softmax"}),
     "BPR-MF": (BPRMF, {"loss": "softmax"}),
-    "KGRec without gate": (KGRec, {"item_gate": False}),
-    "KGRec without gate and KG": (KGRec, {"item_gate": False, "use_kg": False}),
+    "KGRec with gate": (KGRec, {"item_gate": True}),
+    "KGRec with gate, without KG": (KGRec, {"item_gate": True, "use_kg": False}),
 }
 BUCKETS = {"never": (0, 0), "1-5": (1, 5), "6-20": (6, 20), "more": (21, 10**9)}
 

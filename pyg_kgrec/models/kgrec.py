@@ -183,7 +183,7 @@ class KGRec(DotProductRecommender):
         contrast: Task = "rationale",
         use_kg: bool = True,
         inverse: bool = False,
-        item_gate: bool = True,
+        item_gate: bool = False,
         hide_targets: bool = True,
     ) -> None:
         settings = {k: v for k, v in locals().items() if k not in ("self", "data", "__class__")}

@@ -44,20 +44,19 @@ class Case:
 
 
 CASES = {
-    "KGRec": Case(
+    "KGRec": Case(KGRec, {"hidden_channels": 8, "num_negatives": 3, "mae_msize": 3}, knows_relations=True),
+    "KGRec-gate": Case(
         KGRec,
-        {"hidden_channels": 8, "num_negatives": 3, "mae_msize": 3},
+        {"hidden_channels": 8, "num_negatives": 3, "mae_msize": 3, "item_gate": True},
         knows_relations=True,
         constant=("encoder.gate",),
     ),
     "KGRec-inverse-bpr": Case(
         KGRec,
-        {"hidden_channels": 8, "inverse": True, "loss": "bpr", "item_gate": False, "hide_targets": False},
+        {"hidden_channels": 8, "inverse": True, "loss": "bpr", "hide_targets": False},
         knows_relations=True,
     ),
-    "KGRec-no-kg": Case(
-        KGRec, {"hidden_channels": 8, "num_negatives": 3, "use_kg": False}, constant=("encoder.gate",)
-    ),
+    "KGRec-no-kg": Case(KGRec, {"hidden_channels": 8, "num_negatives": 3, "use_kg": False}),
     "BPRMF": Case(BPRMF, {"hidden_channels": 8}),
     "LightGCN": Case(LightGCN, {"hidden_channels": 8, "loss": "softmax", "num_negatives": 3}),
     "Popularity": Case(Popularity, learns=False),

@@ -390,7 +390,7 @@ def test_a_sampled_part_of_the_graph_is_encoded_by_the_same_weights() -> None:
     """Users with their items, matched by ``n_id`` as PyG's loaders number them, score as in the whole graph."""
     data = SyntheticKG(num_users=30, num_items=40, num_entities=90, num_relations=4, seed=3)[0]
     seed_everything(0)
-    model = KGRec(data, hidden_channels=8, item_gate=False)  # the part holds not all users of an item
+    model = KGRec(data, hidden_channels=8)
     users = torch.tensor([7, 3, 20])
     history, links = data["user", "interacts", "item"].edge_index, data["item", "is", "entity"].edge_index
     mine = torch.isin(history[0], users)
@@ -452,7 +452,7 @@ def test_pairs_that_are_no_interactions_hide_nothing(make_splits: SplitBuilder) 
 def test_items_hear_from_users_through_the_gate(make_splits: SplitBuilder) -> None:
     """The encoder with the gate, worked out with dense matrices."""
     train = make_splits()[0]
-    model = KGRec(train, hidden_channels=8, num_layers=2).double().eval()
+    model = KGRec(train, hidden_channels=8, num_layers=2, item_gate=True).double().eval()
     graph, normalize = model.graph(train), torch.nn.functional.normalize
     assert model.encoder.gate is not None
     with torch.no_grad():
