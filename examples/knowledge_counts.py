@@ -70,16 +70,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS)[:4])
     parser.add_argument(
-        "--rows", type=Path, help="file that keeps the rows: what stands in it is not run again"
+        "--rows",
+        type=Path,
+        help="file that keeps the rows: what stands in it, with the same arguments, is not run again",
     )
     parser.add_argument("--set", type=json.loads, default={}, help="further arguments of KGRec, as JSON")
     parser.add_argument("--fit", type=json.loads, default={}, help="further arguments of fit, as JSON")
     args = parser.parse_args()
 
     data = read_lastfm(args.root) if args.data == "lastfm" else read_atomic(args.root, name="ml-100k")
-    rows = []
+    rows, run = [], json.dumps([args.data, args.set, args.fit], sort_keys=True)
     if args.rows and args.rows.is_file():
         rows = [json.loads(line) for line in args.rows.read_text().splitlines()]
+        rows = [row for row in rows if row["run"] == run]
     done = {(row["model"], row["seed"]) for row in rows}
     for seed in args.seeds:
         train, val, test = RandomSplit(val=0.1, test=0.1, seed=seed)(data)
@@ -100,7 +103,7 @@ def main() -> None:
             }
             row |= {"ndcg@10": found["ndcg@10"], "recall@20": found["recall@20"]}
             row |= by_frequency(model, train, test)
-            row |= {"s/epoch": history["seconds"].median()}
+            row |= {"s/epoch": history["seconds"].median(), "run": run}
             line = json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
             print(line, flush=True)
             rows.append(json.loads(line))
@@ -108,7 +111,7 @@ def main() -> None:
                 with args.rows.open("a") as file:
                     file.write(line + "\n")
     table = pd.DataFrame(rows)
-    print(table.drop(columns="seed").groupby("model", sort=False).mean().round(4).T.to_string())
+    print(table.drop(columns=["seed", "run"]).groupby("model", sort=False).mean().round(4).T.to_string())
     for metric in (
         "ndcg@10",
         "recall@20",
