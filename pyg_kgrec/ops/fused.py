@@ -5,11 +5,11 @@ kernel, then cached on disk beside the package, or in the user's cache folder wh
 an inline C++ extension needs a compiler, ninja and half a minute at first use. It is imported at the first
 call of an operation, never with the package.
 
-Threads: kernels release the GIL and are called on ranges of equal work, handed out in turn, by as many threads as
-``torch.get_num_threads()``: PyTorch's own OpenMP threads where its library can be found (:class:`_Team`), else
-Python threads (:class:`_Pool`). This needs none of Numba's threading layers (one of which is not thread-safe, one of
-which brings a second OpenMP runtime that spins against PyTorch's), works from several callers at once and after a
-fork, and leaves compilation twice as fast. Results do not depend on the number of threads.
+Threads: kernels release the GIL and are called on ranges of equal work, handed out in turn, by as many threads
+as ``torch.get_num_threads()``: PyTorch's own OpenMP threads where its library can be found (:class:`_Team`),
+else Python threads (:class:`_Pool`). This needs none of Numba's threading layers (one of which is not
+thread-safe, one of which brings a second OpenMP runtime that spins against PyTorch's), works from several callers
+at once and after a fork, and leaves compilation twice as fast. Results do not depend on the number of threads.
 """
 
 from __future__ import annotations
