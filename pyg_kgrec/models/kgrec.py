@@ -22,6 +22,7 @@ from pyg_kgrec.nn.encoder import Features, NodeEncoder, embed_rows
 from pyg_kgrec.nn.loss import Loss, check_loss, l2_penalty, ranking_loss
 from pyg_kgrec.nn.rationale import (
     Guide,
+    ItemTriples,
     drop_knowledge,
     item_rationale,
     mask_rationale,
@@ -58,6 +59,7 @@ class KGRecGraph:
         item: The items' nodes, ``[num_items]``.
         pair_key: user · num_items + item of each distinct interaction, ascending.
         pair: Position of each interaction in ``pair_key``, ``[n]``.
+        item_triples: The triples that the items head and end.
     """
 
     num_users: int
@@ -75,6 +77,7 @@ class KGRecGraph:
     item: Tensor
     pair_key: Tensor
     pair: Tensor
+    item_triples: ItemTriples
 
     def interactions_of(self, user: Tensor, item: Tensor) -> Tensor:
         """Which interactions are one of some pairs: mask ``[n]`` bool."""
@@ -297,6 +300,7 @@ class KGRec(DotProductRecommender):
             item=torch.arange(num_items, device=device),
             pair_key=pair_key,
             pair=pair,
+            item_triples=ItemTriples.build(edge_index.to(device)[:, perm], num_items),
         )
 
     def _node_rows(self, data: HeteroData, entity: Tensor, entity_node: Tensor) -> Tensor | None:
@@ -466,7 +470,7 @@ class KGRec(DotProductRecommender):
         strong = drop_knowledge(drawn.noisy, drawn.keep, dropped, guide, generator)
         knowledge = self.encoder.knowledge_view(node, triples, strong, generator)
 
-        rationale = item_rationale(drawn.score, graph.edge_index, graph.num_items, drawn.keep)
+        rationale = item_rationale(drawn.score, graph.item_triples, drawn.keep)
         count = int(stay * graph.pairs.num_edges)
         chosen = sample_interactions(
             rationale, graph.pairs.item.long(), drawn.keep_inter, count, guide, generator

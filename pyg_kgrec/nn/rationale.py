@@ -6,11 +6,11 @@ tensors' own device, and move nothing between host and device: how many are chos
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch_geometric.utils import scatter
 
 from pyg_kgrec import ops
 from pyg_kgrec.ops import TripleIndex
@@ -39,13 +39,36 @@ def sparsify_interactions(weight: Tensor, share: float, generator: torch.Generat
     return ops.sample_mask(torch.zeros_like(weight), int(weight.numel() * share), generator)
 
 
-def item_rationale(score: Tensor, edge_index: Tensor, num_items: int, keep: Tensor | None = None) -> Tensor:
+@dataclass(frozen=True)
+class ItemTriples:
+    """Triples by the items at their ends; built once for a graph.
+
+    Attributes:
+        triple: For heads, then for tails: positions of the triples that have an item there, by item, ``[m]`` int64.
+        ptr: For heads, then for tails: where each item's triples start, ``[num_items + 1]`` int64.
+    """
+
+    triple: tuple[Tensor, Tensor]
+    ptr: tuple[Tensor, Tensor]
+
+    @classmethod
+    def build(cls, edge_index: Tensor, num_items: int) -> ItemTriples:
+        """Sorts triples head → tail, ``[2, T]`` int64, items first, by the items at their ends."""
+        triple, ptr = [], []
+        for end in edge_index:
+            of_item = (end < num_items).nonzero().flatten()
+            item, order = end[of_item].sort(stable=True)
+            triple.append(of_item[order])
+            ptr.append(torch.searchsorted(item, torch.arange(num_items + 1, device=item.device)))
+        return cls((triple[0], triple[1]), (ptr[0], ptr[1]))
+
+
+def item_rationale(score: Tensor, triples: ItemTriples, keep: Tensor | None = None) -> Tensor:
     """Rationale of items: the mean score of an item's triples as head and as tail, averaged.
 
     Args:
         score: Rationale score of each triple, ``[T]``.
-        edge_index: Triples head → tail, ``[2, T]`` int64, items first; others do not matter.
-        num_items: Number of items.
+        triples: The items' triples.
         keep: Triples that count, ``[T]`` bool; all if None.
 
     Returns:
@@ -53,12 +76,11 @@ def item_rationale(score: Tensor, edge_index: Tensor, num_items: int, keep: Tens
     """
     weight = torch.ones_like(score) if keep is None else keep.to(score.dtype)
     both = torch.stack([score * weight, weight], dim=1)
-    total = score.new_zeros(num_items)
-    for side in edge_index:
-        # Nodes beyond the items share one bin, which is thrown away.
-        summed = scatter(both, side.clamp(max=num_items), 0, num_items + 1, "sum")[:num_items]
-        total = total + torch.where(summed[:, 1] > 0, summed[:, 0] / summed[:, 1].clamp(min=1), 1.0)
-    return total / 2
+    sides = []
+    for triple, ptr in zip(triples.triple, triples.ptr):
+        total, count = torch.segment_reduce(both[triple], "sum", offsets=ptr, axis=0, initial=0).unbind(1)
+        sides.append(torch.where(count > 0, total / count.clamp(min=1), 1.0))
+    return (sides[0] + sides[1]) / 2
 
 
 def mask_rationale(

@@ -15,7 +15,7 @@ from torch.nn.functional import logsigmoid
 from pyg_kgrec import ops
 from pyg_kgrec.nn import AttnHGCN, AttnHGCNConv, Contrast, bpr_loss
 from pyg_kgrec.nn.loss import l2_penalty
-from pyg_kgrec.nn.rationale import drop_knowledge, item_rationale
+from pyg_kgrec.nn.rationale import ItemTriples, drop_knowledge, item_rationale
 from pyg_kgrec.ops import BipartiteIndex, TripleIndex
 from pyg_kgrec.ops.door import installed
 
@@ -154,7 +154,9 @@ def test_rationale_logit(reference: Reference) -> None:
 
 
 def test_item_rationale(reference: Reference) -> None:
-    rationale = item_rationale(reference["rationale_score"], reference.edge_index, reference.num_items)
+    rationale = item_rationale(
+        reference["rationale_score"], ItemTriples.build(reference.edge_index, reference.num_items)
+    )
     close(rationale, item_rationale_by_hand(reference))
     close(rationale, reference["item_rationale_mean"])
 

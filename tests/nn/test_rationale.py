@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyg_kgrec.nn.rationale import (
+    ItemTriples,
     drop_knowledge,
     item_rationale,
     mask_rationale,
@@ -42,13 +43,15 @@ def test_sparsifying_interactions_keeps_as_many_as_asked() -> None:
 
 def test_item_rationale_by_hand() -> None:
     score = torch.tensor([0.5, 1.5, 3.0, 1.0])
-    edge_index = torch.tensor([[0, 0, 1, 4], [4, 1, 0, 1]])
+    triples = ItemTriples.build(torch.tensor([[0, 0, 1, 4], [4, 1, 0, 1]]), 3)
     # Item 0: head (0.5 + 1.5) / 2, tail 3. Item 1: head 3, tail (1.5 + 1) / 2. Item 2 has no triple.
     expected = torch.tensor([(1 + 3) / 2, (3 + 1.25) / 2, 1.0])
-    torch.testing.assert_close(item_rationale(score, edge_index, 3), expected)
+    torch.testing.assert_close(item_rationale(score, triples), expected)
     keep = torch.tensor([True, False, True, True])
     expected = torch.tensor([(0.5 + 3) / 2, (3 + 1) / 2, 1.0])
-    torch.testing.assert_close(item_rationale(score, edge_index, 3, keep), expected)
+    torch.testing.assert_close(item_rationale(score, triples, keep), expected)
+    none = ItemTriples.build(torch.empty(2, 0, dtype=torch.long), 3)
+    torch.testing.assert_close(item_rationale(score[:0], none), torch.ones(3))
 
 
 @settings(max_examples=50, deadline=None)
