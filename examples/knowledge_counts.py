@@ -6,8 +6,7 @@ were seen in training.
 python examples/knowledge_counts.py --data lastfm --root data/last-fm-mkr --seeds 0 1 2 3 4
 python examples/knowledge_counts.py --data ml-100k --root data/ml-100k --seeds 0 1 2 3 4
 
-The Last.FM files (HetRec 2011) are those that MKR's authors publish: user_artists.dat, item_index2entity_id.txt and
-kg.txt; every counted artist is a positive.
+On Last.FM every counted artist is a positive.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import BPRMF, KGRec, LightGCN, Recommender, evaluate, fit
-from pyg_kgrec.data import from_pandas, read_atomic
+from pyg_kgrec.datasets import LastFM, MovieLens100K
 from pyg_kgrec.transforms import RandomSplit
 
 MODELS: dict[str, tuple[type[Recommender], dict[str, Any]]] = {
@@ -35,20 +34,6 @@ MODELS: dict[str, tuple[type[Recommender], dict[str, Any]]] = {
     "KGRec with gate, without KG": (KGRec, {"item_gate": True, "use_kg": False}),
 }
 BUCKETS = {"never": (0, 0), "1-5": (1, 5), "6-20": (6, 20), "more": (21, 10**9)}
-
-
-def read_lastfm(root: Path) -> HeteroData:
-    """Counted artists that are in the knowledge graph's item list, as positives."""
-    links = pd.read_csv(root / "item_index2entity_id.txt", sep="\t", names=["item_id", "entity_id"])
-    plays = pd.read_csv(root / "user_artists.dat", sep="\t").rename(
-        columns={"userID": "user_id", "artistID": "item_id"}
-    )
-    plays = plays[plays["item_id"].isin(links["item_id"])][["user_id", "item_id"]]
-    triples = pd.read_csv(root / "kg.txt", sep="\t", names=["head_id", "relation_id", "tail_id"])
-    entities = pd.DataFrame(
-        {"entity_id": pd.unique(pd.concat([links["entity_id"], triples["head_id"], triples["tail_id"]]))}
-    )
-    return from_pandas(plays, triples, links, items=links[["item_id"]], entities=entities)
 
 
 def by_frequency(model: Recommender, train: HeteroData, test: HeteroData, k: int = 20) -> dict[str, float]:
@@ -66,7 +51,10 @@ def by_frequency(model: Recommender, train: HeteroData, test: HeteroData, k: int
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", choices=["lastfm", "ml-100k"], default="lastfm")
-    parser.add_argument("--root", type=Path, required=True, help="folder with the files of the data set")
+    parser.add_argument(
+        "--root", type=Path, required=True, help="folder that holds the data set, or is to hold it"
+    )
+    parser.add_argument("--source", help="local folder or base URL to take the files from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS)[:4])
     parser.add_argument(
@@ -78,7 +66,7 @@ def main() -> None:
     parser.add_argument("--fit", type=json.loads, default={}, help="further arguments of fit, as JSON")
     args = parser.parse_args()
 
-    data = read_lastfm(args.root) if args.data == "lastfm" else read_atomic(args.root, name="ml-100k")
+    data = (LastFM if args.data == "lastfm" else MovieLens100K)(args.root, args.source)[0]
     rows, run = [], json.dumps([args.data, args.set, args.fit], sort_keys=True)
     if args.rows and args.rows.is_file():
         rows = [json.loads(line) for line in args.rows.read_text().splitlines()]

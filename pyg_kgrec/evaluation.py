@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,8 +18,9 @@ from torch_geometric.metrics import (
     LinkPredPrecision,
     LinkPredRecall,
 )
+from torchmetrics.functional.classification import binary_auroc
 
-from pyg_kgrec.data.pairs import label_pairs
+from pyg_kgrec.data.pairs import label_pairs, labelled_pairs
 from pyg_kgrec.data.schema import ITEM
 from pyg_kgrec.models.base import Recommender, check_batch_size, check_k
 
@@ -41,8 +42,16 @@ class _Coverage(LinkPredCoverage):
         super().update(top[top < self.num_dst_nodes].view(1, -1)[:, None].flatten(1).t(), *args, **kwargs)
 
 
+CTR_METRICS = ("auc", "acc")
+
+
 def evaluate(
-    model: Recommender, data: HeteroData, k: int | Sequence[int] = (10, 20), *, batch_size: int = 1024
+    model: Recommender,
+    data: HeteroData,
+    k: int | Sequence[int] = (10, 20),
+    *,
+    task: Literal["ranking", "ctr"] = "ranking",
+    batch_size: int = 1024,
 ) -> dict[str, float]:
     r"""Ranks the whole catalogue for every user with something to be found.
 
@@ -55,21 +64,31 @@ def evaluate(
 
     The graph is encoded once.
 
+    With ``task='ctr'`` the labelled pairs (``edge_label`` 0 or 1) are told apart instead: AUC is the share of
+    pairs of a 1 and a 0 whose scores stand in the right order, ACC the share of pairs whose score is above 0
+    where the label is 1 and not above it where it is 0: a score is taken as a logit, as a model trained with
+    ``loss='bce'`` gives it.
+
     Args:
         model: The model.
         data: A split: what to find stands in ``edge_label_index``.
         k: One or several lengths of the list.
+        task: ``'ranking'`` or ``'ctr'``.
         batch_size: Users ranked at a time.
 
     Returns:
         ``{'recall@10': …, 'ndcg@10': …, 'precision@10': …, 'hit@10': …, 'mrr@10': …, 'map@10': …,
-        'coverage@10': …, …}``.
+        'coverage@10': …, …}``, or ``{'auc': …, 'acc': …}``.
 
     Raises:
-        ValueError: If there is nothing to be found, ``k`` is not between 1 and the number of items, or the store
-            does not fit the model.
+        ValueError: If there is nothing to be found (for ``'ctr'``: not both labels), ``task`` is unknown,
+            ``k`` is not between 1 and the number of items, or the store does not fit the model.
     """
     model.schema.check(data)
+    if task == "ctr":
+        return _click_through(model, data)
+    if task != "ranking":
+        raise ValueError(f"task is {task!r}, expected 'ranking' or 'ctr'")
     num_items = data[ITEM].num_nodes
     ks = list(k) if isinstance(k, Iterable) else [k]
     if not ks:
@@ -96,3 +115,13 @@ def evaluate(
             top = top.masked_fill(top < 0, num_items)
             collection.update(top, torch.stack(labels.select(batch)))
     return {name: float(value) for name, value in collection.compute().items()}
+
+
+def _click_through(model: Recommender, data: HeteroData) -> dict[str, float]:
+    user, item, label = (x.to(model.device) for x in labelled_pairs(data))
+    with model.predicting():
+        score = model.score_encoded(model.encode(data), user, item)
+    # Places instead of scores: torchmetrics would take a sigmoid, in which large scores are equal.
+    place = score.unique(return_inverse=True)[1].double()
+    auc = binary_auroc(place / place.max().clamp(min=1), label)
+    return {"auc": float(auc), "acc": float(((score > 0) == (label > 0)).float().mean())}

@@ -29,10 +29,13 @@ class Explanation:
         item: The item, likewise.
         score: The model's score of the pair.
         triples: A row a triple: ``about`` (the item itself or the item of the user's history that it belongs to),
-            ``head``, ``relation``, ``tail``, ``weight``; by descending weight, the item's own first.
+            ``head``, ``relation``, ``tail``, ``weight`` and ``context`` (True where the score is not made of it and
+            it is there to be read); by descending weight, the item's own first.
         paths: A row a path user – ``history`` – ``entity`` – item: ``history``, ``relation``, ``entity``,
             ``item_relation``, ``weight``; a triple that joins the two items directly has no ``entity``.
         weight_name: What the weights are.
+        units: What was really left out, one at a time: ``kind``, ``name`` and ``contribution``, the score minus the
+            score without it; largest first. Empty for a model that explains by weights.
     """
 
     user: str
@@ -41,6 +44,9 @@ class Explanation:
     triples: pd.DataFrame
     paths: pd.DataFrame
     weight_name: str = field(default="weight")
+    units: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=["kind", "name", "contribution"])
+    )
 
     def to_frame(self) -> pd.DataFrame:
         """The triples with their weights."""
@@ -51,6 +57,11 @@ class Explanation:
         lines += [
             f"  because of {row.history}: {_path_text(row, self.item)}   [{row.weight:.2f}]"
             for row in self.paths.head(5).itertuples(index=False)
+        ]
+        lines += [
+            f"  without {r.kind} {r.name} the score would be {self.score - r.contribution:.3f}"
+            f"   [{r.contribution:+.3f}]"
+            for r in _rows(self.units.head(8))
         ]
         own = self.triples[self.triples["about"] == self.item].head(5)
         if len(own):
@@ -66,13 +77,16 @@ class Explanation:
     def _repr_html_(self) -> str:
         title = html.escape(f"{self.item} for {self.user} (score {self.score:.3f})")
         parts = [f"<p><b>{title}</b></p>"]
-        for caption, frame in (("Paths", self.paths), (f"Triples ({self.weight_name})", self.triples)):
+        shown = [("Paths", self.paths), (f"Triples ({self.weight_name})", self.triples)]
+        if len(self.units):
+            shown = [("Left out, the score loses", self.units), *shown[1:]]
+        for caption, frame in shown:
             table = frame.head(10).to_html(index=False, float_format="{:.2f}".format, escape=True)
             parts.append(f"<p>{html.escape(caption)}</p>{table}")
         return "".join(parts)
 
     def plot(self, ax: Axes | None = None, max_paths: int = 8) -> Axes:
-        """Draws the strongest paths from the user over the history to the item.
+        """Draws the strongest paths from the user over the history to the item, or what each unit contributes.
 
         Args:
             ax: Axes to draw on; new ones if None.
@@ -87,6 +101,8 @@ class Explanation:
         require("matplotlib", "viz", "Explanation.plot")
         from matplotlib import pyplot as plt
 
+        if len(self.units):
+            return _draw_units(ax or plt.subplots(figsize=(8, 3.5), layout="constrained")[1], self, max_paths)
         paths = self.paths.head(max_paths)
         own = self.triples[self.triples["about"] == self.item].head(max(0, max_paths - len(paths)))
         if ax is None:
@@ -153,6 +169,7 @@ def explain_by_rationale(
                 "relation": [names.relation(i) for i in triples["relation"]],
                 "tail": [names.of(ENTITY, i) for i in triples["tail"]],
                 "weight": triples["weight"].to_numpy(float),
+                "context": False,
             }
         ),
         paths=pd.DataFrame(
@@ -165,6 +182,63 @@ def explain_by_rationale(
             }
         ),
         weight_name="γ, 1 is an average triple",
+    )
+
+
+def explain_by_deletion(
+    data: HeteroData,
+    user: int,
+    item: int,
+    score: float,
+    units: list[tuple[str, int, float]],
+    weight: Tensor,
+    weight_name: str,
+    per_item: int = 10,
+) -> Explanation:
+    """Explanation from what was really left out, with the item's triples as context.
+
+    Args:
+        data: The store.
+        user: The user's index.
+        item: The item's index.
+        score: The model's score of the pair.
+        units: Kind, node and contribution of each unit; the node of kind ``'entity'`` is an entity, that of
+            ``'all'`` is ignored (all entities together), that of a node type's features is ignored too.
+        weight: Weight of every triple of the store, ``[T]``; 0 for one that is not to be shown.
+        weight_name: What the weights are.
+        per_item: Most triples listed.
+    """
+    names = _Names(data)
+    labels = [
+        names.of(ENTITY, node) if kind == ENTITY else ("its entities" if kind == "all" else "x")
+        for kind, node, _ in units
+    ]
+    about = _touching(data, np.array([item]), weight)
+    about = about.sort_values("weight", ascending=False, kind="stable")
+    about = about.drop_duplicates(["head", "relation", "tail"]).head(per_item)
+    return Explanation(
+        user=names.of(USER, user),
+        item=names.of(ITEM, item),
+        score=score,
+        triples=pd.DataFrame(
+            {
+                "about": [names.of(ITEM, item)] * len(about),
+                "head": [names.of(ENTITY, i) for i in about["head"]],
+                "relation": [names.relation(i) for i in about["relation"]],
+                "tail": [names.of(ENTITY, i) for i in about["tail"]],
+                "weight": about["weight"].to_numpy(float),
+                "context": True,
+            }
+        ),
+        paths=pd.DataFrame(columns=["history", "relation", "entity", "item_relation", "weight"]),
+        weight_name=weight_name,
+        units=pd.DataFrame(
+            {
+                "kind": [kind for kind, _, _ in units],
+                "name": labels,
+                "contribution": np.array([value for _, _, value in units], dtype=float),
+            }
+        ).sort_values("contribution", ascending=False, kind="stable", ignore_index=True),
     )
 
 
@@ -237,6 +311,18 @@ def _path_text(row: Any, item: str) -> str:
     if not row.entity:
         return f"{row.history} – {row.relation} – {item}"
     return f"{row.history} – {row.relation} – {row.entity} – {row.item_relation} – {item}"
+
+
+def _draw_units(ax: Axes, explanation: Explanation, most: int) -> Axes:
+    units = explanation.units.head(most).iloc[::-1]
+    labels = [_short(f"{row.kind}: {row.name}", 40) for row in _rows(units)]
+    colours = ["tab:blue" if value >= 0 else "tab:red" for value in units["contribution"]]
+    ax.barh(range(len(units)), units["contribution"], color=colours, alpha=0.7)
+    ax.set_yticks(range(len(units)), labels, fontsize=8)
+    ax.axvline(0, color="0.4", linewidth=0.6)
+    ax.set_xlabel("what the score loses without it")
+    ax.set_title(f"{explanation.item} for {explanation.user}  (score {explanation.score:.3f})", fontsize=9)
+    return ax
 
 
 def _draw(ax: Axes, explanation: Explanation, paths: pd.DataFrame, own: pd.DataFrame) -> None:

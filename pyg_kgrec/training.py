@@ -23,23 +23,38 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data.pairs import label_pairs
-from pyg_kgrec.data.schema import INTERACTS, ITEM
-from pyg_kgrec.evaluation import METRICS, evaluate
+from pyg_kgrec.data.pairs import label_pairs, labelled_pairs
+from pyg_kgrec.data.schema import ITEM, RELATES
+from pyg_kgrec.evaluation import CTR_METRICS, METRICS, evaluate
 from pyg_kgrec.models.base import Recommender, check_k
 
 
-class _Pairs(Dataset):
-    """Positive pairs, taken a batch at a time by a list of positions."""
+class _Examples(Dataset):
+    """What an epoch goes through, taken a batch at a time by a list of positions."""
 
-    def __init__(self, edge_index: Tensor) -> None:
-        self.edge_index = edge_index
+    def __init__(self, columns: tuple[Tensor, ...]) -> None:
+        self.columns = columns
 
     def __len__(self) -> int:
-        return self.edge_index.size(1)
+        return self.columns[0].size(0)
 
-    def __getitem__(self, index: list[int]) -> Tensor:
-        return self.edge_index[:, torch.tensor(index)]
+    def __getitem__(self, index: list[int]) -> tuple[Tensor, ...]:
+        row = torch.tensor(index)
+        return tuple(column[row] for column in self.columns)
+
+
+class _Cycle:
+    """Positions 0 … n − 1 in random order, a batch at a time, over and over."""
+
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        self.size, self.batch_size = size, batch_size
+        self._generator = torch.Generator().manual_seed(seed)
+        self._left: list[Tensor] = []
+
+    def next(self) -> Tensor:
+        if not self._left:
+            self._left = list(torch.randperm(self.size, generator=self._generator).split(self.batch_size))
+        return self._left.pop(0)
 
 
 class _Module(lightning.LightningModule):
@@ -54,17 +69,26 @@ class _Module(lightning.LightningModule):
         lr: float,
         seed: int,
         eval_every: int,
+        batch_size: int,
     ) -> None:
         super().__init__()
         self.model, self.train_store, self.val_store = model, train, val
         self.monitor, self.lr, self.seed, self.eval_every = monitor, lr, seed, eval_every
         self.rows: list[dict[str, float]] = []
         self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
         self._generator: torch.Generator | None = None
+        num_triples = train[RELATES].num_edges if RELATES in train.edge_types else 0
+        self._triples: _Cycle | None = None
+        if model.knowledge_interval is not None and num_triples:
+            self._triples = _Cycle(num_triples, batch_size, seed)
+            self.automatic_optimization = False
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> Any:
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        return torch.optim.Adam(parameters, lr=self.lr, fused=self.device.type in ("cpu", "cuda"))
+        fused = self.device.type in ("cpu", "cuda")
+        rates = [self.lr] if self._triples is None else [self.lr, self.lr * self.model.knowledge_lr]
+        return [torch.optim.Adam(parameters, lr=lr, fused=fused) for lr in rates]
 
     @property
     def generator(self) -> torch.Generator:
@@ -74,24 +98,52 @@ class _Module(lightning.LightningModule):
         return self._generator
 
     def on_train_epoch_start(self) -> None:
-        self._started, self._sums, self._steps = time.perf_counter(), {}, 0
+        self._started, self._sums, self._counts = time.perf_counter(), {}, {}
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        losses = self.model.training_losses(self.train_store, batch[0], batch[1], self.generator)
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor | None:
+        loss = self._count(self.model.batch_losses(self.train_store, batch, self.generator))
+        if self._triples is None:
+            return loss
+        # Two tasks with an optimiser each: a weight inside one Adam loss would all but cancel.
+        first, second = cast(list[Any], self.optimizers())
+        self._step(first, loss)
+        interval = self.model.knowledge_interval
+        assert interval is not None
+        if (batch_idx + 1) % interval == 0:
+            triple = self._triples.next().to(self.device)
+            self._step(
+                second, self._count(self.model.knowledge_losses(self.train_store, triple, self.generator))
+            )
+        return None
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self.model.constrain()
+
+    def _count(self, losses: dict[str, Tensor]) -> Tensor:
+        """Adds losses to the epoch's sums, and each other."""
         for name, loss in losses.items():
             value = loss.detach()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._steps += 1
+            self._counts[name] = self._counts.get(name, 0) + 1
         return torch.stack(list(losses.values())).sum()
+
+    def _step(self, optimizer: Any, loss: Tensor) -> None:
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
 
     def on_train_epoch_end(self) -> None:
         row: dict[str, float] = {"epoch": float(self.current_epoch)}
-        row |= {name: float(total) / self._steps for name, total in self._sums.items()}
+        row |= {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         row["loss"] = sum(v for k, v in row.items() if k != "epoch")
         row["seconds"] = time.perf_counter() - self._started
+        row |= self.model.epoch_metrics(self.train_store)
         if self.val_store is not None and (self.current_epoch + 1) % self.eval_every == 0:
-            _, length = self.monitor.split("@")
-            row |= evaluate(self.model, self.val_store, k=int(length))
+            name, _, length = self.monitor.partition("@")
+            if name in CTR_METRICS:
+                row |= evaluate(self.model, self.val_store, task="ctr")
+            else:
+                row |= evaluate(self.model, self.val_store, k=int(length))
             self.log(self.monitor, row[self.monitor], prog_bar=True)
         self.log("loss", row["loss"], prog_bar=True)
         self.rows.append(row)
@@ -161,20 +213,24 @@ def fit(
     ``patience`` evaluations, and the best weights are restored. Ctrl-C ends training after the step at hand, with
     the best weights so far. Without ``val`` the weights of the last epoch stay.
 
+    A model with a task on triples (``knowledge_interval``) takes a batch of triples, by an optimiser of its
+    own, after every so many batches of the other task.
+
     The weights are trained on as they are: ``fit`` never initialises them. All randomness comes from ``seed``: the
     same seed, model and machine give the same weights to the last bit.
 
     Args:
         model: The model; changed in place.
-        train: The training store; the positives of ``edge_label_index`` (or all of ``edge_index``) are the pairs
-            to learn.
+        train: The training store; the pairs of ``edge_label_index`` (or all of ``edge_index``) are what is
+            learned.
         val: The validation store.
         max_epochs: Most epochs.
         seed: Seed of the order of pairs, negatives, dropout and all sampling.
         lr: Learning rate of Adam; by default what suits the model (``fit_defaults``).
-        batch_size: Pairs a step; by default the power of two that makes about forty steps an epoch, from 256 to
-            2048.
-        monitor: Metric to watch: ``'ndcg@10'``, ``'recall@20'``, … (see :func:`evaluate`).
+        batch_size: Examples (and triples) a step; by default the power of two that makes about forty steps an
+            epoch, from 256 to 2048.
+        monitor: Metric to watch: ``'ndcg@10'``, ``'recall@20'``, …, or, where ``val`` has labels of both kinds,
+            ``'auc'`` or ``'acc'`` (see :func:`evaluate`).
         patience: Evaluations without improvement before training stops; None never stops early.
         eval_every: Epochs between evaluations.
         accelerator: Lightning's: ``'auto'``, ``'cpu'``, ``'gpu'``, …
@@ -199,8 +255,8 @@ def fit(
     model.schema.check(train)
     defaults = {"lr": 1e-3} | model.fit_defaults
     lr = defaults["lr"] if lr is None else lr
-    pairs = _Pairs(_positives(train))
-    batch_size = defaults.get("batch_size", _batch_size(len(pairs))) if batch_size is None else batch_size
+    examples = _Examples(model.training_examples(train))
+    batch_size = defaults.get("batch_size", _batch_size(len(examples))) if batch_size is None else batch_size
     _check_arguments(monitor, max_epochs, lr, batch_size, patience, eval_every)
     if val is not None:
         _check_validation(model, val, monitor)
@@ -209,14 +265,14 @@ def fit(
     if not any(p.requires_grad for p in model.parameters()):
         return pd.DataFrame({"epoch": []})
 
-    sampler = RandomSampler(pairs, generator=torch.Generator().manual_seed(seed))
+    sampler = RandomSampler(examples, generator=torch.Generator().manual_seed(seed))
     batches = DataLoader(
-        pairs,
+        examples,
         sampler=BatchSampler(sampler, batch_size, drop_last=False),
         batch_size=None,
         generator=torch.Generator(),  # without one the loader takes a number from the global generator
     )
-    module = _Module(model, train, val, monitor, lr, seed, eval_every)
+    module = _Module(model, train, val, monitor, lr, seed, eval_every, batch_size)
     interrupt = _StopOnInterrupt()
     with tempfile.TemporaryDirectory() as temporary, _quiet():
         best = ModelCheckpoint(
@@ -264,21 +320,11 @@ def fit(
     return history
 
 
-def _positives(train: HeteroData) -> Tensor:
-    """The pairs to learn, ``[2, n]``."""
-    store = train[INTERACTS]
-    pairs: Tensor = store.edge_label_index if "edge_label_index" in store else store.edge_index
-    if "edge_label_index" in store and "edge_label" in store:
-        pairs = pairs[:, store.edge_label > 0]
-    if pairs.size(1) == 0:
-        raise ValueError(
-            "edge_label_index of train holds no positive pair, expected at least one to learn from"
-        )
-    return pairs
-
-
 def _check_validation(model: Recommender, val: HeteroData, monitor: str) -> None:
     model.schema.check(val)
+    if monitor in CTR_METRICS:
+        labelled_pairs(val)
+        return
     check_k(int(monitor.partition("@")[2]), val[ITEM].num_nodes)
     if label_pairs(val, torch.device("cpu")).item.numel() == 0:
         raise ValueError("edge_label_index of val holds no pair to be found, expected at least one")
@@ -292,8 +338,11 @@ def _check_arguments(
     monitor: str, max_epochs: int, lr: float, batch_size: int, patience: int | None, eval_every: int
 ) -> None:
     name, _, length = monitor.partition("@")
-    if name not in (*METRICS, "coverage") or not length.isdigit() or int(length) < 1:
-        raise ValueError(f"monitor is {monitor!r}, expected a metric and a length, like 'ndcg@10'")
+    ranks = name in (*METRICS, "coverage") and length.isdigit() and int(length) >= 1
+    if not ranks and monitor not in CTR_METRICS:
+        raise ValueError(
+            f"monitor is {monitor!r}, expected a metric and a length, like 'ndcg@10', or 'auc' or 'acc'"
+        )
     counts = {"max_epochs": max_epochs, "batch_size": batch_size, "eval_every": eval_every}
     for argument, value in counts.items() | ({} if patience is None else {"patience": patience}).items():
         if value < 1:

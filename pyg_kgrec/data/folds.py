@@ -43,7 +43,7 @@ def apply_split(data: HeteroData, fold: Tensor) -> tuple[HeteroData, HeteroData,
             ``data`` is split already.
     """
     store = data[INTERACTS]
-    _check_unsplit(data)
+    check_unsplit(data)
     _check_fold(fold, store.edge_index.size(1))
     columns = {
         key: value
@@ -119,7 +119,8 @@ def _rank(user: Tensor, key: Tensor) -> Tensor:
     return rank
 
 
-def _check_unsplit(data: HeteroData) -> None:
+def check_unsplit(data: HeteroData) -> None:
+    """Raises ValueError if the store is split already."""
     for key in _SPLIT_FIELDS:
         if data[INTERACTS].get(key) is not None:
             raise ValueError(

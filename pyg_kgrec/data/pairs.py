@@ -83,3 +83,37 @@ def label_pairs(data: HeteroData, device: torch.device) -> PairIndex:
         return PairIndex.from_pairs(pairs.to(device), data[USER].num_nodes)
 
     return cached(data, ("labels", device), parts, build)
+
+
+def positive_pairs(data: HeteroData) -> Tensor:
+    """The pairs to learn, ``[2, n]``: the positives of ``edge_label_index``, or all of ``edge_index`` without it.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    store = data[INTERACTS]
+    pairs: Tensor = store.edge_label_index if "edge_label_index" in store else store.edge_index
+    if "edge_label_index" in store and "edge_label" in store:
+        pairs = pairs[:, store.edge_label > 0]
+    if pairs.size(1) == 0:
+        raise ValueError(
+            "edge_label_index of train holds no positive pair, expected at least one to learn from"
+        )
+    return pairs
+
+
+def labelled_pairs(data: HeteroData) -> tuple[Tensor, Tensor, Tensor]:
+    """Users, items and labels (0 or 1) of ``edge_label_index``, ``[n]`` int64 each.
+
+    Raises:
+        ValueError: If there are no labels, or not both kinds of them.
+    """
+    store = data[INTERACTS]
+    if "edge_label" not in store:
+        raise ValueError(
+            f"data[{INTERACTS}] has no edge_label, expected pairs labelled 0 and 1 (see ClickThroughSplit)"
+        )
+    label = store.edge_label
+    if not bool((label == 0).any() and (label == 1).any()):
+        raise ValueError(f"data[{INTERACTS}].edge_label holds one kind of label, expected both 0 and 1")
+    return store.edge_label_index[0], store.edge_label_index[1], label.long()

@@ -20,7 +20,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import ops
 from pyg_kgrec.data.cache import cached
-from pyg_kgrec.data.pairs import seen_pairs
+from pyg_kgrec.data.pairs import positive_pairs, seen_pairs
 from pyg_kgrec.data.schema import ITEM, USER
 from pyg_kgrec.data.vocabulary import Vocabulary, as_index
 from pyg_kgrec.models.schema import StoreSchema
@@ -84,6 +84,38 @@ class Recommender(torch.nn.Module, ABC):
     ) -> dict[str, Tensor]:
         """The parts of the loss of a batch of positive pairs; their sum is minimised."""
         raise TypeError(f"{type(self).__name__} has nothing to be trained by gradients")
+
+    # ------------------------------------------------------------------ what fit asks for, where pairs are not all
+
+    knowledge_interval: int | None = None
+    """Batches of the recommendation task between two batches of triples; None for a model without such a task."""
+
+    knowledge_lr: float = 1.0
+    """Learning rate of the triples' task, as a multiple of the other one."""
+
+    def training_examples(self, data: HeteroData) -> tuple[Tensor, ...]:
+        """What an epoch goes through, tensors of one length ``[n, …]``; by default users and items of positives."""
+        user, item = positive_pairs(data)
+        return user, item
+
+    def batch_losses(
+        self, data: HeteroData, batch: tuple[Tensor, ...], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The parts of the loss of a batch of :meth:`training_examples`."""
+        return self.training_losses(data, batch[0], batch[1], generator)
+
+    def knowledge_losses(
+        self, data: HeteroData, triple: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The parts of the loss of a batch of triples, ``[B]`` positions in the store."""
+        raise TypeError(f"{type(self).__name__} learns nothing from triples by themselves")
+
+    def constrain(self) -> None:
+        """Puts the weights back where they may be; called after every step of training."""
+
+    def epoch_metrics(self, data: HeteroData) -> dict[str, float]:
+        """Further columns of the history, computed on the training store at the end of an epoch."""
+        return {}
 
     def _explain(self, data: HeteroData, user: int, item: int) -> Explanation:
         raise TypeError(f"{type(self).__name__} has no explanations")

@@ -2,7 +2,18 @@
 
 from pyg_kgrec.nn.attn_hgcn import AttnHGCN, AttnHGCNConv
 from pyg_kgrec.nn.contrast import Contrast
+from pyg_kgrec.nn.cross_compress import CrossCompressUnit, CrossStitchUnit, CrossUnit
 from pyg_kgrec.nn.encoder import NodeEncoder
 from pyg_kgrec.nn.loss import bpr_loss, sampled_softmax_loss
 
-__all__ = ["AttnHGCN", "AttnHGCNConv", "Contrast", "NodeEncoder", "bpr_loss", "sampled_softmax_loss"]
+__all__ = [
+    "AttnHGCN",
+    "AttnHGCNConv",
+    "Contrast",
+    "CrossCompressUnit",
+    "CrossStitchUnit",
+    "CrossUnit",
+    "NodeEncoder",
+    "bpr_loss",
+    "sampled_softmax_loss",
+]

@@ -1,6 +1,14 @@
 """Transforms of the store."""
 
+from pyg_kgrec.transforms.click_through import ClickThroughSplit
 from pyg_kgrec.transforms.collaborative import CollaborativeKG
 from pyg_kgrec.transforms.split import LeaveOneOut, RandomSplit, TemporalSplit, apply_split
 
-__all__ = ["CollaborativeKG", "LeaveOneOut", "RandomSplit", "TemporalSplit", "apply_split"]
+__all__ = [
+    "ClickThroughSplit",
+    "CollaborativeKG",
+    "LeaveOneOut",
+    "RandomSplit",
+    "TemporalSplit",
+    "apply_split",
+]

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, KGRec, LightGCN, Popularity, Recommender
+from pyg_kgrec import BPRMF, MKR, KGRec, LightGCN, Popularity, Recommender
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,35 +34,71 @@ class Case:
     model: type[Recommender]
     settings: dict[str, Any] = field(default_factory=dict)
     learns: bool = True
-    knows_relations: bool = False
+    hears: tuple[str, ...] = ()
+    """Edges that scores depend on: ``'interactions'``, ``'links'`` of items and entities, ``'relations'``."""
     constant: tuple[str, ...] = ()
-    """Parameters that start at fixed values."""
+    """Parameters that start at fixed values, by the end of their names."""
 
     def build(self, data: HeteroData, seed: int = 0, **settings: Any) -> Recommender:
         seed_everything(seed)
         return self.model(data, **(self.settings | settings))
 
 
+EVERYTHING = ("interactions", "links", "relations")
+BIASES = ("bias",)
 CASES = {
-    "KGRec": Case(KGRec, {"hidden_channels": 8, "num_negatives": 3, "mae_msize": 3}, knows_relations=True),
+    "KGRec": Case(KGRec, {"hidden_channels": 8, "num_negatives": 3, "mae_msize": 3}, hears=EVERYTHING),
     "KGRec-gate": Case(
         KGRec,
         {"hidden_channels": 8, "num_negatives": 3, "mae_msize": 3, "item_gate": True},
-        knows_relations=True,
+        hears=EVERYTHING,
         constant=("encoder.gate",),
     ),
     "KGRec-inverse-bpr": Case(
         KGRec,
         {"hidden_channels": 8, "inverse": True, "loss": "bpr", "hide_targets": False},
-        knows_relations=True,
+        hears=EVERYTHING,
     ),
-    "KGRec-no-kg": Case(KGRec, {"hidden_channels": 8, "num_negatives": 3, "use_kg": False}),
+    "KGRec-no-kg": Case(
+        KGRec, {"hidden_channels": 8, "num_negatives": 3, "use_kg": False}, hears=("interactions",)
+    ),
+    "MKR": Case(MKR, {"hidden_channels": 8, "num_negatives": 3}, hears=("links",), constant=BIASES),
+    "MKR-mlp-paper": Case(
+        MKR,
+        {
+            "hidden_channels": 8,
+            "num_layers": 2,
+            "head": "mlp",
+            "loss": "bce",
+            "partners": "sample",
+            "knowledge_loss": "paper",
+            "knowledge_form": "paper",
+        },
+        hears=("links",),
+        constant=BIASES,
+    ),
+    "MKR-dcn": Case(
+        MKR,
+        {"hidden_channels": 8, "unit": "dcn", "loss": "bpr", "knowledge_interval": None},
+        hears=("links",),
+        constant=BIASES,
+    ),
+    "MKR-stitch": Case(
+        MKR,
+        {"hidden_channels": 8, "unit": "stitch", "head": "mlp", "num_head_layers": 1},
+        hears=("links",),
+        constant=BIASES,
+    ),
+    "MKR-no-kg": Case(MKR, {"hidden_channels": 8, "use_kg": False}, constant=BIASES),
     "BPRMF": Case(BPRMF, {"hidden_channels": 8}),
-    "LightGCN": Case(LightGCN, {"hidden_channels": 8, "loss": "softmax", "num_negatives": 3}),
-    "Popularity": Case(Popularity, learns=False),
+    "LightGCN": Case(
+        LightGCN, {"hidden_channels": 8, "loss": "softmax", "num_negatives": 3}, hears=("interactions",)
+    ),
+    "Popularity": Case(Popularity, learns=False, hears=("interactions",)),
 }
 LEARNING = [name for name, case in CASES.items() if case.learns]
-KNOWING = [name for name, case in CASES.items() if case.knows_relations]
+KNOWING = [name for name, case in CASES.items() if "relations" in case.hears]
+LINKING = [name for name, case in CASES.items() if "links" in case.hears]
 
 
 @pytest.fixture(params=list(CASES))
@@ -306,7 +342,7 @@ def test_reset_gives_new_finite_weights(learner: Case, make_splits: SplitBuilder
         assert bool(torch.isfinite(parameter).all()), name
     model.reset_parameters()
     for name, parameter in model.named_parameters():
-        assert torch.equal(parameter, first[name]) == (name in learner.constant), name
+        assert torch.equal(parameter, first[name]) == name.endswith(learner.constant), name
 
 
 def test_the_seed_decides_the_weights(learner: Case, make_splits: SplitBuilder) -> None:
@@ -314,7 +350,7 @@ def test_the_seed_decides_the_weights(learner: Case, make_splits: SplitBuilder) 
     weights = [dict(learner.build(train, seed).named_parameters()) for seed in (3, 3, 4)]
     for name, parameter in weights[0].items():
         assert torch.equal(parameter, weights[1][name]), name
-        assert torch.equal(parameter, weights[2][name]) == (name in learner.constant), name
+        assert torch.equal(parameter, weights[2][name]) == name.endswith(learner.constant), name
 
 
 @pytest.mark.parametrize("features", [False, True])
@@ -325,6 +361,9 @@ def test_a_gradient_reaches_every_parameter(learner: Case, make_splits: SplitBui
     losses = model.training_losses(train, user, item, torch.Generator().manual_seed(0))
     for name, loss in losses.items():
         assert bool(torch.isfinite(loss)), name
+    if model.knowledge_interval is not None:
+        every = torch.arange(train[RELATES].num_edges)
+        losses |= model.knowledge_losses(train, every, torch.Generator().manual_seed(0))
     torch.stack(list(losses.values())).sum().backward()
     unreached = [
         name
@@ -332,7 +371,8 @@ def test_a_gradient_reaches_every_parameter(learner: Case, make_splits: SplitBui
         if parameter.grad is None or not parameter.grad.any()
     ]
     # Without a knowledge graph nothing asks for relations and contrast.
-    expected = ("encoder.conv.", "contrast.") if model.settings.get("use_kg") is False else ()
+    without = isinstance(model, KGRec) and not model.use_kg
+    expected = ("encoder.conv.", "contrast.") if without else ()
     assert all(name.startswith(expected) if expected else False for name in unreached), unreached
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
@@ -667,7 +707,7 @@ def test_scores_depend_on_the_features(
 ) -> None:
     train, _, test = make_splits(features=True)
     model = learner.build(train, features=features)
-    if node_type == ENTITY and not learner.knows_relations:
+    if node_type == ENTITY and "links" not in learner.hears:
         pytest.skip("hears nothing of entities")
     changed = copy.copy(test)
     changed[node_type].x = test[node_type].x + torch.linspace(-1, 1, test[node_type].x.size(1))
@@ -769,11 +809,21 @@ def test_nothing_cached_outlives_the_graph(case: Case, splits: Splits) -> None:
     test[INTERACTS].edge_index[1, :20] = (test[INTERACTS].edge_index[1, :20] + 1) % 14
     changed = model.score_all(test, users)
     assert torch.equal(changed, model.score_all(copy.deepcopy(test), users))
-    uses_the_graph = case.model is not BPRMF
-    assert torch.equal(changed, before) != uses_the_graph
+    assert torch.equal(changed, before) != ("interactions" in case.hears)
 
 
-@pytest.mark.parametrize("part", ["triples", "types", "links", "relations"])
+@pytest.mark.parametrize("linked", LINKING)
+def test_nothing_cached_outlives_the_links(linked: str, splits: Splits) -> None:
+    train, _, test = splits
+    model, users = CASES[linked].build(train), users_of(test)
+    before = model.score_all(test, users)
+    test[IS].edge_index[0, 0] = 13
+    changed = model.score_all(test, users)
+    assert torch.equal(changed, model.score_all(copy.deepcopy(test), users))
+    assert not torch.allclose(changed, before)
+
+
+@pytest.mark.parametrize("part", ["triples", "types", "relations"])
 def test_nothing_cached_outlives_the_knowledge(knower: Case, splits: Splits, part: str) -> None:
     train, _, test = splits
     model, users = knower.build(train), users_of(test)
@@ -782,8 +832,6 @@ def test_nothing_cached_outlives_the_knowledge(knower: Case, splits: Splits, par
         test[RELATES].edge_index[1, 0] = test[RELATES].edge_index[1, 1]
     elif part == "types":
         test[RELATES].edge_type[:5] = 2
-    elif part == "links":
-        test[IS].edge_index[0, 0] = 13
     else:
         test.relation_name = test.relation_name[::-1]
     changed = model.score_all(test, users)
