@@ -34,8 +34,9 @@ class Explanation:
         paths: A row a path user – ``history`` – ``entity`` – item: ``history``, ``relation``, ``entity``,
             ``item_relation``, ``weight``; a triple that joins the two items directly has no ``entity``.
         weight_name: What the weights are.
-        units: What was really left out, one at a time: ``kind``, ``name`` and ``contribution``, the score minus the
-            score without it; largest first. Empty for a model that explains by weights.
+        units: What was really left out, one at a time: ``kind``, ``name``, ``id`` (of an entity, else empty) and
+            ``contribution``, the score minus the score without it; largest first. Empty for a model that explains
+            by weights.
     """
 
     user: str
@@ -45,7 +46,7 @@ class Explanation:
     paths: pd.DataFrame
     weight_name: str = field(default="weight")
     units: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame(columns=["kind", "name", "contribution"])
+        default_factory=lambda: pd.DataFrame(columns=["kind", "name", "id", "contribution"])
     )
 
     def to_frame(self) -> pd.DataFrame:
@@ -236,6 +237,7 @@ def explain_by_deletion(
             {
                 "kind": [kind for kind, _, _ in units],
                 "name": labels,
+                "id": [names.id(node) if kind == ENTITY else "" for kind, node, _ in units],
                 "contribution": np.array([value for _, _, value in units], dtype=float),
             }
         ).sort_values("contribution", ascending=False, kind="stable", ignore_index=True),
@@ -252,6 +254,7 @@ class _Names:
             entities = self._labels[ENTITY] = list(self._labels[ENTITY])
             for item, entity in zip(*link):
                 entities[entity] = data[ITEM].name[item]
+        self._entity_ids = data[ENTITY].get("id") if ENTITY in data.node_types else None
         self._relations = data.relation_name if "relation_name" in data else []
 
     @staticmethod
@@ -264,6 +267,10 @@ class _Names:
 
     def of(self, node_type: str, index: Any) -> str:
         return self._labels[node_type][int(index)]
+
+    def id(self, entity: int) -> Any:
+        """Raw id of an entity, or its index."""
+        return entity if self._entity_ids is None else self._entity_ids[entity]
 
     def relation(self, index: Any) -> str:
         return str(self._relations[int(index)])

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, KGRec, Popularity, Recommender, evaluate
+from pyg_kgrec import BPRMF, MKR, KGRec, Popularity, Recommender, evaluate, fit
 from pyg_kgrec.data import INTERACTS, ITEM, USER, read_atomic
+from pyg_kgrec.transforms import ClickThroughSplit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -252,3 +253,42 @@ def test_popularity_on_movielens(data_root: Path) -> None:
         "recall@20": 0.1848,
     }
     assert {name: result[name] for name in expected} == pytest.approx(expected, abs=1e-4)
+
+
+def test_click_through(make_store: Callable[..., HeteroData]) -> None:
+    data = make_store()
+    test = ClickThroughSplit(seed=0)(data)[2]
+    user, item = test[INTERACTS].edge_label_index
+    label = test[INTERACTS].edge_label
+    model = MKR(test, hidden_channels=4)
+    score = model.score(test, user, item)
+    ahead = score[label == 1].unsqueeze(1) - score[label == 0]
+    expected = (ahead > 0).float().mean() + (ahead == 0).float().mean() / 2
+    found = evaluate(model, test, task="ctr")
+    assert found["auc"] == pytest.approx(float(expected), abs=1e-6)
+    assert found["acc"] == pytest.approx(float(((score > 0) == (label == 1)).float().mean()))
+
+
+def test_large_scores_are_told_apart(
+    make_store: Callable[..., HeteroData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = ClickThroughSplit(seed=0)(make_store())[2]
+    model = MKR(test, hidden_channels=4)
+    order = torch.arange(float(test[INTERACTS].edge_label.numel()))
+    score = 200 + torch.where(test[INTERACTS].edge_label == 1, order + 1000, order)
+    monkeypatch.setattr(model, "score_encoded", lambda *args: score)
+    assert evaluate(model, test, task="ctr") == {"auc": 1.0, "acc": pytest.approx(0.5, abs=0.3)}
+
+
+def test_click_through_needs_both_labels(make_splits: Callable[..., Any]) -> None:
+    test = make_splits()[2]
+    model = MKR(test, hidden_channels=4)
+    with pytest.raises(ValueError, match="has no edge_label, expected pairs labelled 0 and 1"):
+        evaluate(model, test, task="ctr")
+    test[INTERACTS].edge_label = torch.ones(test[INTERACTS].edge_label_index.size(1))
+    with pytest.raises(ValueError, match="holds one kind of label, expected both"):
+        evaluate(model, test, task="ctr")
+    with pytest.raises(ValueError, match="holds one kind of label, expected both"):
+        fit(model, make_splits()[0], test, monitor="auc", progress=False)
+    with pytest.raises(ValueError, match="task is 'rank', expected 'ranking' or 'ctr'"):
+        evaluate(model, test, task="rank")  # type: ignore[arg-type]

@@ -101,8 +101,11 @@ def test_frames(splits: Splits) -> None:
     train, _, test = splits
     why = KGRec(train, hidden_channels=8).explain(test, "u3", 110)
     frame = why.to_frame()
-    assert list(frame.columns) == ["about", "head", "relation", "tail", "weight"]
+    assert list(frame.columns) == ["about", "head", "relation", "tail", "weight", "context"]
     assert list(why.paths.columns) == ["history", "relation", "entity", "item_relation", "weight"]
+    assert not frame["context"].any()
+    assert list(why.units.columns) == ["kind", "name", "id", "contribution"]
+    assert len(why.units) == 0
     assert frame["weight"].dtype == why.paths["weight"].dtype == float
     own = frame["about"] == "Item <10>"
     assert bool(own.any())
@@ -193,7 +196,7 @@ def test_users_and_items_by_index_or_raw_id(splits: Splits) -> None:
 def assert_silent(why: Explanation) -> None:
     """Nothing is known, and that is said in words and drawn as an (almost) empty picture."""
     assert len(why.to_frame()) == len(why.paths) == 0
-    assert list(why.to_frame().columns) == ["about", "head", "relation", "tail", "weight"]
+    assert list(why.to_frame().columns) == ["about", "head", "relation", "tail", "weight", "context"]
     assert "no triple describes the item and no path leads to it" in str(why)
     assert "<table" in why._repr_html_()
 

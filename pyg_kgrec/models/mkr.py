@@ -14,6 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch_geometric.data import HeteroData
 from torch_geometric.nn import MLP, Linear
 from torch_geometric.nn.inits import glorot, zeros
+from torch_geometric.nn.resolver import activation_resolver
 
 from pyg_kgrec import ops
 from pyg_kgrec.data.cache import cached
@@ -137,6 +138,7 @@ class MKR(DotProductRecommender):
             loss = "bce" if labelled else "softmax"
         settings = {k: v for k, v in locals().items() if k not in ("self", "data", "labelled", "__class__")}
         _check_arguments(
+            num_layers,
             num_kge_layers,
             head,
             num_head_layers,
@@ -494,7 +496,8 @@ class MKR(DotProductRecommender):
                 other = self._score_without(vectors | {node_type: bare})
                 units.append((f"{node_type} features", -1, float(score - other)))
 
-        weight = torch.zeros(graph.triple.size(1), device=self.device)
+        num_triples = data[RELATES].num_edges if RELATES in data.edge_types else 0
+        weight = torch.zeros(num_triples, device=self.device)
         if self.knowledge_interval is not None:
             among = torch.isin(graph.triple[[0, 2]], entity).any(0).nonzero().flatten()
             weight[among] = self.triple_scores(data, among).to(weight.dtype)
@@ -535,6 +538,10 @@ class MKR(DotProductRecommender):
 
 def _dense(channels: list[int], activation: str) -> MLP:
     """Dense layers, each followed by its activation."""
+    try:
+        activation_resolver(activation)
+    except ValueError as error:
+        raise ValueError(f"activation is {activation!r}, expected one that PyG knows, like 'relu'") from error
     return MLP(channels, norm=None, act=activation, plain_last=False)
 
 
@@ -574,6 +581,7 @@ def _check_loss(loss: str, num_negatives: int | None) -> int:
 
 
 def _check_arguments(
+    num_layers: int,
     num_kge_layers: int,
     head: str,
     num_head_layers: int,
@@ -583,7 +591,8 @@ def _check_arguments(
     knowledge_loss: str,
     knowledge_form: str,
 ) -> None:
-    for name, value in (("num_kge_layers", num_kge_layers), ("num_head_layers", num_head_layers)):
+    counts = {"num_layers": num_layers, "num_kge_layers": num_kge_layers, "num_head_layers": num_head_layers}
+    for name, value in counts.items():
         if value < 1:
             raise ValueError(f"{name} is {value}, expected at least 1")
     for name, choice, known in (

@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric import seed_everything
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec import MKR, evaluate, fit
+from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
+from pyg_kgrec.models import mkr as module
+from pyg_kgrec.transforms import ClickThroughSplit
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Splits = tuple[HeteroData, HeteroData, HeteroData]
+SplitBuilder = Callable[..., Splits]
+StoreBuilder = Callable[..., HeteroData]
+
+
+def build(data: HeteroData, seed: int = 0, **settings: object) -> MKR:
+    seed_everything(seed)
+    return MKR(data, **({"hidden_channels": 8, "num_negatives": 3} | settings))
+
+
+@pytest.fixture
+def splits(make_splits: SplitBuilder) -> Splits:
+    return make_splits(features=True)
+
+
+@pytest.fixture
+def labelled(make_store: StoreBuilder) -> Splits:
+    return ClickThroughSplit(seed=0)(make_store(num_users=40, num_items=30, per_user=10))
+
+
+# ---------------------------------------------------------------------- towers
+
+
+def test_an_item_is_the_mean_over_its_entities_and_itself_without(splits: Splits) -> None:
+    train = splits[0]
+    model = build(train, features="id")
+    item, entity = (model.encoders[t].weight.detach() for t in (ITEM, ENTITY))
+    found = model.encode(train).item.detach()
+    for i in range(train[ITEM].num_nodes):
+        mine = train[IS].edge_index[1][train[IS].edge_index[0] == i]
+        assert model.units is not None
+        expected = (
+            item[i]
+            if not len(mine)
+            else torch.stack([model.units(item[i : i + 1], entity[e : e + 1])[0][0] for e in mine]).mean(0)
+        )
+        torch.testing.assert_close(found[i], expected)
+    assert {int((train[IS].edge_index[0] == i).sum()) for i in range(14)} == {0, 1, 2}
+
+
+def test_a_head_is_the_mean_over_its_items(splits: Splits) -> None:
+    train = splits[0]
+    model = build(train, features="id")
+    item, entity = (model.encoders[t].weight.detach() for t in (ITEM, ENTITY))
+    every = torch.arange(train[ENTITY].num_nodes)
+    found = model.entity_latent(train, every).detach()
+    for e in every.tolist():
+        mine = train[IS].edge_index[0][train[IS].edge_index[1] == e]
+        assert model.units is not None
+        expected = (
+            entity[e]
+            if not len(mine)
+            else torch.stack([model.units(item[i : i + 1], entity[e : e + 1])[1][0] for i in mine]).mean(0)
+        )
+        torch.testing.assert_close(found[e], expected)
+
+
+def test_sampled_partners_are_partners_each_alike(splits: Splits) -> None:
+    train = splits[0]
+    index = build(train).graph(train).entities_of
+    node = torch.tensor([13, 10, 0]).repeat(500)
+    row, partner = module._partners(index, node, torch.Generator().manual_seed(0))
+    links = set(map(tuple, train[IS].edge_index.t().tolist()))
+    assert set(zip(node[row].tolist(), partner.tolist())) <= links
+    lonely = [i for i in range(14) if i not in {i for i, _ in links}]
+    assert not set(node[row].tolist()) & set(lonely)
+    twice = next(i for i in range(14) if sum(j == i for j, _ in links) == 2)
+    counts = partner[node[row] == twice].unique(return_counts=True)[1]
+    if counts.numel():
+        assert counts.min() > 180
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("block", [50, 2**24])
+def test_the_mlp_head_is_an_mlp_on_both_vectors(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch, layers: int, block: int
+) -> None:
+    monkeypatch.setattr(module, "_BLOCK", block)
+    test = splits[2]
+    model = build(splits[0], head="mlp", num_head_layers=layers)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) / 3)
+    dot = copy.deepcopy(model)
+    dot.head = "dot"
+    latent = dot.encode(test)
+    pairs = torch.cartesian_prod(torch.arange(10), torch.arange(14))
+    hidden = torch.cat([latent.user[pairs[:, 0]], latent.item[pairs[:, 1]]], dim=1)
+    weight = torch.cat([model.head_user.weight, model.head_item.weight], dim=1)
+    hidden = hidden @ weight.t() + model.head_user.bias
+    for layer in model.head_mlp.lins if model.head_mlp is not None else []:
+        hidden = torch.relu(hidden) @ layer.weight.t() + layer.bias
+    torch.testing.assert_close(
+        model.score_all(test, torch.arange(10)).flatten(), hidden.flatten().detach(), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_new_item_is_scored_from_its_features_and_its_entity(splits: Splits) -> None:
+    train, _, test = splits
+    model = build(train)
+    fit(model, train, max_epochs=3, progress=False)
+    known = model.score_all(test, torch.arange(10))
+    new = copy.copy(test)
+    new[ITEM].num_nodes = 15
+    new[ITEM].id, new[ITEM].name = [*test[ITEM].id, 999], [*test[ITEM].name, "new"]
+    new[ITEM].x = torch.cat([test[ITEM].x, torch.randn(1, test[ITEM].x.size(1))])
+    new[IS].edge_index = torch.cat([test[IS].edge_index, torch.tensor([[14], [3]])], dim=1)
+    score = model.score_all(new, torch.arange(10))
+    torch.testing.assert_close(score[:, :14], known)
+    assert score[:, 14].unique().numel() > 5
+    for part in ("x", "link"):
+        other = copy.copy(new)
+        if part == "x":
+            other[ITEM].x = torch.cat([new[ITEM].x[:14], new[ITEM].x[14:] + 1])
+        else:
+            other[IS].edge_index = torch.cat([test[IS].edge_index, torch.tensor([[14], [5]])], dim=1)
+        changed = model.score_all(other, torch.arange(10))
+        assert not torch.allclose(changed[:, 14], score[:, 14])
+        torch.testing.assert_close(changed[:, :14], known)
+
+
+# ---------------------------------------------------------------------- training
+
+
+def test_pairs_and_triples_take_turns(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = splits[0]
+    model, calls = build(train, knowledge_interval=3), []
+    for name in ("training_losses", "knowledge_losses"):
+        original = getattr(model, name)
+
+        def watch(*args: object, name: str = name, original: Callable[..., object] = original) -> object:
+            calls.append((name[0], args))
+            return original(*args)
+
+        monkeypatch.setattr(model, name, watch)
+    history = fit(model, train, max_epochs=2, batch_size=8, progress=False)
+    steps = -(-train[INTERACTS].edge_label_index.size(1) // 8)
+    epoch = "".join("t" + ("k" if i % 3 == 2 else "") for i in range(steps))
+    assert "".join(kind for kind, _ in calls) == epoch * 2
+    drawn = torch.cat([args[1] for kind, args in calls if kind == "k"])
+    size = train[RELATES].num_edges
+    assert drawn[:size].unique().numel() == min(size, drawn.numel())
+    assert {"ranking", "decay", "knowledge", "knowledge_decay", "kge_rmse", "loss"} <= set(history.columns)
+    assert bool(history["kge_rmse"].notna().all())
+
+
+def test_two_rates_are_two_optimisers(splits: Splits) -> None:
+    train = splits[0]
+    slow, fast = (build(train, knowledge_lr=ratio) for ratio in (1e-9, 1.0))
+    start = slow.relation_embedding.detach().clone()
+    for model in (slow, fast):
+        fit(model, train, max_epochs=3, batch_size=8, lr=0.01, progress=False)
+    assert float((slow.relation_embedding.detach() - start).abs().max()) < 1e-6
+    assert float((fast.relation_embedding.detach() - start).abs().max()) > 1e-3
+    assert float((slow.encoders[USER].weight - fast.encoders[USER].weight).detach().abs().max()) > 0
+
+
+@pytest.mark.parametrize("settings", [{"use_kg": False}, {"knowledge_interval": None}])
+def test_without_the_knowledge_task(splits: Splits, settings: dict[str, object]) -> None:
+    train, val, test = splits
+    model = build(train, **settings)
+    history = fit(model, train, val, max_epochs=2, monitor="ndcg@5", progress=False)
+    assert not {"knowledge", "kge_rmse"} & set(history.columns)
+    with pytest.raises(ValueError, match="this model has no knowledge task"):
+        model.kge_rmse(train)
+    assert bool(torch.isfinite(model.score_all(test, torch.arange(10))).all())
+
+
+def test_the_papers_loss_lowers_false_triples(splits: Splits) -> None:
+    train = splits[0]
+    every = torch.arange(train[RELATES].num_edges)
+    authors, paper = (build(train, knowledge_loss=kind) for kind in ("authors", "paper"))
+    losses = [m.knowledge_losses(train, every, torch.Generator().manual_seed(0)) for m in (authors, paper)]
+    false = losses[1]["knowledge"] - losses[0]["knowledge"]
+    assert 0 < float(false.detach()) < 1
+    torch.testing.assert_close(losses[0]["knowledge"], -authors.triple_scores(train).mean())
+
+
+def test_labels_are_learned(labelled: Splits) -> None:
+    train, val, _ = labelled
+    model = build(train)
+    assert model.loss == "bce"
+    user, item, label = model.training_examples(train)
+    assert torch.equal(torch.stack([user, item]), train[INTERACTS].edge_label_index)
+    assert torch.equal(label, train[INTERACTS].edge_label)
+    history = fit(
+        model, train, val, max_epochs=40, lr=0.02, batch_size=64, patience=None, monitor="auc", progress=False
+    )
+    assert history["auc"].max() > 0.6
+    assert evaluate(model, train, task="ctr")["auc"] > 0.8
+    assert build(train, loss="softmax").training_examples(train)[0].numel() == int(label.sum())
+    loaded = MKR(model.schema, **model.settings)
+    assert loaded.loss == "bce"
+
+
+def test_no_start_is_dead(labelled: Splits) -> None:
+    """With random biases one start in eight has every neuron of a user layer off, for all users."""
+    train = labelled[0]
+    dead = 0
+    for seed in range(40):
+        model = build(train, seed, hidden_channels=4, num_layers=2)
+        user, item, label = model.training_examples(train)
+        model.training_losses(train, user, item, torch.Generator(), label)["ranking"].backward()
+        assert float(model.encode(train).user.abs().max()) > 0, seed
+        assert bool(model.encoders[USER].weight.grad.any()), seed
+        seed_everything(seed)
+        for layer in model.user_mlp.lins:
+            layer.reset_parameters()  # PyTorch's usual start
+        dead += not bool(model.encode(train).user.any())
+    assert dead >= 2
+
+
+def test_a_user_without_negatives_left(splits: Splits) -> None:
+    train = splits[0]
+    train[INTERACTS].edge_index = torch.stack([torch.zeros(14, dtype=torch.long), torch.arange(14)])
+    train[INTERACTS].edge_label_index = train[INTERACTS].edge_index
+    for column in ("time", "edge_label_time"):
+        train[INTERACTS].pop(column, None)
+    with pytest.raises(ValueError, match="user 0 has interacted with every item"):
+        fit(build(train), train, max_epochs=1, progress=False)
+
+
+# ---------------------------------------------------------------------- explanation
+
+
+@pytest.mark.parametrize("settings", [{}, {"head": "mlp", "num_layers": 2}, {"unit": "dcn"}])
+def test_what_is_left_out_is_really_left_out(splits: Splits, settings: dict[str, object]) -> None:
+    train, _, test = splits
+    model = build(train, **settings)
+    fit(model, train, max_epochs=3, progress=False)
+    twice = next(i for i in range(14) if int((test[IS].edge_index[0] == i).sum()) == 2)
+    for item in (twice, 0, 13):
+        why = model.explain(test, torch.tensor([3]), torch.tensor([item]))
+        assert why.score == pytest.approx(
+            float(model.score(test, torch.tensor([3]), torch.tensor([item]))), abs=1e-6
+        )
+        mine = (test[IS].edge_index[0] == item).nonzero().flatten()
+        units = why.units.set_index(["kind", "id"])["contribution"]
+        assert (why.units["kind"] == "entity").sum() == mine.numel()
+        removals = [(("entity", test[ENTITY].id[int(test[IS].edge_index[1, m])]), [int(m)]) for m in mine]
+        if mine.numel():
+            removals.append((("all", ""), mine.tolist()))
+        for unit, gone in removals:
+            other = copy.copy(test)
+            kept = [c for c in range(test[IS].edge_index.size(1)) if c not in gone]
+            other[IS].edge_index = test[IS].edge_index[:, kept]
+            without = float(model.score(other, torch.tensor([3]), torch.tensor([item])))
+            assert units[unit] == pytest.approx(why.score - without, abs=1e-5)
+        for kind in (USER, ITEM):
+            other = copy.copy(test)
+            other[kind].x = torch.zeros_like(test[kind].x)
+            without = float(model.score(other, torch.tensor([3]), torch.tensor([item])))
+            assert units[f"{kind} features", ""] == pytest.approx(why.score - without, abs=1e-5)
+        assert bool(why.triples["context"].all())
+        assert why.triples["weight"].between(0, 1).all()
+        assert list(why.triples["weight"]) == sorted(why.triples["weight"], reverse=True)
+
+
+def test_an_explanation_reads_and_draws_itself(splits: Splits) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    train, _, test = splits
+    why = build(train).explain(test, "u3", 104)
+    assert "without entity" in str(why)
+    assert "Left out, the score loses" in why._repr_html_()
+    ax = why.plot()
+    assert len(ax.patches) == len(why.units)
+    assert {t.get_text().split(":")[0] for t in ax.get_yticklabels()} == set(why.units["kind"])
+    bare = build(train, use_kg=False, features="id").explain(test, "u3", 104)
+    assert len(bare.units) == len(bare.triples) == 0
+    assert "no triple describes" in str(bare)
+
+
+# ---------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"unit": "cross"}, "unit is 'cross', expected 'cross_compress', 'dcn' or 'stitch'"),
+        ({"unit": "cross", "use_kg": False}, "unit is 'cross'"),
+        ({"head": "cosine"}, "head is 'cosine', expected 'dot' or 'mlp'"),
+        ({"num_layers": 0}, "num_layers is 0, expected at least 1"),
+        ({"num_layers": 0, "use_kg": False}, "num_layers is 0, expected at least 1"),
+        ({"num_kge_layers": 0}, "num_kge_layers is 0"),
+        ({"num_head_layers": 0}, "num_head_layers is 0"),
+        ({"partners": "all"}, "partners is 'all', expected 'sample' or 'mean'"),
+        ({"loss": "hinge"}, "loss is 'hinge', expected 'bce', 'softmax' or 'bpr'"),
+        ({"knowledge_loss": "mine"}, "knowledge_loss is 'mine'"),
+        ({"knowledge_form": "mine"}, "knowledge_form is 'mine'"),
+        ({"knowledge_interval": 0}, "knowledge_interval is 0, expected at least 1, or None"),
+        ({"knowledge_lr": 0.0}, "knowledge_lr is 0.0, expected a positive"),
+        ({"num_negatives": 0}, "num_negatives is 0"),
+        ({"negatives": "hard"}, "negatives is 'hard'"),
+        ({"activation": "reluu"}, "activation is 'reluu'"),
+    ],
+)
+def test_bad_arguments_are_refused(splits: Splits, settings: dict[str, object], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        build(splits[0], **settings)
+
+
+def test_bad_stores_are_refused(splits: Splits, labelled: Splits) -> None:
+    train, _, test = splits
+    model = build(train)
+    wider = copy.copy(test)
+    wider[ITEM].x = torch.randn(14, 9)
+    with pytest.raises(
+        ValueError, match=r"data\['item'\]\.x has 9 features a node, expected 4 as in training"
+    ):
+        model.score_all(wider, torch.tensor([0]))
+    broken = copy.copy(train)
+    broken[IS].edge_index = torch.tensor([[0], [99]])
+    with pytest.raises(ValueError, match="99, expected indices in"):
+        build(broken)
+    marked = copy.copy(labelled[0])
+    marked[INTERACTS].edge_label = labelled[0][INTERACTS].edge_label * 2
+    with pytest.raises(ValueError, match="edge_label holds values other than 0 and 1"):
+        build(marked)
+
+
+def test_repr_shows_the_sizes(splits: Splits) -> None:
+    text = repr(build(splits[0], head="mlp"))
+    assert text == ("MKR(10, 14, 20, hidden_channels=8, num_layers=1, unit='cross_compress', head='mlp')")
+
+
+def scores(model: MKR, data: HeteroData) -> Tensor:
+    return model.score_all(data, torch.arange(data[USER].num_nodes))
+
+
+def test_the_same_seed_trains_the_same_bits(splits: Splits) -> None:
+    train, val, test = splits
+    found = []
+    for _ in range(2):
+        model = build(train, partners="sample", knowledge_loss="paper")
+        fit(model, train, val, max_epochs=2, monitor="ndcg@5", progress=False, seed=3)
+        found.append(scores(model, test))
+    assert torch.equal(*found)
