@@ -26,7 +26,7 @@ installed := $(shell cat $(STAMP) 2>/dev/null)
 extras := $(sort $(installed) $(subst $(comma), ,$(EXTRAS)))
 missing := $(filter-out $(installed),$(extras))
 
-.PHONY: help quickstart test test-all lint bench venv clean FORCE
+.PHONY: help quickstart test test-all lint bench peers venv clean FORCE
 
 help: ## Say what can be made
 	@awk -F ':.* ## ' '/^[a-z-]+:.* ## / {printf "make %-12s%s\n", $$1, $$2}' Makefile
@@ -50,6 +50,13 @@ bench: $(STAMP) ## Run the benchmarks (BENCH_THREADS=2), tables and a picture in
 	OMP_NUM_THREADS=$(BENCH_THREADS) $(RUN) pytest $(BENCH) --benchmark-enable --benchmark-only \
 	  --benchmark-columns=min,median,mean,stddev,rounds --benchmark-json=out/bench.json $(ARGS)
 	$(VENV)/bin/python benchmarks/report.py out/bench.json --picture out/bench.png
+
+peers: ## Set up .venv-peers, the public implementations that benchmarks/peers compares with
+	$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/pip -qq --disable-pip-version-check install --no-deps --index-url $(TORCH_CPU_INDEX) \
+	  --retries 1 --timeout 10 $(TORCH) 2>.venv-peers/torch.log || \
+	  echo "PyTorch's CPU index is out of reach: taking torch from pip's usual index"
+	.venv-peers/bin/pip -q --disable-pip-version-check install -r benchmarks/peers/requirements.txt
 
 venv: $(STAMP) ## Only make .venv
 
