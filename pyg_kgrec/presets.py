@@ -22,6 +22,25 @@ _KGREC: dict[str, Any] = {
 }
 _KGREC_FIT: dict[str, Any] = {"lr": 1e-4, "batch_size": 1024, "monitor": "recall@20"}
 
+_MKR: dict[str, Any] = {
+    "num_kge_layers": 1,
+    "head": "dot",
+    "unit": "cross_compress",
+    "activation": "relu",
+    "loss": "bce",
+    "partners": "sample",
+    "knowledge_loss": "paper",
+    "knowledge_form": "paper",
+    "decay": 1e-6,
+}
+
+
+def _mkr(num_layers: int, hidden_channels: int, interval: int, ratio: float) -> dict[str, dict[str, Any]]:
+    sizes = {"num_layers": num_layers, "hidden_channels": hidden_channels}
+    task = {"knowledge_interval": interval, "knowledge_lr": ratio}
+    return {"model": _MKR | sizes | task, "fit": {"monitor": "auc"}}
+
+
 PRESETS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
     "KGRec": {
         "last-fm": {"model": _KGREC | {"cl_coef": 0.01, "cl_tau": 1.0, "cl_drop": 0.5}, "fit": _KGREC_FIT},
@@ -30,11 +49,19 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
             "model": _KGREC | {"cl_coef": 0.001, "cl_tau": 0.2, "cl_drop": 0.5},
             "fit": _KGREC_FIT,
         },
-    }
+    },
+    "MKR": {
+        "movielens-1m": _mkr(1, 8, 3, 0.5),
+        "book-crossing": _mkr(1, 8, 2, 0.1),
+        "last-fm": _mkr(2, 4, 2, 0.1),
+        "bing-news": _mkr(3, 16, 5, 0.2),
+    },
 }
 """Model → data set → arguments of the model and of ``fit``.
 
-KGRec: Yang et al., KDD 2023, as set in the authors' code (``mae_msize`` is 512 in the paper's text).
+KGRec: Yang et al., KDD 2023, as set in the authors' code (``mae_msize`` is 512 in the paper's text). MKR:
+    Wang et al.,
+WWW 2019, table 1 and section 4; the paper gives no learning rates.
 """
 
 
@@ -42,8 +69,9 @@ def preset(model: str, dataset: str) -> dict[str, dict[str, Any]]:
     """The paper's settings of a model for a data set.
 
     Args:
-        model: ``'KGRec'``.
-        dataset: ``'last-fm'``, ``'mind'`` or ``'alibaba-ifashion'``.
+        model: ``'KGRec'`` or ``'MKR'``.
+        dataset: ``'last-fm'``, ``'mind'`` or ``'alibaba-ifashion'`` for KGRec; ``'movielens-1m'``,
+            ``'book-crossing'``, ``'last-fm'`` or ``'bing-news'`` for MKR.
 
     Returns:
         ``{'model': …, 'fit': …}``, arguments of the model's constructor and of :func:`pyg_kgrec.fit`:

@@ -7,8 +7,9 @@ import pytest
 from torch_geometric.data import HeteroData
 
 import pyg_kgrec
-from pyg_kgrec import KGRec, fit, preset
+from pyg_kgrec import MKR, KGRec, fit, preset
 from pyg_kgrec.presets import PRESETS
+from pyg_kgrec.transforms import ClickThroughSplit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -17,10 +18,15 @@ ALL = [(model, dataset) for model, datasets in PRESETS.items() for dataset in da
 
 @pytest.mark.parametrize(("model", "dataset"), ALL)
 def test_every_preset_trains(
-    model: str, dataset: str, make_splits: Callable[..., tuple[HeteroData, ...]]
+    model: str,
+    dataset: str,
+    make_splits: Callable[..., tuple[HeteroData, ...]],
+    make_store: Callable[..., HeteroData],
 ) -> None:
-    train, val, _ = make_splits(num_items=24)
     settings = preset(model, dataset)
+    labelled = settings["fit"]["monitor"] == "auc"
+    split = ClickThroughSplit()(make_store(num_items=24)) if labelled else make_splits(num_items=24)
+    train, val, _ = split
     assert set(settings) == {"model", "fit"}
     assert settings["fit"].keys() <= inspect.signature(fit).parameters.keys()
     built = getattr(pyg_kgrec, model)(train, **settings["model"])
@@ -57,6 +63,25 @@ def test_kgrecs_settings_are_the_authors() -> None:
     }
     assert contrast == {"mind": (0.001, 0.1, 0.6), "alibaba-ifashion": (0.001, 0.2, 0.5)}
     assert last_fm["model"].keys() <= inspect.signature(KGRec).parameters.keys()
+
+
+def test_mkrs_settings_are_the_papers() -> None:
+    found = {
+        name: tuple(
+            preset("MKR", name)["model"][k]
+            for k in ("num_layers", "hidden_channels", "knowledge_interval", "knowledge_lr")
+        )
+        for name in PRESETS["MKR"]
+    }
+    assert found == {
+        "movielens-1m": (1, 8, 3, 0.5),
+        "book-crossing": (1, 8, 2, 0.1),
+        "last-fm": (2, 4, 2, 0.1),
+        "bing-news": (3, 16, 5, 0.2),
+    }
+    model = preset("MKR", "last-fm")["model"]
+    assert (model["num_kge_layers"], model["head"], model["decay"]) == (1, "dot", 1e-6)
+    assert model.keys() <= inspect.signature(MKR).parameters.keys()
 
 
 def test_a_preset_is_a_copy() -> None:
