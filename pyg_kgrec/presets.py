@@ -27,6 +27,7 @@ _MKR: dict[str, Any] = {
     "head": "dot",
     "unit": "cross_compress",
     "activation": "relu",
+    "layer_lr": 1.0,
     "loss": "bce",
     "partners": "sample",
     "knowledge_loss": "paper",

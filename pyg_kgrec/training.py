@@ -85,10 +85,9 @@ class _Module(lightning.LightningModule):
             self.automatic_optimization = False
 
     def configure_optimizers(self) -> Any:
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
         fused = self.device.type in ("cpu", "cuda")
         rates = [self.lr] if self._triples is None else [self.lr, self.lr * self.model.knowledge_lr]
-        return [torch.optim.Adam(parameters, lr=lr, fused=fused) for lr in rates]
+        return [torch.optim.Adam(self.model.parameter_groups(lr), fused=fused) for lr in rates]
 
     @property
     def generator(self) -> torch.Generator:

@@ -110,6 +110,10 @@ class Recommender(torch.nn.Module, ABC):
         """The parts of the loss of a batch of triples, ``[B]`` positions in the store."""
         raise TypeError(f"{type(self).__name__} learns nothing from triples by themselves")
 
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """What the optimiser learns, in groups with a learning rate each, where ``lr`` is the one asked for."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": lr}]
+
     def constrain(self) -> None:
         """Puts the weights back where they may be; called after every step of training."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -93,7 +93,9 @@ class MKR(DotProductRecommender):
         num_head_layers: Layers H of that MLP.
         unit: ``'cross_compress'``, ``'dcn'`` (MKR-DCN) or ``'stitch'`` (MKR-stitch).
         features: How nodes become vectors: ``'id'``, ``'x'`` or ``'both'``; node types without ``x`` use IDs.
-        activation: Of the dense layers: a name that PyG knows, ``'relu'`` in the paper.
+        activation: Of the dense layers: a name that PyG knows; the authors' code has ``'relu'``.
+        layer_lr: Learning rate of dense layers and units, as a multiple of that of the vectors. They are in every
+            step and a vector is in few: at the same rate the layers run ahead and leave the vectors few dimensions.
         loss: ``'bce'`` (the paper's), ``'softmax'`` or ``'bpr'``; by default ``'bce'`` where the store labels its
             pairs and ``'softmax'`` where it holds positives only.
         num_negatives: Negatives a positive where pairs have no labels; by default 256 for ``'softmax'``, else 1.
@@ -121,7 +123,7 @@ class MKR(DotProductRecommender):
         num_head_layers: int = 2,
         unit: Unit = "cross_compress",
         features: Features = "both",
-        activation: str = "relu",
+        activation: str = "tanh",
         loss: Loss | Literal["bce"] | None = None,
         num_negatives: int | None = None,
         negatives: Distribution = "uniform",
@@ -130,6 +132,7 @@ class MKR(DotProductRecommender):
         knowledge_interval: int | None = 2,
         knowledge_lr: float = 0.1,
         knowledge_loss: Form = "authors",
+        layer_lr: float = 0.01,
         knowledge_form: Form = "authors",
         decay: float = 1e-6,
     ) -> None:
@@ -147,6 +150,7 @@ class MKR(DotProductRecommender):
             knowledge_lr,
             knowledge_loss,
             knowledge_form,
+            layer_lr,
         )
         check_distribution(negatives)
         super().__init__(data, settings)
@@ -160,7 +164,7 @@ class MKR(DotProductRecommender):
         self.knowledge_interval = knowledge_interval if knows else None
         self.knowledge_lr = knowledge_lr
         self.knowledge_loss, self.knowledge_form = knowledge_loss, knowledge_form
-        self.decay = decay
+        self.decay, self.layer_lr = decay, layer_lr
         self.head = head
 
         d, width, sizes = hidden_channels, self.schema.in_channels, self.schema.num_nodes
@@ -187,27 +191,41 @@ class MKR(DotProductRecommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws all parameters anew: small vectors, Xavier's dense layers, biases of zero.
+        """Draws all parameters anew: small vectors, and layers that change nothing much.
 
-        Random biases, PyTorch's usual start, are what kills ReLU networks here: beside small vectors they
-        alone decide which neurons are on, the same for every user, and with d = 4 and two layers one start in
-        eight has a layer with none. Vectors come from a normal distribution of deviation 0.1/√d; longer ones
-        overfit before they learn.
+        Dense layers start as the identity (Xavier's start where they are not square) with biases of zero. Random
+        biases, PyTorch's usual start, are what kills ReLU networks here: beside small vectors they alone
+        decide which neurons are on, the same for every user, and with d = 4 and two layers one start in eight
+        has a layer with none. Vectors come from a normal distribution of deviation 0.1/√d; longer ones
+        overfit before they learn. Those of entities lie around 1/√d, where a cross&compress unit starts as v'
+        = v.
         """
         for name, module in self.named_children():
             if name != "encoders":
                 module.reset_parameters()  # type: ignore[operator]
             for layer in module.modules():
                 if isinstance(layer, (torch.nn.Linear, Linear)):
-                    glorot(layer.weight)
-                    zeros(layer.bias)
+                    _start_dense(layer)
         scale = _START / self.hidden_channels**0.5
         for encoder in self.encoders.values():
             encoder.reset_parameters()  # type: ignore[operator]
             if encoder.weight is not None:
                 torch.nn.init.normal_(encoder.weight, std=scale)  # type: ignore[arg-type]
+        if self.use_kg and self.unit == "cross_compress" and self.encoders[ENTITY].weight is not None:
+            with torch.no_grad():
+                self.encoders[ENTITY].weight.add_(self.hidden_channels**-0.5)  # type: ignore[union-attr, operator]
         if self.knowledge_interval is not None:
             torch.nn.init.normal_(self.relation_embedding, std=scale)
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Vectors at the learning rate, dense layers and units at ``layer_lr`` times it."""
+        own: list[Parameter] = []
+        shared: list[Parameter] = []
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                vectors = name.startswith(("encoders.", "relation_embedding"))
+                (own if vectors else shared).append(parameter)
+        return [{"params": own, "lr": lr}, {"params": shared, "lr": lr * self.layer_lr}]
 
     # ------------------------------------------------------------------ the store
 
@@ -536,6 +554,15 @@ class MKR(DotProductRecommender):
         )
 
 
+def _start_dense(layer: Any) -> None:
+    """The identity, or Xavier's start where there is none, and a bias of zero."""
+    if layer.weight.size(0) == layer.weight.size(1):
+        torch.nn.init.eye_(layer.weight)
+    else:
+        glorot(layer.weight)
+    zeros(layer.bias)
+
+
 def _dense(channels: list[int], activation: str) -> MLP:
     """Dense layers, each followed by its activation."""
     try:
@@ -590,6 +617,7 @@ def _check_arguments(
     knowledge_lr: float,
     knowledge_loss: str,
     knowledge_form: str,
+    layer_lr: float,
 ) -> None:
     counts = {"num_layers": num_layers, "num_kge_layers": num_kge_layers, "num_head_layers": num_head_layers}
     for name, value in counts.items():
@@ -607,5 +635,6 @@ def _check_arguments(
         raise ValueError(
             f"knowledge_interval is {knowledge_interval}, expected at least 1, or None for no such task"
         )
-    if not knowledge_lr > 0:
-        raise ValueError(f"knowledge_lr is {knowledge_lr}, expected a positive multiple of the learning rate")
+    for name, ratio in (("knowledge_lr", knowledge_lr), ("layer_lr", layer_lr)):
+        if not ratio > 0:
+            raise ValueError(f"{name} is {ratio}, expected a positive multiple of the learning rate")

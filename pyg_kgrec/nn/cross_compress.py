@@ -39,13 +39,18 @@ class CrossCompressUnit(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the weights anew from a normal distribution of variance 1; the biases start at zero.
+        r"""Draws the weights anew, close to v' = v for entities whose entries are about 1/√d.
 
-        With vectors of norm 1 both results start with norms of about 1.4, so that a stack neither fades nor
-        explodes.
+        :math:`\mathbf{w}_{vv}` starts at 1/√d, so that :math:`\mathbf{e} \cdot \mathbf{w}_{vv} \approx 1` for
+        such an entity, and :math:`\mathbf{b}_e` at 1/√d, so that the next unit meets such an entity too; all
+        weights get normal noise of deviation 0.1 besides. A start around zero would multiply small numbers
+        with small numbers.
         """
-        torch.nn.init.normal_(self.weight)
-        torch.nn.init.zeros_(self.bias)
+        level = self.hidden_channels**-0.5
+        torch.nn.init.normal_(self.weight, std=0.1)
+        with torch.no_grad():
+            self.weight[:, 0] += level
+            self.bias[0], self.bias[1] = 0.0, level
 
     def forward(
         self, item: Tensor, entity: Tensor, item_0: Tensor | None = None, entity_0: Tensor | None = None

@@ -107,7 +107,7 @@ def test_the_mlp_head_is_an_mlp_on_both_vectors(
     weight = torch.cat([model.head_user.weight, model.head_item.weight], dim=1)
     hidden = hidden @ weight.t() + model.head_user.bias
     for layer in model.head_mlp.lins if model.head_mlp is not None else []:
-        hidden = torch.relu(hidden) @ layer.weight.t() + layer.bias
+        hidden = torch.tanh(hidden) @ layer.weight.t() + layer.bias
     torch.testing.assert_close(
         model.score_all(test, torch.arange(10)).flatten(), hidden.flatten().detach(), rtol=1e-5, atol=1e-5
     )
@@ -173,6 +173,26 @@ def test_two_rates_are_two_optimisers(splits: Splits) -> None:
     assert float((slow.encoders[USER].weight - fast.encoders[USER].weight).detach().abs().max()) > 0
 
 
+def test_layers_learn_at_a_rate_of_their_own(splits: Splits) -> None:
+    train = splits[0]
+    model = build(train, layer_lr=1e-9, knowledge_lr=1.0, head="mlp")
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    fit(model, train, max_epochs=3, batch_size=8, lr=0.01, progress=False)
+    for name, parameter in model.named_parameters():
+        moved = float((parameter.detach() - start[name]).abs().max())
+        assert moved > 1e-3 if name.startswith(("encoders", "relation")) else moved < 1e-6, name
+
+
+def test_the_start_changes_nothing_much(splits: Splits) -> None:
+    for layers in (1, 2, 3):
+        model = build(splits[0], hidden_channels=64, num_layers=layers, features="id")
+        encoded = model.encode(splits[0])
+        for found, table in ((encoded.user, USER), (encoded.item, ITEM)):
+            own = model.encoders[table].weight
+            similarity = torch.nn.functional.cosine_similarity(found, own).detach()
+            assert float(similarity.median()) > 0.8, (layers, table)
+
+
 @pytest.mark.parametrize("settings", [{"use_kg": False}, {"knowledge_interval": None}])
 def test_without_the_knowledge_task(splits: Splits, settings: dict[str, object]) -> None:
     train, val, test = splits
@@ -196,7 +216,7 @@ def test_the_papers_loss_lowers_false_triples(splits: Splits) -> None:
 
 def test_labels_are_learned(labelled: Splits) -> None:
     train, val, _ = labelled
-    model = build(train)
+    model = build(train, layer_lr=1.0)
     assert model.loss == "bce"
     user, item, label = model.training_examples(train)
     assert torch.equal(torch.stack([user, item]), train[INTERACTS].edge_label_index)
@@ -216,7 +236,7 @@ def test_no_start_is_dead(labelled: Splits) -> None:
     train = labelled[0]
     dead = 0
     for seed in range(40):
-        model = build(train, seed, hidden_channels=4, num_layers=2)
+        model = build(train, seed, hidden_channels=4, num_layers=2, activation="relu")
         user, item, label = model.training_examples(train)
         model.training_losses(train, user, item, torch.Generator(), label)["ranking"].backward()
         assert float(model.encode(train).user.abs().max()) > 0, seed
@@ -308,6 +328,7 @@ def test_an_explanation_reads_and_draws_itself(splits: Splits) -> None:
         ({"knowledge_form": "mine"}, "knowledge_form is 'mine'"),
         ({"knowledge_interval": 0}, "knowledge_interval is 0, expected at least 1, or None"),
         ({"knowledge_lr": 0.0}, "knowledge_lr is 0.0, expected a positive"),
+        ({"layer_lr": -1.0}, r"layer_lr is -1\.0, expected a positive"),
         ({"num_negatives": 0}, "num_negatives is 0"),
         ({"negatives": "hard"}, "negatives is 'hard'"),
         ({"activation": "reluu"}, "activation is 'reluu'"),

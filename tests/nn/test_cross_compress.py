@@ -81,12 +81,12 @@ def test_outputs_are_averaged_and_the_lonely_skip(unit: str) -> None:
     assert torch.equal(stack.items(item, entity[:0], row[:0]), item)
 
 
-@pytest.mark.parametrize("size", [4, 16, 64])
-def test_a_stack_neither_fades_nor_explodes_at_its_start(size: int) -> None:
+@pytest.mark.parametrize("size", [16, 64])
+def test_a_stack_starts_as_the_item(size: int) -> None:
     torch.manual_seed(0)
-    item, entity = torch.nn.functional.normalize(torch.randn(2, 500, size), dim=-1)
-    out = CrossUnits(size, 1)(item, entity)[0].norm(dim=-1)
-    assert 0.3 < float(out.median()) < 3
+    item, noise = 0.1 * torch.nn.functional.normalize(torch.randn(2, 500, size), dim=-1)
+    out = CrossUnits(size, 3)(item, size**-0.5 + noise)[0].detach()
+    assert float(torch.nn.functional.cosine_similarity(out, item).median()) > 0.8
 
 
 def test_memory_grows_with_the_channels_not_with_their_square() -> None:

@@ -39,7 +39,7 @@ def data(arrays: Arrays) -> HeteroData:
 
 @pytest.fixture(scope="module")
 def model(arrays: Arrays, data: HeteroData) -> MKR:
-    model = MKR(data, hidden_channels=8, num_layers=int(arrays["num_layers"]), loss="bce")
+    model = MKR(data, hidden_channels=8, num_layers=int(arrays["num_layers"]), loss="bce", activation="relu")
     with torch.no_grad():
         for node_type in (USER, ITEM, ENTITY):
             model.encoders[node_type].weight.copy_(arrays[f"{node_type}_emb"])
