@@ -1,4 +1,4 @@
-"""KGRec, its ablations and the baselines on MovieLens 100K's fixed split.
+"""KGRec, its ablations, the other models and the baselines on MovieLens 100K's fixed split.
 
 python examples/kgrec_movielens.py --root data/ml-100k --model KGRec --seeds 0 1 2
 python examples/kgrec_movielens.py --root data/ml-100k --model LightGCN --loss softmax
@@ -15,10 +15,10 @@ from typing import Any
 
 from torch_geometric import seed_everything
 
-from pyg_kgrec import BPRMF, KGRec, LightGCN, Popularity, Recommender, evaluate, fit
+from pyg_kgrec import BPRMF, MKR, KGRec, LightGCN, Popularity, Recommender, evaluate, fit
 from pyg_kgrec.datasets import MovieLens100K
 
-MODELS: dict[str, type[Recommender]] = {m.__name__: m for m in (KGRec, LightGCN, BPRMF, Popularity)}
+MODELS: dict[str, type[Recommender]] = {m.__name__: m for m in (KGRec, MKR, LightGCN, BPRMF, Popularity)}
 ABLATIONS: dict[str, dict[str, Any]] = {
     "none": {},
     "gate": {"item_gate": True},

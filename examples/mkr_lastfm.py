@@ -26,7 +26,7 @@ from pyg_kgrec import MKR, evaluate, fit
 from pyg_kgrec.datasets import LastFM
 from pyg_kgrec.transforms import ClickThroughSplit
 
-# Chosen by validation AUC, from a few; with fewer pairs than ml-100k has, layers that learn as fast as vectors help.
+# Chosen by validation AUC, from a few. On so few pairs, layers that learn as fast as vectors help.
 SETTINGS: dict[str, Any] = {
     "hidden_channels": 16,
     "num_layers": 1,
