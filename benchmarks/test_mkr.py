@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,24 @@ def with_the_matrix(unit: CrossCompressUnit, item: Tensor, entity: Tensor) -> tu
     return cross @ w_vv + turned @ w_ev + unit.bias[0], cross @ w_ve + turned @ w_ee + unit.bias[1]
 
 
+def measure(benchmark: Any, step: Callable[[], object], form: str, floor: float, rounds: int) -> None:
+    """Time a step and note its floor (seconds) and peak memory."""
+
+    def synced() -> None:
+        step()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+
+    benchmark.extra_info |= {
+        "form": form,
+        "device": DEVICE,
+        "threads": torch.get_num_threads(),
+        "floor_ms": round(floor * 1e3, 3),
+        "peak_mib": peak_mebibytes(synced, DEVICE),
+    }
+    benchmark.pedantic(synced, rounds=rounds, warmup_rounds=1)
+
+
 @pytest.mark.parametrize("form", ["matrix", "ours"])
 def test_unit(benchmark: Any, form: str) -> None:
     """Forward and backward; the floor reads and writes v, e and their gradients once in each direction."""
@@ -46,24 +65,15 @@ def test_unit(benchmark: Any, form: str) -> None:
     def step() -> None:
         out = unit(item, entity) if form == "ours" else with_the_matrix(unit, item, entity)
         torch.autograd.grad(out, (item, entity, *unit.parameters()), grad_outputs=tuple(weight))
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
 
     floor = floor_seconds(10 * BATCH * CHANNELS * 4, 0.0, torch.float32, DEVICE)
     benchmark.group = f"cross&compress unit B={BATCH:,} d={CHANNELS} {DEVICE}"
-    benchmark.extra_info |= {
-        "form": form,
-        "device": DEVICE,
-        "threads": torch.get_num_threads(),
-        "floor_ms": round(floor * 1e3, 3),
-        "peak_mib": peak_mebibytes(step, DEVICE),
-    }
-    benchmark.pedantic(step, rounds=3 if form == "matrix" else 15, warmup_rounds=1)
+    measure(benchmark, step, form, floor, rounds=3 if form == "matrix" else 15)
 
 
 @pytest.mark.parametrize("head", ["dot", "mlp"])
 def test_score_all(benchmark: Any, head: Any) -> None:
-    """Scores of the whole catalogue for 512 users, 16 at a time for the MLP in 64 MiB blocks."""
+    """Scores of the whole catalogue for 512 users, in blocks of 64 MiB a layer for the MLP."""
     users, items = (40, 40) if TOY else (600, 20_000)
     data = SyntheticKG(num_users=users, num_items=items, num_entities=2 * items, seed=0)[0]
     seed_everything(0)
@@ -72,21 +82,8 @@ def test_score_all(benchmark: Any, head: Any) -> None:
     with model.predicting():
         encoded = model.encode(data)
 
-        def step() -> None:
-            model.score_all_encoded(encoded, user)
-            if DEVICE == "cuda":
-                torch.cuda.synchronize()
-
         width = CHANNELS if head == "dot" else 2 * CHANNELS
-        floor = floor_seconds(
-            user.numel() * items * 4, 2.0 * user.numel() * items * width, torch.float32, DEVICE
-        )
+        flops = 2.0 * user.numel() * items * width
+        floor = floor_seconds(user.numel() * items * 4, flops, torch.float32, DEVICE)
         benchmark.group = f"MKR score_all users={user.numel()} items={items:,} d={CHANNELS} {DEVICE}"
-        benchmark.extra_info |= {
-            "form": head,
-            "device": DEVICE,
-            "threads": torch.get_num_threads(),
-            "floor_ms": round(floor * 1e3, 3),
-            "peak_mib": peak_mebibytes(step, DEVICE),
-        }
-        benchmark.pedantic(step, rounds=3, warmup_rounds=1)
+        measure(benchmark, lambda: model.score_all_encoded(encoded, user), head, floor, rounds=3)

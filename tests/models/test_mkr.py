@@ -39,38 +39,27 @@ def labelled(make_store: StoreBuilder) -> Splits:
 # ---------------------------------------------------------------------- towers
 
 
-def test_an_item_is_the_mean_over_its_entities_and_itself_without(splits: Splits) -> None:
+def mean_over(model: MKR, own: Tensor, others: Tensor, side: int) -> Tensor:
+    """A vector after the units with each of others, averaged; itself without others."""
+    assert model.units is not None
+    if not len(others):
+        return own
+    ends = [(own[None], other[None])[:: -1 if side else 1] for other in others]
+    return torch.stack([model.units(*pair)[side][0] for pair in ends]).mean(0)
+
+
+def test_nodes_are_means_over_their_partners_and_themselves_without(splits: Splits) -> None:
     train = splits[0]
     model = build(train, features="id")
     item, entity = (model.encoders[t].weight.detach() for t in (ITEM, ENTITY))
+    of_item, of_entity = train[IS].edge_index
     found = model.encode(train).item.detach()
     for i in range(train[ITEM].num_nodes):
-        mine = train[IS].edge_index[1][train[IS].edge_index[0] == i]
-        assert model.units is not None
-        expected = (
-            item[i]
-            if not len(mine)
-            else torch.stack([model.units(item[i : i + 1], entity[e : e + 1])[0][0] for e in mine]).mean(0)
-        )
-        torch.testing.assert_close(found[i], expected)
-    assert {int((train[IS].edge_index[0] == i).sum()) for i in range(14)} == {0, 1, 2}
-
-
-def test_a_head_is_the_mean_over_its_items(splits: Splits) -> None:
-    train = splits[0]
-    model = build(train, features="id")
-    item, entity = (model.encoders[t].weight.detach() for t in (ITEM, ENTITY))
-    every = torch.arange(train[ENTITY].num_nodes)
-    found = model.entity_latent(train, every).detach()
-    for e in every.tolist():
-        mine = train[IS].edge_index[0][train[IS].edge_index[1] == e]
-        assert model.units is not None
-        expected = (
-            entity[e]
-            if not len(mine)
-            else torch.stack([model.units(item[i : i + 1], entity[e : e + 1])[1][0] for i in mine]).mean(0)
-        )
-        torch.testing.assert_close(found[e], expected)
+        torch.testing.assert_close(found[i], mean_over(model, item[i], entity[of_entity[of_item == i]], 0))
+    found = model.entity_latent(train, torch.arange(train[ENTITY].num_nodes)).detach()
+    for e in range(train[ENTITY].num_nodes):
+        torch.testing.assert_close(found[e], mean_over(model, entity[e], item[of_item[of_entity == e]], 1))
+    assert {int((of_item == i).sum()) for i in range(14)} == {0, 1, 2}
 
 
 def test_sampled_partners_are_partners_each_alike(splits: Splits) -> None:
