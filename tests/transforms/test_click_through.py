@@ -22,9 +22,9 @@ def pairs_of(data: HeteroData, label: int) -> set[tuple[int, int]]:
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
-    per_user=st.integers(1, 7),
-    val=st.floats(0, 0.45),
-    test=st.floats(0, 0.45),
+    per_user=st.integers(3, 7),
+    val=st.floats(0, 0.3),
+    test=st.floats(0, 0.3),
 )
 def test_every_user_gets_as_many_unwatched_items(
     make_store: StoreBuilder, seed: int, per_user: int, val: float, test: float
@@ -86,3 +86,10 @@ def test_columns_of_all_interactions_do_not_stay(make_store: StoreBuilder) -> No
     assert "time" in data[INTERACTS]
     assert set(train[INTERACTS].keys()) == {"edge_index", "edge_label_index", "edge_label"}
     assert train[ITEM].id is data[ITEM].id
+
+
+def test_a_split_without_a_positive_to_learn_from_is_refused(make_store: StoreBuilder) -> None:
+    data = make_store(num_users=1, num_items=8, per_user=1)
+    with pytest.raises(ValueError, match="the 2 labelled pairs leave no positive for training"):
+        for seed in range(20):
+            ClickThroughSplit(0.0, 0.5, seed=seed)(data)
