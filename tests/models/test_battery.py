@@ -45,7 +45,7 @@ class Case:
 
 
 EVERYTHING = ("interactions", "links", "relations")
-BIASES = ("bias",)
+FIXED = ("bias", *(f"{part}_mlp.lins.{i}.weight" for part in ("user", "knowledge") for i in range(2)))
 CASES = {
     "KGRec": Case(KGRec, {"hidden_channels": 8, "num_negatives": 3, "mae_msize": 3}, hears=EVERYTHING),
     "KGRec-gate": Case(
@@ -62,7 +62,7 @@ CASES = {
     "KGRec-no-kg": Case(
         KGRec, {"hidden_channels": 8, "num_negatives": 3, "use_kg": False}, hears=("interactions",)
     ),
-    "MKR": Case(MKR, {"hidden_channels": 8, "num_negatives": 3}, hears=("links",), constant=BIASES),
+    "MKR": Case(MKR, {"hidden_channels": 8, "num_negatives": 3}, hears=("links",), constant=FIXED),
     "MKR-mlp-paper": Case(
         MKR,
         {
@@ -75,21 +75,21 @@ CASES = {
             "knowledge_form": "paper",
         },
         hears=("links",),
-        constant=BIASES,
+        constant=FIXED,
     ),
     "MKR-dcn": Case(
         MKR,
         {"hidden_channels": 8, "unit": "dcn", "loss": "bpr", "knowledge_interval": None},
         hears=("links",),
-        constant=BIASES,
+        constant=FIXED,
     ),
     "MKR-stitch": Case(
         MKR,
         {"hidden_channels": 8, "unit": "stitch", "head": "mlp", "num_head_layers": 1},
         hears=("links",),
-        constant=BIASES,
+        constant=FIXED,
     ),
-    "MKR-no-kg": Case(MKR, {"hidden_channels": 8, "use_kg": False}, constant=BIASES),
+    "MKR-no-kg": Case(MKR, {"hidden_channels": 8, "use_kg": False}, constant=FIXED),
     "BPRMF": Case(BPRMF, {"hidden_channels": 8}),
     "LightGCN": Case(
         LightGCN, {"hidden_channels": 8, "loss": "softmax", "num_negatives": 3}, hears=("interactions",)
