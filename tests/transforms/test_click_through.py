@@ -88,8 +88,11 @@ def test_columns_of_all_interactions_do_not_stay(make_store: StoreBuilder) -> No
     assert train[ITEM].id is data[ITEM].id
 
 
+def split_often(data: HeteroData) -> None:
+    for seed in range(20):
+        ClickThroughSplit(0.0, 0.5, seed=seed)(data)
+
+
 def test_a_split_without_a_positive_to_learn_from_is_refused(make_store: StoreBuilder) -> None:
-    data = make_store(num_users=1, num_items=8, per_user=1)
     with pytest.raises(ValueError, match="the 2 labelled pairs leave no positive for training"):
-        for seed in range(20):
-            ClickThroughSplit(0.0, 0.5, seed=seed)(data)
+        split_often(make_store(num_users=1, num_items=8, per_user=1))
