@@ -73,7 +73,7 @@ def test_unit(benchmark: Any, form: str) -> None:
 
 @pytest.mark.parametrize("head", ["dot", "mlp"])
 def test_score_all(benchmark: Any, head: Any) -> None:
-    """Scores of the whole catalogue for 512 users, in blocks of 64 MiB a layer for the MLP."""
+    """Scores of the whole catalogue for 512 users, in blocks of 16 MiB a layer for the MLP."""
     users, items = (40, 40) if TOY else (600, 20_000)
     data = SyntheticKG(num_users=users, num_items=items, num_entities=2 * items, seed=0)[0]
     seed_everything(0)

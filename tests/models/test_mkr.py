@@ -78,7 +78,7 @@ def test_sampled_partners_are_partners_each_alike(splits: Splits) -> None:
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-@pytest.mark.parametrize("block", [50, 2**24])
+@pytest.mark.parametrize("block", [50, 2**22])
 def test_the_mlp_head_is_an_mlp_on_both_vectors(
     splits: Splits, monkeypatch: pytest.MonkeyPatch, layers: int, block: int
 ) -> None:
