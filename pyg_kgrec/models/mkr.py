@@ -322,7 +322,7 @@ class MKR(DotProductRecommender):
         return self._head(encoded.user[user] + encoded.item[item])
 
     def score_all_encoded(self, encoded: EncodedPairs, user: Tensor) -> Tensor:
-        """Logits of the catalogue, ``[B, num_items]``: one matrix product, or the MLP in blocks of 16 MiB a layer."""
+        """Logits of the catalogue, ``[B, num_items]``: one matrix product, or the MLP in 16 MiB blocks."""
         if self.head == "dot":
             return super().score_all_encoded(encoded, user)
         part = encoded.user[user]
