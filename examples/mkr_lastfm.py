@@ -2,7 +2,7 @@
 
 python examples/mkr_lastfm.py --root data/last-fm --seeds 10 --check
 python examples/mkr_lastfm.py --root data/last-fm --seeds 10 --variant MKR-DCN
-python examples/mkr_lastfm.py --root data/last-fm --seeds 3 --study t --out out/mkr_t.png
+python examples/mkr_lastfm.py --root data/last-fm --seeds 3 --study train-ratio kg-ratio t d --out out/mkr.png
 
 A seed draws negatives, split and start. The epoch is chosen by validation AUC.
 """
@@ -63,15 +63,18 @@ def main() -> None:
     parser.add_argument("--set", type=json.loads, default={}, help="further arguments of MKR, as JSON")
     parser.add_argument("--fit", type=json.loads, default={}, help="further arguments of fit, as JSON")
     parser.add_argument("--check", action="store_true", help="fail unless the paper's row is reached")
-    parser.add_argument("--study", choices=STUDIES, help="instead of one setting, a row of them")
+    parser.add_argument("--study", choices=STUDIES, nargs="+", help="instead of one setting, rows of them")
     parser.add_argument("--kge-alone", action="store_true", help="the RMSE of triples learned alone, too")
-    parser.add_argument("--out", type=Path, help="picture of the study")
+    parser.add_argument("--out", type=Path, help="picture of the studies")
     args = parser.parse_args()
 
     data = LastFM(args.root, args.source)[0]
     settings = SETTINGS | VARIANTS[args.variant] | args.set
     if args.study:
-        study(data, args.study, args.seeds, settings, FIT | args.fit, args.out)
+        arguments = FIT | args.fit
+        studies = {name: study(data, name, args.seeds, settings, arguments) for name in args.study}
+        if args.out is not None:
+            draw(studies, args.out)
         return
     rows = []
     for seed in range(args.seeds):
@@ -160,35 +163,36 @@ def _fewer_triples(data: HeteroData, ratio: float, seed: int) -> HeteroData:
 
 
 def study(
-    data: HeteroData,
-    name: str,
-    seeds: int,
-    settings: dict[str, Any],
-    arguments: dict[str, Any],
-    out: Path | None,
-) -> None:
-    """One of the paper's studies: a row a value, and a picture."""
-    means, deviations = [], []
+    data: HeteroData, name: str, seeds: int, settings: dict[str, Any], arguments: dict[str, Any]
+) -> list[tuple[float, float]]:
+    """One of the paper's studies: mean and deviation of the test AUC for each value, printed as they come."""
+    rows = []
     for value in STUDIES[name]:
         changed = {"t": {"knowledge_interval": value}, "d": {"hidden_channels": value}}.get(name, {})
         ratio = {name.replace("-", "_"): value} if name.endswith("ratio") else {}
         found = [run(data, seed, settings | changed, arguments, **ratio)["auc"] for seed in range(seeds)]
-        means.append(statistics.mean(found))
-        deviations.append(statistics.stdev(found) if seeds > 1 else 0.0)
-        print(f"{name} {value}: AUC {means[-1]:.4f} ± {deviations[-1]:.4f}", flush=True)
-    if out is not None:
-        import matplotlib
+        rows.append((statistics.mean(found), statistics.stdev(found) if seeds > 1 else 0.0))
+        print(f"{name} {value}: AUC {rows[-1][0]:.4f} ± {rows[-1][1]:.4f}", flush=True)
+    return rows
 
-        matplotlib.use("Agg")
-        from matplotlib import pyplot as plt
 
-        figure, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
+def draw(studies: dict[str, list[tuple[float, float]]], out: Path) -> None:
+    """Draws studies side by side."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    size = (3.2 * len(studies), 2.8)
+    figure, axes = plt.subplots(1, len(studies), figsize=size, layout="constrained", squeeze=False)
+    for ax, (name, rows) in zip(axes[0], studies.items()):
+        means, deviations = zip(*rows)
         ax.errorbar([str(v) for v in STUDIES[name]], means, yerr=deviations, marker="o", capsize=3)
         ax.set_xlabel(name)
-        ax.set_ylabel("test AUC")
         ax.grid(alpha=0.3)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, dpi=150)
+    axes[0][0].set_ylabel("test AUC")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=120)
 
 
 if __name__ == "__main__":
