@@ -37,6 +37,7 @@ SETTINGS: dict[str, Any] = {
 FIT: dict[str, Any] = {"lr": 5e-4, "batch_size": 512, "monitor": "auc", "max_epochs": 60}
 VARIANTS: dict[str, dict[str, Any]] = {
     "MKR": {},
+    "MKR-1L": {"num_layers": 1},  # which validation chose for MKR, too
     "MKR-2L": {"num_layers": 2},
     "MKR-DCN": {"unit": "dcn"},
     "MKR-stitch": {"unit": "stitch"},
