@@ -255,6 +255,8 @@ def fit(
     defaults = {"lr": 1e-3} | model.fit_defaults
     lr = defaults["lr"] if lr is None else lr
     examples = _Examples(model.training_examples(train))
+    if len(examples) == 0:
+        raise ValueError("edge_label_index of train holds no pair, expected at least one to learn from")
     batch_size = defaults.get("batch_size", _batch_size(len(examples))) if batch_size is None else batch_size
     _check_arguments(monitor, max_epochs, lr, batch_size, patience, eval_every)
     if val is not None:

@@ -347,6 +347,14 @@ def test_bad_stores_are_refused(splits: Splits, labelled: Splits) -> None:
         build(marked)
 
 
+def test_nothing_labelled_is_refused(labelled: Splits) -> None:
+    train = copy.copy(labelled[0])
+    train[INTERACTS].edge_label_index = labelled[0][INTERACTS].edge_label_index[:, :0]
+    train[INTERACTS].edge_label = labelled[0][INTERACTS].edge_label[:0]
+    with pytest.raises(ValueError, match="holds no pair, expected at least one to learn from"):
+        fit(build(train), train, max_epochs=1, progress=False)
+
+
 def test_repr_shows_the_sizes(splits: Splits) -> None:
     text = repr(build(splits[0], head="mlp"))
     assert text == ("MKR(10, 14, 20, hidden_channels=8, num_layers=1, unit='cross_compress', head='mlp')")
