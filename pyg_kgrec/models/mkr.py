@@ -28,9 +28,6 @@ from pyg_kgrec.nn.encoder import Features, NodeEncoder
 from pyg_kgrec.nn.loss import Loss, check_loss, ranking_loss
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from pyg_kgrec.explain import Explanation
 
 Head = Literal["dot", "mlp"]
