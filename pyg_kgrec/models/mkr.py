@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -17,14 +16,14 @@ from torch_geometric.nn.inits import glorot, zeros
 from torch_geometric.nn.resolver import activation_resolver
 
 from pyg_kgrec import ops
-from pyg_kgrec.data.cache import cached
 from pyg_kgrec.data.pairs import PairIndex
 from pyg_kgrec.data.sampling import Distribution, NegativeSampler, check_distribution
-from pyg_kgrec.data.schema import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
+from pyg_kgrec.data.schema import ENTITY, INTERACTS, ITEM, RELATES, USER
 from pyg_kgrec.models.base import DotProductRecommender, EncodedPairs, Recommender
+from pyg_kgrec.models.linked import LinkedGraph, LinkedRecommender
 from pyg_kgrec.models.schema import StoreSchema
 from pyg_kgrec.nn.cross_compress import CrossUnits, Unit, check_unit
-from pyg_kgrec.nn.encoder import Features, NodeEncoder
+from pyg_kgrec.nn.encoder import Features
 from pyg_kgrec.nn.loss import Loss, check_loss, ranking_loss
 
 if TYPE_CHECKING:
@@ -38,24 +37,7 @@ _START = 0.1  # norm of a vector at the start
 _BLOCK = 2**22  # floats of a layer in a block of the MLP head: 16 MiB, half the time of 64
 
 
-@dataclass(frozen=True)
-class MKRGraph:
-    """What a store is to MKR; computed once for a store and a device.
-
-    Attributes:
-        entities_of: The entities of each item, S(v).
-        items_of: The items of each entity, S(h).
-        triple: Head, relation (in training's numbers) and tail of the triples, ``[3, T]``.
-        row: Row of each node of a type in training, or None where they are the same.
-    """
-
-    entities_of: PairIndex
-    items_of: PairIndex
-    triple: Tensor
-    row: dict[str, Tensor | None]
-
-
-class MKR(DotProductRecommender):
+class MKR(LinkedRecommender, DotProductRecommender):
     r"""Multi-Task Feature Learning for Knowledge Graph Enhanced Recommendation.
 
     An item v goes with each of its entities :math:`e \in S(v)` through L cross&compress units
@@ -150,13 +132,12 @@ class MKR(DotProductRecommender):
             layer_lr,
         )
         check_distribution(negatives)
-        super().__init__(data, settings)
-        self.hidden_channels, self.num_layers = hidden_channels, num_layers
+        super().__init__(data, settings, hidden_channels, features, use_kg)
+        self.num_layers = num_layers
         self.loss = loss
         self.num_negatives = _check_loss(loss, num_negatives)
         self.negatives: Distribution = negatives
         self.partners = partners
-        self.use_kg = use_kg and self.schema.num_nodes[ENTITY] > 0
         knows = self.use_kg and len(self.schema.relation_name) > 0
         self.knowledge_interval = knowledge_interval if knows else None
         self.knowledge_lr = knowledge_lr
@@ -164,12 +145,10 @@ class MKR(DotProductRecommender):
         self.decay, self.layer_lr = decay, layer_lr
         self.head = head
 
-        d, width, sizes = hidden_channels, self.schema.in_channels, self.schema.num_nodes
+        d = hidden_channels
         check_unit(unit)
         self.unit = unit
         self.units = CrossUnits(d, num_layers, unit) if self.use_kg else None
-        types = (USER, ITEM, ENTITY) if self.use_kg else (USER, ITEM)
-        self.encoders = torch.nn.ModuleDict({t: NodeEncoder(sizes[t], d, width[t], features) for t in types})
         self.user_mlp = _dense([d] * (num_layers + 1), activation)
         self.head_mlp = None
         if head == "mlp":
@@ -224,55 +203,12 @@ class MKR(DotProductRecommender):
                 (own if vectors else shared).append(parameter)
         return [{"params": own, "lr": lr}, {"params": shared, "lr": lr * self.layer_lr}]
 
-    # ------------------------------------------------------------------ the store
-
-    def graph(self, data: HeteroData) -> MKRGraph:
-        """The store as this model uses it, computed once for a store and a device."""
-        inputs = [data[t].num_nodes for t in (USER, ITEM)]
-        if IS in data.edge_types:
-            inputs.append(data[IS].edge_index)
-        if RELATES in data.edge_types:
-            inputs += [data[RELATES].edge_index, data[RELATES].edge_type, data.relation_name]
-        for store in (data[t] for t in (USER, ITEM, ENTITY) if t in data.node_types):
-            inputs += [store[name] for name in ("id", "n_id") if name in store]
-        key = ("mkr", self.use_kg, self.device)
-        return cached(data, key, inputs, lambda: self._build_graph(data), owner=self.schema)
-
-    def _build_graph(self, data: HeteroData) -> MKRGraph:
-        device = self.device
-        empty = torch.empty(2, 0, dtype=torch.long)
-        knows = self.use_kg and ENTITY in data.node_types
-        links = data[IS].edge_index if knows and IS in data.edge_types else empty
-        num_entities = data[ENTITY].num_nodes if knows else 0
-        triple = torch.empty(3, 0, dtype=torch.long)
-        if knows and RELATES in data.edge_types:
-            (head, tail), relation = data[RELATES].edge_index, data[RELATES].edge_type
-            number = self.schema.relations(data)
-            relation = relation if number is None else number.to(relation.device)[relation]
-            triple = torch.stack([head, relation, tail])
-        return MKRGraph(
-            entities_of=PairIndex.from_pairs(links.to(device), data[ITEM].num_nodes),
-            items_of=PairIndex.from_pairs(links.flip(0).to(device), num_entities),
-            triple=triple.to(device),
-            row={t: self.schema.rows(data, t, device) for t in self.encoders if t in data.node_types},
-        )
-
-    def _embed(self, data: HeteroData, graph: MKRGraph, node_type: str, node: Tensor | None = None) -> Tensor:
-        """Vectors of some nodes of a type (all if None) before any layer, ``[n, hidden_channels]``."""
-        row = graph.row[node_type]
-        x = data[node_type].x.to(self.device) if "x" in data[node_type] else None
-        if node is not None:
-            row = node if row is None else row[node]
-            x = None if x is None else x[node]
-        out: Tensor = self.encoders[node_type](row, x)
-        return out
-
     # ------------------------------------------------------------------ towers
 
     def _after_units(
         self,
         data: HeteroData,
-        graph: MKRGraph,
+        graph: LinkedGraph,
         vector: Tensor,
         item: Tensor | None,
         generator: torch.Generator | None,

@@ -32,6 +32,7 @@ from pyg_kgrec.ops.functional import (
     topk_mask,
     weighted_aggregate,
 )
+from pyg_kgrec.ops.hyperplane import hyperplane_scores, translate
 from pyg_kgrec.ops.index import BipartiteIndex, GraphStamp, Segments, TripleIndex
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "backend",
     "dropout_normalize",
     "gumbel_noise",
+    "hyperplane_scores",
     "make_seed",
     "rank_topk",
     "rationale_scores",
@@ -54,5 +56,6 @@ __all__ = [
     "segment_softmax",
     "stratified_keep",
     "topk_mask",
+    "translate",
     "weighted_aggregate",
 ]

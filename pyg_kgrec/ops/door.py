@@ -35,6 +35,7 @@ _OFFERS = {
     "stratified_keep": ("reference", "fused"),
     "topk_mask": ("reference", "fused"),
     "rank_topk": ("reference", "fused"),
+    "hyperplane_scores": ("reference", "fused"),
 }
 
 _chosen: ContextVar[str | None] = ContextVar("pyg_kgrec_backend", default=None)

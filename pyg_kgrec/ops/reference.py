@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding, normalize, pad
+from torch.utils.checkpoint import checkpoint
 
 from pyg_kgrec.ops.index import BipartiteIndex, Segments, TripleIndex
 
@@ -184,3 +185,150 @@ def rank_topk(
         index = pad(index, (0, k - index.size(1)), value=-1)
         best.append((index.masked_fill(value == -torch.inf, -1), value))
     return torch.cat([i for i, _ in best]), torch.cat([v for _, v in best])
+
+
+_BLOCK = 2**22  # floats of a block of pairs: 16 MiB
+
+
+def translate(source: Tensor, translation: Tensor, normal: Tensor, target: Tensor, norm: str) -> Tensor:
+    """See :func:`pyg_kgrec.ops.translate`."""
+    between = source - target
+    step = between + translation - (between * normal).sum(-1, keepdim=True) * normal
+    return -(step.abs() if norm == "l1" else step.pow(2)).sum(-1)
+
+
+def _factors(
+    source: Tensor, target: Tensor, translation: Tensor, normal: Tensor
+) -> list[tuple[Tensor, Tensor]]:
+    """Left and right factors of ‖h₀‖², s, w·h₀ and ‖w‖² in soft mode: each is ``left @ right.t()``.
+
+    All but the first are sums over relations; where there are more relations than channels, over channels.
+    """
+    pi = [x @ translation.t() for x in (source, target)]
+    a, b = source + pi[0] @ translation, target - pi[1] @ translation  # h₀ = a - b
+    if normal.size(0) <= normal.size(1):
+        (c_x, c_y), gram = pi, normal @ normal.t()
+        n_x, n_y, n_a, n_b = (v @ normal.t() for v in (source, target, a, b))
+    else:
+        c_x, c_y = (p @ normal for p in pi)
+        gram, (n_x, n_y, n_a, n_b) = None, (source, target, a, b)
+    g_x, g_y = (c if gram is None else c @ gram for c in (c_x, c_y))
+    one_x, one_y = (torch.ones_like(v[:, :1]) for v in (source, target))
+
+    def dot(x: Tensor, y: Tensor) -> Tensor:
+        return (x * y).sum(-1, keepdim=True)
+
+    return [
+        (torch.cat([a, dot(a, a), one_x], 1), torch.cat([-2 * b, one_y, dot(b, b)], 1)),
+        (torch.cat([n_x, -c_x, dot(n_x, c_x), one_x], 1), torch.cat([c_y, n_y, one_y, -dot(n_y, c_y)], 1)),
+        (torch.cat([n_a, -c_x, dot(n_a, c_x), one_x], 1), torch.cat([c_y, n_b, one_y, -dot(n_b, c_y)], 1)),
+        (torch.cat([2 * g_x, dot(g_x, c_x), one_x], 1), torch.cat([c_y, one_y, dot(g_y, c_y)], 1)),
+    ]
+
+
+def _combine(h: Tensor, s: Tensor, g: Tensor, q: Tensor) -> Tensor:
+    """-(h - 2 s g + s² q)"""
+    return -(h + s * (s * q - 2 * g))
+
+
+def hyperplane_scores(
+    source: Tensor, target: Tensor, translation: Tensor, normal: Tensor, relation: str | Tensor, norm: str
+) -> Tensor:
+    """See :func:`pyg_kgrec.ops.hyperplane_scores`: blocks of sources."""
+    tables = translation, normal
+    width = target.size(0)
+    if norm == "l2" and relation == "soft":
+        factors = _factors(source, target, *tables)
+
+        def block(part: slice) -> Tensor:
+            return _combine(*(left[part] @ right.t() for left, right in factors))
+
+    elif norm == "l2":
+        pi_x, pi_y = (x @ translation.t() for x in (source, target))
+        nu_x, nu_y = (x @ normal.t() for x in (source, target))
+        squared = [x.pow(2).sum(-1) for x in (source, target, translation, normal)]
+        along = 2 * (translation * normal).sum(-1)
+        width *= 1 if isinstance(relation, Tensor) else translation.size(0)
+
+        def block(part: slice) -> Tensor:
+            x_r = pi_x[part], nu_x[part]
+            if isinstance(relation, Tensor):
+                r = relation[part].unsqueeze(1)
+                y_r = [y.t()[relation[part]] for y in (pi_y, nu_y)]
+            else:
+                r = (x_r[0].unsqueeze(1) + pi_y).argmax(-1)
+                y_r = [y.gather(1, r.t()).t() for y in (pi_y, nu_y)]
+            s = x_r[1].gather(1, r) - y_r[1]
+            h = squared[0][part].unsqueeze(1) + squared[1] - 2 * source[part] @ target.t()
+            h = h + 2 * (x_r[0].gather(1, r) - y_r[0]) + squared[2][r]
+            return -(h + s * (s * (squared[3][r] - 2) - along[r]))
+
+    else:
+        width *= target.size(1)
+
+        def block(part: slice) -> Tensor:
+            return _pairs(source[part], target.unsqueeze(0), *tables, _part(relation, part), norm)
+
+    rows = max(1, _BLOCK // max(width, 1))
+    if source.size(0) <= rows:
+        return block(slice(None))
+    starts = range(0, source.size(0), rows)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (source, target, *tables)):
+        return torch.cat([block(slice(i, i + rows)) for i in starts])
+    out = source.new_empty(source.size(0), target.size(0))
+    for i in starts:
+        out[i : i + rows] = block(slice(i, i + rows))
+    return out
+
+
+def _part(relation: str | Tensor, part: slice) -> str | Tensor:
+    return relation[part] if isinstance(relation, Tensor) else relation
+
+
+def _pairs(
+    source: Tensor, target: Tensor, translation: Tensor, normal: Tensor, relation: str | Tensor, norm: str,
+    noise: Tensor | None = None, temperature: float = 1.0,
+) -> Tensor:  # fmt: skip
+    """Scores of sources [B, d] with targets [B, k, d] or [1, k, d] by the definition."""
+    x = source.unsqueeze(1)
+    if isinstance(relation, Tensor):
+        weight = None
+        p, w = (table[relation].unsqueeze(1) for table in (translation, normal))
+    else:
+        pi = (source @ translation.t()).unsqueeze(1) + target @ translation.t()
+        weight = pi if relation == "soft" else choose_relation(pi, noise, temperature)
+        p, w = weight @ translation, weight @ normal
+    return translate(x, p, w, target, norm)
+
+
+def choose_relation(pi: Tensor, noise: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+    """One-hot arg max of π; with noise that of π + noise, with the gradient of its softmax (straight-through)."""
+    logits = pi if noise is None else pi + noise
+    hard = torch.zeros_like(pi).scatter_(-1, logits.argmax(-1, keepdim=True), 1)
+    if noise is None:
+        return hard
+    soft = (logits / temperature).softmax(-1)
+    return hard - soft.detach() + soft
+
+
+def sampled_hyperplane_scores(
+    source: Tensor, target: Tensor, translation: Tensor, normal: Tensor, relation: str, norm: str,
+    sample: Tensor, noise: Tensor | None, temperature: float,
+) -> Tensor:  # fmt: skip
+    """See :func:`pyg_kgrec.ops.hyperplane_scores` with ``sample``."""
+    from pyg_kgrec.ops.functional import sampled_scores as products
+
+    if norm == "l2" and relation == "soft":
+        factors = _factors(source, target, translation, normal)
+        return _combine(*(products(left, right.contiguous(), sample) for left, right in factors))
+
+    def block(x: Tensor, chosen: Tensor, gumbel: Tensor | None, *tables: Tensor) -> Tensor:
+        y = embedding(chosen, tables[0])
+        return _pairs(x, y, tables[1], tables[2], relation, norm, gumbel, temperature)
+
+    rows = max(1, _BLOCK // max(sample.size(1) * source.size(1), 1))
+    parts = zip(source.split(rows), sample.split(rows), [None] * sample.size(0) if noise is None else noise.split(rows))
+    if sample.size(0) <= rows:
+        return block(source, sample, noise, target, translation, normal)
+    # Blocks are computed again in the backward pass: their [rows, k, d] tensors live one at a time.
+    return torch.cat([checkpoint(block, *part, target, translation, normal, use_reentrant=False) for part in parts])

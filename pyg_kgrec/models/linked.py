@@ -1,0 +1,103 @@
+"""What models share that know items by their entities without propagating over the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec.data.cache import cached
+from pyg_kgrec.data.pairs import PairIndex
+from pyg_kgrec.data.schema import ENTITY, IS, ITEM, RELATES, USER
+from pyg_kgrec.models.base import Recommender
+from pyg_kgrec.models.schema import StoreSchema
+from pyg_kgrec.nn.encoder import Features, NodeEncoder
+
+
+@dataclass(frozen=True)
+class LinkedGraph:
+    """What a store is to such a model; computed once for a store and a device.
+
+    Attributes:
+        entities_of: The entities of each item, S(v).
+        items_of: The items of each entity, S(h).
+        triple: Head, relation (in training's numbers) and tail of the triples, ``[3, T]``.
+        row: Row of each node of a type in training, or None where they are the same.
+    """
+
+    entities_of: PairIndex
+    items_of: PairIndex
+    triple: Tensor
+    row: dict[str, Tensor | None]
+
+
+class LinkedRecommender(Recommender):
+    """A model of users, items and, with ``use_kg``, the entities that items are linked to.
+
+    Args:
+        data: The training store, or the schema of one.
+        settings: The constructor's further arguments, as a checkpoint keeps them.
+        hidden_channels: Size of all vectors.
+        features: How nodes become vectors: ``'id'``, ``'x'`` or ``'both'``.
+        use_kg: Whether there are vectors of entities.
+    """
+
+    def __init__(
+        self,
+        data: HeteroData | StoreSchema,
+        settings: dict[str, Any],
+        hidden_channels: int,
+        features: Features,
+        use_kg: bool,
+    ) -> None:
+        super().__init__(data, settings)
+        width, sizes = self.schema.in_channels, self.schema.num_nodes
+        self.hidden_channels, self.use_kg = hidden_channels, use_kg and sizes[ENTITY] > 0
+        types = (USER, ITEM, ENTITY) if self.use_kg else (USER, ITEM)
+        self.encoders = torch.nn.ModuleDict(
+            {t: NodeEncoder(sizes[t], hidden_channels, width[t], features) for t in types}
+        )
+
+    def graph(self, data: HeteroData) -> LinkedGraph:
+        """The store as this model uses it, computed once for a store and a device."""
+        inputs = [data[t].num_nodes for t in (USER, ITEM)]
+        if IS in data.edge_types:
+            inputs.append(data[IS].edge_index)
+        if RELATES in data.edge_types:
+            inputs += [data[RELATES].edge_index, data[RELATES].edge_type, data.relation_name]
+        for store in (data[t] for t in (USER, ITEM, ENTITY) if t in data.node_types):
+            inputs += [store[name] for name in ("id", "n_id") if name in store]
+        key = ("linked", self.use_kg, self.device)
+        return cached(data, key, inputs, lambda: self._build_graph(data), owner=self.schema)
+
+    def _build_graph(self, data: HeteroData) -> LinkedGraph:
+        device = self.device
+        empty = torch.empty(2, 0, dtype=torch.long)
+        knows = self.use_kg and ENTITY in data.node_types
+        links = data[IS].edge_index if knows and IS in data.edge_types else empty
+        num_entities = data[ENTITY].num_nodes if knows else 0
+        triple = torch.empty(3, 0, dtype=torch.long)
+        if knows and RELATES in data.edge_types:
+            (head, tail), relation = data[RELATES].edge_index, data[RELATES].edge_type
+            number = self.schema.relations(data)
+            relation = relation if number is None else number.to(relation.device)[relation]
+            triple = torch.stack([head, relation, tail])
+        return LinkedGraph(
+            entities_of=PairIndex.from_pairs(links.to(device), data[ITEM].num_nodes),
+            items_of=PairIndex.from_pairs(links.flip(0).to(device), num_entities),
+            triple=triple.to(device),
+            row={t: self.schema.rows(data, t, device) for t in self.encoders if t in data.node_types},
+        )
+
+    def _embed(self, data: HeteroData, graph: LinkedGraph, node_type: str, node: Tensor | None = None) -> Tensor:
+        """Vectors of some nodes of a type (all if None) before any layer, ``[n, hidden_channels]``."""
+        row = graph.row[node_type]
+        x = data[node_type].x.to(self.device) if "x" in data[node_type] else None
+        if node is not None:
+            row = node if row is None else row[node]
+            x = None if x is None else x[node]
+        out: Tensor = self.encoders[node_type](row, x)
+        return out
