@@ -2,7 +2,7 @@
 
 from pyg_kgrec.evaluation import evaluate
 from pyg_kgrec.explain import Explanation
-from pyg_kgrec.models import BPRMF, MKR, KGRec, LightGCN, Popularity, Recommender
+from pyg_kgrec.models import BPRMF, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender
 from pyg_kgrec.presets import preset
 from pyg_kgrec.training import fit
 
@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BPRMF",
+    "KTUP",
     "MKR",
     "Explanation",
     "KGRec",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from pyg_kgrec.data.schema import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+PREFERENCE = "preference"
+"""Kind of the units of a model of preferences."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Explanation:
         units: What was really left out, one at a time: ``kind``, ``name``, ``id`` (of an entity, else empty) and
             ``contribution``, the score minus the score without it; largest first. Empty for a model that explains
             by weights.
+        preferences: Under which preference a model of preferences recommends: ``name`` (of the relation),
+            ``probability`` for the pair, ``profile`` (the probability for the user alone); most probable first.
     """
 
     user: str
@@ -47,6 +53,9 @@ class Explanation:
     weight_name: str = field(default="weight")
     units: pd.DataFrame = field(
         default_factory=lambda: pd.DataFrame(columns=["kind", "name", "id", "contribution"])
+    )
+    preferences: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=["name", "probability", "profile"])
     )
 
     def to_frame(self) -> pd.DataFrame:
@@ -59,6 +68,7 @@ class Explanation:
             f"  because of {row.history}: {_path_text(row, self.item)}   [{row.weight:.2f}]"
             for row in self.paths.head(5).itertuples(index=False)
         ]
+        lines += [self._lean()] if len(self.preferences) else []
         lines += [
             f"  without {r.kind} {r.name} the score would be {self.score - r.contribution:.3f}"
             f"   [{r.contribution:+.3f}]"
@@ -75,12 +85,25 @@ class Explanation:
             lines.append("  no triple describes the item and no path leads to it from the user's history")
         return "\n".join(lines)
 
+    def _lean(self) -> str:
+        """The preference of the recommendation, and the item's triples under it."""
+        first = _rows(self.preferences)[0]
+        under = self.triples[self.triples["relation"] == first.name].head(3)
+        told = "; ".join(f"{row.head} – {row.relation} → {row.tail}" for row in _rows(under))
+        return (
+            f"  because you lean on {first.name} (probability {first.probability:.2f} here, "
+            f"{first.profile:.2f} in your profile): {told or 'no triple of the item is under it'}"
+        )
+
     def _repr_html_(self) -> str:
         title = html.escape(f"{self.item} for {self.user} (score {self.score:.3f})")
         parts = [f"<p><b>{title}</b></p>"]
         shown = [("Paths", self.paths), (f"Triples ({self.weight_name})", self.triples)]
         if len(self.units):
             shown = [("Left out, the score loses", self.units), *shown[1:]]
+        if len(self.preferences):
+            parts.append(f"<p>{html.escape(self._lean().strip())}</p>")
+            shown.insert(0, ("Preferences", self.preferences))
         for caption, frame in shown:
             table = frame.head(10).to_html(index=False, float_format="{:.2f}".format, escape=True)
             parts.append(f"<p>{html.escape(caption)}</p>{table}")
@@ -195,6 +218,7 @@ def explain_by_deletion(
     weight: Tensor,
     weight_name: str,
     per_item: int = 10,
+    labels: Sequence[str] = (),
 ) -> Explanation:
     """Explanation from what was really left out, with the item's triples as context.
 
@@ -204,14 +228,21 @@ def explain_by_deletion(
         item: The item's index.
         score: The model's score of the pair.
         units: Kind, node and contribution of each unit; the node of kind ``'entity'`` is an entity, that of
-            ``'all'`` is ignored (all entities together), that of a node type's features is ignored too.
+            ``'all'`` is ignored (all entities together), that of a node type's features is ignored too; that of
+            ``'preference'`` is its place in ``labels``.
         weight: Weight of every triple of the store, ``[T]``; 0 for one that is not to be shown.
         weight_name: What the weights are.
         per_item: Most triples listed.
+        labels: Names of preferences.
     """
     names = _Names(data)
-    labels = [
-        names.of(ENTITY, node) if kind == ENTITY else ("its entities" if kind == "all" else "x")
+    fixed = {"all": "its entities"}
+    called = [
+        names.of(ENTITY, node)
+        if kind == ENTITY
+        else labels[node]
+        if kind == PREFERENCE
+        else fixed.get(kind, "x")
         for kind, node, _ in units
     ]
     about = _touching(data, np.array([item]), weight)
@@ -236,12 +267,47 @@ def explain_by_deletion(
         units=pd.DataFrame(
             {
                 "kind": [kind for kind, _, _ in units],
-                "name": labels,
+                "name": called,
                 "id": [names.id(node) if kind == ENTITY else "" for kind, node, _ in units],
                 "contribution": np.array([value for _, _, value in units], dtype=float),
             }
         ).sort_values("contribution", ascending=False, kind="stable", ignore_index=True),
     )
+
+
+def explain_by_preference(
+    data: HeteroData,
+    user: int,
+    item: int,
+    score: float,
+    names: list[str],
+    probability: Tensor,
+    profile: Tensor,
+    contribution: Tensor,
+    weight: Tensor,
+) -> Explanation:
+    """Explanation from the preferences that a pair is scored under, with the item's triples as context.
+
+    Args:
+        data: The store.
+        user: The user's index.
+        item: The item's index.
+        score: The model's score of the pair.
+        names: Of the preferences, ``R``.
+        probability: Of each preference for the pair, ``[R]``.
+        profile: Of each preference for the user alone, ``[R]``.
+        contribution: What the score loses without each preference, ``[R]``.
+        weight: Weight of every triple of the store, ``[T]``.
+    """
+    units = [(PREFERENCE, r, value) for r, value in enumerate(contribution.tolist())]
+    found = explain_by_deletion(
+        data, user, item, score, units, weight, "probability of its relation, context", labels=names
+    )
+    table = {"name": names, "probability": probability.cpu().numpy(), "profile": profile.cpu().numpy()}
+    preferences = pd.DataFrame(table).sort_values(
+        "probability", ascending=False, kind="stable", ignore_index=True
+    )
+    return replace(found, preferences=preferences)
 
 
 class _Names:
@@ -323,6 +389,13 @@ def _path_text(row: Any, item: str) -> str:
 def _draw_units(ax: Axes, explanation: Explanation, most: int) -> Axes:
     units = explanation.units.head(most).iloc[::-1]
     labels = [_short(f"{row.kind}: {row.name}", 40) for row in _rows(units)]
+    if len(explanation.preferences):
+        known = explanation.preferences.set_index("name")
+        shares = known.loc[units["name"], ["probability", "profile"]].to_numpy()
+        labels = [
+            f"{_short(name, 34)}  ({p:.2f} here, {own:.2f} in the profile)"
+            for name, (p, own) in zip(units["name"], shares)
+        ]
     colours = ["tab:blue" if value >= 0 else "tab:red" for value in units["contribution"]]
     ax.barh(range(len(units)), units["contribution"], color=colours, alpha=0.7)
     ax.set_yticks(range(len(units)), labels, fontsize=8)

@@ -92,7 +92,9 @@ class LinkedRecommender(Recommender):
             row={t: self.schema.rows(data, t, device) for t in self.encoders if t in data.node_types},
         )
 
-    def _embed(self, data: HeteroData, graph: LinkedGraph, node_type: str, node: Tensor | None = None) -> Tensor:
+    def _embed(
+        self, data: HeteroData, graph: LinkedGraph, node_type: str, node: Tensor | None = None
+    ) -> Tensor:
         """Vectors of some nodes of a type (all if None) before any layer, ``[n, hidden_channels]``."""
         row = graph.row[node_type]
         x = data[node_type].x.to(self.device) if "x" in data[node_type] else None

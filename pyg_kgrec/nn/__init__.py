@@ -5,6 +5,7 @@ from pyg_kgrec.nn.contrast import Contrast
 from pyg_kgrec.nn.cross_compress import CrossCompressUnit, CrossStitchUnit, CrossUnit
 from pyg_kgrec.nn.encoder import NodeEncoder
 from pyg_kgrec.nn.loss import bpr_loss, sampled_softmax_loss
+from pyg_kgrec.nn.transh import HyperplaneScorer, TransH
 
 __all__ = [
     "AttnHGCN",
@@ -13,7 +14,9 @@ __all__ = [
     "CrossCompressUnit",
     "CrossStitchUnit",
     "CrossUnit",
+    "HyperplaneScorer",
     "NodeEncoder",
+    "TransH",
     "bpr_loss",
     "sampled_softmax_loss",
 ]

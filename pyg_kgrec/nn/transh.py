@@ -50,7 +50,8 @@ class TransH(KGEModel):
         if p_norm not in (1, 2):
             raise ValueError(f"p_norm is {p_norm}, expected 1 or 2")
         self.margin, self.orthogonality = margin, orthogonality
-        self.p_norm, self.norm = p_norm, "l1" if p_norm == 1 else "l2"
+        self.p_norm = p_norm
+        self.norm: Norm = "l1" if p_norm == 1 else "l2"
         self.normal_emb = Embedding(num_relations, hidden_channels, sparse=sparse)
         self.sampler: TripleSampler | None = None
         """Corrupts triples without ever making a true one; without it PyG's ``random_sample`` does."""
@@ -100,8 +101,45 @@ class TransH(KGEModel):
         shorten_rows([self.node_emb.weight, self.rel_emb.weight, self.normal_emb.weight])
 
 
+class HyperplaneScorer:
+    r"""Completes triples by translation on hyperplanes: scores of every entity as the tail or the head.
+
+    The head side is the tail side read backwards: the distance of :math:`\mathbf{h}_\perp + \mathbf{r}` from
+    :math:`\mathbf{t}_\perp` is that of :math:`\mathbf{t}_\perp - \mathbf{r}` from :math:`\mathbf{h}_\perp`.
+
+    Args:
+        entity: Vectors of entities, ``[N, d]``.
+        translation: Translations of relations, ``[R, d]``.
+        normal: Normals of their hyperplanes, ``[R, d]``.
+        norm: ``'l1'`` or ``'l2'`` (squared).
+    """
+
+    def __init__(self, entity: Tensor, translation: Tensor, normal: Tensor, norm: str = "l2") -> None:
+        check_norm(norm)
+        self.entity, self.translation, self.normal, self.norm = entity, translation, normal, norm
+
+    @property
+    def num_entities(self) -> int:
+        """Number of entities N."""
+        return self.entity.size(0)
+
+    def tails(self, head: Tensor, relation: Tensor) -> Tensor:
+        """Scores of every entity as the tail, ``[B, N]``, of heads and relations ``[B]`` int64."""
+        return ops.hyperplane_scores(
+            self.entity[head], self.entity, self.translation, self.normal, relation, self.norm
+        )
+
+    def heads(self, relation: Tensor, tail: Tensor) -> Tensor:
+        """Scores of every entity as the head, ``[B, N]``, of relations and tails ``[B]`` int64."""
+        return ops.hyperplane_scores(
+            self.entity[tail], self.entity, -self.translation, self.normal, relation, self.norm
+        )
+
+
 def orthogonality_loss(translation: Tensor, normal: Tensor) -> Tensor:
-    r"""How far translations stand off their hyperplanes, :math:`\sum_r (\mathbf{w}_r \cdot \mathbf{r})^2 / \|\mathbf{r}\|^2`.
+    r"""How far translations stand off their hyperplanes.
+
+    .. math:: \sum_r (\mathbf{w}_r \cdot \mathbf{r})^2 / \|\mathbf{r}\|^2
 
     Args:
         translation: ``[R, d]``; a row of zeros counts as orthogonal.

@@ -32,15 +32,17 @@ from pyg_kgrec.ops.functional import (
     topk_mask,
     weighted_aggregate,
 )
-from pyg_kgrec.ops.hyperplane import hyperplane_scores, translate
+from pyg_kgrec.ops.hyperplane import Induction, choose_relation, hyperplane_scores, translate
 from pyg_kgrec.ops.index import BipartiteIndex, GraphStamp, Segments, TripleIndex
 
 __all__ = [
     "BipartiteIndex",
     "GraphStamp",
+    "Induction",
     "Segments",
     "TripleIndex",
     "backend",
+    "choose_relation",
     "dropout_normalize",
     "gumbel_noise",
     "hyperplane_scores",

@@ -493,3 +493,35 @@ def rank_topk(
             banned, excluding, k, where[start:stop], best[start:stop],
         )  # fmt: skip
     return index, value
+
+
+def hyperplane_scores(
+    source: Tensor, target: Tensor, translation: Tensor, normal: Tensor, relation: str | Tensor, norm: str
+) -> Tensor:
+    """Scores [B, I], all but ``'soft'`` with ``'l2'``; loops overwrite matrix products in the result."""
+    loops = _loops()
+    pi_x, pi_y = (x @ translation.t() for x in (source, target))
+    nu_x, nu_y = (x @ normal.t() for x in (source, target))
+    out = source.new_empty(source.size(0), target.size(0))
+    ranges = _ranges(source.size(0), out.numel())
+    if isinstance(relation, str) and relation == "soft":
+        c_x, c_y = pi_x @ normal, pi_y @ normal
+        own = [(n * pi).sum(-1, keepdim=True) for n, pi in ((nu_x, pi_x), (nu_y, pi_y))]
+        left = torch.cat([nu_x, -pi_x, own[0], torch.ones_like(own[0])], 1)
+        right = torch.cat([pi_y, nu_y, torch.ones_like(own[1]), -own[1]], 1)
+        torch.mm(left, right.t(), out=out)
+        a, b = source + pi_x @ translation, target - pi_y @ translation
+        _run(loops.soft_absolute, ranges, _np(a), _np(b), _np(c_x), _np(c_y), _np(out))
+        return out
+    given = relation if isinstance(relation, Tensor) else torch.empty(0, dtype=torch.long)
+    by_relation = _np(pi_x), _np(pi_y.t()), _np(nu_x), _np(nu_y.t())
+    chosen = _np(given), isinstance(relation, Tensor)
+    if norm == "l1":
+        tables = _np(translation), _np(normal)
+        _run(loops.hard_absolute, ranges, _np(source), _np(target), *by_relation, *tables, *chosen, _np(out))
+        return out
+    torch.mm(source, target.t(), out=out)
+    squared = [_np(x.pow(2).sum(-1)) for x in (source, target, translation, normal)]
+    along = _np(2 * (translation * normal).sum(-1))
+    _run(loops.hard_squared, ranges, *by_relation, *squared, along, *chosen, _np(out))
+    return out

@@ -188,6 +188,7 @@ def rank_topk(
 
 
 _BLOCK = 2**22  # floats of a block of pairs: 16 MiB
+_DENSE = 4  # a pair within a matrix product costs about a fifth of one that is gathered
 
 
 def translate(source: Tensor, translation: Tensor, normal: Tensor, target: Tensor, norm: str) -> Tensor:
@@ -200,7 +201,7 @@ def translate(source: Tensor, translation: Tensor, normal: Tensor, target: Tenso
 def _factors(
     source: Tensor, target: Tensor, translation: Tensor, normal: Tensor
 ) -> list[tuple[Tensor, Tensor]]:
-    """Left and right factors of ‖h₀‖², s, w·h₀ and ‖w‖² in soft mode: each is ``left @ right.t()``.
+    """Left and right factors of -‖h₀‖², s, w·h₀ and ‖w‖² in soft mode: each is ``left @ right.t()``.
 
     All but the first are sums over relations; where there are more relations than channels, over channels.
     """
@@ -219,16 +220,16 @@ def _factors(
         return (x * y).sum(-1, keepdim=True)
 
     return [
-        (torch.cat([a, dot(a, a), one_x], 1), torch.cat([-2 * b, one_y, dot(b, b)], 1)),
+        (torch.cat([2 * a, -dot(a, a), one_x], 1), torch.cat([b, one_y, -dot(b, b)], 1)),
         (torch.cat([n_x, -c_x, dot(n_x, c_x), one_x], 1), torch.cat([c_y, n_y, one_y, -dot(n_y, c_y)], 1)),
         (torch.cat([n_a, -c_x, dot(n_a, c_x), one_x], 1), torch.cat([c_y, n_b, one_y, -dot(n_b, c_y)], 1)),
         (torch.cat([2 * g_x, dot(g_x, c_x), one_x], 1), torch.cat([c_y, one_y, dot(g_y, c_y)], 1)),
     ]
 
 
-def _combine(h: Tensor, s: Tensor, g: Tensor, q: Tensor) -> Tensor:
-    """-(h - 2 s g + s² q)"""
-    return -(h + s * (s * q - 2 * g))
+def _combine(minus_h: Tensor, s: Tensor, g: Tensor, q: Tensor) -> Tensor:
+    """Scores -(h - 2 s g + s² q)."""
+    return minus_h.addcmul(s, g.addcmul(s, q, value=-0.5), value=2)
 
 
 def hyperplane_scores(
@@ -313,22 +314,30 @@ def choose_relation(pi: Tensor, noise: Tensor | None = None, temperature: float 
 
 def sampled_hyperplane_scores(
     source: Tensor, target: Tensor, translation: Tensor, normal: Tensor, relation: str, norm: str,
-    sample: Tensor, noise: Tensor | None, temperature: float,
+    sample: Tensor, row: Tensor | None, noise: Tensor | None, temperature: float,
 ) -> Tensor:  # fmt: skip
     """See :func:`pyg_kgrec.ops.hyperplane_scores` with ``sample``."""
     from pyg_kgrec.ops.functional import sampled_scores as products
 
+    tables = translation, normal
     if norm == "l2" and relation == "soft":
-        factors = _factors(source, target, translation, normal)
-        return _combine(*(products(left, right.contiguous(), sample) for left, right in factors))
+        if source.size(0) * target.size(0) <= _DENSE * sample.numel():
+            every = hyperplane_scores(source, target, *tables, relation, norm)
+            start = torch.arange(sample.size(0), device=sample.device) if row is None else row
+            place = (start * target.size(0)).unsqueeze(1) + sample
+            return every.flatten().index_select(0, place.flatten()).view(sample.shape)
+        lefts, rights = zip(*_factors(source, target, *tables))
+        own = [left if row is None else left.index_select(0, row) for left in lefts]
+        return _combine(*(products(left, right, sample) for left, right in zip(own, rights)))
 
-    def block(x: Tensor, chosen: Tensor, gumbel: Tensor | None, *tables: Tensor) -> Tensor:
-        y = embedding(chosen, tables[0])
-        return _pairs(x, y, tables[1], tables[2], relation, norm, gumbel, temperature)
+    def block(x: Tensor, chosen: Tensor, gumbel: Tensor | None, y: Tensor, p: Tensor, w: Tensor) -> Tensor:
+        return _pairs(x, embedding(chosen, y), p, w, relation, norm, gumbel, temperature)
 
+    x = source if row is None else source.index_select(0, row)
     rows = max(1, _BLOCK // max(sample.size(1) * source.size(1), 1))
-    parts = zip(source.split(rows), sample.split(rows), [None] * sample.size(0) if noise is None else noise.split(rows))
     if sample.size(0) <= rows:
-        return block(source, sample, noise, target, translation, normal)
+        return block(x, sample, noise, target, *tables)
     # Blocks are computed again in the backward pass: their [rows, k, d] tensors live one at a time.
-    return torch.cat([checkpoint(block, *part, target, translation, normal, use_reentrant=False) for part in parts])
+    noises = [None] * sample.size(0) if noise is None else noise.split(rows)
+    parts = zip(x.split(rows), sample.split(rows), noises)
+    return torch.cat([checkpoint(block, *part, target, *tables, use_reentrant=False) for part in parts])
