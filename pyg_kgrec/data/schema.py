@@ -36,7 +36,8 @@ def validate(data: HeteroData) -> None:
     A store has the node types ``user`` and ``item`` and at least one interaction. The knowledge graph (node
     type ``entity``, the edge types ``('item', 'is', 'entity')`` and ``('entity', 'relates', 'entity')``, and
     ``relation_name``) is there as a whole or not at all; its edge types may be empty. Splits may add
-    ``edge_label_index``, ``edge_label`` and ``seen_edge_index`` to the interactions. Further node types, edge
+    ``edge_label_index``, ``edge_label`` and ``seen_edge_index`` to the interactions, and ``edge_label_index`` with
+    ``edge_label_type`` and ``seen_edge_index`` with ``seen_edge_type`` to the triples. Further node types, edge
     types and attributes are left alone.
 
     Args:
@@ -178,20 +179,37 @@ def _check_interactions(data: HeteroData) -> None:
 
 
 def _check_triples(data: HeteroData) -> None:
-    store, key = data[RELATES], f"{_key(RELATES)}.edge_type"
-    num_triples = _check_pairs(data, RELATES, "edge_index", "T")
-    edge_type = store.get("edge_type")
-    if edge_type is None:
-        raise ValueError(f"{key} is missing, expected an int64 tensor [T] with the relation of each triple.")
-    if not isinstance(edge_type, Tensor):
-        raise TypeError(f"{key} is a {type(edge_type).__name__}, expected an int64 tensor [T].")
-    if edge_type.dtype != torch.long:
-        raise TypeError(f"{key} has the dtype {_dtype(edge_type)}, expected int64.")
-    if list(edge_type.shape) != [num_triples]:
+    """Checks the triples, and those that a split has held out."""
+    store = data[RELATES]
+    for index, relation, symbol in (
+        ("edge_index", "edge_type", "T"),
+        ("edge_label_index", "edge_label_type", "n"),
+        ("seen_edge_index", "seen_edge_type", "s"),
+    ):
+        if index == "edge_index" or store.get(index) is not None:
+            _check_relations(data, relation, symbol, _check_pairs(data, RELATES, index, symbol))
+        elif store.get(relation) is not None:
+            raise ValueError(
+                f"{_key(RELATES)}.{relation} is present without {index}, expected the triples that it belongs to."
+            )
+
+
+def _check_relations(data: HeteroData, name: str, symbol: str, num_triples: int) -> None:
+    """Checks the relations of triples."""
+    relation, key = data[RELATES].get(name), f"{_key(RELATES)}.{name}"
+    if relation is None:
         raise ValueError(
-            f"{key} has the shape {list(edge_type.shape)}, expected [{num_triples}], one a triple."
+            f"{key} is missing, expected an int64 tensor [{symbol}] with the relation of each triple."
         )
-    _check_range(key, edge_type, num_relations(data), "relation_name has {} labels")
+    if not isinstance(relation, Tensor):
+        raise TypeError(f"{key} is a {type(relation).__name__}, expected an int64 tensor [{symbol}].")
+    if relation.dtype != torch.long:
+        raise TypeError(f"{key} has the dtype {_dtype(relation)}, expected int64.")
+    if list(relation.shape) != [num_triples]:
+        raise ValueError(
+            f"{key} has the shape {list(relation.shape)}, expected [{num_triples}], one a triple."
+        )
+    _check_range(key, relation, num_relations(data), "relation_name has {} labels")
 
 
 def _check_pairs(data: HeteroData, edge_type: EdgeType, name: str, symbol: str) -> int:

@@ -3,6 +3,7 @@
 from pyg_kgrec.transforms.click_through import ClickThroughSplit
 from pyg_kgrec.transforms.collaborative import CollaborativeKG
 from pyg_kgrec.transforms.split import LeaveOneOut, RandomSplit, TemporalSplit, apply_split
+from pyg_kgrec.transforms.triples import TripleSplit
 
 __all__ = [
     "ClickThroughSplit",
@@ -10,5 +11,6 @@ __all__ = [
     "LeaveOneOut",
     "RandomSplit",
     "TemporalSplit",
+    "TripleSplit",
     "apply_split",
 ]
