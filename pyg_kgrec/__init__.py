@@ -1,5 +1,6 @@
 """Knowledge-aware recommendation on PyTorch Geometric: one heterogeneous store, one way to train and explain."""
 
+from pyg_kgrec.completion import evaluate_completion
 from pyg_kgrec.evaluation import evaluate
 from pyg_kgrec.explain import Explanation
 from pyg_kgrec.models import BPRMF, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender
@@ -18,6 +19,7 @@ __all__ = [
     "Popularity",
     "Recommender",
     "evaluate",
+    "evaluate_completion",
     "fit",
     "preset",
 ]

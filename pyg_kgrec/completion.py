@@ -1,0 +1,486 @@
+"""Knowledge-graph completion: every entity ranked as the head and as the tail of triples to be found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from torch_geometric.data import HeteroData
+from torch_geometric.nn.kge import ComplEx, DistMult, KGEModel, RotatE, TransE
+
+from pyg_kgrec.data.cache import cached
+from pyg_kgrec.data.pairs import PairIndex
+from pyg_kgrec.data.schema import ENTITY, has_knowledge, num_relations, validate
+from pyg_kgrec.data.triples import PARTS, entity_name, first_shared, triple_name, triple_tensors, triples
+from pyg_kgrec.nn.transh import HyperplaneScorer, TransH
+
+Side = Literal["head", "tail"]
+Triples: TypeAlias = HeteroData | Tensor | tuple[Tensor, Tensor, Tensor]
+
+_BLOCK = {"cpu": 2**22, "other": 2**26}
+"""Scores at a time; on a processor no more than stay in its cache, where they are compared twice as fast."""
+
+_FEWEST = 32
+"""Triples at a time: for fewer of them a matrix product reads all entities for too little work."""
+
+_GATHERED = 2**22
+"""Numbers a tensor of a model that scores triple by triple."""
+
+
+class TripleScorer(Protocol):
+    """What completes triples: a score of every entity as their tail or as their head, the higher the better.
+
+    A recommender that knows triples returns one from ``triple_scorer(data)``, with entities and relations
+    numbered as in that store.
+    """
+
+    @property
+    def num_entities(self) -> int:
+        """Number of entities N."""
+
+    def tails(self, head: Tensor, relation: Tensor) -> Tensor:
+        """Scores of every entity as the tail, ``[B, N]``, of heads and relations ``[B]`` int64."""
+
+    def heads(self, relation: Tensor, tail: Tensor) -> Tensor:
+        """Scores of every entity as the head, ``[B, N]``, of relations and tails ``[B]`` int64."""
+
+
+def evaluate_completion(
+    model: torch.nn.Module,
+    test: Triples,
+    k: int | Sequence[int] = (1, 3, 10),
+    filtered: bool = True,
+    *,
+    known: Triples | None = None,
+    sides: Side | Sequence[Side] = ("head", "tail"),
+    batch_size: int | None = None,
+) -> dict[str, float]:
+    r"""Ranks all entities as the tail of (h, r, ?) and as the head of (?, r, t) for every triple to be found.
+
+    Ranks count from 1. Where other entities score exactly as the right one, its rank is the mean of the best
+    and the worst that their order allows. With ``filtered`` other entities that make a true triple are left
+    out: true are the training triples (``edge_index``), ``seen_edge_index``, the triples to be found themselves,
+    and ``known``. MRR is the mean of 1 / rank, Hits@k the share of ranks up to k. A triple that stands twice
+    among those to be found counts twice.
+
+    The scores of one batch, ``batch_size`` × number of entities, are the largest tensor; two to five of that
+    size stand at a time (a model without a closed form also needs some tensors of 2\ :sup:`22` numbers).
+
+    Args:
+        model: A model of :mod:`torch_geometric.nn.kge` (TransE, DistMult, ComplEx, RotatE and
+            :class:`~pyg_kgrec.nn.TransH` in closed form, any other by its ``forward``), or a recommender that
+            knows triples (it has ``triple_scorer``).
+        test: A store of :class:`~pyg_kgrec.transforms.TripleSplit`, whose ``edge_label_index`` and
+            ``edge_label_type`` are to be found. For a model of PyG also heads, relations and tails: a tensor
+            ``[3, n]`` or a tuple of three tensors ``[n]``, int64.
+        k: One or several numbers of entities for Hits@k.
+        filtered: Leave other true triples out.
+        known: Further true triples, given as ``test``; of a store all that it holds.
+        sides: ``'head'``, ``'tail'`` or both.
+        batch_size: Triples at a time; by default so many that a matrix of scores has 2\ :sup:`22` numbers
+            (2\ :sup:`26` on a GPU), and at least 32.
+
+    Returns:
+        ``{'mrr': …, 'mean_rank': …, 'hits@1': …, …}`` over all ranks, and the same of each side:
+        ``'head_mrr'``, …, ``'tail_mrr'``, ….
+
+    Raises:
+        TypeError: If the model knows no triples, or ``test`` or ``known`` has a wrong type or dtype.
+        ValueError: If there is nothing to be found; if a triple of a store is to be found and known, or an
+            entity or relation is to be found that training has no triple of; if a number is out of range; or
+            if scores are NaN or infinite.
+    """
+    _check_arguments(model, test, filtered, known, batch_size)
+    asked = _check_sides(sides)
+    with _predicting(model):
+        scorer = _scorer(model, test)
+        size = scorer.num_entities
+        ks = _check_k(k, size)
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        _check_fit(model, test, known, size)
+        task = _task(test, known if filtered else None, size, device)
+        block = _BLOCK.get(device.type, _BLOCK["other"])
+        rows = batch_size or max(_FEWEST, block // size)
+        ranks = {side: task.ranks(scorer, side, filtered, rows) for side in asked}
+    out = _metrics(torch.cat(list(ranks.values())), ks, "")
+    for side, rank in ranks.items():
+        out |= _metrics(rank, ks, f"{side}_")
+    return out
+
+
+def _metrics(rank: Tensor, ks: list[int], prefix: str) -> dict[str, float]:
+    out = {"mrr": rank.reciprocal().mean(), "mean_rank": rank.mean()}
+    out |= {f"hits@{k}": (rank <= k).double().mean() for k in ks}
+    return {prefix + name: float(value) for name, value in out.items()}
+
+
+@contextmanager
+def _predicting(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; the mode of before is restored."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+# ---------------------------------------------------------------------- ranks
+
+
+class _Answers:
+    """Which entities are known to complete a pair of a relation and an entity."""
+
+    def __init__(self, relation: Tensor, given: Tensor, answer: Tensor, num_entities: int) -> None:
+        self._num_entities = num_entities
+        self._key, group = (relation * num_entities + given).unique(return_inverse=True)
+        self._pairs = PairIndex.from_pairs(torch.stack([group, answer]), self._key.numel())
+
+    def select(self, relation: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Position in the batch and entity of all answers to pairs that have some, ``[m]`` int64 each."""
+        return self._pairs.select(torch.searchsorted(self._key, relation * self._num_entities + given))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Triples to be found ``[3, n]``, and the true answers to them a side."""
+
+    triple: Tensor
+    answers: dict[Side, _Answers]
+
+    @classmethod
+    def build(cls, triple: Tensor, true: Tensor, num_entities: int) -> _Task:
+        """The task to find triples ``[3, n]`` where those of ``true`` ``[3, m]`` are true, they included."""
+        head, relation, tail = true
+        answers: dict[Side, _Answers] = {
+            "tail": _Answers(relation, head, tail, num_entities),
+            "head": _Answers(relation, tail, head, num_entities),
+        }
+        return cls(triple, answers)
+
+    def ranks(self, scorer: TripleScorer, side: Side, filtered: bool, batch_size: int) -> Tensor:
+        """Ranks of the right entities, ``[n]`` float64.
+
+        Raises:
+            ValueError: If scores are NaN or infinite.
+        """
+        found = []
+        for head, relation, tail in zip(*(column.split(batch_size) for column in self.triple)):
+            if side == "tail":
+                scores, right, given = scorer.tails(head, relation), tail, head
+            else:
+                scores, right, given = scorer.heads(relation, tail), head, tail
+            true = self.answers[side].select(relation, given) if filtered else None
+            found.append(_rank(scores, right, true))
+        rank = torch.cat(found)
+        if bool(rank.isnan().any()):
+            raise ValueError(
+                "scores of triples are NaN or infinite, expected a model whose weights are finite"
+            )
+        return rank
+
+
+def _rank(scores: Tensor, right: Tensor, true: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Ranks from scores ``[B, N]``, without the entities of ``true`` (row and entity, the right ones included).
+
+    With b entities above the right one, w below and e level with it, m = b + w + e in all, the mean of the best
+    and the worst rank is 1 + b + e/2 = 1 + (m + b − w)/2, where b − w is a sum of signs. NaN where a score is.
+    """
+    if scores.dtype not in (torch.float32, torch.float64):
+        scores = scores.float()
+    mine = scores.gather(1, right.unsqueeze(1))
+    ahead = scores - mine
+    wrong = ahead.amax(1).isnan()  # the sign of NaN is 0
+    # float32 counts to 2^24 without error.
+    whole = scores.dtype if scores.size(1) <= 2**24 else torch.float64
+    lead = ahead.sign_().sum(1, dtype=whole).double().masked_fill_(wrong, torch.nan)
+    others = torch.full_like(lead, scores.size(1) - 1)
+    if true is not None:
+        row, entity = true
+        sign = (scores[row, entity] - mine.squeeze(1)[row]).sign_().double()
+        lead = lead.index_add(0, row, sign, alpha=-1)
+        others = scores.size(1) - torch.bincount(row, minlength=right.numel()).double()
+    return 1 + (others + lead) / 2
+
+
+# ---------------------------------------------------------------------- closed forms
+
+
+class _Rotation:
+    """A head turned by a relation, h ∘ r, beside the tail: their product (DistMult, ComplEx) or distance (RotatE).
+
+    The head side is the same with the tail turned back, t ∘ r̄; real vectors are their own conjugates.
+    """
+
+    def __init__(self, entity: Tensor, relation: Tensor, compare: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self._entity, self._relation, self._compare = entity, relation, compare
+        self._table = _real(entity)
+        self.num_entities = entity.size(0)
+
+    def tails(self, head: Tensor, relation: Tensor) -> Tensor:
+        return self._compare(_real(self._entity[head] * self._relation[relation]), self._table)
+
+    def heads(self, relation: Tensor, tail: Tensor) -> Tensor:
+        return self._compare(_real(self._entity[tail] * self._relation[relation].conj()), self._table)
+
+
+class _Translation:
+    """A head moved by a relation, h + r, beside the tail (TransE)."""
+
+    def __init__(self, entity: Tensor, relation: Tensor, p: float) -> None:
+        self._entity, self._relation, self._p = entity, relation, p
+        self.num_entities = entity.size(0)
+
+    def tails(self, head: Tensor, relation: Tensor) -> Tensor:
+        return -torch.cdist(self._entity[head] + self._relation[relation], self._entity, self._p)
+
+    def heads(self, relation: Tensor, tail: Tensor) -> Tensor:
+        return -torch.cdist(self._entity[tail] - self._relation[relation], self._entity, self._p)
+
+
+class _ByForward:
+    """Any model of PyG: triple by triple through its ``forward``, in blocks."""
+
+    def __init__(self, model: KGEModel) -> None:
+        self._model = model
+        self._block = max(1, _GATHERED // max(model.hidden_channels, 1))
+        self.num_entities: int = model.num_nodes
+
+    def tails(self, head: Tensor, relation: Tensor) -> Tensor:
+        return self._all(relation, lambda row, entity: (head[row], relation[row], entity))
+
+    def heads(self, relation: Tensor, tail: Tensor) -> Tensor:
+        return self._all(relation, lambda row, entity: (entity, relation[row], tail[row]))
+
+    def _all(self, relation: Tensor, triple: Callable[[Tensor, Tensor], tuple[Tensor, ...]]) -> Tensor:
+        n = self.num_entities
+        pair = torch.arange(relation.numel() * n, device=relation.device)
+        scores = [self._model(*triple(block // n, block % n)) for block in pair.split(self._block)]
+        return torch.cat(scores).view(relation.numel(), n)
+
+
+def _real(vector: Tensor) -> Tensor:
+    return torch.view_as_real(vector.resolve_conj()).flatten(1) if vector.is_complex() else vector
+
+
+def _product(query: Tensor, table: Tensor) -> Tensor:
+    return query @ table.t()
+
+
+def _distmult(model: DistMult) -> TripleScorer:
+    return _Rotation(model.node_emb.weight, model.rel_emb.weight, _product)
+
+
+def _complex(model: ComplEx) -> TripleScorer:
+    entity = torch.complex(model.node_emb.weight, model.node_emb_im.weight)
+    return _Rotation(entity, torch.complex(model.rel_emb.weight, model.rel_emb_im.weight), _product)
+
+
+def _rotate(model: RotatE) -> TripleScorer:
+    entity = torch.complex(model.node_emb.weight, model.node_emb_im.weight)
+    angle, margin = model.rel_emb.weight, model.margin
+    turn = torch.polar(torch.ones_like(angle), angle)
+    return _Rotation(entity, turn, lambda query, table: margin - torch.cdist(query, table))
+
+
+def _transe(model: TransE) -> TripleScorer:
+    entity = normalize(model.node_emb.weight, p=model.p_norm, dim=-1)
+    return _Translation(entity, model.rel_emb.weight, float(model.p_norm))
+
+
+def _transh(model: TransH) -> TripleScorer:
+    tables = model.node_emb.weight, model.rel_emb.weight, model.normal_emb.weight
+    return HyperplaneScorer(*tables, model.norm)
+
+
+# By the function that scores and not by class: a subclass may have a forward of its own.
+_CLOSED: dict[Any, Callable[[Any], TripleScorer]] = {
+    DistMult.forward: _distmult,
+    ComplEx.forward: _complex,
+    RotatE.forward: _rotate,
+    TransE.forward: _transe,
+    TransH.forward: _transh,
+}
+
+
+def _scorer(model: Any, test: Triples) -> TripleScorer:
+    if isinstance(model, KGEModel):
+        return _CLOSED.get(type(model).forward, _ByForward)(model)
+    scorer: TripleScorer = model.triple_scorer(test)
+    return scorer
+
+
+# ---------------------------------------------------------------------- what is to be found
+
+
+def _task(test: Triples, known: Triples | None, num_entities: int, device: torch.device) -> _Task:
+    """The triples to be found and their answers; of a store sorted and checked once."""
+    if not isinstance(test, HeteroData):
+        find = _all_triples(test, device)
+        return _Task.build(find, torch.cat([find, _all_triples(known, device)], dim=1), num_entities)
+
+    def build() -> _Task:
+        _check_split(test)
+        true = torch.cat([_all_triples(test, device), _all_triples(known, device)], dim=1)
+        return _Task.build(triples(test, "edge_label").to(device), true, num_entities)
+
+    return cached(test, ("completion", device), [*_tensors(test), *_tensors(known), num_entities], build)
+
+
+def _tensors(given: Triples | None) -> list[Tensor]:
+    if isinstance(given, HeteroData):
+        return [tensor for part in PARTS for tensor in triple_tensors(given, part)]
+    if given is None:
+        return []
+    return list(given) if isinstance(given, tuple) else [given]
+
+
+def _all_triples(given: Triples | None, device: torch.device) -> Tensor:
+    """All that a store holds, or the triples that are given, ``[3, m]``."""
+    if isinstance(given, HeteroData):
+        return torch.cat([triples(given, part).to(device) for part in PARTS], dim=1)
+    if given is None:
+        return torch.empty(3, 0, dtype=torch.long, device=device)
+    return (torch.stack(given) if isinstance(given, tuple) else given).to(device)
+
+
+# ---------------------------------------------------------------------- checks
+
+
+def _check_arguments(model: Any, test: Any, filtered: bool, known: Any, batch_size: int | None) -> None:
+    """Checks what can be checked before the model is asked."""
+    name = type(model).__name__
+    if not isinstance(model, KGEModel) and not hasattr(model, "triple_scorer"):
+        raise TypeError(
+            f"model is a {name}, which knows no triples, expected a KGEModel of torch_geometric.nn.kge or a "
+            "recommender with triple_scorer, such as KTUP"
+        )
+    if not isinstance(model, KGEModel) and not isinstance(test, HeteroData):
+        raise TypeError(
+            f"test is a {type(test).__name__}, expected a store of TripleSplit for a {name}, which matches "
+            "entities and relations by what the store says of them"
+        )
+    _check_triples("test", test)
+    if known is not None:
+        _check_triples("known", known)
+        if not filtered:
+            raise ValueError(
+                "known is given with filtered=False, expected filtered=True to leave triples out"
+            )
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+
+
+def _check_triples(name: str, given: Any) -> None:
+    """Checks types and shapes of triples."""
+    if isinstance(given, HeteroData):
+        validate(given)
+        if not has_knowledge(given):
+            raise ValueError(f"{name} has no knowledge graph, expected a store with triples")
+        if name == "test" and not triple_tensors(given, "edge_label"):
+            raise ValueError("test has no edge_label_index of triples, expected a store of TripleSplit")
+        return
+    expected = "a store, an int64 tensor [3, n] of heads, relations and tails, or a tuple of the three"
+    columns = list(given) if isinstance(given, tuple) and len(given) == 3 else [given]
+    if not all(isinstance(column, Tensor) for column in columns):
+        raise TypeError(f"{name} is a {type(given).__name__}, expected {expected}")
+    for column in columns:
+        if column.dtype != torch.long:
+            raise TypeError(
+                f"{name} has the dtype {str(column.dtype).removeprefix('torch.')}, expected {expected}"
+            )
+    shapes = [list(column.shape) for column in columns]
+    if len(columns) == 1 and (len(shapes[0]) != 2 or shapes[0][0] != 3):
+        raise ValueError(f"{name} has the shape {shapes[0]}, expected [3, n]: heads, relations and tails")
+    if len(columns) == 3 and (len(shapes[0]) != 1 or shapes != shapes[:1] * 3):
+        raise ValueError(f"{name} holds tensors of the shapes {shapes}, expected three of one length, [n]")
+    if name == "test" and columns[0].numel() == 0:
+        raise ValueError("test holds no triple to be found, expected at least one")
+
+
+def _check_fit(model: Any, test: Triples, known: Triples | None, num_entities: int) -> None:
+    """Checks that entities and relations are those of the model."""
+    relations = model.num_relations if isinstance(model, KGEModel) else None
+    for name, given in (("test", test), ("known", known)):
+        if isinstance(given, HeteroData):
+            found = given[ENTITY].num_nodes
+            if found != num_entities:
+                raise ValueError(f"{name} has {found} entities, expected {num_entities} as the model has")
+            if relations is not None and num_relations(given) > relations:
+                raise ValueError(
+                    f"{name} has {num_relations(given)} relations, expected at most {relations} as the model has"
+                )
+        elif given is not None:
+            _check_range(name, _all_triples(given, torch.device("cpu")), num_entities, relations)
+    labels = [list(given.relation_name) for given in (test, known) if isinstance(given, HeteroData)]
+    if len(labels) == 2 and labels[0] != labels[1]:
+        raise ValueError(
+            "relation_name of known differs from that of test, expected the same relations in order"
+        )
+
+
+def _check_range(name: str, triple: Tensor, num_entities: int, num_relations: int | None) -> None:
+    head, relation, tail = triple
+    columns = {
+        "head": (head, num_entities),
+        "relation": (relation, num_relations),
+        "tail": (tail, num_entities),
+    }
+    for what, (index, size) in columns.items():
+        if size is None or index.numel() == 0:
+            continue
+        low, high = (int(bound) for bound in index.aminmax())
+        if low < 0 or high >= size:
+            wrong = low if low < 0 else high
+            raise ValueError(f"{name} holds the {what} {wrong}, expected 0..{size - 1} as the model has")
+
+
+def _check_split(test: HeteroData) -> None:
+    """Checks that there is something to be found, in terms that training knows and not known as a whole."""
+    find, learned = triples(test, "edge_label"), triples(test)
+    if find.size(1) == 0:
+        raise ValueError("edge_label_index of test holds no triple to be found, expected at least one")
+    for part in ("edge", "seen_edge"):
+        at = first_shared(triples(test, part).to(find.device), find, test[ENTITY].num_nodes)
+        if at is not None:
+            raise ValueError(
+                f"triple {triple_name(test, find[:, at])} stands in {part}_index and in edge_label_index of test, "
+                "expected triples to be found that are not known yet"
+            )
+    for what, mine, theirs in (
+        ("entity", find[[0, 2]].flatten(), learned[[0, 2]].flatten()),
+        ("relation", find[1], learned[1]),
+    ):
+        new = mine[~torch.isin(mine, theirs)]
+        if new.numel():
+            first = int(new[0])
+            name = entity_name(test, first) if what == "entity" else repr(test.relation_name[first])
+            raise ValueError(
+                f"{what} {name} stands in edge_label_index of test and in no training triple, expected each {what} "
+                "to have one to learn from, as TripleSplit leaves it"
+            )
+
+
+def _check_sides(sides: Any) -> list[Side]:
+    asked: list[Side] = [cast(Side, sides)] if isinstance(sides, str) else list(sides)
+    if not asked or any(side not in get_args(Side) for side in asked) or len(set(asked)) < len(asked):
+        raise ValueError(f"sides is {sides!r}, expected 'head', 'tail' or both")
+    return asked
+
+
+def _check_k(k: Any, num_entities: int) -> list[int]:
+    ks = list(k) if isinstance(k, Sequence) and not isinstance(k, str) else [k]
+    if not ks:
+        raise ValueError("k is empty, expected at least one number of entities")
+    for one in ks:
+        whole = isinstance(one, (int, np.integer)) and not isinstance(one, bool)
+        if not whole or not 1 <= one <= num_entities:
+            raise ValueError(f"k is {one!r}, expected a whole number from 1 to the {num_entities} entities")
+    return [int(one) for one in ks]
