@@ -18,7 +18,7 @@ from torch import Tensor
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, MKR, KGRec, LightGCN, Popularity, Recommender
+from pyg_kgrec import BPRMF, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -90,6 +90,19 @@ CASES = {
         constant=FIXED,
     ),
     "MKR-no-kg": Case(MKR, {"hidden_channels": 8, "use_kg": False}, constant=FIXED),
+    "KTUP": Case(KTUP, {"hidden_channels": 8, "num_negatives": 3}, hears=("links",)),
+    "KTUP-hard-alternate": Case(
+        KTUP,
+        {"hidden_channels": 8, "num_negatives": 2, "induction": "hard", "joint": "alternate"},
+        hears=("links",),
+    ),
+    "KTUP-l1-bpr": Case(KTUP, {"hidden_channels": 8, "norm": "l1", "loss": "bpr"}, hears=("links",)),
+    "KTUP-hard-l1": Case(
+        KTUP,
+        {"hidden_channels": 8, "num_negatives": 2, "induction": "hard", "norm": "l1", "joint_ratio": 0.7},
+        hears=("links",),
+    ),
+    "TUP": Case(KTUP, {"hidden_channels": 8, "num_negatives": 3, "use_kg": False}),
     "BPRMF": Case(BPRMF, {"hidden_channels": 8}),
     "LightGCN": Case(
         LightGCN, {"hidden_channels": 8, "loss": "softmax", "num_negatives": 3}, hears=("interactions",)
@@ -743,6 +756,10 @@ def test_features_of_some_node_types_only(
 
 def test_a_store_without_knowledge(case: Case, make_splits: SplitBuilder, tmp_path: Path) -> None:
     train, _, test = make_splits(knowledge=False, features=True)
+    if case.model is KTUP and case.settings.get("use_kg", True):
+        with pytest.raises(ValueError, match="the store has no relations, expected a knowledge graph for KTUP"):
+            case.build(train)
+        return
     model = case.build(train)
     if case.learns:
         train_step(model, train)
