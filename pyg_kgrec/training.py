@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import signal
-import tempfile
-import threading
-import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
-import lightning
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._trainer import Epochs, check_counts, check_rate, run
 from pyg_kgrec.data.pairs import label_pairs, labelled_pairs
 from pyg_kgrec.data.schema import ITEM, RELATES
 from pyg_kgrec.evaluation import CTR_METRICS, METRICS, evaluate
@@ -57,7 +48,7 @@ class _Cycle:
         return self._left.pop(0)
 
 
-class _Module(lightning.LightningModule):
+class _Module(Epochs):
     """A recommender as Lightning wants it; the epoch ends with a full ranking of the validation pairs."""
 
     def __init__(
@@ -71,12 +62,8 @@ class _Module(lightning.LightningModule):
         eval_every: int,
         batch_size: int,
     ) -> None:
-        super().__init__()
-        self.model, self.train_store, self.val_store = model, train, val
-        self.monitor, self.lr, self.seed, self.eval_every = monitor, lr, seed, eval_every
-        self.rows: list[dict[str, float]] = []
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        super().__init__(model, None if val is None else monitor, eval_every)
+        self.train_store, self.val_store, self.lr, self.seed = train, val, lr, seed
         self._generator: torch.Generator | None = None
         num_triples = train[RELATES].num_edges if RELATES in train.edge_types else 0
         self._triples: _Cycle | None = None
@@ -96,11 +83,8 @@ class _Module(lightning.LightningModule):
             self._generator = torch.Generator(self.device).manual_seed(self.seed)
         return self._generator
 
-    def on_train_epoch_start(self) -> None:
-        self._started, self._sums, self._counts = time.perf_counter(), {}, {}
-
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor | None:
-        loss = self._count(self.model.batch_losses(self.train_store, batch, self.generator))
+        loss = self.count(self.model.batch_losses(self.train_store, batch, self.generator))
         if self._triples is None:
             return loss
         # Two tasks with an optimiser each: a weight inside one Adam loss would all but cancel.
@@ -111,78 +95,28 @@ class _Module(lightning.LightningModule):
         if (batch_idx + 1) % interval == 0:
             triple = self._triples.next().to(self.device)
             self._step(
-                second, self._count(self.model.knowledge_losses(self.train_store, triple, self.generator))
+                second, self.count(self.model.knowledge_losses(self.train_store, triple, self.generator))
             )
         return None
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         self.model.constrain()
 
-    def _count(self, losses: dict[str, Tensor]) -> Tensor:
-        """Adds losses to the epoch's sums, and each other."""
-        for name, loss in losses.items():
-            value = loss.detach()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._counts[name] = self._counts.get(name, 0) + 1
-        return torch.stack(list(losses.values())).sum()
-
     def _step(self, optimizer: Any, loss: Tensor) -> None:
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
 
-    def on_train_epoch_end(self) -> None:
-        row: dict[str, float] = {"epoch": float(self.current_epoch)}
-        row |= {name: float(total) / self._counts[name] for name, total in self._sums.items()}
-        row["loss"] = sum(v for k, v in row.items() if k != "epoch")
-        row["seconds"] = time.perf_counter() - self._started
-        row |= self.model.epoch_metrics(self.train_store)
-        if self.val_store is not None and (self.current_epoch + 1) % self.eval_every == 0:
-            name, _, length = self.monitor.partition("@")
-            if name in CTR_METRICS:
-                row |= evaluate(self.model, self.val_store, task="ctr")
-            else:
-                row |= evaluate(self.model, self.val_store, k=int(length))
-            self.log(self.monitor, row[self.monitor], prog_bar=True)
-        self.log("loss", row["loss"], prog_bar=True)
-        self.rows.append(row)
+    def epoch_metrics(self) -> dict[str, float]:
+        return cast(Recommender, self.model).epoch_metrics(self.train_store)
 
-
-class _EarlyStopping(EarlyStopping):
-    """Looks only at epochs that ended with an evaluation."""
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if (trainer.current_epoch + 1) % cast(_Module, pl_module).eval_every == 0:
-            super().on_train_epoch_end(trainer, pl_module)
-
-
-class _StopOnInterrupt(Callback):
-    """The first Ctrl-C ends training after the step at hand; the second one interrupts at once."""
-
-    def __init__(self) -> None:
-        self.interrupted = False
-
-    @contextmanager
-    def listening(self, trainer: lightning.Trainer) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def stop(signum: int, frame: FrameType | None) -> None:
-            if self.interrupted:
-                raise KeyboardInterrupt
-            self.interrupted = True
-            trainer.should_stop = True
-
-        before = signal.signal(signal.SIGINT, stop)
-        try:
-            yield
-        except SystemExit as stopped:  # what Lightning makes of a KeyboardInterrupt
-            if self.interrupted:
-                raise KeyboardInterrupt from stopped
-            raise
-        finally:
-            signal.signal(signal.SIGINT, before)
+    def validation_metrics(self) -> dict[str, float]:
+        assert self.monitor is not None
+        assert self.val_store is not None
+        name, _, length = self.monitor.partition("@")
+        if name in CTR_METRICS:
+            return evaluate(self.model, self.val_store, task="ctr")
+        return evaluate(self.model, self.val_store, k=int(length))
 
 
 def fit(
@@ -274,51 +208,20 @@ def fit(
         generator=torch.Generator(),  # without one the loader takes a number from the global generator
     )
     module = _Module(model, train, val, monitor, lr, seed, eval_every, batch_size)
-    interrupt = _StopOnInterrupt()
-    with tempfile.TemporaryDirectory() as temporary, _quiet():
-        best = ModelCheckpoint(
-            checkpoint_dir or temporary,
-            filename="best",
-            monitor=monitor if val is not None else None,
-            mode="max",
-            every_n_epochs=eval_every if val is not None else 1,
-            save_last=checkpoint_dir is not None,
-            save_weights_only=checkpoint_dir is None,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
-        use: list[Callback] = [best, *(callbacks or [])]
-        if val is not None and patience is not None:
-            stopping = _EarlyStopping(monitor, patience=patience, mode="max", check_on_train_epoch_end=True)
-            use.append(stopping)
-        trainer = lightning.Trainer(
-            max_epochs=max_epochs,
-            accelerator=accelerator,
-            precision=precision,
-            logger=logger,
-            callbacks=use,
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1 if logger else 50,
-            **trainer_arguments,
-        )
-        training = model.training
-        model.train()
-        try:
-            with interrupt.listening(trainer):
-                trainer.fit(module, batches, ckpt_path=resume)
-        finally:
-            model.train(training)
-        if interrupt.interrupted:
-            print(f"Interrupted after {len(module.rows)} epochs; the best weights so far are restored.")
-        if val is not None and best.best_model_path:
-            state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-            model.load_state_dict({k.removeprefix("model."): v for k, v in state.items()})
-    history = pd.DataFrame(module.rows)
-    if len(history):
-        history["epoch"] = history["epoch"].astype(int)
-    return history
+    return run(
+        module,
+        batches,
+        max_epochs=max_epochs,
+        patience=patience,
+        accelerator=accelerator,
+        progress=progress,
+        precision=precision,
+        logger=logger,
+        callbacks=callbacks,
+        checkpoint_dir=checkpoint_dir,
+        resume=resume,
+        **trainer_arguments,
+    )
 
 
 def _check_validation(model: Recommender, val: HeteroData, monitor: str) -> None:
@@ -344,25 +247,5 @@ def _check_arguments(
         raise ValueError(
             f"monitor is {monitor!r}, expected a metric and a length, like 'ndcg@10', or 'auc' or 'acc'"
         )
-    counts = {"max_epochs": max_epochs, "batch_size": batch_size, "eval_every": eval_every}
-    for argument, value in counts.items() | ({} if patience is None else {"patience": patience}).items():
-        if value < 1:
-            raise ValueError(f"{argument} is {value}, expected at least 1")
-    if not lr > 0:
-        raise ValueError(f"lr is {lr}, expected a positive learning rate")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps Lightning's advice about loaders, devices and empty folders out of a notebook."""
-    log = logging.getLogger("lightning.pytorch")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
-            warnings.filterwarnings("ignore", message=r".*Checkpoint directory .* exists and is not empty.*")
-            warnings.filterwarnings("ignore", message=r".*[`']?isinstance\(treespec, LeafSpec\)[`']?.*")
-            yield
-    finally:
-        log.setLevel(level)
+    check_counts(max_epochs=max_epochs, batch_size=batch_size, eval_every=eval_every, patience=patience)
+    check_rate(lr)

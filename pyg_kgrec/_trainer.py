@@ -1,0 +1,228 @@
+"""What all training has in common: a history by epochs, early stopping, the best weights, Ctrl-C, and quiet."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, cast
+
+import lightning
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+
+class Epochs(lightning.LightningModule):
+    """A model as Lightning wants it, with a row of history an epoch.
+
+    A subclass fills in ``configure_optimizers``, ``training_step`` (which hands its losses to :meth:`count`) and
+    what an epoch ends with.
+
+    Args:
+        model: The model.
+        monitor: What to watch of :meth:`validation_metrics`; None where there is no validation.
+        eval_every: Epochs between evaluations.
+    """
+
+    def __init__(self, model: Any, monitor: str | None, eval_every: int) -> None:
+        super().__init__()
+        self.model, self.monitor, self.eval_every = model, monitor, eval_every
+        self.rows: list[dict[str, float]] = []
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def epoch_metrics(self) -> dict[str, float]:
+        """Further columns of the history."""
+        return {}
+
+    def validation_metrics(self) -> dict[str, float]:
+        """What an evaluation gives; asked for with a monitor only."""
+        raise NotImplementedError
+
+    def evaluates(self, epoch: int) -> bool:
+        """Whether an epoch ends with an evaluation."""
+        return self.monitor is not None and (epoch + 1) % self.eval_every == 0
+
+    def count(self, losses: dict[str, Tensor]) -> Tensor:
+        """Adds losses to the epoch's sums, and each other."""
+        for name, loss in losses.items():
+            value = loss.detach()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + 1
+        return torch.stack(list(losses.values())).sum()
+
+    def on_train_epoch_start(self) -> None:
+        self._started, self._sums, self._counts = time.perf_counter(), {}, {}
+
+    def on_train_epoch_end(self) -> None:
+        row: dict[str, float] = {"epoch": float(self.current_epoch)}
+        row |= {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+        row["loss"] = sum(v for k, v in row.items() if k != "epoch")
+        row["seconds"] = time.perf_counter() - self._started
+        row |= self.epoch_metrics()
+        if self.monitor is not None and self.evaluates(self.current_epoch):
+            row |= self.validation_metrics()
+            self.log(self.monitor, row[self.monitor], prog_bar=True)
+        self.log("loss", row["loss"], prog_bar=True)
+        self.rows.append(row)
+
+
+def run(
+    module: Epochs,
+    batches: DataLoader,
+    *,
+    max_epochs: int,
+    patience: int | None,
+    accelerator: str,
+    progress: bool,
+    mode: Literal["min", "max"] = "max",
+    precision: Any = "32-true",
+    logger: Any = False,
+    callbacks: list[Callback] | None = None,
+    checkpoint_dir: str | Path | None = None,
+    resume: str | Path | None = None,
+    **trainer_arguments: Any,
+) -> pd.DataFrame:
+    """Trains the module's model and leaves it with the weights of the best evaluation, if there was one.
+
+    Ctrl-C ends training after the step at hand, with the best weights so far.
+
+    Args:
+        module: The model and its losses; its ``monitor`` is watched.
+        batches: What an epoch goes through.
+        max_epochs: Most epochs.
+        patience: Evaluations without improvement before training stops; None never stops early.
+        accelerator: Lightning's.
+        progress: Show a progress bar.
+        mode: Whether the monitor is better when it is higher or lower.
+        precision: Lightning's.
+        logger: A Lightning logger, or False for none.
+        callbacks: Further Lightning callbacks.
+        checkpoint_dir: Folder that keeps Lightning's checkpoints; by default they are temporary.
+        resume: A checkpoint to go on from.
+        trainer_arguments: Further arguments of :class:`lightning.Trainer`.
+
+    Returns:
+        History with a row an epoch.
+    """
+    model, monitor, eval_every = module.model, module.monitor, module.eval_every
+    interrupt = _StopOnInterrupt()
+    with tempfile.TemporaryDirectory() as temporary, _quiet():
+        best = ModelCheckpoint(
+            checkpoint_dir or temporary,
+            filename="best",
+            monitor=monitor,
+            mode=mode if monitor is not None else "max",
+            every_n_epochs=eval_every if monitor is not None else 1,
+            save_last=checkpoint_dir is not None,
+            save_weights_only=checkpoint_dir is None,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        use: list[Callback] = [best, *(callbacks or [])]
+        if monitor is not None and patience is not None:
+            use.append(_EarlyStopping(monitor, patience=patience, mode=mode, check_on_train_epoch_end=True))
+        trainer = lightning.Trainer(
+            max_epochs=max_epochs,
+            accelerator=accelerator,
+            precision=precision,
+            logger=logger,
+            callbacks=use,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1 if logger else 50,
+            **trainer_arguments,
+        )
+        training = model.training
+        model.train()
+        try:
+            with interrupt.listening(trainer):
+                trainer.fit(module, batches, ckpt_path=resume)
+        finally:
+            model.train(training)
+        if interrupt.interrupted:
+            print(f"Interrupted after {len(module.rows)} epochs; the best weights so far are restored.")
+        if monitor is not None and best.best_model_path:
+            state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+            model.load_state_dict({k.removeprefix("model."): v for k, v in state.items()})
+    history = pd.DataFrame(module.rows)
+    if len(history):
+        history["epoch"] = history["epoch"].astype(int)
+    return history
+
+
+def check_counts(**counts: int | None) -> None:
+    """Raises ValueError unless each number that is given is at least 1."""
+    for argument, value in counts.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{argument} is {value}, expected at least 1")
+
+
+def check_rate(lr: float) -> None:
+    """Raises ValueError unless ``lr`` is a learning rate."""
+    if not lr > 0:
+        raise ValueError(f"lr is {lr}, expected a positive learning rate")
+
+
+class _EarlyStopping(EarlyStopping):
+    """Looks only at epochs that ended with an evaluation."""
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if cast(Epochs, pl_module).evaluates(trainer.current_epoch):
+            super().on_train_epoch_end(trainer, pl_module)
+
+
+class _StopOnInterrupt(Callback):
+    """The first Ctrl-C ends training after the step at hand; the second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.interrupted = False
+
+    @contextmanager
+    def listening(self, trainer: lightning.Trainer) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(signum: int, frame: FrameType | None) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+            trainer.should_stop = True
+
+        before = signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        except SystemExit as stopped:  # what Lightning makes of a KeyboardInterrupt
+            if self.interrupted:
+                raise KeyboardInterrupt from stopped
+            raise
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Lightning's advice about loaders, devices and empty folders out of a notebook."""
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=r".*Checkpoint directory .* exists and is not empty.*")
+            warnings.filterwarnings("ignore", message=r".*[`']?isinstance\(treespec, LeafSpec\)[`']?.*")
+            yield
+    finally:
+        log.setLevel(level)
