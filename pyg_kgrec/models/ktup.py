@@ -360,11 +360,11 @@ class KTUP(LinkedRecommender):
         return losses
 
     def _alignment(self, parts: _Aligned, item: Tensor) -> Tensor:
-        """Mean distance of an item and an entity over the links of some of the items; 0 without any."""
-        chosen = parts.item.new_zeros(parts.item.size(0)).index_fill(0, item, 1)[parts.row]
+        """Mean distance of an item and an entity over the links of a batch of items; 0 without any."""
+        count = torch.bincount(item, minlength=parts.item.size(0))[parts.row].to(parts.item.dtype)
         between = parts.item.index_select(0, parts.row) - parts.entity
         distance = (between.abs() if self.norm == "l1" else between.pow(2)).sum(-1)
-        return (chosen * distance).sum() / chosen.sum().clamp(min=1)
+        return (count * distance).sum() / count.sum().clamp(min=1)
 
     def _false_and_true(
         self, data: HeteroData, count: int, generator: torch.Generator, triple: Tensor | None = None
@@ -470,7 +470,7 @@ class KTUP(LinkedRecommender):
         probability, profile = (
             (x / self.temperature).softmax(-1).flatten() for x in (pi, u @ encoded.translation.t())
         )
-        num_triples = data[RELATES].num_edges if self.use_kg else 0
+        num_triples = data[RELATES].num_edges if RELATES in data.edge_types else 0
         triple_weight = torch.zeros(num_triples, device=u.device)
         if self.use_kg:
             triple_weight = probability[graph.triple[1]]
