@@ -23,7 +23,7 @@ import torch
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import MKR, Recommender, evaluate, fit
+from pyg_kgrec import KTUP, MKR, Recommender, evaluate, fit
 from pyg_kgrec.data import read_atomic
 
 OURS: dict[str, dict[str, tuple[type[Recommender], dict[str, Any]]]] = {
@@ -34,13 +34,30 @@ OURS: dict[str, dict[str, tuple[type[Recommender], dict[str, Any]]]] = {
         ),
         "ours, defaults": (MKR, {}),
     },
+    "KTUP": {
+        "ours, as hopwise trains (BPR, hard), pairs alone": (
+            KTUP,
+            {"loss": "bpr", "induction": "hard", "joint_ratio": 1.0},
+        ),
+        "ours, as hopwise trains (BPR, hard), pairs and triples": (
+            KTUP,
+            {"loss": "bpr", "induction": "hard"},
+        ),
+        "ours, BPR, soft, pairs and triples": (KTUP, {"loss": "bpr"}),
+        "ours, defaults": (KTUP, {}),
+    },
 }
+THEIRS: dict[str, list[str]] = {"MKR": ["epoch"], "KTUP": ["pairs alone", "triples alone"]}
+"""What hopwise's epochs are, in turn."""
+SETTINGS: dict[str, dict[str, Any]] = {"KTUP": {"train_rec_step": 1, "train_kg_step": 1}}
+"""Further settings of hopwise: five epochs of pairs and five of triples follow one another otherwise."""
 
 
 def theirs(model: str, python: str, folder: Path) -> dict[str, Any]:
     """A run of hopwise in its own environment and an empty folder, where it leaves its logs."""
     script = Path(__file__).with_name("hopwise_times.py").resolve()
     command = [str(Path(python).absolute()), str(script), model, str(folder.resolve())]
+    command += ["--epochs", str(len(THEIRS[model])), "--set", json.dumps(SETTINGS.get(model, {}))]
     with tempfile.TemporaryDirectory() as empty:
         done = subprocess.run(
             command,
@@ -80,7 +97,14 @@ def main() -> None:
     times: dict[str, tuple[list[float], list[float]]] = {}
     for _ in range(args.rounds):
         found = theirs(args.model, args.python, args.folder)
-        rows = {found["model"]: (found["epoch"], found["evaluation"])}
+        kinds = THEIRS[args.model]
+        rows = {
+            found["model"] if len(kinds) == 1 else f"{found['model']}, {kind}": (
+                [seconds],
+                found["evaluation"],
+            )
+            for kind, seconds in zip(kinds, found["epoch"])
+        }
         for name, (build, settings) in OURS[args.model].items():
             rows[name] = ours(build, settings, train, val)
         for name, (epoch, evaluation) in rows.items():
