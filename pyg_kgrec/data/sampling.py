@@ -169,17 +169,17 @@ class _Ends:
     """What stands at the open end of each pair of a relation and an entity."""
 
     def __init__(self, key: Tensor, end: Tensor, num_entities: int) -> None:
-        self._key, group = key.unique(return_inverse=True)
+        known, group = key.unique(return_inverse=True)
         # One more group, without ends, for keys that no triple has.
-        self._sampler = NegativeSampler(torch.stack([group, end]), self._key.numel() + 1, num_entities)
+        self._key = torch.cat([known, known.new_tensor([torch.iinfo(known.dtype).max])])
+        self._sampler = NegativeSampler(torch.stack([group, end]), self._key.numel(), num_entities)
         self.never_full = not self._sampler._some_user_is_full
 
     def draw(self, key: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """An end for each key, and whether there was one to be drawn."""
-        nowhere = self._key.numel()
+        nowhere = self._key.numel() - 1
         place = torch.searchsorted(self._key, key)
-        found = self._key[place.clamp(max=nowhere - 1)] == key
-        group = torch.where(found, place, nowhere)
+        group = torch.where(self._key[place] == key, place, nowhere)
         free = self._sampler.has_negatives(group)
         return self._sampler.sample(torch.where(free, group, nowhere), 1, generator).squeeze(1), free
 

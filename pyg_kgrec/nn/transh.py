@@ -33,7 +33,7 @@ class TransH(KGEModel):
         margin: Margin of the ranking loss.
         p_norm: 1 or 2.
         orthogonality: Weight of the loss that keeps a translation within its hyperplane.
-        sparse: Sparse gradients of the entities' and relations' tables, as PyG's models offer.
+        sparse: Sparse gradients of the entities' table, as PyG's models offer.
     """
 
     def __init__(
@@ -47,12 +47,13 @@ class TransH(KGEModel):
         sparse: bool = False,
     ) -> None:
         super().__init__(num_nodes, num_relations, hidden_channels, sparse)
+        self.rel_emb.sparse = False  # orthogonality has a gradient at every relation
         if p_norm not in (1, 2):
             raise ValueError(f"p_norm is {p_norm}, expected 1 or 2")
         self.margin, self.orthogonality = margin, orthogonality
         self.p_norm = p_norm
         self.norm: Norm = "l1" if p_norm == 1 else "l2"
-        self.normal_emb = Embedding(num_relations, hidden_channels, sparse=sparse)
+        self.normal_emb = Embedding(num_relations, hidden_channels)
         self.sampler: TripleSampler | None = None
         """Corrupts triples without ever making a true one; without it PyG's ``random_sample`` does."""
         self.reset_parameters()
