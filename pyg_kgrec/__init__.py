@@ -5,6 +5,7 @@ from pyg_kgrec.evaluation import evaluate
 from pyg_kgrec.explain import Explanation
 from pyg_kgrec.models import BPRMF, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender
 from pyg_kgrec.presets import preset
+from pyg_kgrec.pretraining import fit_kge, pretrain_transe, pretrain_transh
 from pyg_kgrec.training import fit
 
 __version__ = "0.1.0"
@@ -21,5 +22,8 @@ __all__ = [
     "evaluate",
     "evaluate_completion",
     "fit",
+    "fit_kge",
     "preset",
+    "pretrain_transe",
+    "pretrain_transh",
 ]

@@ -103,7 +103,7 @@ def evaluate_completion(
         size = scorer.num_entities
         ks = _check_k(k, size)
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        _check_fit(model, test, known, size)
+        _check_fit(model, {"test": test} if known is None else {"test": test, "known": known}, size)
         task = _task(test, known if filtered else None, size, device)
         block = _BLOCK.get(device.type, _BLOCK["other"])
         rows = batch_size or max(_FEWEST, block // size)
@@ -112,6 +112,13 @@ def evaluate_completion(
     for side, rank in ranks.items():
         out |= _metrics(rank, ks, f"{side}_")
     return out
+
+
+def check_completion(model: KGEModel, name: str, test: HeteroData) -> None:
+    """Raises what :func:`evaluate_completion` would of a model of PyG and the store ``name``; nothing is ranked."""
+    _check_triples(name, test, to_find=True)
+    _check_fit(model, {name: test}, model.num_nodes)
+    _check_split(name, test)
 
 
 def _metrics(rank: Tensor, ks: list[int], prefix: str) -> dict[str, float]:
@@ -327,7 +334,7 @@ def _task(test: Triples, known: Triples | None, num_entities: int, device: torch
         return _Task.build(find, torch.cat([find, _all_triples(known, device)], dim=1), num_entities)
 
     def build() -> _Task:
-        _check_split(test)
+        _check_split("test", test)
         true = torch.cat([_all_triples(test, device), _all_triples(known, device)], dim=1)
         return _Task.build(triples(test, "edge_label").to(device), true, num_entities)
 
@@ -367,9 +374,9 @@ def _check_arguments(model: Any, test: Any, filtered: bool, known: Any, batch_si
             f"test is a {type(test).__name__}, expected a store of TripleSplit for a {name}, which matches "
             "entities and relations by what the store says of them"
         )
-    _check_triples("test", test)
+    _check_triples("test", test, to_find=True)
     if known is not None:
-        _check_triples("known", known)
+        _check_triples("known", known, to_find=False)
         if not filtered:
             raise ValueError(
                 "known is given with filtered=False, expected filtered=True to leave triples out"
@@ -378,14 +385,14 @@ def _check_arguments(model: Any, test: Any, filtered: bool, known: Any, batch_si
         raise ValueError(f"batch_size is {batch_size}, expected at least 1")
 
 
-def _check_triples(name: str, given: Any) -> None:
+def _check_triples(name: str, given: Any, to_find: bool) -> None:
     """Checks types and shapes of triples."""
     if isinstance(given, HeteroData):
         validate(given)
         if not has_knowledge(given):
             raise ValueError(f"{name} has no knowledge graph, expected a store with triples")
-        if name == "test" and not triple_tensors(given, "edge_label"):
-            raise ValueError("test has no edge_label_index of triples, expected a store of TripleSplit")
+        if to_find and not triple_tensors(given, "edge_label"):
+            raise ValueError(f"{name} has no edge_label_index of triples, expected a store of TripleSplit")
         return
     expected = "a store, an int64 tensor [3, n] of heads, relations and tails, or a tuple of the three"
     columns = list(given) if isinstance(given, tuple) and len(given) == 3 else [given]
@@ -401,14 +408,14 @@ def _check_triples(name: str, given: Any) -> None:
         raise ValueError(f"{name} has the shape {shapes[0]}, expected [3, n]: heads, relations and tails")
     if len(columns) == 3 and (len(shapes[0]) != 1 or shapes != shapes[:1] * 3):
         raise ValueError(f"{name} holds tensors of the shapes {shapes}, expected three of one length, [n]")
-    if name == "test" and columns[0].numel() == 0:
-        raise ValueError("test holds no triple to be found, expected at least one")
+    if to_find and columns[0].numel() == 0:
+        raise ValueError(f"{name} holds no triple to be found, expected at least one")
 
 
-def _check_fit(model: Any, test: Triples, known: Triples | None, num_entities: int) -> None:
+def _check_fit(model: Any, stores: dict[str, Triples], num_entities: int) -> None:
     """Checks that entities and relations are those of the model."""
     relations = model.num_relations if isinstance(model, KGEModel) else None
-    for name, given in (("test", test), ("known", known)):
+    for name, given in stores.items():
         if isinstance(given, HeteroData):
             found = given[ENTITY].num_nodes
             if found != num_entities:
@@ -417,9 +424,9 @@ def _check_fit(model: Any, test: Triples, known: Triples | None, num_entities: i
                 raise ValueError(
                     f"{name} has {num_relations(given)} relations, expected at most {relations} as the model has"
                 )
-        elif given is not None:
+        else:
             _check_range(name, _all_triples(given, torch.device("cpu")), num_entities, relations)
-    labels = [list(given.relation_name) for given in (test, known) if isinstance(given, HeteroData)]
+    labels = [list(given.relation_name) for given in stores.values() if isinstance(given, HeteroData)]
     if len(labels) == 2 and labels[0] != labels[1]:
         raise ValueError(
             "relation_name of known differs from that of test, expected the same relations in order"
@@ -442,17 +449,17 @@ def _check_range(name: str, triple: Tensor, num_entities: int, num_relations: in
             raise ValueError(f"{name} holds the {what} {wrong}, expected 0..{size - 1} as the model has")
 
 
-def _check_split(test: HeteroData) -> None:
+def _check_split(store: str, test: HeteroData) -> None:
     """Checks that there is something to be found, in terms that training knows and not known as a whole."""
     find, learned = triples(test, "edge_label"), triples(test)
     if find.size(1) == 0:
-        raise ValueError("edge_label_index of test holds no triple to be found, expected at least one")
+        raise ValueError(f"edge_label_index of {store} holds no triple to be found, expected at least one")
     for part in ("edge", "seen_edge"):
         at = first_shared(triples(test, part).to(find.device), find, test[ENTITY].num_nodes)
         if at is not None:
             raise ValueError(
-                f"triple {triple_name(test, find[:, at])} stands in {part}_index and in edge_label_index of test, "
-                "expected triples to be found that are not known yet"
+                f"triple {triple_name(test, find[:, at])} stands in {part}_index and in edge_label_index of "
+                f"{store}, expected triples to be found that are not known yet"
             )
     for what, mine, theirs in (
         ("entity", find[[0, 2]].flatten(), learned[[0, 2]].flatten()),
@@ -463,8 +470,8 @@ def _check_split(test: HeteroData) -> None:
             first = int(new[0])
             name = entity_name(test, first) if what == "entity" else repr(test.relation_name[first])
             raise ValueError(
-                f"{what} {name} stands in edge_label_index of test and in no training triple, expected each {what} "
-                "to have one to learn from, as TripleSplit leaves it"
+                f"{what} {name} stands in edge_label_index of {store} and in no training triple, expected each "
+                f"{what} to have one to learn from, as TripleSplit leaves it"
             )
 
 

@@ -1,0 +1,306 @@
+"""Vectors of entities and relations learned from the triples alone, by the models of PyG."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, TypeVar, cast
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import Embedding
+from torch_geometric.data import HeteroData
+from torch_geometric.nn.kge import KGEModel, TransE
+
+from pyg_kgrec._trainer import Epochs, check_counts, check_rate, run
+from pyg_kgrec.completion import check_completion, evaluate_completion
+from pyg_kgrec.data.sampling import TripleSampler
+from pyg_kgrec.data.schema import ENTITY, has_knowledge, num_relations, validate
+from pyg_kgrec.data.triples import first_shared, triple_name, triples
+from pyg_kgrec.nn.transh import TransH
+
+Model = TypeVar("Model", bound=KGEModel)
+
+_MONITOR = re.compile(r"(?:head_|tail_)?(?:mrr|mean_rank|hits@([1-9]\d*))")
+_HITS = (1, 3, 10)
+
+
+def fit_kge(
+    model: KGEModel,
+    train: HeteroData,
+    val: HeteroData | None = None,
+    *,
+    max_epochs: int = 100,
+    lr: float = 1e-3,
+    batch_size: int = 1024,
+    seed: int = 0,
+    monitor: str = "mrr",
+    patience: int | None = 5,
+    eval_every: int = 5,
+    progress: bool = True,
+    accelerator: str = "auto",
+) -> pd.DataFrame:
+    """Trains a model of :mod:`torch_geometric.nn.kge` on the triples of a store, with Lightning.
+
+    Batches and losses are the model's own (``loader``, ``loss``), the optimiser is Adam (SparseAdam for embeddings
+    with sparse gradients). A model with a method ``constrain`` has it called after every step; a
+    :class:`~pyg_kgrec.nn.TransH` without a ``sampler`` has one for as long as it is trained, so that no triple
+    of training is taken for a false one. PyG's own models corrupt triples at random, true ones included.
+
+    After every ``eval_every`` epochs the triples of ``val`` are ranked (:func:`~pyg_kgrec.evaluate_completion`,
+    filtered); training stops when ``monitor`` has not improved for ``patience`` evaluations, and the best weights
+    are restored. Ctrl-C ends training after the step at hand, with the best weights so far. Without ``val`` the
+    weights of the last epoch stay.
+
+    The weights are trained on as they are: nothing is initialised. All randomness comes from ``seed``: the same
+    seed, model and machine give the same weights to the last bit, and PyTorch's global random state is left as
+    it was, although the models of PyG draw from it.
+
+    Args:
+        model: The model; changed in place.
+        train: A store; its triples (``edge_index`` and ``edge_type``) are what is learned.
+        val: The validation store of a :class:`~pyg_kgrec.transforms.TripleSplit`.
+        max_epochs: Most epochs.
+        lr: Learning rate.
+        batch_size: Triples a step.
+        seed: Seed of the order of triples and of the corrupted ones.
+        monitor: What to watch: ``'mrr'``, ``'mean_rank'`` or ``'hits@10'`` (any number), of one side with
+            ``'head_'`` or ``'tail_'`` before it.
+        patience: Evaluations without improvement before training stops; None never stops early.
+        eval_every: Epochs between evaluations.
+        progress: Show a progress bar.
+        accelerator: Lightning's: ``'auto'``, ``'cpu'``, ``'gpu'``, ….
+
+    Returns:
+        History with a row an epoch: ``epoch``, ``loss`` (mean of the steps), ``seconds`` (without evaluation) and,
+        where it was evaluated, the figures of :func:`~pyg_kgrec.evaluate_completion`.
+
+    Raises:
+        TypeError: If ``model`` is no model of PyG's, or a store is none.
+        ValueError: If a store is damaged, has no triples or does not fit the model, a triple of ``val`` is
+            learned, an argument is out of range, or a weight is NaN or infinite after an epoch.
+    """
+    _check(model, train, val, monitor)
+    check_counts(max_epochs=max_epochs, batch_size=batch_size, eval_every=eval_every, patience=patience)
+    check_rate(lr)
+    triple = triples(train)
+    module = _Module(model, triple, val, monitor, lr, eval_every)
+    mode: Literal["min", "max"] = "min" if monitor.endswith("mean_rank") else "max"
+    with _seeded(seed), _own_sampler(model):
+        batches = model.loader(*triple, batch_size=batch_size, shuffle=True)
+        return run(
+            module,
+            cast(Any, batches),
+            max_epochs=max_epochs,
+            patience=patience,
+            mode=mode,
+            accelerator=accelerator,
+            progress=progress,
+        )
+
+
+def pretrain_transe(
+    data: HeteroData,
+    hidden_channels: int = 64,
+    *,
+    val: HeteroData | None = None,
+    margin: float = 1.0,
+    p_norm: float = 1.0,
+    seed: int = 0,
+    **fit_arguments: Any,
+) -> TransE:
+    """A :class:`~torch_geometric.nn.kge.TransE` of the store's entities and relations, trained on its triples.
+
+    Args:
+        data: A store with triples.
+        hidden_channels: Size of the vectors.
+        val: The validation store of a :class:`~pyg_kgrec.transforms.TripleSplit`, to stop by.
+        margin: Margin of the ranking loss.
+        p_norm: Order of the distance.
+        seed: Seed of the first weights and of training; the global random state is left as it was.
+        fit_arguments: Further arguments of :func:`fit_kge`.
+
+    Returns:
+        The model: ``node_emb.weight`` ``[num_entities, hidden_channels]``, ``rel_emb.weight``
+        ``[num_relations, hidden_channels]``.
+
+    Raises:
+        ValueError: As :func:`fit_kge` does.
+    """
+    return _pretrained(
+        lambda nodes, relations: TransE(nodes, relations, hidden_channels, margin, p_norm),
+        data,
+        val,
+        seed,
+        fit_arguments,
+    )
+
+
+def pretrain_transh(
+    data: HeteroData,
+    hidden_channels: int = 64,
+    *,
+    val: HeteroData | None = None,
+    margin: float = 1.0,
+    p_norm: float = 2.0,
+    orthogonality: float = 1.0,
+    seed: int = 0,
+    **fit_arguments: Any,
+) -> TransH:
+    """A :class:`~pyg_kgrec.nn.TransH` of the store's entities and relations, trained on its triples.
+
+    Args:
+        data: A store with triples.
+        hidden_channels: Size of the vectors.
+        val: The validation store of a :class:`~pyg_kgrec.transforms.TripleSplit`, to stop by.
+        margin: Margin of the ranking loss.
+        p_norm: 1 or 2.
+        orthogonality: Weight of the loss that keeps translations within their hyperplanes.
+        seed: Seed of the first weights and of training; the global random state is left as it was.
+        fit_arguments: Further arguments of :func:`fit_kge`.
+
+    Returns:
+        The model: ``node_emb.weight`` ``[num_entities, hidden_channels]``, ``rel_emb.weight`` and
+        ``normal_emb.weight`` ``[num_relations, hidden_channels]``.
+
+    Raises:
+        ValueError: As :func:`fit_kge` does.
+    """
+    return _pretrained(
+        lambda nodes, relations: TransH(nodes, relations, hidden_channels, margin, p_norm, orthogonality),
+        data,
+        val,
+        seed,
+        fit_arguments,
+    )
+
+
+def _pretrained(
+    build: Callable[[int, int], Model],
+    data: HeteroData,
+    val: HeteroData | None,
+    seed: int,
+    fit_arguments: dict[str, Any],
+) -> Model:
+    _check_triples(data)
+    with _seeded(seed):
+        model = build(data[ENTITY].num_nodes, num_relations(data))
+    fit_kge(model, data, val, seed=seed, **fit_arguments)
+    return model
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """PyTorch's global random state set to a seed, and what it was before afterwards."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _own_sampler(model: KGEModel) -> Iterator[None]:
+    """What a model samples by is afterwards what it was before."""
+    before = model.sampler if isinstance(model, TransH) else None
+    try:
+        yield
+    finally:
+        if isinstance(model, TransH):
+            model.sampler = before
+
+
+class _Module(Epochs):
+    """A model of PyG, its losses and its evaluation by ranks."""
+
+    def __init__(
+        self,
+        model: KGEModel,
+        triple: Tensor,
+        val: HeteroData | None,
+        monitor: str,
+        lr: float,
+        eval_every: int,
+    ) -> None:
+        super().__init__(model, None if val is None else monitor, eval_every)
+        self.triple, self.val_store, self.lr = triple, val, lr
+        # By hand, as a model may need an optimiser each for sparse and dense gradients.
+        self.automatic_optimization = False
+
+    def configure_optimizers(self) -> Any:
+        tables = [m.weight for m in self.model.modules() if isinstance(m, Embedding) and m.sparse]
+        others = [p for p in self.model.parameters() if not any(p is table for table in tables)]
+        tables, others = ([p for p in group if p.requires_grad] for group in (tables, others))
+        fused = self.device.type in ("cpu", "cuda")
+        dense = [torch.optim.Adam(others, self.lr, fused=fused)] if others else []
+        return [*dense, *([torch.optim.SparseAdam(tables, self.lr)] if tables else [])]
+
+    def on_fit_start(self) -> None:
+        if isinstance(self.model, TransH) and self.model.sampler is None:
+            self.model.sampler = TripleSampler(self.triple.to(self.device), self.model.num_nodes)
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        loss = self.count({"loss": self.model.loss(*batch)})
+        optimizers = self.optimizers()
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        self.manual_backward(loss)
+        for optimizer in optimizers:
+            optimizer.step()
+        if hasattr(self.model, "constrain"):
+            self.model.constrain()
+
+    def epoch_metrics(self) -> dict[str, float]:
+        for name, parameter in self.model.named_parameters():
+            if not bool(parameter.isfinite().all()):
+                raise ValueError(
+                    f"{name} holds NaN or infinity after epoch {self.current_epoch}, expected finite weights: "
+                    f"try a learning rate below {self.lr}"
+                )
+        return {}
+
+    def validation_metrics(self) -> dict[str, float]:
+        assert self.val_store is not None
+        assert self.monitor is not None
+        asked = _MONITOR.fullmatch(self.monitor)
+        assert asked is not None
+        ks = {k for k in _HITS if k <= self.model.num_nodes} | ({int(asked[1])} if asked[1] else set())
+        return evaluate_completion(self.model, self.val_store, sorted(ks))
+
+
+def _check(model: Any, train: Any, val: Any, monitor: str) -> None:
+    if not isinstance(model, KGEModel):
+        raise TypeError(
+            f"model is a {type(model).__name__}, expected a KGEModel of torch_geometric.nn.kge (a recommender is "
+            "trained by fit)"
+        )
+    _check_triples(train)
+    entities, relations = train[ENTITY].num_nodes, num_relations(train)
+    if entities != model.num_nodes or relations > model.num_relations:
+        raise ValueError(
+            f"train has {entities} entities and {relations} relations, expected {model.num_nodes} and at most "
+            f"{model.num_relations} as the model has"
+        )
+    asked = _MONITOR.fullmatch(monitor)
+    if asked is None or (asked[1] and int(asked[1]) > model.num_nodes):
+        raise ValueError(
+            f"monitor is {monitor!r}, expected 'mrr', 'mean_rank' or 'hits@10' (up to hits@{model.num_nodes}), "
+            "or one of a side, as 'tail_mrr'"
+        )
+    if val is None:
+        return
+    check_completion(model, "val", val)
+    find = triples(val, "edge_label")
+    at = first_shared(triples(train).to(find.device), find, model.num_nodes)
+    if at is not None:
+        raise ValueError(
+            f"triple {triple_name(val, find[:, at])} stands in edge_index of train and in edge_label_index of val, "
+            "expected two stores of one split"
+        )
+
+
+def _check_triples(train: Any) -> None:
+    validate(train)
+    if not has_knowledge(train) or train["entity", "relates", "entity"].num_edges == 0:
+        raise ValueError("train holds no triple, expected a store with a knowledge graph to learn from")
