@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -106,7 +106,8 @@ class KTUP(LinkedRecommender):
             each relation.
         features: How nodes become vectors: ``'id'``, ``'x'`` or ``'both'``; node types without ``x`` use IDs.
         loss: ``'softmax'`` or ``'bpr'`` (the paper's).
-        num_negatives: Negatives a positive; by default 256 for ``'softmax'`` and 1 for ``'bpr'``.
+        num_negatives: Negatives a positive; by default 64 for ``'softmax'`` (256 gain nothing here) and 1 for
+            ``'bpr'``.
         negatives: Distribution of negatives, ``'uniform'`` or ``'popularity'``.
         score_scale: What scores are multiplied with in the ranking loss. With norms of 1 or less distances are
             bounded, and this decides how sure of itself the model can be.
@@ -121,8 +122,6 @@ class KTUP(LinkedRecommender):
         ValueError: If an argument is unknown or out of range, the store has no relations though ``use_kg`` is
             True, or ``num_preferences`` is not their number.
     """
-
-    fit_defaults: ClassVar[dict[str, Any]] = {"lr": 5e-4}
 
     def __init__(
         self,
@@ -156,7 +155,8 @@ class KTUP(LinkedRecommender):
         self.norm: Norm = norm
         self.temperature = temperature
         self.loss: Loss = loss
-        self.num_negatives = check_loss(loss, num_negatives)
+        few = 64 if loss == "softmax" and num_negatives is None else num_negatives
+        self.num_negatives = check_loss(loss, few)
         self.negatives: Distribution = negatives
         self.score_scale = score_scale
         self.joint, self.joint_ratio = joint, joint_ratio

@@ -757,7 +757,9 @@ def test_features_of_some_node_types_only(
 def test_a_store_without_knowledge(case: Case, make_splits: SplitBuilder, tmp_path: Path) -> None:
     train, _, test = make_splits(knowledge=False, features=True)
     if case.model is KTUP and case.settings.get("use_kg", True):
-        with pytest.raises(ValueError, match="the store has no relations, expected a knowledge graph for KTUP"):
+        with pytest.raises(
+            ValueError, match="the store has no relations, expected a knowledge graph for KTUP"
+        ):
             case.build(train)
         return
     model = case.build(train)
