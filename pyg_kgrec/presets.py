@@ -57,12 +57,29 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
         "last-fm": _mkr(2, 4, 2, 0.1),
         "bing-news": _mkr(3, 16, 5, 0.2),
     },
+    "KTUP": {
+        "dbbook2014": {
+            "model": {
+                "hidden_channels": 100,
+                "induction": "soft",
+                "norm": "l1",
+                "loss": "bpr",
+                "num_negatives": 1,
+                "score_scale": 1.0,
+                "joint": "alternate",
+                "joint_ratio": 0.7,
+                "margin": 1.0,
+                "align_weight": 1.0,
+            },
+            "fit": {"lr": 1e-3, "batch_size": 400, "monitor": "ndcg@10"},
+        },
+    },
 }
 """Model → data set → arguments of the model and of ``fit``.
 
-KGRec: Yang et al., KDD 2023, as set in the authors' code (``mae_msize`` is 512 in the paper's text). MKR:
-    Wang et al.,
-WWW 2019, table 1 and section 4; the paper gives no learning rates.
+KGRec: Yang et al., KDD 2023, as set in the authors' code (``mae_msize`` is 512 in the paper's text). MKR: Wang et al.,
+WWW 2019, table 1 and section 4; the paper gives no learning rates. KTUP: Cao et al., WWW 2019, as set in the authors'
+``ktup.sh`` (which starts from a trained TUP and a trained TransH: see :meth:`pyg_kgrec.KTUP.start_from`).
 """
 
 
@@ -70,9 +87,9 @@ def preset(model: str, dataset: str) -> dict[str, dict[str, Any]]:
     """The paper's settings of a model for a data set.
 
     Args:
-        model: ``'KGRec'`` or ``'MKR'``.
+        model: ``'KGRec'``, ``'MKR'`` or ``'KTUP'``.
         dataset: ``'last-fm'``, ``'mind'`` or ``'alibaba-ifashion'`` for KGRec; ``'movielens-1m'``,
-            ``'book-crossing'``, ``'last-fm'`` or ``'bing-news'`` for MKR.
+            ``'book-crossing'``, ``'last-fm'`` or ``'bing-news'`` for MKR; ``'dbbook2014'`` for KTUP.
 
     Returns:
         ``{'model': …, 'fit': …}``, arguments of the model's constructor and of :func:`pyg_kgrec.fit`:

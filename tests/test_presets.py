@@ -7,7 +7,7 @@ import pytest
 from torch_geometric.data import HeteroData
 
 import pyg_kgrec
-from pyg_kgrec import MKR, KGRec, fit, preset
+from pyg_kgrec import KTUP, MKR, KGRec, fit, preset
 from pyg_kgrec.presets import PRESETS
 from pyg_kgrec.transforms import ClickThroughSplit
 
@@ -82,6 +82,14 @@ def test_mkrs_settings_are_the_papers() -> None:
     model = preset("MKR", "last-fm")["model"]
     assert (model["num_kge_layers"], model["head"], model["decay"]) == (1, "dot", 1e-6)
     assert model.keys() <= inspect.signature(MKR).parameters.keys()
+
+
+def test_ktups_settings_are_the_authors() -> None:
+    found = preset("KTUP", "dbbook2014")
+    names = ("hidden_channels", "induction", "norm", "loss", "joint_ratio", "margin", "align_weight")
+    assert tuple(found["model"][k] for k in names) == (100, "soft", "l1", "bpr", 0.7, 1.0, 1.0)
+    assert found["fit"] == {"lr": 1e-3, "batch_size": 400, "monitor": "ndcg@10"}
+    assert found["model"].keys() <= inspect.signature(KTUP).parameters.keys()
 
 
 def test_a_preset_is_a_copy() -> None:
