@@ -15,10 +15,12 @@ from typing import Any
 
 from torch_geometric import seed_everything
 
-from pyg_kgrec import BPRMF, MKR, KGRec, LightGCN, Popularity, Recommender, evaluate, fit
+from pyg_kgrec import BPRMF, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender, evaluate, fit
 from pyg_kgrec.datasets import MovieLens100K
 
-MODELS: dict[str, type[Recommender]] = {m.__name__: m for m in (KGRec, MKR, LightGCN, BPRMF, Popularity)}
+MODELS: dict[str, type[Recommender]] = {
+    m.__name__: m for m in (KGRec, MKR, KTUP, LightGCN, BPRMF, Popularity)
+}
 ABLATIONS: dict[str, dict[str, Any]] = {
     "none": {},
     "gate": {"item_gate": True},

@@ -42,7 +42,8 @@ class Explanation:
             ``contribution``, the score minus the score without it; largest first. Empty for a model that explains
             by weights.
         preferences: Under which preference a model of preferences recommends: ``name`` (of the relation),
-            ``probability`` for the pair, ``profile`` (the probability for the user alone); most probable first.
+            ``weight`` for the pair, its ``probability`` (the softmax of the weights), and ``profile``, the
+            probability for the user alone; most probable first.
     """
 
     user: str
@@ -55,7 +56,7 @@ class Explanation:
         default_factory=lambda: pd.DataFrame(columns=["kind", "name", "id", "contribution"])
     )
     preferences: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame(columns=["name", "probability", "profile"])
+        default_factory=lambda: pd.DataFrame(columns=["name", "weight", "probability", "profile"])
     )
 
     def to_frame(self) -> pd.DataFrame:
@@ -281,7 +282,7 @@ def explain_by_preference(
     item: int,
     score: float,
     names: list[str],
-    probability: Tensor,
+    pair: Tensor,
     profile: Tensor,
     contribution: Tensor,
     weight: Tensor,
@@ -294,8 +295,8 @@ def explain_by_preference(
         item: The item's index.
         score: The model's score of the pair.
         names: Of the preferences, ``R``.
-        probability: Of each preference for the pair, ``[R]``.
-        profile: Of each preference for the user alone, ``[R]``.
+        pair: Weight of each preference for the pair, ``[R]``; a softmax makes probabilities of weights.
+        profile: Weight of each preference for the user alone, ``[R]``.
         contribution: What the score loses without each preference, ``[R]``.
         weight: Weight of every triple of the store, ``[T]``.
     """
@@ -303,7 +304,8 @@ def explain_by_preference(
     found = explain_by_deletion(
         data, user, item, score, units, weight, "probability of its relation, context", labels=names
     )
-    table = {"name": names, "probability": probability.cpu().numpy(), "profile": profile.cpu().numpy()}
+    shares = {"weight": pair, "probability": pair.softmax(0), "profile": profile.softmax(0)}
+    table = {"name": names} | {name: share.cpu().numpy() for name, share in shares.items()}
     preferences = pd.DataFrame(table).sort_values(
         "probability", ascending=False, kind="stable", ignore_index=True
     )

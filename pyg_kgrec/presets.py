@@ -77,9 +77,9 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
 }
 """Model → data set → arguments of the model and of ``fit``.
 
-KGRec: Yang et al., KDD 2023, as set in the authors' code (``mae_msize`` is 512 in the paper's text). MKR: Wang et al.,
-WWW 2019, table 1 and section 4; the paper gives no learning rates. KTUP: Cao et al., WWW 2019, as set in the authors'
-``ktup.sh`` (which starts from a trained TUP and a trained TransH: see :meth:`pyg_kgrec.KTUP.start_from`).
+KGRec: Yang et al., KDD 2023, as set in the authors' code (``mae_msize`` is 512 in the paper's text). MKR: Wang
+et al., WWW 2019, table 1 and section 4; the paper gives no learning rates. KTUP: Cao et al., WWW 2019, as set in
+the authors' ``ktup.sh``, which starts from a trained TUP and TransH (see :meth:`pyg_kgrec.KTUP.start_from`).
 """
 
 

@@ -467,13 +467,11 @@ class KTUP(LinkedRecommender):
         else:
             without = ops.choose_relation(pi.masked_fill(out, -torch.inf))
         contribution = score - self._score_under(u, i, without, encoded)
-        probability, profile = (
-            (x / self.temperature).softmax(-1).flatten() for x in (pi, u @ encoded.translation.t())
-        )
+        pair, profile = ((x / self.temperature).flatten() for x in (pi, u @ encoded.translation.t()))
         num_triples = data[RELATES].num_edges if RELATES in data.edge_types else 0
         triple_weight = torch.zeros(num_triples, device=u.device)
         if self.use_kg:
-            triple_weight = probability[graph.triple[1]]
+            triple_weight = pair.softmax(0)[graph.triple[1]]
         names = self.schema.relation_name if self.use_kg else []
         return explain_by_preference(
             data,
@@ -481,7 +479,7 @@ class KTUP(LinkedRecommender):
             item,
             float(score),
             names or [f"preference {r}" for r in range(self.num_preferences)],
-            probability,
+            pair,
             profile,
             contribution.flatten(),
             triple_weight,
