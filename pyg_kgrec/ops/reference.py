@@ -330,14 +330,55 @@ def sampled_hyperplane_scores(
         own = [left if row is None else left.index_select(0, row) for left in lefts]
         return _combine(*(products(left, right, sample) for left, right in zip(own, rights)))
 
+    x = source if row is None else source.index_select(0, row)
+    rows = max(1, _BLOCK // max(sample.size(1) * (source.size(1) if norm == "l1" else normal.size(0)), 1))
+
     def block(x: Tensor, chosen: Tensor, gumbel: Tensor | None, y: Tensor, p: Tensor, w: Tensor) -> Tensor:
+        if norm == "l2":
+            return _hard_squared(x, y, p, w, chosen, gumbel, temperature)
         return _pairs(x, embedding(chosen, y), p, w, relation, norm, gumbel, temperature)
 
-    x = source if row is None else source.index_select(0, row)
-    rows = max(1, _BLOCK // max(sample.size(1) * source.size(1), 1))
     if sample.size(0) <= rows:
         return block(x, sample, noise, target, *tables)
     # Blocks are computed again in the backward pass: their [rows, k, d] tensors live one at a time.
     noises = [None] * sample.size(0) if noise is None else noise.split(rows)
     parts = zip(x.split(rows), sample.split(rows), noises)
     return torch.cat([checkpoint(block, *part, target, *tables, use_reentrant=False) for part in parts])
+
+
+def _hard_squared(
+    x: Tensor, y: Tensor, p: Tensor, w: Tensor, sample: Tensor, noise: Tensor | None, temperature: float
+) -> Tensor:
+    """Scores for L2 with one relation a pair, from [B, k, R] tensors instead of [B, k, d].
+
+    A polynomial in the choice, so that the straight-through gradient is that of the definition.
+    """
+    from pyg_kgrec.ops.functional import sampled_scores as products
+
+    squared_x, squared_y = (v.pow(2).sum(-1, keepdim=True) for v in (x, y))
+    one_x, one_y = torch.ones_like(squared_x), torch.ones_like(squared_y)
+    left, right = torch.cat([x, squared_x, one_x], 1), torch.cat([-2 * y, one_y, squared_y], 1)
+    pi_x, nu_x = (x @ p.t()).unsqueeze(1), (x @ w.t()).unsqueeze(1)
+    of_y = embedding(sample, torch.cat([y @ p.t(), y @ w.t()], 1))
+    pi_y, nu_y = of_y.chunk(2, dim=-1)
+    choice = choose_relation(pi_x + pi_y, noise, temperature)
+    forms = torch.cat([p @ p.t(), p @ w.t(), w @ w.t()], 1)
+    p_p, w_p, w_w = ((choice * part).sum(-1) for part in (choice @ forms).chunk(3, dim=-1))
+    s = (choice * (nu_x - nu_y)).sum(-1)
+    h = products(left, right, sample) + 2 * (choice * (pi_x - pi_y)).sum(-1) + p_p
+    return -(h + s * (s * (w_w - 2) - 2 * w_p))
+
+
+def relational_memory(
+    entity: Tensor, relation: Tensor, attention: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """See :func:`pyg_kgrec.ops.relational_memory`."""
+    memory = attention[:, :0].mT @ entity[:, :0]  # zeros, of which the results are functions even without a step
+    reads, writes = [], None if mask is None else mask.to(entity.dtype)
+    for t, (e, weight) in enumerate(zip(entity.unbind(1), attention.unbind(1))):
+        new = e.unsqueeze(1) + relation
+        gate = (memory * new).sum(-1).sigmoid()
+        gate = gate if writes is None else gate * writes[:, t, None]
+        memory = torch.lerp(memory, new, gate.unsqueeze(-1))
+        reads.append((weight.unsqueeze(1) @ memory).squeeze(1))
+    return torch.stack(reads, 1) if reads else entity, memory

@@ -275,3 +275,24 @@ def test_a_table_without_relations_is_refused() -> None:
 def test_a_relation_outside_the_table_is_never_followed(norm: str) -> None:
     with ops.backend("fused"), pytest.raises(IndexError, match="point outside the tables"):
         ops.hyperplane_scores(*tables(), torch.full((7,), 5), norm)
+
+
+@pytest.mark.parametrize("block", [1, 2**22])
+def test_the_straight_through_gradient_is_that_of_the_definition(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For L2 it goes through [B, k, R] tensors; by the definition it goes through p and w."""
+    given_tables = [t.requires_grad_() for t in tables(dtype=torch.float64)]
+    x, y, p, w = given_tables
+    rng = torch.Generator().manual_seed(8)
+    sample = torch.randint(11, (7, 4), generator=rng)
+    noise = ops.gumbel_noise(torch.empty(7, 4, 5, dtype=torch.float64), rng)
+    weight = torch.randn(7, 4, generator=rng, dtype=torch.float64)
+    pi = (x.unsqueeze(1) + y[sample]) @ p.t()
+    choice = ops.choose_relation(pi, noise, 0.7)
+    defined = ops.translate(x.unsqueeze(1), choice @ p, choice @ w, y[sample], "l2")
+    monkeypatch.setattr(reference, "_BLOCK", block)
+    found = ops.hyperplane_scores(*given_tables, "hard", "l2", sample, noise=noise, temperature=0.7)
+    torch.testing.assert_close(found, defined)
+    for one, other in zip(*(torch.autograd.grad((s * weight).sum(), given_tables) for s in (found, defined))):
+        torch.testing.assert_close(one, other)
