@@ -26,11 +26,12 @@ from pyg_kgrec.transforms import TripleSplit
 VARIANTS: dict[str, dict[str, Any]] = {
     "KTUP": {},
     "KTUP-after-TransH": {},
-    "KTUP-hard": {"induction": "hard", "num_negatives": 16},
+    "KTUP-soft": {"induction": "soft", "num_negatives": 64},
     "KTUP-bpr": {"loss": "bpr"},
     "KTUP-alternating": {"joint": "alternate"},
     "KTUP-no-triples": {"joint_ratio": 1.0},
     "TUP": {"use_kg": False},
+    "TUP-soft": {"use_kg": False, "induction": "soft", "num_negatives": 64},
 }
 # Margins and rates by validation MRR, from a few.
 KGE: dict[str, tuple[Any, dict[str, Any]]] = {

@@ -98,7 +98,7 @@ class KTUP(LinkedRecommender):
     Args:
         data: The training store.
         hidden_channels: Size d of all vectors.
-        induction: ``'soft'`` or ``'hard'``.
+        induction: ``'hard'``, one preference a pair, or ``'soft'``, all of them by their weights.
         norm: Distance on both sides: ``'l2'`` (squared) or ``'l1'``.
         temperature: Of the Gumbel-softmax, in training with ``'hard'``.
         use_kg: False is TUP.
@@ -106,8 +106,7 @@ class KTUP(LinkedRecommender):
             each relation.
         features: How nodes become vectors: ``'id'``, ``'x'`` or ``'both'``; node types without ``x`` use IDs.
         loss: ``'softmax'`` or ``'bpr'`` (the paper's).
-        num_negatives: Negatives a positive; by default 64 for ``'softmax'`` (256 gain nothing here) and 1 for
-            ``'bpr'``.
+        num_negatives: Negatives a positive; by default 16 for ``'softmax'`` and 1 for ``'bpr'``.
         negatives: Distribution of negatives, ``'uniform'`` or ``'popularity'``.
         score_scale: What scores are multiplied with in the ranking loss. With norms of 1 or less distances are
             bounded, and this decides how sure of itself the model can be.
@@ -128,7 +127,7 @@ class KTUP(LinkedRecommender):
         data: HeteroData | StoreSchema,
         hidden_channels: int = 64,
         *,
-        induction: Induction = "soft",
+        induction: Induction = "hard",
         norm: Norm = "l2",
         temperature: float = 1.0,
         use_kg: bool = True,
@@ -155,7 +154,7 @@ class KTUP(LinkedRecommender):
         self.norm: Norm = norm
         self.temperature = temperature
         self.loss: Loss = loss
-        few = 64 if loss == "softmax" and num_negatives is None else num_negatives
+        few = 16 if loss == "softmax" and num_negatives is None else num_negatives
         self.num_negatives = check_loss(loss, few)
         self.negatives: Distribution = negatives
         self.score_scale = score_scale

@@ -91,18 +91,21 @@ CASES = {
     ),
     "MKR-no-kg": Case(MKR, {"hidden_channels": 8, "use_kg": False}, constant=FIXED),
     "KTUP": Case(KTUP, {"hidden_channels": 8, "num_negatives": 3}, hears=("links",)),
-    "KTUP-hard-alternate": Case(
+    "KTUP-soft-alternate": Case(
         KTUP,
-        {"hidden_channels": 8, "num_negatives": 2, "induction": "hard", "joint": "alternate"},
+        {"hidden_channels": 8, "num_negatives": 2, "induction": "soft", "joint": "alternate"},
         hears=("links",),
     ),
-    "KTUP-l1-bpr": Case(KTUP, {"hidden_channels": 8, "norm": "l1", "loss": "bpr"}, hears=("links",)),
+    "KTUP-soft-l1-bpr": Case(
+        KTUP, {"hidden_channels": 8, "induction": "soft", "norm": "l1", "loss": "bpr"}, hears=("links",)
+    ),
     "KTUP-hard-l1": Case(
         KTUP,
         {"hidden_channels": 8, "num_negatives": 2, "induction": "hard", "norm": "l1", "joint_ratio": 0.7},
         hears=("links",),
     ),
     "TUP": Case(KTUP, {"hidden_channels": 8, "num_negatives": 3, "use_kg": False}),
+    "TUP-soft": Case(KTUP, {"hidden_channels": 8, "num_negatives": 3, "use_kg": False, "induction": "soft"}),
     "BPRMF": Case(BPRMF, {"hidden_channels": 8}),
     "LightGCN": Case(
         LightGCN, {"hidden_channels": 8, "loss": "softmax", "num_negatives": 3}, hears=("interactions",)

@@ -43,7 +43,8 @@ def data(arrays: Arrays) -> HeteroData:
 
 
 def build(data: HeteroData, arrays: Arrays, **settings: object) -> KTUP:
-    model = KTUP(data, hidden_channels=arrays["user_emb"].size(1), **settings)  # type: ignore[arg-type]
+    settings = {"hidden_channels": arrays["user_emb"].size(1), "induction": "soft"} | settings
+    model = KTUP(data, **settings)  # type: ignore[arg-type]
     tables = {
         "preference": "pref_emb",
         "preference_normal": "pref_norm_emb",
