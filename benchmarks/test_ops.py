@@ -37,7 +37,8 @@ HEADS, RELATIONS = 2, 51
 BACKENDS = [
     name
     for name in door.BACKENDS
-    if door.installed(name)
+    if name != "scan"  # offered by the memory alone
+    and door.installed(name)
     and (name != "fused" or DEVICE == "cpu")
     and (name != "triton" or DEVICE == "cuda" or (TOY and door.interpreting()))
 ]

@@ -3,6 +3,7 @@
 ======================  ==============================================================================
 ``reference``           plain PyTorch, any device, differentiated by autograd
 ``scatter``             segment reductions of torch-scatter, where installed (extra ``kernels``)
+``scan``                plain PyTorch, any device: a recurrence over scalars instead of vectors
 ``fused``               one pass over the triples on the CPU, compiled by Numba (extra ``fused``)
 ``triton``              the same on a GPU (extra ``triton``); on the CPU under ``TRITON_INTERPRET=1``
 ======================  ==============================================================================
@@ -34,6 +35,7 @@ from pyg_kgrec.ops.functional import (
 )
 from pyg_kgrec.ops.hyperplane import Induction, choose_relation, hyperplane_scores, translate
 from pyg_kgrec.ops.index import BipartiteIndex, GraphStamp, Segments, TripleIndex
+from pyg_kgrec.ops.memory import relational_memory
 
 __all__ = [
     "BipartiteIndex",
@@ -51,6 +53,7 @@ __all__ = [
     "rationale_scores",
     "relational_attention",
     "relational_mean",
+    "relational_memory",
     "report",
     "sample_mask",
     "sampled_scores",

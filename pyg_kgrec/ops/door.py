@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 VARIABLE = "PYG_KGREC_BACKEND"
-BACKENDS = ("reference", "scatter", "fused", "triton")
+BACKENDS = ("reference", "scatter", "scan", "fused", "triton")
 _NEEDS = {
     "scatter": ("torch_scatter", "kernels"),
     "fused": ("numba", "fused"),
@@ -36,6 +36,7 @@ _OFFERS = {
     "topk_mask": ("reference", "fused"),
     "rank_topk": ("reference", "fused"),
     "hyperplane_scores": ("reference", "fused"),
+    "relational_memory": ("reference", "scan", "fused"),
 }
 
 _chosen: ContextVar[str | None] = ContextVar("pyg_kgrec_backend", default=None)
@@ -69,8 +70,8 @@ def backend(name: str) -> Iterator[None]:
     """Use one backend for all operations in a ``with`` block (of this thread or task only).
 
     Args:
-        name: ``'auto'``, ``'reference'``, ``'scatter'``, ``'fused'`` or ``'triton'``. An operation that a
-            backend does not offer (sampling on ``'scatter'``, say) is done by ``'reference'``.
+        name: ``'auto'``, ``'reference'``, ``'scatter'``, ``'scan'``, ``'fused'`` or ``'triton'``. An operation
+            that a backend does not offer (sampling on ``'scatter'``, say) is done by ``'reference'``.
 
     Raises:
         ValueError: No such backend.
@@ -129,7 +130,8 @@ def choose(operation: str, device: torch.device, size: int) -> Choice:
 
 
 def _automatic(offers: tuple[str, ...], device: torch.device, size: int) -> Choice:
-    wanted = {"cpu": ("fused", "scatter"), "cuda": ("triton", "scatter")}.get(device.type, ())
+    own = {"cpu": ("fused", "scatter"), "cuda": ("triton", "scatter")}.get(device.type, ())
+    wanted = (*own, "scan")
     if device.type == "cpu" and size < _SMALL:
         return Choice("reference", f"fewer than {_SMALL} numbers: not worth loading a kernel")
     missing: list[str] = []

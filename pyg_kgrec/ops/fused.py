@@ -32,6 +32,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 _TASKS = 16  # most ranges; fixed, so that sums over groups of rows do not depend on the number of threads
 _TASK = 8192  # least work items of a range: below, handing it out costs more than it brings
 _GROUP_BYTES = 1 << 26  # most memory for the partial gradients of relations
+_MEMORY_WORK = 16  # work items that a step of one relation of the memory counts as: about 100 ns
 
 
 _View = TypeVar("_View", "_Pieces", "_Triples")
@@ -226,11 +227,8 @@ def _view(kind: type[_View], tensors: Sequence[Tensor]) -> _View:
     return view
 
 
-_NO_KEEP = np.zeros(0, dtype=np.bool_)
-
-
-def _keep(keep: Tensor | None) -> tuple[np.ndarray[Any, Any], bool]:
-    return (_NO_KEEP, False) if keep is None else (_np(keep), True)
+def _keep(keep: Tensor | None, axes: int = 1) -> tuple[np.ndarray[Any, Any], bool]:
+    return (np.zeros((0,) * axes, dtype=np.bool_), False) if keep is None else (_np(keep), True)
 
 
 def _group_ranges(ranges: list[tuple[int, int]], relation: Tensor) -> list[list[tuple[int, int]]]:
@@ -241,9 +239,9 @@ def _group_ranges(ranges: list[tuple[int, int]], relation: Tensor) -> list[list[
 
 
 def _relation_gradient(
-    kernel: Callable[[tuple[int, int], Any], int], rows: _Pieces, relation: Tensor
+    kernel: Callable[[tuple[int, int], Any], int], ranges: list[tuple[int, int]], relation: Tensor
 ) -> Tensor:
-    groups = _group_ranges(rows.ranges, relation)
+    groups = _group_ranges(ranges, relation)
     partial = torch.zeros(len(groups), *relation.shape, dtype=relation.dtype)
     buffer = _np(partial)
     _parallel(lambda g: sum(kernel(span, buffer[g]) for span in groups[g]), len(groups))
@@ -293,7 +291,7 @@ def attention_backward(
         _np(out), _np(logits), _np(lse), slope, _np(d_query), part,
     )  # fmt: skip
     d_relation = _relation_gradient(
-        lambda span, buffer: loops.attention_backward_rows(*span, *fixed, buffer), ix.rows, relation
+        lambda span, buffer: loops.attention_backward_rows(*span, *fixed, buffer), ix.rows.ranges, relation
     )
     ix.rows.merge(loops.merge_sum, _np(d_query), part, of=ix.head_row)
 
@@ -344,7 +342,7 @@ def relational_mean_backward(
     g, c, kept = _np(grad), _np(count), _keep(keep)
     fixed = (*ix.rows.args(), ix.tail, ix.edge_type, _np(value), *kept, c, g)
     d_relation = _relation_gradient(
-        lambda span, buffer: loops.mean_backward_rows(*span, *fixed, buffer), ix.rows, relation
+        lambda span, buffer: loops.mean_backward_rows(*span, *fixed, buffer), ix.rows.ranges, relation
     )
     d_value, part = torch.empty_like(value), ix.cols.part(value, value.size(1))
     _run(
@@ -525,3 +523,50 @@ def hyperplane_scores(
     along = _np(2 * (translation * normal).sum(-1))
     _run(loops.hard_squared, ranges, *by_relation, *squared, along, *chosen, _np(out))
     return out
+
+
+def _memory_args(
+    entity: Tensor, relation: Tensor, attention: Tensor, mask: Tensor | None
+) -> tuple[list[tuple[int, int]], tuple[Any, ...]]:
+    """Ranges of sequences, and what the loops read."""
+    ranges = _ranges(entity.size(0), attention.numel() * _MEMORY_WORK)
+    return ranges, (_np(entity.flatten(0, 1)), _np(relation), _np(attention), *_keep(mask, axes=2))
+
+
+def relational_memory_forward(
+    entity: Tensor, relation: Tensor, attention: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Reads [B, L, K] and the memory after the last step [B, R, K]."""
+    read = torch.empty_like(entity)
+    memory = entity.new_empty(entity.size(0), *relation.shape)
+    ranges, fixed = _memory_args(entity, relation, attention, mask)
+    _run(_loops().memory_forward, ranges, *fixed, _np(read.flatten(0, 1)), _np(memory.flatten(0, 1)))
+    return read, memory
+
+
+def relational_memory_backward(
+    grad_read: Tensor, grad_memory: Tensor, entity: Tensor, relation: Tensor, attention: Tensor,
+    mask: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of entity, relation and attention."""
+    d_entity, d_attention = torch.empty_like(entity), torch.empty_like(attention)
+    ranges, given = _memory_args(entity, relation, attention, mask)
+    fixed = (
+        *given, _np(grad_read.flatten(0, 1)), _np(grad_memory.flatten(0, 1)), _np(d_entity.flatten(0, 1)),
+        _np(d_attention),
+    )  # fmt: skip
+    loops = _loops()
+    d_relation = _relation_gradient(
+        lambda span, buffer: loops.memory_backward(*span, *fixed, buffer), ranges, relation
+    )
+    return d_entity, d_relation, d_attention
+
+
+def relational_memory_weights_backward(
+    grad_read: Tensor, entity: Tensor, relation: Tensor, attention: Tensor, mask: Tensor | None
+) -> Tensor:
+    """Gradient of attention alone: the products of the reads' gradients with the memory."""
+    d_attention = torch.empty_like(attention)
+    ranges, fixed = _memory_args(entity, relation, attention, mask)
+    _run(_loops().memory_weights_backward, ranges, *fixed, _np(grad_read.flatten(0, 1)), _np(d_attention))
+    return d_attention

@@ -73,7 +73,7 @@ class _Direct(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        if grads[0] is None:
+        if all(g is None for g in grads):
             return (None,) * len(ctx.needs_input_grad)
         found = ctx.operator.grad(ctx, *grads)
         return (None, *(None if isinstance(g, list) else g for g in found))
@@ -381,9 +381,87 @@ def _sampled_grad(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 sampled_scores.register_autograd(_sampled_grad, _sampled_setup)
 
+
+@_op("relational_memory")
+def relational_memory(
+    entity: Tensor, relation: Tensor, attention: Tensor, mask: Tensor | None, kernel: str
+) -> tuple[Tensor, Tensor]:
+    """Reads [B, L, K] and the memory after the last step [B, R, K]."""
+    result: tuple[Tensor, Tensor] = _module(kernel).relational_memory_forward(
+        entity.contiguous(), relation.contiguous(), attention.contiguous(), mask
+    )
+    return result
+
+
+@relational_memory.register_fake
+def _(
+    entity: Tensor, relation: Tensor, attention: Tensor, mask: Tensor | None, kernel: str
+) -> tuple[Tensor, Tensor]:
+    return entity.new_empty(entity.shape), entity.new_empty(entity.size(0), *relation.shape)
+
+
+@_op("relational_memory_backward")
+def _memory_backward(
+    grad_read: Tensor, grad_memory: Tensor, entity: Tensor, relation: Tensor, attention: Tensor,
+    mask: Tensor | None, kernel: str,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    result: tuple[Tensor, Tensor, Tensor] = _module(kernel).relational_memory_backward(
+        grad_read.contiguous(), grad_memory.contiguous(), entity.contiguous(), relation.contiguous(),
+        attention.contiguous(), mask,
+    )  # fmt: skip
+    return result
+
+
+@_memory_backward.register_fake
+def _(
+    grad_read: Tensor, grad_memory: Tensor, entity: Tensor, relation: Tensor, attention: Tensor,
+    mask: Tensor | None, kernel: str,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    return (
+        entity.new_empty(entity.shape),
+        relation.new_empty(relation.shape),
+        attention.new_empty(attention.shape),
+    )
+
+
+@_op("relational_memory_weights_backward")
+def _memory_weights_backward(
+    grad_read: Tensor, entity: Tensor, relation: Tensor, attention: Tensor, mask: Tensor | None, kernel: str
+) -> Tensor:
+    result: Tensor = _module(kernel).relational_memory_weights_backward(
+        grad_read.contiguous(), entity.contiguous(), relation.contiguous(), attention.contiguous(), mask
+    )
+    return result
+
+
+@_memory_weights_backward.register_fake
+def _(
+    grad_read: Tensor, entity: Tensor, relation: Tensor, attention: Tensor, mask: Tensor | None, kernel: str
+) -> Tensor:
+    return attention.new_empty(attention.shape)
+
+
+def _memory_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.kernel = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _memory_grad(ctx: Any, grad_read: Tensor | None, grad_memory: Tensor | None) -> tuple[Any, ...]:
+    entity, relation, attention, mask = ctx.saved_tensors
+    read = torch.zeros_like(entity) if grad_read is None else grad_read
+    *_, of_entity, of_relation, _, _, _ = ctx.needs_input_grad
+    if not (of_entity or of_relation):  # frozen tables: nothing goes back through the steps
+        d_attention = _memory_weights_backward(read, entity, relation, attention, mask, ctx.kernel)
+        return None, None, d_attention, None, None
+    memory = entity.new_zeros(entity.size(0), *relation.shape) if grad_memory is None else grad_memory
+    return *_memory_backward(read, memory, entity, relation, attention, mask, ctx.kernel), None, None
+
+
+relational_memory.register_autograd(_memory_grad, _memory_setup)
+
 for _operator in (
     relational_attention, relational_mean, rationale_scores, weighted_aggregate, segment_softmax,
-    dropout_normalize, sampled_scores,
+    dropout_normalize, sampled_scores, relational_memory,
 ):  # fmt: skip
     for _device in ("cpu", "cuda"):
         _operator.custom.register_autocast(_device, torch.float32)

@@ -369,11 +369,16 @@ def _hard_squared(
     return -(h + s * (s * (w_w - 2) - 2 * w_p))
 
 
+def empty_memory(entity: Tensor, relation: Tensor, attention: Tensor) -> Tensor:
+    """Zeros [B, R, K] as empty sums over all three, whose gradients are then zeros where there is no step."""
+    return attention[:, :0].sum(1).unsqueeze(-1) + entity[:, :0].sum(1, keepdim=True) + relation[:0].sum(0)
+
+
 def relational_memory(
     entity: Tensor, relation: Tensor, attention: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """See :func:`pyg_kgrec.ops.relational_memory`."""
-    memory = attention[:, :0].mT @ entity[:, :0]  # zeros, of which the results are functions even without a step
+    memory = empty_memory(entity, relation, attention)
     reads, writes = [], None if mask is None else mask.to(entity.dtype)
     for t, (e, weight) in enumerate(zip(entity.unbind(1), attention.unbind(1))):
         new = e.unsqueeze(1) + relation
