@@ -36,7 +36,7 @@ _OFFERS = {
     "topk_mask": ("reference", "fused"),
     "rank_topk": ("reference", "fused"),
     "hyperplane_scores": ("reference", "fused"),
-    "relational_memory": ("reference", "scan", "fused"),
+    "relational_memory": ("reference", "scan", "fused", "triton"),
 }
 
 _chosen: ContextVar[str | None] = ContextVar("pyg_kgrec_backend", default=None)

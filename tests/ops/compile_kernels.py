@@ -14,7 +14,21 @@ from triton.compiler import ASTSource
 
 from pyg_kgrec.ops import triton_kernels as kernels
 
-TABLES = {"query", "value", "relation", "left", "right", "grad", "x", "y", "src"}
+TABLES = {
+    "query",
+    "value",
+    "relation",
+    "left",
+    "right",
+    "grad",
+    "x",
+    "y",
+    "src",
+    "entity",
+    "attention",
+    "grad_read",
+    "grad_memory",
+}
 NUMBERS = {
     "inputs": "i64",
     "edges": "i64",
@@ -22,6 +36,12 @@ NUMBERS = {
     "rights": "i64",
     "threshold": "i64",
     "scale": "fp32",
+    "batch": "i32",
+    "steps": "i32",
+    "kinds": "i32",
+    "tiles": "i32",
+    "chunk": "i32",
+    "chunks": "i32",
 }
 SUMS = {
     "logits",
@@ -34,6 +54,9 @@ SUMS = {
     "part",
     "d_query",
     "inverse",
+    "room",
+    "part_entity",
+    "part_relation",
 }
 
 
@@ -45,6 +68,7 @@ def main(table: str) -> None:
     gather = {**layout, "BLOCK": 16, "BY_POSITION": True, "VIA": True, "PAIR": True, "WEIGHTED": True}
     dropout = {"D": 48, "DP": 64, "DROP": True}
     softmax = {"H": 2, "HP": 2, "BLOCK": 64}
+    memory = {"K": 48, "KP": 64, "RP": 32, "MASKED": True}
     for kernel, settings, results in (
         (kernels._attention_forward, attention, table),
         (kernels._merge_attention, layout, table),
@@ -56,15 +80,17 @@ def main(table: str) -> None:
         (kernels._softmax_backward, softmax, table),
         (kernels._dropout_normalize_forward, dropout, table),
         (kernels._dropout_normalize_backward, dropout, table),
+        (kernels._memory_forward, {**memory, "WEIGHTS": False}, table),
+        (kernels._memory_backward, memory, table),
     ):
         constants = {**settings, "ACC": acc} if "ACC" in kernel.arg_names else settings
         types = {}
         for name in kernel.arg_names:
             if name in constants:
                 types[name] = "constexpr"
-            elif name in ("out", "result"):
+            elif name in ("out", "result", "memory", "d_attention"):
                 types[name] = results
-            elif name == "keep":
+            elif name in ("keep", "mask"):
                 types[name] = "*i1"
             elif name in TABLES:
                 types[name] = table

@@ -22,7 +22,7 @@ IN_PROCESS = [name for name in ("reference", "scan", "fused") if door.installed(
 Results = list[Tensor]
 
 
-@pytest.fixture(params=["reference", "scan", "fused"])
+@pytest.fixture(params=["reference", "scan", "fused", "triton"])
 def form(request: pytest.FixtureRequest) -> str:
     """Name of each backend that offers the memory."""
     name: str = request.param
@@ -101,7 +101,16 @@ def test_results_are_the_definitions(form: str, masked: bool, dtype: torch.dtype
 
 @pytest.mark.parametrize(
     ("batch", "steps", "relations", "channels"),
-    [(0, 4, 2, 3), (3, 0, 2, 3), (0, 0, 1, 1), (1, 1, 1, 1), (2, 3, 1, 4), (2, 3, 40, 1), (2, 40, 3, 17)],
+    [
+        (0, 4, 2, 3),
+        (3, 0, 2, 3),
+        (0, 0, 1, 1),
+        (1, 1, 1, 1),
+        (2, 3, 1, 4),
+        (2, 3, 40, 1),
+        (2, 40, 3, 17),
+        (3, 4, 9, 300),
+    ],
 )
 def test_sizes_at_the_edge(form: str, batch: int, steps: int, relations: int, channels: int) -> None:
     inputs = tables(batch, steps, relations, channels)
@@ -390,7 +399,7 @@ def test_which_backend_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "installed", lambda name: True)
     assert ops.report()["relational_memory"].backend == "fused"
     assert ops.report(size=100)["relational_memory"].backend == "reference"
-    assert ops.report("cuda")["relational_memory"].backend == "scan"
+    assert ops.report("cuda")["relational_memory"].backend == "triton"
     assert ops.report("mps")["relational_memory"].backend == "scan"
     assert ops.report("mps")["relational_mean"].backend == "reference"
     monkeypatch.setattr(door, "installed", lambda name: name not in door._NEEDS)

@@ -30,8 +30,9 @@ def _python(*args: str, interpret: str) -> subprocess.CompletedProcess[str]:
 )
 @pytest.mark.skipif(door.interpreting(), reason="this process interprets the kernels itself")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU the kernels run there")
-def test_kernels_in_the_interpreter() -> None:
-    file = str(HERE / "test_backends.py")
+@pytest.mark.parametrize("name", ["test_backends.py", "test_relational_memory.py"])
+def test_kernels_in_the_interpreter(name: str) -> None:
+    file = str(HERE / name)
     result = _python(
         "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "triton or half", file, interpret="1"
     )
@@ -48,4 +49,4 @@ def test_kernels_compile_for_a_gpu(table: str) -> None:
     """Triton's compiler needs no GPU to translate the kernels for one."""
     result = _python(str(HERE / "compile_kernels.py"), table, interpret="0")
     assert result.returncode == 0, result.stderr[-4000:]
-    assert len(result.stdout.split()) == 10, result.stdout
+    assert len(result.stdout.split()) == 12, result.stdout
