@@ -106,12 +106,16 @@ def pretrain_transe(
     hidden_channels: int = 64,
     *,
     val: HeteroData | None = None,
-    margin: float = 1.0,
-    p_norm: float = 1.0,
+    margin: float = 0.5,
+    p_norm: float = 2.0,
+    max_epochs: int = 100,
+    lr: float = 0.01,
     seed: int = 0,
     **fit_arguments: Any,
 ) -> TransE:
     """A :class:`~torch_geometric.nn.kge.TransE` of the store's entities and relations, trained on its triples.
+
+    The defaults are those of the best validation MRR that a few runs on MovieLens 100K's knowledge graph had.
 
     Args:
         data: A store with triples.
@@ -119,6 +123,8 @@ def pretrain_transe(
         val: The validation store of a :class:`~pyg_kgrec.transforms.TripleSplit`, to stop by.
         margin: Margin of the ranking loss.
         p_norm: Order of the distance.
+        max_epochs: Most epochs; all of them without ``val``.
+        lr: Learning rate.
         seed: Seed of the first weights and of training; the global random state is left as it was.
         fit_arguments: Further arguments of :func:`fit_kge`.
 
@@ -133,8 +139,7 @@ def pretrain_transe(
         lambda nodes, relations: TransE(nodes, relations, hidden_channels, margin, p_norm),
         data,
         val,
-        seed,
-        fit_arguments,
+        {"max_epochs": max_epochs, "lr": lr, "seed": seed, **fit_arguments},
     )
 
 
@@ -143,13 +148,17 @@ def pretrain_transh(
     hidden_channels: int = 64,
     *,
     val: HeteroData | None = None,
-    margin: float = 1.0,
+    margin: float = 1.5,
     p_norm: float = 2.0,
     orthogonality: float = 1.0,
+    max_epochs: int = 100,
+    lr: float = 3e-3,
     seed: int = 0,
     **fit_arguments: Any,
 ) -> TransH:
     """A :class:`~pyg_kgrec.nn.TransH` of the store's entities and relations, trained on its triples.
+
+    The defaults are those of the best validation MRR that a few runs on MovieLens 100K's knowledge graph had.
 
     Args:
         data: A store with triples.
@@ -158,6 +167,8 @@ def pretrain_transh(
         margin: Margin of the ranking loss.
         p_norm: 1 or 2.
         orthogonality: Weight of the loss that keeps translations within their hyperplanes.
+        max_epochs: Most epochs; all of them without ``val``.
+        lr: Learning rate.
         seed: Seed of the first weights and of training; the global random state is left as it was.
         fit_arguments: Further arguments of :func:`fit_kge`.
 
@@ -172,8 +183,7 @@ def pretrain_transh(
         lambda nodes, relations: TransH(nodes, relations, hidden_channels, margin, p_norm, orthogonality),
         data,
         val,
-        seed,
-        fit_arguments,
+        {"max_epochs": max_epochs, "lr": lr, "seed": seed, **fit_arguments},
     )
 
 
@@ -181,13 +191,12 @@ def _pretrained(
     build: Callable[[int, int], Model],
     data: HeteroData,
     val: HeteroData | None,
-    seed: int,
     fit_arguments: dict[str, Any],
 ) -> Model:
     _check_triples(data)
-    with _seeded(seed):
+    with _seeded(fit_arguments["seed"]):
         model = build(data[ENTITY].num_nodes, num_relations(data))
-    fit_kge(model, data, val, seed=seed, **fit_arguments)
+    fit_kge(model, data, val, **fit_arguments)
     return model
 
 

@@ -282,7 +282,7 @@ def test_nothing_is_said_and_no_file_is_left(
 def test_pretraining_gives_vectors_of_the_store(
     pretrain: Callable[..., KGEModel], kind: type[KGEModel], splits: Splits
 ) -> None:
-    train, val, test = splits
+    train, val, _ = splits
     model = pretrain(train, 16, val=val, **({**QUICK, "max_epochs": 30}))
     assert type(model) is kind
     assert model.node_emb.weight.shape == (train[ENTITY].num_nodes, 16)
@@ -290,8 +290,9 @@ def test_pretraining_gives_vectors_of_the_store(
     again, other = (pretrain(train, 16, val=val, seed=s, **({**QUICK, "max_epochs": 30})) for s in (0, 1))
     assert equal(weights(model), weights(again))
     assert not equal(weights(model), weights(other))
-    chance = pretrain(train, 16, **({**QUICK, "max_epochs": 1, "lr": 1e-9}))
-    assert evaluate_completion(model, test)["mrr"] > evaluate_completion(chance, test)["mrr"] + 0.05
+    chance = pretrain(train, 16, **{**QUICK, "max_epochs": 1, "lr": 1e-9})
+    learned, by_chance = (evaluate_completion(one, triples(train))["mrr"] for one in (model, chance))
+    assert learned > 2 * by_chance
 
 
 @pytest.mark.parametrize("pretrain", [pretrain_transe, pretrain_transh])
