@@ -33,11 +33,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "TUP": {"use_kg": False},
     "TUP-soft": {"use_kg": False, "induction": "soft", "num_negatives": 64},
 }
-# Margins and rates by validation MRR, from a few.
-KGE: dict[str, tuple[Any, dict[str, Any]]] = {
-    "TransH": (TransH, {}),
-    "TransE": (TransE, {}),
-    "DistMult": (DistMult, {}),
+# Margins and learning rates by validation MRR, from a few.
+KGE: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
+    "TransH": (TransH, {"margin": 1.5}, {"lr": 3e-3}),
+    "TransE": (TransE, {"margin": 1.0, "p_norm": 2.0}, {"lr": 1e-2}),
+    "DistMult": (DistMult, {}, {"lr": 1e-3}),
 }
 
 
@@ -108,10 +108,10 @@ def complete(
         model, row = recommend(name, learned, val, test, seed, settings, arguments)
         return triples_found(model, sought) | {"ndcg@10": row["ndcg@10"], "recall@20": row["recall@20"]}
     seed_everything(seed)
-    build, defaults = KGE[name]
+    build, own, rates = KGE[name]
     sizes = train["entity"].num_nodes, len(train.relation_name)
-    kge = build(*sizes, **({"hidden_channels": 64} | defaults | settings))
-    fit_kge(kge, learned, held, seed=seed, progress=False, **arguments)
+    kge = build(*sizes, **({"hidden_channels": 64} | own | settings))
+    fit_kge(kge, learned, held, seed=seed, progress=False, **(rates | arguments))
     return triples_found(kge, sought)
 
 
