@@ -1,4 +1,4 @@
-"""What a run of the benchmarks measured, as Markdown tables and a picture of the growth with the triples.
+"""What a run of the benchmarks measured, as Markdown tables and pictures of what grows with the size.
 
     make bench                                   # runs everything, then this
     python benchmarks/report.py out/bench.json --picture out/bench.png
@@ -44,6 +44,9 @@ def _row(entry: dict[str, Any]) -> dict[str, Any]:
         "floor_ms": extra.get("floor_ms"),
         "peak_mib": extra.get("peak_mib"),
         "triples": extra.get("triples"),
+        "steps": extra.get("steps"),
+        "relations": extra.get("relations"),
+        "growth": extra.get("growth", False),
         "threads": extra.get("threads"),
         "device": extra.get("device"),
     }
@@ -81,6 +84,27 @@ def growth(table: pd.DataFrame) -> pd.DataFrame:
     return table[of_attention & table["group"].str.contains("uniform")]
 
 
+def draw_memory(chosen: pd.DataFrame, path: Path) -> None:
+    """Draws time and peak of the relations' memory over steps and over relations, and writes the picture whole."""
+    from matplotlib.figure import Figure
+
+    usual = {key: chosen[key].mode().iloc[0] for key in ("steps", "relations")}
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    grid = figure.subplots(2, 2, sharex="col", sharey="row")
+    for column, (key, other) in enumerate((("steps", "relations"), ("relations", "steps"))):
+        for axes, what in zip(grid[:, column], ("median_ms", "peak_mib")):
+            for form, rows in chosen[chosen[other] == usual[other]].groupby("form", sort=False):
+                rows = rows.sort_values(key)
+                axes.plot(rows[key], rows[what], marker="o", label=form)
+            axes.set(xscale="log", yscale="log")
+        axes.set_xlabel(f"{key} ({usual[other]:.0f} {other})")
+    grid[0, 0].set_ylabel("forward + backward, ms (median)")
+    grid[1, 0].set_ylabel("peak, MiB")
+    grid[0, 0].legend(frameon=False)
+    figure.suptitle(f"relational memory, {chosen['device'].iloc[0]}, {chosen['threads'].iloc[0]} threads")
+    _save(figure, path)
+
+
 def draw(chosen: pd.DataFrame, path: Path) -> None:
     """Draws :func:`growth` as time over the number of triples, a line a form, and writes the picture whole."""
     from matplotlib.figure import Figure
@@ -95,6 +119,10 @@ def draw(chosen: pd.DataFrame, path: Path) -> None:
     axes.set(xscale="log", yscale="log", xlabel="triples", ylabel="forward + backward, ms (median)")
     axes.set_title(f"relational attention, {floor['device'].iloc[0]}, {floor['threads'].iloc[0]} threads")
     axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
     figure.savefig(temporary, dpi=150)
@@ -111,6 +139,11 @@ def main() -> None:
     if args.picture and len(growth(table)):
         draw(growth(table), args.picture)
         print(f"\nPicture: {args.picture}")
+    of_memory = table[table["growth"]]
+    if args.picture and len(of_memory):
+        second = args.picture.with_stem(f"{args.picture.stem}-memory")
+        draw_memory(of_memory, second)
+        print(f"\nPicture: {second}")
 
 
 if __name__ == "__main__":

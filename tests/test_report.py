@@ -53,6 +53,22 @@ def test_tables_and_picture(tmp_path: Path) -> None:
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_growth_of_the_memory_has_a_picture_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the picture needs matplotlib")
+    entries = [
+        _entry(form, 0, steps / 1e3, steps=steps, relations=relations, peak_mib=9.0, growth=True)
+        | {"group": f"relational_memory L={steps} R={relations}"}
+        for form in ("scan", "fused")
+        for steps, relations in ((25, 25), (50, 25), (50, 100))
+    ]
+    content = {"benchmarks": entries, "machine_info": {"machine": "x86", "python_version": "3.11"}}
+    (tmp_path / "bench.json").write_text(json.dumps(content))
+    done = _run(tmp_path / "bench.json", "--picture", tmp_path / "growth.png")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "growth-memory.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "growth.png").exists()
+
+
 def test_what_is_no_measurement(tmp_path: Path) -> None:
     done = _run(tmp_path / "none.json")
     assert done.returncode != 0
