@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pyg_kgrec.ops.reference import empty_memory
 
-_CHUNK = 12  # steps; measured with 64 channels: 8 and 16 are as fast, 32 takes 1.3 to 2.4 times as long
+_CHUNK = 12  # steps; with 64 channels 8 to 16 take about the same time, 32 takes longer
 _BLOCK = 1 << 24  # numbers that a block's gradient may need, about
 
 
