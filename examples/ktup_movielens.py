@@ -36,7 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 # Margins and learning rates by validation MRR, from a few.
 KGE: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "TransH": (TransH, {"margin": 1.5}, {"lr": 3e-3}),
-    "TransE": (TransE, {"margin": 1.0, "p_norm": 2.0}, {"lr": 1e-2}),
+    "TransE": (TransE, {"margin": 0.5, "p_norm": 2.0}, {"lr": 1e-2}),
     "DistMult": (DistMult, {}, {"lr": 1e-3}),
 }
 
