@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -69,6 +70,26 @@ def peak_mebibytes(run: Callable[[], object], device: str = "cpu") -> float | No
     before = _resident("VmRSS")
     run()
     return (_resident("VmHWM") - before) / 1024
+
+
+def measure(
+    benchmark: Any, step: Callable[[], object], form: str, floor: float, rounds: int, device: str = "cpu"
+) -> None:
+    """Time a step with pytest-benchmark, and note its floor (seconds) and peak memory."""
+
+    def synced() -> None:
+        step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    benchmark.extra_info |= {
+        "form": form,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "floor_ms": round(floor * 1e3, 3),
+        "peak_mib": peak_mebibytes(synced, device),
+    }
+    benchmark.pedantic(synced, rounds=rounds, warmup_rounds=1)
 
 
 def _resident(key: str) -> int:

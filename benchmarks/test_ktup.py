@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from pyg_kgrec import KTUP, ops
 from pyg_kgrec.datasets import SyntheticKG
 
 sys.path.insert(0, str(Path(__file__).parent))
-from floors import floor_seconds, peak_mebibytes
+from floors import floor_seconds, measure
 
 TOY = os.environ.get("PYG_KGREC_BENCH") == "toy"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -55,25 +54,6 @@ def by_definition(
     return torch.cat(out)
 
 
-def measure(benchmark: Any, step: Callable[[], object], form: str, floor: float, rounds: int) -> None:
-    """Time a step without gradients and note its floor (seconds) and peak memory."""
-
-    def synced() -> None:
-        with torch.no_grad():
-            step()
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
-
-    benchmark.extra_info |= {
-        "form": form,
-        "device": DEVICE,
-        "threads": torch.get_num_threads(),
-        "floor_ms": round(floor * 1e3, 3),
-        "peak_mib": peak_mebibytes(synced, DEVICE),
-    }
-    benchmark.pedantic(synced, rounds=rounds, warmup_rounds=1)
-
-
 def flops_of(users: int, items: int, relation: str, norm: str) -> float:
     """Least floating-point operations of all pairs: products that make the sums, or the sum over channels."""
     pairs = 2.0 * users * items
@@ -91,6 +71,7 @@ def test_scores_of_all_pairs(benchmark: Any, relation: Any, norm: str, form: str
         pytest.skip("no such kernel: four matrix products do it" if DEVICE == "cpu" else "runs on the CPU")
     given = tables(USERS, ITEMS)
 
+    @torch.no_grad()
     def step() -> Tensor:
         if form == "definition":
             return by_definition(*given, relation, norm)
@@ -99,7 +80,7 @@ def test_scores_of_all_pairs(benchmark: Any, relation: Any, norm: str, form: str
 
     floor = floor_seconds(USERS * ITEMS * 4, flops_of(USERS, ITEMS, relation, norm), torch.float32, DEVICE)
     benchmark.group = f"KTUP {relation} {norm} users={USERS} items={ITEMS:,} d={CHANNELS} {DEVICE}"
-    measure(benchmark, step, form, floor, rounds=3 if form == "definition" else 9)
+    measure(benchmark, step, form, floor, rounds=3 if form == "definition" else 9, device=DEVICE)
 
 
 @pytest.mark.parametrize("what", ["score_all", "recommend"])
@@ -113,6 +94,7 @@ def test_a_large_catalogue(benchmark: Any, induction: Any, norm: Any, what: str)
     user = torch.arange(users, device=DEVICE)
     encoded = model.encode(data)
 
+    @torch.no_grad()
     def step() -> object:
         if what == "score_all":
             return model.score_all_encoded(encoded, user)
@@ -121,4 +103,4 @@ def test_a_large_catalogue(benchmark: Any, induction: Any, norm: Any, what: str)
     flops = flops_of(users, items, induction, norm)
     floor = floor_seconds(users * items * 4, flops, torch.float32, DEVICE)
     benchmark.group = f"KTUP {what} users={users:,} items={items:,} d={CHANNELS} {DEVICE}"
-    measure(benchmark, step, f"{induction} {norm}", floor, rounds=3)
+    measure(benchmark, step, f"{induction} {norm}", floor, rounds=3, device=DEVICE)

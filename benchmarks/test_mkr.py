@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.nn import CrossCompressUnit
 
 sys.path.insert(0, str(Path(__file__).parent))
-from floors import floor_seconds, peak_mebibytes
+from floors import floor_seconds, measure
 
 TOY = os.environ.get("PYG_KGREC_BENCH") == "toy"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -34,24 +33,6 @@ def with_the_matrix(unit: CrossCompressUnit, item: Tensor, entity: Tensor) -> tu
     w_vv, w_ve, w_ev, w_ee = unit.weight.t()
     turned = cross.transpose(1, 2)
     return cross @ w_vv + turned @ w_ev + unit.bias[0], cross @ w_ve + turned @ w_ee + unit.bias[1]
-
-
-def measure(benchmark: Any, step: Callable[[], object], form: str, floor: float, rounds: int) -> None:
-    """Time a step and note its floor (seconds) and peak memory."""
-
-    def synced() -> None:
-        step()
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
-
-    benchmark.extra_info |= {
-        "form": form,
-        "device": DEVICE,
-        "threads": torch.get_num_threads(),
-        "floor_ms": round(floor * 1e3, 3),
-        "peak_mib": peak_mebibytes(synced, DEVICE),
-    }
-    benchmark.pedantic(synced, rounds=rounds, warmup_rounds=1)
 
 
 @pytest.mark.parametrize("form", ["matrix", "ours"])
@@ -68,7 +49,7 @@ def test_unit(benchmark: Any, form: str) -> None:
 
     floor = floor_seconds(10 * BATCH * CHANNELS * 4, 0.0, torch.float32, DEVICE)
     benchmark.group = f"cross&compress unit B={BATCH:,} d={CHANNELS} {DEVICE}"
-    measure(benchmark, step, form, floor, rounds=3 if form == "matrix" else 15)
+    measure(benchmark, step, form, floor, rounds=3 if form == "matrix" else 15, device=DEVICE)
 
 
 @pytest.mark.parametrize("head", ["dot", "mlp"])
@@ -86,4 +67,6 @@ def test_score_all(benchmark: Any, head: Any) -> None:
         flops = 2.0 * user.numel() * items * width
         floor = floor_seconds(user.numel() * items * 4, flops, torch.float32, DEVICE)
         benchmark.group = f"MKR score_all users={user.numel()} items={items:,} d={CHANNELS} {DEVICE}"
-        measure(benchmark, lambda: model.score_all_encoded(encoded, user), head, floor, rounds=3)
+        measure(
+            benchmark, lambda: model.score_all_encoded(encoded, user), head, floor, rounds=3, device=DEVICE
+        )
