@@ -297,7 +297,9 @@ class KTUP(LinkedRecommender):
 
     def score_encoded(self, encoded: EncodedTranslation, user: Tensor, item: Tensor) -> Tensor:
         """Scores of pairs by the definition, ``[B]``."""
-        return _translate_pairs(encoded.user[user], encoded.item[item], encoded, self.induction, self.norm)
+        u, i = encoded.user[user], encoded.item[item]
+        pi = (u + i) @ encoded.translation.t()
+        return self._score_under(u, i, pi if self.induction == "soft" else ops.choose_relation(pi), encoded)
 
     def score_all_encoded(self, encoded: EncodedTranslation, user: Tensor) -> Tensor:
         """Scores of the catalogue in closed form, ``[B, num_items]`` (:func:`pyg_kgrec.ops.hyperplane_scores`)."""
@@ -485,7 +487,7 @@ class KTUP(LinkedRecommender):
         )
 
     def _score_under(self, user: Tensor, item: Tensor, weight: Tensor, encoded: EncodedTranslation) -> Tensor:
-        """Scores of one pair under weights of preferences ``[n, num_preferences]``: ``[n]``."""
+        """Scores of pairs ``[n, d]`` (or one) under weights of preferences ``[n, num_preferences]``: ``[n]``."""
         p, w = weight @ encoded.translation, weight @ encoded.normal
         return ops.translate(user, p, w, item, self.norm)
 
@@ -496,14 +498,6 @@ class KTUP(LinkedRecommender):
             f"hidden_channels={self.hidden_channels}, num_preferences={self.num_preferences}, "
             f"induction={self.induction!r}, norm={self.norm!r}, use_kg={self.use_kg})"
         )
-
-
-def _translate_pairs(
-    user: Tensor, item: Tensor, encoded: EncodedTranslation, induction: Induction, norm: Norm
-) -> Tensor:
-    pi = (user + item) @ encoded.translation.t()
-    weight = pi if induction == "soft" else ops.choose_relation(pi)
-    return ops.translate(user, weight @ encoded.translation, weight @ encoded.normal, item, norm)
 
 
 def _check_preferences(num_preferences: int | None, relations: list[str], use_kg: bool) -> int:
