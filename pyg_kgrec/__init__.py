@@ -3,7 +3,7 @@
 from pyg_kgrec.completion import evaluate_completion
 from pyg_kgrec.evaluation import evaluate
 from pyg_kgrec.explain import Explanation
-from pyg_kgrec.models import BPRMF, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender
+from pyg_kgrec.models import BPRMF, KSR, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender
 from pyg_kgrec.presets import preset
 from pyg_kgrec.pretraining import fit_kge, pretrain_transe, pretrain_transh
 from pyg_kgrec.training import fit
@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BPRMF",
+    "KSR",
     "KTUP",
     "MKR",
     "Explanation",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 PREFERENCE = "preference"
 """Kind of the units of a model of preferences."""
+
+HISTORY, SLOT = "history", "memory"
+"""Kinds of the units of a sequential model: an item of the session, a slot of the memory."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ class Explanation:
         preferences: Under which preference a model of preferences recommends: ``name`` (of the relation),
             ``weight`` for the pair, its ``probability`` (the softmax of the weights), and ``profile``, the
             probability for the user alone; most probable first.
+        attention: Of a model with a memory of relations: a row a step of the session, oldest first, with its
+            ``item`` and a column for each relation, the attention to it after that step.
+        memory: What that memory held in the end: ``relation``, ``attention`` (after the last step), ``entity`` and
+            ``similarity`` (cosine of entity and slot), the nearest entities of each relation; most attention first.
     """
 
     user: str
@@ -58,6 +66,10 @@ class Explanation:
     preferences: pd.DataFrame = field(
         default_factory=lambda: pd.DataFrame(columns=["name", "weight", "probability", "profile"])
     )
+    attention: pd.DataFrame = field(default_factory=pd.DataFrame)
+    memory: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=["relation", "attention", "entity", "similarity"])
+    )
 
     def to_frame(self) -> pd.DataFrame:
         """The triples with their weights."""
@@ -70,6 +82,7 @@ class Explanation:
             for row in self.paths.head(5).itertuples(index=False)
         ]
         lines += [self._lean()] if len(self.preferences) else []
+        lines += [self._held_together()] if len(self.memory) else []
         lines += [
             f"  without {r.kind} {r.name} the score would be {self.score - r.contribution:.3f}"
             f"   [{r.contribution:+.3f}]"
@@ -96,6 +109,15 @@ class Explanation:
             f"{first.profile:.2f} in your profile): {told or 'no triple of the item is under it'}"
         )
 
+    def _held_together(self) -> str:
+        """The relation of the most attention, and what its slot is nearest to."""
+        first = self.memory[self.memory["relation"] == self.memory["relation"].iloc[0]]
+        near = ", ".join(f"{row.entity} ({row.similarity:.2f})" for row in _rows(first))
+        return (
+            f"  because your last items were held together by {first['relation'].iloc[0]} "
+            f"(attention {first['attention'].iloc[0]:.2f}): {near}"
+        )
+
     def _repr_html_(self) -> str:
         title = html.escape(f"{self.item} for {self.user} (score {self.score:.3f})")
         parts = [f"<p><b>{title}</b></p>"]
@@ -105,6 +127,10 @@ class Explanation:
         if len(self.preferences):
             parts.append(f"<p>{html.escape(self._lean().strip())}</p>")
             shown.insert(0, ("Preferences", self.preferences))
+        if len(self.memory):
+            parts.append(f"<p>{html.escape(self._held_together().strip())}</p>")
+            shown.insert(0, ("What the memory held (nearest entities of each relation)", self.memory))
+            shown.insert(1, ("Attention to relations, step by step", self.attention.iloc[::-1]))
         for caption, frame in shown:
             table = frame.head(10).to_html(index=False, float_format="{:.2f}".format, escape=True)
             parts.append(f"<p>{html.escape(caption)}</p>{table}")
@@ -112,6 +138,8 @@ class Explanation:
 
     def plot(self, ax: Axes | None = None, max_paths: int = 8) -> Axes:
         """Draws the strongest paths from the user over the history to the item, or what each unit contributes.
+
+        Of a model with a memory it is the attention to relations, step by step.
 
         Args:
             ax: Axes to draw on; new ones if None.
@@ -126,6 +154,8 @@ class Explanation:
         require("matplotlib", "viz", "Explanation.plot")
         from matplotlib import pyplot as plt
 
+        if len(self.attention):
+            return _draw_attention(ax, self)
         if len(self.units):
             return _draw_units(ax or plt.subplots(figsize=(8, 3.5), layout="constrained")[1], self, max_paths)
         paths = self.paths.head(max_paths)
@@ -230,22 +260,21 @@ def explain_by_deletion(
         score: The model's score of the pair.
         units: Kind, node and contribution of each unit; the node of kind ``'entity'`` is an entity, that of
             ``'all'`` is ignored (all entities together), that of a node type's features is ignored too; that of
-            ``'preference'`` is its place in ``labels``.
+            ``'preference'`` or ``'memory'`` is its place in ``labels``; that of ``'history'`` an item.
         weight: Weight of every triple of the store, ``[T]``; 0 for one that is not to be shown.
         weight_name: What the weights are.
         per_item: Most triples listed.
-        labels: Names of preferences.
+        labels: Names of preferences or slots.
     """
     names = _Names(data)
-    fixed = {"all": "its entities"}
-    called = [
-        names.of(ENTITY, node)
-        if kind == ENTITY
-        else labels[node]
-        if kind == PREFERENCE
-        else fixed.get(kind, "x")
-        for kind, node, _ in units
-    ]
+
+    def called(kind: str, node: int) -> str:
+        if kind in (ENTITY, HISTORY):
+            return names.of(ENTITY if kind == ENTITY else ITEM, node)
+        if kind in (PREFERENCE, SLOT):
+            return labels[node]
+        return "its entities" if kind == "all" else "x"
+
     about = _touching(data, np.array([item]), weight)
     about = about.sort_values("weight", ascending=False, kind="stable")
     about = about.drop_duplicates(["head", "relation", "tail"]).head(per_item)
@@ -268,7 +297,7 @@ def explain_by_deletion(
         units=pd.DataFrame(
             {
                 "kind": [kind for kind, _, _ in units],
-                "name": called,
+                "name": [called(kind, node) for kind, node, _ in units],
                 "id": [names.id(node) if kind == ENTITY else "" for kind, node, _ in units],
                 "contribution": np.array([value for _, _, value in units], dtype=float),
             }
@@ -310,6 +339,64 @@ def explain_by_preference(
         "probability", ascending=False, kind="stable", ignore_index=True
     )
     return replace(found, preferences=preferences)
+
+
+def explain_by_memory(
+    data: HeteroData,
+    user: int,
+    item: int,
+    score: float,
+    session: Tensor,
+    contribution: Tensor,
+    relations: list[str],
+    attention: Tensor,
+    slots: Tensor,
+    similarity: Tensor,
+    triple: Tensor,
+    nearest: int = 3,
+) -> Explanation:
+    """Explanation from a session and the memory that it wrote, with the item's triples as context.
+
+    Args:
+        data: The store.
+        user: The user's index.
+        item: The item's index.
+        score: The model's score of the pair.
+        session: Items, oldest first, ``[L]`` int64.
+        contribution: What the score loses without each of them, ``[L]``.
+        relations: Names of the R relations; none for a model without a memory.
+        attention: After each step, ``[L, R]``.
+        slots: What the score loses without each slot, ``[R]``.
+        similarity: Of each slot to each entity, ``[R, num_entities]``.
+        triple: Head, relation (as ``relations`` are numbered) and tail of the triples, ``[3, T]``.
+        nearest: Entities to be listed of a slot. They are tails of its relation, where it has a triple: the sum of
+            an item's and a relation's vector is where a tail should be.
+    """
+    knows = attention.numel() > 0
+    units = [(HISTORY, node, value) for node, value in zip(session.tolist(), contribution.tolist())]
+    units += [(SLOT, relation, value) for relation, value in enumerate(slots.tolist())]
+    weight = attention[-1][triple[1]] if knows else triple.new_zeros(triple.size(1), dtype=contribution.dtype)
+    found = explain_by_deletion(
+        data, user, item, score, units, weight, "attention to its relation, context", labels=relations
+    )
+    if not knows:
+        return found
+    names = _Names(data)
+    steps = pd.DataFrame(attention.cpu().numpy(), columns=relations)
+    steps.insert(0, "item", [names.of(ITEM, i) for i in session.tolist()])
+    candidate = torch.zeros_like(similarity, dtype=torch.bool)
+    candidate[triple[1], triple[2]] = True
+    candidate |= ~candidate.any(dim=1, keepdim=True)
+    closeness, entity = similarity.masked_fill(~candidate, -torch.inf).topk(min(nearest, similarity.size(1)))
+    order = attention[-1].argsort(descending=True, stable=True).tolist()
+    rows = [
+        (relations[r], float(attention[-1, r]), names.of(ENTITY, e), s)
+        for r in order
+        for e, s in zip(entity[r].tolist(), closeness[r].tolist())
+        if s > -torch.inf
+    ]
+    memory = pd.DataFrame(rows, columns=["relation", "attention", "entity", "similarity"])
+    return replace(found, attention=steps, memory=memory)
 
 
 class _Names:
@@ -404,6 +491,33 @@ def _draw_units(ax: Axes, explanation: Explanation, most: int) -> Axes:
     ax.axvline(0, color="0.4", linewidth=0.6)
     ax.set_xlabel("what the score loses without it")
     ax.set_title(f"{explanation.item} for {explanation.user}  (score {explanation.score:.3f})", fontsize=9)
+    return ax
+
+
+def _draw_attention(ax: Axes | None, explanation: Explanation, steps: int = 25, relations: int = 15) -> Axes:
+    """A heat map of the latest steps and the relations of the most attention among them."""
+    from matplotlib import pyplot as plt
+
+    shown = explanation.attention.tail(steps)
+    table = shown.drop(columns="item")
+    table = table[table.max().sort_values(ascending=False, kind="stable").index[:relations]]
+    if ax is None:
+        size = 3.5 + 0.35 * table.shape[1], 1.8 + 0.22 * len(table)
+        _, ax = plt.subplots(figsize=size, layout="constrained")
+    image = ax.imshow(table.to_numpy(), aspect="auto", cmap="Blues", vmin=0)
+    ax.set_yticks(range(len(table)), [_short(name, 30) for name in shown["item"]], fontsize=7)
+    ax.set_xticks(
+        range(table.shape[1]),
+        [_short(name, 26) for name in table.columns],
+        fontsize=7,
+        rotation=60,
+        ha="right",
+    )
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.colorbar(image, ax=ax, label="attention", shrink=0.8)
+    ax.set_title(f"{explanation.item} for {explanation.user}  (score {explanation.score:.3f})", fontsize=9)
+    ax.set_ylabel("session, oldest first", fontsize=8)
     return ax
 
 

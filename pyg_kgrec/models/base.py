@@ -19,6 +19,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import ops
+from pyg_kgrec._files import save_whole
 from pyg_kgrec.data.cache import cached
 from pyg_kgrec.data.pairs import positive_pairs, seen_pairs
 from pyg_kgrec.data.schema import ITEM, USER
@@ -277,10 +278,10 @@ class Recommender(torch.nn.Module, ABC):
         """Writes weights, settings and the schema of the training store to a file.
 
         The file holds tensors, numbers and strings only, and is written whole: under a temporary name first.
+
+        Raises:
+            FileNotFoundError: If the folder is missing.
         """
-        path = Path(path)
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"{path.parent} is not a folder to save {path.name} in")
         content = {
             "pyg_kgrec": FORMAT,
             "model": type(self).__name__,
@@ -288,12 +289,7 @@ class Recommender(torch.nn.Module, ABC):
             "schema": self.schema.state(),
             "state_dict": self.state_dict(),
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            torch.save(content, temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        save_whole(content, Path(path))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], data: HeteroData | None = None) -> Self:

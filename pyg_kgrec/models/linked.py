@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from pyg_kgrec.data.cache import cached
 from pyg_kgrec.data.pairs import PairIndex
 from pyg_kgrec.data.schema import ENTITY, IS, ITEM, RELATES, USER
 from pyg_kgrec.models.base import Recommender
-from pyg_kgrec.models.schema import StoreSchema
+from pyg_kgrec.models.schema import NODE_TYPES, StoreSchema
 from pyg_kgrec.nn.encoder import Features, NodeEncoder
 
 
@@ -40,9 +42,12 @@ class LinkedRecommender(Recommender):
     Args:
         data: The training store, or the schema of one.
         settings: The constructor's further arguments, as a checkpoint keeps them.
-        hidden_channels: Size of all vectors.
+        hidden_channels: Size of vectors.
         features: How nodes become vectors: ``'id'``, ``'x'`` or ``'both'``.
         use_kg: Whether there are vectors of entities.
+        channels: Size of the vectors of a node type, where it is another one.
+        tables: Node types with an ID embedding. The others have a projection of features, if they have any, and
+            otherwise no encoder.
     """
 
     def __init__(
@@ -52,13 +57,21 @@ class LinkedRecommender(Recommender):
         hidden_channels: int,
         features: Features,
         use_kg: bool,
+        channels: Mapping[str, int] = MappingProxyType({}),
+        tables: Collection[str] = NODE_TYPES,
     ) -> None:
         super().__init__(data, settings)
         width, sizes = self.schema.in_channels, self.schema.num_nodes
         self.hidden_channels, self.use_kg = hidden_channels, use_kg and sizes[ENTITY] > 0
-        types = (USER, ITEM, ENTITY) if self.use_kg else (USER, ITEM)
+        self._node_types = (USER, ITEM, ENTITY) if self.use_kg else (USER, ITEM)
         self.encoders = torch.nn.ModuleDict(
-            {t: NodeEncoder(sizes[t], hidden_channels, width[t], features) for t in types}
+            {
+                t: NodeEncoder(
+                    sizes[t] if t in tables else 0, channels.get(t, hidden_channels), width[t], features
+                )
+                for t in self._node_types
+                if t in tables or (width[t] > 0 and features != "id")
+            }
         )
 
     def graph(self, data: HeteroData) -> LinkedGraph:
@@ -89,7 +102,7 @@ class LinkedRecommender(Recommender):
             entities_of=PairIndex.from_pairs(links.to(device), data[ITEM].num_nodes),
             items_of=PairIndex.from_pairs(links.flip(0).to(device), num_entities),
             triple=triple.to(device),
-            row={t: self.schema.rows(data, t, device) for t in self.encoders if t in data.node_types},
+            row={t: self.schema.rows(data, t, device) for t in self._node_types if t in data.node_types},
         )
 
     def _embed(

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.cache import cached
-from pyg_kgrec.data.schema import ENTITY, ITEM, RELATES, USER, validate
+from pyg_kgrec.data.schema import ENTITY, IS, ITEM, RELATES, USER, validate
 from pyg_kgrec.data.vocabulary import Vocabulary
 from pyg_kgrec.transforms.collaborative import NODE, collaborative_kg
 
@@ -30,6 +30,8 @@ class StoreSchema:
         ids: Raw ids a node type, or None.
         relation_name: Relations in the order of their numbers.
         entity_node: Number of each entity in the collaborative knowledge graph, ``[num_entities]`` int64.
+        item_name: Readable labels of the items, or None.
+        link: Items and entities that belong together, ``[2, l]`` int64; None in files of before it was kept.
     """
 
     num_nodes: dict[str, int]
@@ -37,6 +39,8 @@ class StoreSchema:
     ids: dict[str, list[Any] | None]
     relation_name: list[str]
     entity_node: Tensor
+    item_name: list[str] | None = None
+    link: Tensor | None = None
 
     @classmethod
     def from_store(cls, data: HeteroData) -> StoreSchema:
@@ -49,6 +53,8 @@ class StoreSchema:
             ids={t: list(data[t].id) if t in present and "id" in data[t] else None for t in NODE_TYPES},
             relation_name=list(data.relation_name) if RELATES in data.edge_types else [],
             entity_node=collaborative_kg(data)[NODE].entity_node.cpu(),
+            item_name=list(data[ITEM].name) if "name" in data[ITEM] else None,
+            link=data[IS].edge_index.detach().cpu().clone() if IS in data.edge_types else None,
         )
 
     def state(self) -> dict[str, Any]:
@@ -108,6 +114,19 @@ class StoreSchema:
             return Vocabulary(ids, node_type).lookup(store.id).to(device)
 
         return cached(data, ("rows", node_type, device), inputs, build, owner=self)
+
+    def catalogue(self) -> HeteroData:
+        """The items and entities of training, their names and links, as a store without interactions."""
+        data = HeteroData()
+        for node_type in (USER, ITEM, ENTITY):
+            data[node_type].num_nodes = 0 if node_type == USER else self.num_nodes[node_type]
+            if node_type != USER and self.ids[node_type] is not None:
+                data[node_type].id = self.ids[node_type]
+        if self.item_name is not None:
+            data[ITEM].name = self.item_name
+        empty = torch.empty(2, 0, dtype=torch.long)
+        data[IS].edge_index = empty if self.link is None else self.link
+        return data
 
     def relations(self, data: HeteroData) -> Tensor | None:
         """Number in training of each relation of a store, ``[R]``; None if they are the same."""

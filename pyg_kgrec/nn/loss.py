@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import logsigmoid
 
 Loss = Literal["bpr", "softmax"]
+
+_BLOCK = 2**22  # logits held at a time: 16 MiB
 
 
 def bpr_loss(scores: Tensor) -> Tensor:
@@ -35,6 +39,57 @@ def sampled_softmax_loss(scores: Tensor) -> Tensor:
 def ranking_loss(kind: Loss, scores: Tensor) -> Tensor:
     """The loss of that name."""
     return bpr_loss(scores) if kind == "bpr" else sampled_softmax_loss(scores)
+
+
+def catalogue_cross_entropy(query: Tensor, item: Tensor, target: Tensor) -> Tensor:
+    r"""Cross entropy of the right item among the whole catalogue, without a table of all logits.
+
+    .. math:: -\mathrm{mean}_b\, \log \frac{e^{\mathbf{p}_b \cdot \mathbf{q}_{t_b}}}
+        {\sum_j e^{\mathbf{p}_b \cdot \mathbf{q}_j}}
+
+    Logits are made, and their gradient taken, for at most 16 MiB of them (and at least a row) at a time. The mean
+    of no row is 0. Half precision is computed in float32. Differentiable once.
+
+    Args:
+        query: p, ``[B, d]``.
+        item: q, ``[num_items, d]``.
+        target: t, ``[B]`` int64.
+    """
+    loss: Tensor = _CatalogueCrossEntropy.apply(query, item, target)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _CatalogueCrossEntropy(torch.autograd.Function):
+    """The gradient is taken on the way forward: a block of logits is at hand then, and never again."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, item: Tensor, target: Tensor) -> Tensor:
+        wide = torch.promote_types(torch.promote_types(query.dtype, item.dtype), torch.float32)
+        p, q, number = query.to(wide), item.to(wide), max(query.size(0), 1)
+        wants = any(ctx.needs_input_grad[:2])
+        grad_p, grad_q = (torch.empty_like(p), torch.zeros_like(q)) if wants else (p, q)
+        total = p.new_zeros(())
+        with torch.autocast(p.device.type, enabled=False):
+            rows = max(1, _BLOCK // max(q.size(0), 1))
+            for first in range(0, p.size(0), rows):
+                mine = slice(first, first + rows)
+                logits, right = p[mine] @ q.t(), target[mine].unsqueeze(1)
+                norm = logits.logsumexp(dim=1, keepdim=True)
+                total += (norm - logits.gather(1, right)).sum()
+                if wants:
+                    share = logits.sub_(norm).exp_()
+                    share.scatter_add_(1, right, share.new_full((1, 1), -1).expand_as(right)).div_(number)
+                    torch.mm(share, q, out=grad_p[mine])
+                    grad_q.addmm_(share.t(), p[mine])
+        if wants:
+            ctx.save_for_backward(grad_p.to(query.dtype), grad_q.to(item.dtype))
+        return total / number
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        grad_p, grad_q = ctx.saved_tensors
+        return grad * grad_p, grad * grad_q, None
 
 
 def l2_penalty(user: Tensor, item: Tensor, positive: Tensor, negative: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender
+from pyg_kgrec import BPRMF, KSR, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,10 +38,21 @@ class Case:
     """Edges that scores depend on: ``'interactions'``, ``'links'`` of items and entities, ``'relations'``."""
     constant: tuple[str, ...] = ()
     """Parameters that start at fixed values, by the end of their names."""
+    given: Callable[[HeteroData], dict[str, Any]] = lambda data: {}
+    """Further arguments, made from the store, which no file keeps."""
 
     def build(self, data: HeteroData, seed: int = 0, **settings: Any) -> Recommender:
         seed_everything(seed)
-        return self.model(data, **(self.settings | settings))
+        return self.model(data, **(self.given(data) | self.settings | settings))
+
+
+def some_vectors(data: HeteroData) -> dict[str, Any]:
+    """Vectors of entities and relations that nobody has to train."""
+    if ENTITY not in data.node_types:
+        return {}
+    rng = torch.Generator().manual_seed(5)
+    sizes = data[ENTITY].num_nodes, len(data.relation_name)
+    return {"kg_embedding": tuple(torch.randn(n, 6, generator=rng) for n in sizes)}
 
 
 EVERYTHING = ("interactions", "links", "relations")
@@ -106,6 +117,34 @@ CASES = {
     ),
     "TUP": Case(KTUP, {"hidden_channels": 8, "num_negatives": 3, "use_kg": False}),
     "TUP-soft": Case(KTUP, {"hidden_channels": 8, "num_negatives": 3, "use_kg": False, "induction": "soft"}),
+    "KSR": Case(
+        KSR,
+        {"embedding_channels": 8, "hidden_channels": 7},
+        hears=("interactions", "links"),
+        constant=("bias",),
+        given=some_vectors,
+    ),
+    "KSR-bpr-tuned": Case(
+        KSR,
+        {
+            "embedding_channels": 5,
+            "hidden_channels": 8,
+            "num_layers": 2,
+            "loss": "bpr",
+            "freeze_kg": False,
+            "num_negatives": 2,
+            "max_length": 3,
+        },
+        hears=("interactions", "links"),
+        constant=("bias", "entity"),
+        given=some_vectors,
+    ),
+    "GRU": Case(
+        KSR,
+        {"embedding_channels": 8, "hidden_channels": 7, "use_kg": False},
+        hears=("interactions",),
+        constant=("bias",),
+    ),
     "BPRMF": Case(BPRMF, {"hidden_channels": 8}),
     "LightGCN": Case(
         LightGCN, {"hidden_channels": 8, "loss": "softmax", "num_negatives": 3}, hears=("interactions",)
@@ -297,12 +336,10 @@ def test_a_bad_length_is_refused(case: Case, splits: Splits, k: Any) -> None:
 def test_a_user_without_training_items_is_ranked_all_the_same(case: Case, splits: Splits) -> None:
     train, _, test = splits
     for data in (train, test):
-        pairs = data[INTERACTS].edge_index
-        data[INTERACTS].edge_index = pairs[:, pairs[0] != 6]
-        for column in ("time", "rating"):
-            data[INTERACTS].pop(column, None)
+        pairs, time = data[INTERACTS].edge_index, data[INTERACTS].time
+        data[INTERACTS].edge_index, data[INTERACTS].time = pairs[:, pairs[0] != 6], time[pairs[0] != 6]
     train[INTERACTS].edge_label_index = train[INTERACTS].edge_index
-    train[INTERACTS].pop("edge_label_time", None)
+    train[INTERACTS].edge_label_time = train[INTERACTS].time
     model = case.build(train)
     items, scores = model.recommend(test, ["u6"], k=5)
     assert bool((items >= 0).all())
@@ -657,8 +694,7 @@ def grown(data: HeteroData, features: bool) -> HeteroData:
                 out[edge_type][key] = value + 1
     pairs = out[INTERACTS]
     pairs.edge_index = torch.cat([pairs.edge_index, torch.tensor([[0, 0, 3], [5, 6, 0]])], dim=1)
-    for key in ("time", "rating"):
-        pairs.pop(key, None)
+    pairs.time = torch.cat([pairs.time, pairs.time[-1] + torch.tensor([1, 2, 3])])
     out[IS].edge_index = torch.cat([torch.tensor([[0], [0]]), out[IS].edge_index], dim=1)
     tail = out[RELATES].edge_index[1, 0]
     out[RELATES].edge_index = torch.cat(
@@ -711,6 +747,7 @@ def test_new_nodes_leave_the_old_ones_where_they_are(learner: Case, make_splits:
     other = grown(test, features=True)
     for edge_type, extra in ((INTERACTS, 3), (RELATES, 2)):
         other[edge_type].edge_index = other[edge_type].edge_index[:, :-extra]
+    other[INTERACTS].time = other[INTERACTS].time[:-3]
     other[RELATES].edge_type = other[RELATES].edge_type[:-2]
     users, items = list(test[USER].id), [test[ITEM].id[i % 14] for i in range(10)]
     torch.testing.assert_close(model.score(other, users, items), model.score(test, users, items))

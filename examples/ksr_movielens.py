@@ -1,0 +1,145 @@
+"""KSR on MovieLens 100K: every user's last film held out for test, the last but one for validation.
+
+python examples/ksr_movielens.py --root data/ml-100k --seeds 0 1 2
+python examples/ksr_movielens.py --root data/ml-100k --seeds 0 1 2 --model GRU KSR-random Popularity last-item
+python examples/ksr_movielens.py --root data/ml-100k --out out/ksr.png --session "Toy Story" "Aladdin"
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from torch_geometric import seed_everything
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec import BPRMF, KSR, Popularity, Recommender, evaluate, fit
+from pyg_kgrec.data.sequences import Sequences
+from pyg_kgrec.datasets import MovieLens100K
+from pyg_kgrec.models.base import DotProductRecommender, EncodedPairs
+from pyg_kgrec.transforms import LeaveOneOut
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "KSR": {},
+    "KSR-random": {},
+    "KSR-tuned": {"freeze_kg": False},
+    "KSR-bpr": {"loss": "bpr"},
+    "GRU": {"use_kg": False},
+}
+OTHERS = ("Popularity", "BPRMF", "last-item", "last-item-KSR")
+
+
+class LastItem(DotProductRecommender):
+    """Recommends what is most alike, in another model's eyes, to the item that a user had last."""
+
+    def __init__(self, data: HeteroData, model: Recommender) -> None:
+        super().__init__(data, {})
+        self.model = model
+
+    def reset_parameters(self) -> None:
+        """Does nothing: the other model's vectors are used as they are."""
+
+    def encode(self, data: HeteroData) -> EncodedPairs:
+        """Directions of all items, and of the last item of each user."""
+        item = normalize(self.model.item_vectors(self.model.encode(data)), dim=-1)
+        users = torch.arange(data["user"].num_nodes)
+        last = Sequences.from_store(data, item.device).last(users, 1)[:, 0]
+        return EncodedPairs(item[last], item)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", default="data/ml-100k", help="where the data set lives or is put")
+    parser.add_argument("--source", help="local folder or base URL to take the files from")
+    parser.add_argument("--model", choices=[*VARIANTS, *OTHERS], nargs="+", default=["KSR"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--kg", type=Path, help="file that keeps the pre-trained vectors between runs")
+    parser.add_argument("--set", type=json.loads, default={}, help="further arguments of the model, as JSON")
+    parser.add_argument("--fit", type=json.loads, default={}, help="further arguments of fit, as JSON")
+    parser.add_argument(
+        "--session", nargs="+", help="films of somebody that training never saw, oldest first"
+    )
+    parser.add_argument("--out", type=Path, help="picture of why the first user gets the first film")
+    args = parser.parse_args()
+    train, val, test = LeaveOneOut()(MovieLens100K(args.root, source=args.source)[0])
+    for name in args.model:
+        rows = []
+        for seed in args.seeds if name != "Popularity" else [0]:
+            model, row = trained(name, train, val, test, seed, args.kg, args.set, args.fit)
+            rows.append(row)
+            print(name, json.dumps({"seed": seed} | {k: round(v, 4) for k, v in row.items()}), flush=True)
+            if isinstance(model, KSR) and seed == args.seeds[0]:
+                show(model, test, args.session, args.out)
+        if len(rows) > 1:
+            for key in rows[0]:
+                values = [row[key] for row in rows]
+                print(f"{name} {key} {statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}")
+
+
+def trained(
+    name: str,
+    train: HeteroData,
+    val: HeteroData,
+    test: HeteroData,
+    seed: int,
+    kg: Path | None,
+    settings: dict[str, Any],
+    arguments: dict[str, Any],
+) -> tuple[Recommender, dict[str, float]]:
+    """A model, trained where it learns, and its figures: the test item among the whole catalogue."""
+    seed_everything(seed)
+    row: dict[str, float] = {}
+    model: Recommender
+    if name == "Popularity":
+        model = Popularity(train)
+    else:
+        if name in ("BPRMF", "last-item"):
+            model = BPRMF(train, loss="softmax", num_negatives=64)
+        else:
+            own = VARIANTS["KSR" if name == "last-item-KSR" else name] | settings
+            vectors = random_vectors(train, seed) if name == "KSR-random" else kg
+            model = KSR(train, kg_embedding=vectors, **own)
+        history = fit(model, train, val, seed=seed, progress=False, **arguments)
+        best = history.iloc[int(history["ndcg@10"].argmax())]
+        row = {"val ndcg@10": best["ndcg@10"], "best epoch": best["epoch"] + 1}
+        row["s/epoch"] = float(history["seconds"].median())
+        if name.startswith("last-item"):
+            model = LastItem(train, model)
+    found = evaluate(model, test)
+    return model, {"recall@10": found["recall@10"], "ndcg@10": found["ndcg@10"]} | row
+
+
+def random_vectors(data: HeteroData, seed: int, channels: int = 64) -> tuple[Tensor, Tensor]:
+    """Directions drawn at random for entities and relations: what the pre-training is worth."""
+    rng = torch.Generator().manual_seed(seed)
+    sizes = data["entity"].num_nodes, len(data.relation_name)
+    entity, relation = (normalize(torch.randn(n, channels, generator=rng), dim=-1) for n in sizes)
+    return entity, relation
+
+
+def show(model: KSR, test: HeteroData, session: list[str] | None, out: Path | None) -> None:
+    """Why the first user gets what stands first, and what follows a session."""
+    items, _ = model.recommend(test, torch.tensor([0]), k=1)
+    explained = model.explain(test, torch.tensor([0]), items[0])
+    print(explained)
+    if session:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            frame = model.recommend_session(session, k=5, as_frame=True)
+        print(*(f"note: {w.message}" for w in told), frame.to_string(index=False), sep="\n")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure = explained.plot().get_figure(root=True)
+        assert figure is not None
+        figure.savefig(out, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

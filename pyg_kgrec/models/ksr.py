@@ -1,0 +1,577 @@
+"""KSR: a recurrent network for the order of a session, and a memory with a slot a relation for what is in it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import GRU, Linear, Parameter
+from torch.nn.functional import normalize
+from torch_geometric.data import HeteroData
+from torch_geometric.nn.inits import glorot, zeros
+
+from pyg_kgrec import ops
+from pyg_kgrec.data.pairs import seen_pairs
+from pyg_kgrec.data.sampling import Distribution, NegativeSampler, check_distribution
+from pyg_kgrec.data.schema import ENTITY, INTERACTS, ITEM, RELATES, USER
+from pyg_kgrec.data.sequences import Sequences
+from pyg_kgrec.data.vocabulary import as_index
+from pyg_kgrec.kg_embedding import KGEmbedding, KGTables, kg_tables
+from pyg_kgrec.models.base import Nodes, check_k, raw_ids
+from pyg_kgrec.models.linked import LinkedGraph, LinkedRecommender
+from pyg_kgrec.models.schema import StoreSchema
+from pyg_kgrec.nn.encoder import Features, embed_rows
+from pyg_kgrec.nn.loss import bpr_loss, catalogue_cross_entropy
+
+if TYPE_CHECKING:
+    from pyg_kgrec.explain import Explanation
+
+SessionLoss = Literal["ce", "bpr"]
+
+_SESSIONS = 256  # read at a time in prediction
+
+
+class EncodedItems(NamedTuple):
+    """What sessions and scores need of n items.
+
+    Attributes:
+        q: Vectors that the GRU reads, ``[n, embedding_channels]``.
+        e: Mean of their entities, ``[n, K]``; 0 for an item without one.
+        linked: Whether they have an entity, ``[n]`` bool.
+        scored: q̃, ``[n, embedding_channels]``.
+    """
+
+    q: Tensor
+    e: Tensor
+    linked: Tensor
+    scored: Tensor
+
+
+class ReadSession(NamedTuple):
+    """What came of reading B sessions of L steps.
+
+    Attributes:
+        h: States of the GRU, ``[B, L, hidden_channels]``.
+        attention: Over relations, ``[B, L, R]``.
+        memory: Slots after the last step, ``[B, R, K]``.
+        out: p, ``[B, L, embedding_channels]``.
+    """
+
+    h: Tensor
+    attention: Tensor
+    memory: Tensor
+    out: Tensor
+
+
+@dataclass(frozen=True)
+class EncodedSessions:
+    """What scores are made of: a user's vector is read off the session when it is asked for.
+
+    Attributes:
+        items: The items of the store.
+        sequences: Every user's items, oldest first.
+        state: First states of the GRU, ``[num_users, hidden_channels]``; None where they are 0.
+    """
+
+    items: EncodedItems
+    sequences: Sequences
+    state: Tensor | None
+
+
+class KSR(LinkedRecommender):
+    r"""Knowledge-enhanced sequential recommender.
+
+    A session is a user's latest items in the order of time. A GRU reads their vectors :math:`\mathbf{q}_i`, and a
+    memory with one slot a relation, :math:`\mathbf{v}_a` (0 at first), is written with what the knowledge graph
+    knows of each item: with :math:`\mathbf{e}_i` the vector of its entity (the mean of several) and
+    :math:`\mathbf{k}_a` that of the relation,
+
+    .. math::
+        \mathbf{e}_a = \mathbf{e}_i + \mathbf{k}_a, \quad z_a = \sigma(\mathbf{v}_a \cdot \mathbf{e}_a), \quad
+        \mathbf{v}_a \leftarrow (1 - z_a)\, \mathbf{v}_a + z_a\, \mathbf{e}_a .
+
+    Then the GRU's state :math:`\mathbf{h}_t` reads it by attention to relations,
+
+    .. math::
+        \alpha_a = \mathrm{softmax}_a(\gamma\, (\mathbf{W} \mathbf{h}_t + \mathbf{b}) \cdot \mathbf{k}_a), \qquad
+        \mathbf{m}_t = \sum_a \alpha_a \mathbf{v}_a,
+
+    and the next item is scored as
+
+    .. math::
+        \hat y_i = (\mathbf{W}_u [\mathbf{h}_t, \mathbf{m}_t] + \mathbf{b}_u) \cdot
+        (\mathbf{W}_i [\mathbf{q}_i, \mathbf{e}_i] + \mathbf{b}_i) .
+
+    Huang et al., "Improving Sequential Recommendation with Knowledge-Enhanced Memory Networks", SIGIR 2018. An
+    item without an entity writes nothing.
+
+    Every item but a user's first is learned from those before it in its window of ``max_length``, all positions of
+    a window in one pass. What is learned is ``edge_index`` in the order of ``time`` (``edge_label_index`` has no
+    say); a prediction is made from what ``edge_index`` and ``seen_edge_index`` hold. Interactions of one user
+    at the same time stay in the order of the rows. A user without any is scored by the biases alone (and features).
+
+    Features of items go into q, beside the knowledge, those of entities are added to e, those of users, where there
+    are some, make the first state of the GRU.
+
+    Args:
+        data: The training store; its interactions have a ``time``.
+        embedding_channels: Size of item vectors q.
+        hidden_channels: Size of the GRU's state.
+        num_layers: Layers of the GRU.
+        dropout: Probability of an entry of q to be dropped on its way into the GRU, in training.
+        gamma: γ, sharpness of the attention.
+        loss: ``'ce'``, cross entropy over the catalogue, or ``'bpr'`` against sampled negatives.
+        freeze_kg: Keep entities as they were pre-trained; False learns them on. Relations are always kept.
+        kg_embedding: Vectors of entities and relations: a trained :class:`~torch_geometric.nn.kge.KGEModel` of the
+            store, a pair of float tensors ``[num_entities, K]`` and ``[num_relations, K]``, or a file that keeps
+            them (read if it is there, else written). By default :func:`pyg_kgrec.pretrain_transe` trains a
+            TransE, once for a store.
+        max_length: Most items of a session: its latest.
+        kg_channels: K of that TransE.
+        pretraining: Further arguments of :func:`pyg_kgrec.pretrain_transe`.
+        num_negatives: Negatives a positive for ``'bpr'``.
+        negatives: Their distribution, ``'uniform'`` or ``'popularity'``.
+        features: How nodes become vectors: ``'id'``, ``'x'`` or ``'both'``; items without ``x`` use IDs.
+        use_kg: False is the GRU alone: no memory, no entities (ablation). So is a store without triples.
+
+    Raises:
+        ValueError: If an argument is out of range, interactions have no time, or ``kg_embedding`` has the wrong
+            shape or holds NaN.
+        TypeError: If ``kg_embedding`` is of another kind or dtype.
+    """
+
+    fit_defaults: ClassVar[dict[str, Any]] = {"batch_size": 64}
+
+    entity_start: Tensor
+    relation_key: Tensor
+    popularity: Tensor
+
+    def __init__(
+        self,
+        data: HeteroData | StoreSchema,
+        embedding_channels: int = 64,
+        hidden_channels: int = 128,
+        num_layers: int = 1,
+        *,
+        dropout: float = 0.1,
+        gamma: float = 10.0,
+        loss: SessionLoss = "ce",
+        freeze_kg: bool = True,
+        kg_embedding: KGEmbedding | None = None,
+        max_length: int = 50,
+        kg_channels: int = 64,
+        pretraining: Mapping[str, Any] = MappingProxyType({}),
+        num_negatives: int = 1,
+        negatives: Distribution = "uniform",
+        features: Features = "both",
+        use_kg: bool = True,
+    ) -> None:
+        settings = {k: v for k, v in locals().items() if k not in ("self", "data", "__class__")}
+        sizes = {
+            "embedding_channels": embedding_channels,
+            "hidden_channels": hidden_channels,
+            "num_layers": num_layers,
+            "max_length": max_length,
+            "kg_channels": kg_channels,
+            "num_negatives": num_negatives,
+        }
+        _check_arguments(sizes, dropout, gamma, loss)
+        check_distribution(negatives)
+        schema = data if isinstance(data, StoreSchema) else StoreSchema.from_store(data)
+        tables: KGTables | None = None
+        if isinstance(data, HeteroData):
+            Sequences.from_store(data, torch.device("cpu"))  # asks for time
+            use_kg = use_kg and RELATES in data.edge_types and data[RELATES].num_edges > 0
+            if use_kg:
+                tables = kg_tables(data, kg_embedding, kg_channels, **pretraining)
+                kg_channels = tables.entity.size(1)
+        # What a file keeps: the vectors themselves are among the weights.
+        settings |= {
+            "kg_embedding": None,
+            "kg_channels": kg_channels,
+            "pretraining": dict(pretraining),
+            "use_kg": use_kg,
+        }
+        channels = {ITEM: embedding_channels, ENTITY: kg_channels}
+        super().__init__(schema, settings, hidden_channels, features, use_kg, channels, tables=(ITEM,))
+        self.embedding_channels, self.kg_channels = embedding_channels, kg_channels
+        self.num_layers, self.dropout, self.gamma = num_layers, dropout, gamma
+        self.loss: SessionLoss = loss
+        self.freeze_kg, self.max_length = freeze_kg, max_length
+        self.num_negatives = num_negatives
+        self.negatives: Distribution = negatives
+
+        self.gru = GRU(embedding_channels, hidden_channels, num_layers, bias=False, batch_first=True)
+        knows = kg_channels if self.use_kg else 0
+        self.session_layer = Linear(hidden_channels + knows, embedding_channels)
+        self.item_layer = Linear(embedding_channels + knows, embedding_channels)
+        if self.use_kg:
+            self.query = Linear(hidden_channels, kg_channels)
+            size = self.schema.num_nodes[ENTITY], len(self.schema.relation_name)
+            if tables is None:
+                tables = KGTables(*(torch.zeros(rows, kg_channels) for rows in size))
+            self.register_buffer("entity_start", tables.entity.clone())
+            self.register_buffer("relation_key", tables.relation.clone())
+            self.entity = None if freeze_kg else Parameter(tables.entity.clone())
+        count = torch.zeros(self.schema.num_nodes[ITEM], dtype=torch.long)
+        if isinstance(data, HeteroData):
+            count = torch.bincount(data[INTERACTS].edge_index[1].cpu(), minlength=count.numel())
+        self.register_buffer("popularity", count)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws all parameters anew (Xavier); vectors of entities go back to what was pre-trained."""
+        for encoder in self.encoders.values():
+            encoder.reset_parameters()  # type: ignore[operator]
+        for weight in self.gru.parameters():
+            glorot(weight)
+        for layer in [self.session_layer, self.item_layer, *([self.query] if self.use_kg else [])]:
+            glorot(layer.weight)
+            zeros(layer.bias)
+        if self.use_kg and self.entity is not None:
+            with torch.no_grad():
+                self.entity.copy_(self.entity_start)
+
+    # ------------------------------------------------------------------ items
+
+    def _items(self, data: HeteroData, item: Tensor | None = None) -> EncodedItems:
+        """Some items of a store, all if None."""
+        graph = self.graph(data)
+        q = self._embed(data, graph, ITEM, item)
+        if not self.use_kg:
+            return EncodedItems(q, q[:, :0], q.new_zeros(q.size(0), dtype=torch.bool), self.item_layer(q))
+        node = torch.arange(q.size(0), device=q.device) if item is None else item
+        row, entity = graph.entities_of.select(node)
+        vectors, degree = self._entities(data, graph, entity), torch.bincount(row, minlength=q.size(0))
+        share = degree[row].to(vectors.dtype).reciprocal().unsqueeze(1)
+        e = vectors.new_zeros(q.size(0), vectors.size(1)).index_add(0, row, vectors * share)
+        return EncodedItems(q, e, degree > 0, self.item_layer(torch.cat([q, e], dim=1)))
+
+    def _entities(self, data: HeteroData, graph: LinkedGraph, entity: Tensor | None = None) -> Tensor:
+        """KG vectors of some entities, all if None; those that training never saw have their features alone."""
+        row = graph.row[ENTITY]
+        if entity is not None:
+            row = entity if row is None else row[entity]
+        table = self.entity_start if self.entity is None else self.entity
+        out = table if row is None else embed_rows(table, row)
+        if ENTITY in self.encoders:
+            x = data[ENTITY].x.to(self.device)
+            out = out + self.encoders[ENTITY](None, x if entity is None else x[entity])
+        return out
+
+    # ------------------------------------------------------------------ sessions
+
+    def read(
+        self,
+        items: EncodedItems,
+        place: Tensor,
+        there: Tensor,
+        state: Tensor | None = None,
+        keep: Tensor | None = None,
+    ) -> ReadSession:
+        """Reads sessions to their end.
+
+        Args:
+            items: The items that they are made of.
+            place: Places of the items among them, ``[B, L]`` int64; anything valid in padding.
+            there: What is no padding, ``[B, L]`` bool; padding stands on the right.
+            state: First states of the GRU, ``[B, hidden_channels]``; 0 if None.
+            keep: What q is multiplied with, ``[B, L, embedding_channels]``.
+        """
+        q = items.q[place] * there.unsqueeze(-1)
+        q = q if keep is None else q * keep
+        first = None if state is None else state.expand(self.num_layers, -1, -1).contiguous()
+        h, _ = self.gru(q, first)
+        if not self.use_kg:
+            return ReadSession(h, h[..., :0], h.new_zeros(h.size(0), 0, 0), self.session_layer(h))
+        attention = (self.gamma * self.query(h) @ self.relation_key.t()).softmax(dim=-1)
+        writes = there & items.linked[place]
+        m, memory = ops.relational_memory(items.e[place], self.relation_key, attention, writes)
+        return ReadSession(h, attention, memory, self.session_layer(torch.cat([h, m], dim=-1)))
+
+    def _state(self, data: HeteroData, user: Tensor | None = None) -> Tensor | None:
+        """First states of the GRU from features of some users (all if None); None without any."""
+        if USER not in self.encoders:
+            return None
+        x = data[USER].x.to(self.device)
+        out: Tensor = self.encoders[USER](None, x if user is None else x[user])
+        return out
+
+    def encode(self, data: HeteroData) -> EncodedSessions:
+        """The items, and what users' vectors are read off."""
+        return EncodedSessions(self._items(data), Sequences.from_store(data, self.device), self._state(data))
+
+    def user_vectors(self, encoded: EncodedSessions, user: Tensor) -> Tensor:
+        """Vectors p after the last item of each user's session, ``[B, embedding_channels]``."""
+        out = [encoded.items.scored[:0]]
+        for some in user.split(_SESSIONS):
+            session = encoded.sequences.last(some, self.max_length)
+            state = None if encoded.state is None else encoded.state[some]
+            read = self.read(encoded.items, session.clamp(min=0), session >= 0, state)
+            out.append(_at_last(read.out, session))
+        return torch.cat(out)
+
+    def score_encoded(self, encoded: EncodedSessions, user: Tensor, item: Tensor) -> Tensor:
+        """Inner products of pairs, ``[B]``."""
+        some, place = user.unique(return_inverse=True)
+        return (self.user_vectors(encoded, some)[place] * encoded.items.scored[item]).sum(-1)
+
+    def score_all_encoded(self, encoded: EncodedSessions, user: Tensor) -> Tensor:
+        """Inner products with every item, ``[B, num_items]``."""
+        return self.user_vectors(encoded, user) @ encoded.items.scored.t()
+
+    def rank(
+        self, data: HeteroData, encoded: EncodedSessions, user: Tensor, k: int, batch_size: int = 1024
+    ) -> tuple[Tensor, Tensor]:
+        """Top ``k`` unseen items of users by :func:`pyg_kgrec.ops.rank_topk`."""
+        seen = seen_pairs(data, user.device).rows(user)
+        return ops.rank_topk(self.user_vectors(encoded, user), encoded.items.scored, k, seen, batch_size)
+
+    def item_vectors(self, encoded: EncodedSessions) -> Tensor:
+        """The items as they are scored."""
+        return encoded.items.scored
+
+    # ------------------------------------------------------------------ training
+
+    def training_examples(self, data: HeteroData) -> tuple[Tensor, ...]:
+        """Windows of sessions and whose they are (:meth:`~pyg_kgrec.data.sequences.Sequences.windows`)."""
+        sequences = Sequences.from_store(data, torch.device("cpu"), seen=False)
+        window, user = sequences.windows(self.max_length)
+        if user.numel() == 0:
+            raise ValueError(
+                "no user of train has more than one interaction, expected sessions where one item follows another"
+            )
+        return window, user
+
+    def batch_losses(
+        self, data: HeteroData, batch: tuple[Tensor, ...], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The loss of every item of some windows but the first, told from those before it."""
+        window, user = batch
+        return self._losses(data, window[:, :-1], window[:, 1:], user, generator)
+
+    def training_losses(
+        self, data: HeteroData, user: Tensor, item: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The loss of pairs, told from what their users had before."""
+        sequences = Sequences.from_store(data, self.device, seen=False)
+        session = sequences.before(user, item, self.max_length)
+        last = ((session >= 0).sum(1, keepdim=True) - 1).clamp(min=0)
+        target = torch.full_like(session, -1).scatter_(1, last, item.unsqueeze(1))
+        return self._losses(data, session, target, user, generator)
+
+    def _losses(
+        self, data: HeteroData, session: Tensor, target: Tensor, user: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The loss of ``target`` (−1 for none) after each step of sessions, ``[B, L]`` both."""
+        state, keep = self._state(data, user), self._keep(session, generator)
+        there, place, learned = session >= 0, session.clamp(min=0), target >= 0
+        if self.loss == "ce":
+            items = self._items(data)
+            out = self.read(items, place, there, state, keep).out[learned]
+            return {"ranking": catalogue_cross_entropy(out, items.scored, target[learned])}
+        owner = user.unsqueeze(1).expand_as(target)[learned]
+        negative = NegativeSampler.from_store(data, self.negatives).sample(
+            owner, self.num_negatives, generator
+        )
+        candidate = torch.cat([target[learned].unsqueeze(1), negative], dim=1)
+        # Of a large catalogue only what the step needs.
+        needed, where = torch.cat([place.flatten(), candidate.flatten()]).unique(return_inverse=True)
+        items, (place, candidate) = self._items(data, needed), _split_like(where, place, candidate)
+        out = self.read(items, place, there, state, keep).out[learned]
+        return {"ranking": bpr_loss((out.unsqueeze(1) * items.scored[candidate]).sum(-1))}
+
+    def _keep(self, session: Tensor, generator: torch.Generator) -> Tensor | None:
+        """What dropout leaves of q, scaled up; None outside of training."""
+        if not self.training or self.dropout == 0:
+            return None
+        size = (*session.shape, self.embedding_channels)
+        noise = torch.rand(size, device=session.device, generator=generator)
+        return (noise >= self.dropout).to(self.session_layer.weight.dtype) / (1 - self.dropout)
+
+    # ------------------------------------------------------------------ sessions of people that training never saw
+
+    def recommend_session(
+        self, session: Nodes, k: int = 10, *, data: HeteroData | None = None, as_frame: bool = False
+    ) -> Any:
+        """The best next items of a session that no store holds.
+
+        Items that are unknown are left out, and a warning says which; a session of which nothing is left gets the
+        most popular items of training, and a warning says so. Items of the session are not recommended.
+
+        Args:
+            session: Items, oldest first: raw ids or names (list, Series; a name that several items have is the
+                most popular of them), or indices (tensor, array).
+            k: Number of items.
+            data: A store with the items, for one that has other items than training, or features.
+            as_frame: Return a DataFrame: ``rank`` (from 1), ``item`` (raw id), ``name`` where items have names,
+                ``score``.
+
+        Returns:
+            Items ``[k]`` int64 and scores ``[k]``, padded with −1 and −inf; or a DataFrame.
+
+        Raises:
+            TypeError: If the session is a single item, or holds something else than items.
+            ValueError: If ``k`` is out of range, an index is, or the model needs features and ``data`` is None.
+        """
+        store = self._catalogue(data)
+        num_items = store[ITEM].num_nodes
+        check_k(k, num_items)
+        item = self._session(store, session).to(self.device)
+        with self.predicting():
+            if item.numel():
+                items, latest = self._items(store), item[-self.max_length :].unsqueeze(0)
+                read = self.read(items, latest, torch.ones_like(latest, dtype=torch.bool))
+                score = items.scored @ read.out[0, -1]
+            else:
+                warnings.warn(
+                    "the session holds no known item: the most popular items are recommended", stacklevel=2
+                )
+                score = self._popular(store)
+            score[item] = -torch.inf
+            top, found = score.topk(k)
+        found = found.masked_fill(top == -torch.inf, -1)
+        if not as_frame:
+            return found, top
+        there = (found >= 0).cpu()
+        found, top = found.cpu()[there], top.cpu()[there]
+        columns: dict[str, Any] = {"rank": np.arange(1, found.numel() + 1), ITEM: raw_ids(store, ITEM, found)}
+        if "name" in store[ITEM]:
+            columns["name"] = [store[ITEM].name[i] for i in found.tolist()]
+        return pd.DataFrame(columns | {"score": top.numpy()})
+
+    def _catalogue(self, data: HeteroData | None) -> HeteroData:
+        """The store to look items up in: the one given, or what is remembered of training's."""
+        if data is not None:
+            self.schema.check(data)
+            return data
+        projected = [
+            t for t in (ITEM, ENTITY) if t in self.encoders and self.encoders[t].projection is not None
+        ]
+        if projected:
+            raise ValueError(
+                f"the model was trained with features of {' and '.join(projected)} nodes, which it does not keep: "
+                "expected data, a store that holds them"
+            )
+        return self.schema.catalogue()
+
+    def _popular(self, store: HeteroData) -> Tensor:
+        """Interactions of each item in training, ``[num_items]``; of equally popular ones the first is ahead."""
+        row = self.graph(store).row[ITEM]
+        count = self.popularity if row is None else embed_rows(self.popularity.unsqueeze(1), row).squeeze(1)
+        # Less than one interaction over the whole catalogue.
+        return count - torch.linspace(0, 0.5, count.numel(), device=count.device)
+
+    def _session(self, store: HeteroData, session: Nodes) -> Tensor:
+        """Indices of the items of a session, those that are known."""
+        if isinstance(session, Tensor | np.ndarray):
+            return as_index(session, None, store[ITEM].num_nodes, ITEM)
+        if isinstance(session, str | int) or not isinstance(session, list | tuple | pd.Series | pd.Index):
+            raise TypeError(
+                f"the session is a {type(session).__name__}, expected a list of raw ids or names, or a tensor of "
+                "indices"
+            )
+        given = list(session)
+        strange = next((x for x in given if not isinstance(x, str | int | np.integer)), None)
+        if strange is not None:
+            raise TypeError(
+                f"the session holds a {type(strange).__name__}, expected raw ids or names of items"
+            )
+        ids = {raw: i for i, raw in enumerate(store[ITEM].get("id", []))}
+        names = self._names(store)
+        index = [ids.get(x, names.get(x.strip().casefold(), -1) if isinstance(x, str) else -1) for x in given]
+        unknown = list(dict.fromkeys(repr(x) for x, i in zip(given, index) if i < 0))
+        if unknown:
+            named = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
+            left_out = sum(i < 0 for i in index)
+            warnings.warn(
+                f"{left_out} of {len(given)} items of the session are unknown ({named}) and left out",
+                stacklevel=3,
+            )
+        return torch.tensor([i for i in index if i >= 0], dtype=torch.long)
+
+    def _names(self, store: HeteroData) -> dict[str, int]:
+        """Items by name, without regard to case; of several the most popular."""
+        names = store[ITEM].get("name", [])
+        return {names[i].strip().casefold(): i for i in self._popular(store).argsort().tolist() if names}
+
+    # ------------------------------------------------------------------ explanation
+
+    def _explain(self, data: HeteroData, user: int, item: int) -> Explanation:
+        from pyg_kgrec.explain import explain_by_memory
+
+        encoded, graph = self.encode(data), self.graph(data)
+        who = torch.tensor([user], device=self.device)
+        session, target = encoded.sequences.last(who, self.max_length), encoded.items.scored[item]
+        length = int((session >= 0).sum())
+
+        def read(sessions: Tensor) -> tuple[Tensor, ReadSession]:
+            state = None if encoded.state is None else encoded.state[who.expand(sessions.size(0))]
+            found = self.read(encoded.items, sessions.clamp(min=0), sessions >= 0, state)
+            return _at_last(found.out, sessions) @ target, found
+
+        score, found = read(session)
+        # Row j is the session without its step j, padded by one.
+        step = torch.arange(length, device=self.device)
+        shorter = session[0, (step + (step >= step.unsqueeze(1))).clamp(max=length - 1)]
+        shorter[:, -1:] = -1
+        contribution = (
+            score - torch.cat([read(some)[0] for some in shorter.split(_SESSIONS)]) if length else step
+        )
+        slots, held = found.attention.new_zeros(0), found.memory.new_zeros(0, 0)
+        if self.use_kg and length:
+            of_memory = self.session_layer.weight[:, self.hidden_channels :]
+            slots = (found.attention[0, length - 1].unsqueeze(1) * found.memory[0]) @ of_memory.t() @ target
+            held = normalize(found.memory[0], dim=-1) @ normalize(self._entities(data, graph), dim=-1).t()
+        return explain_by_memory(
+            data,
+            user,
+            item,
+            float(score),
+            session[0, :length],
+            contribution,
+            self.schema.relation_name if self.use_kg else [],
+            found.attention[0, :length],
+            slots,
+            held,
+            graph.triple,
+        )
+
+    def __repr__(self) -> str:
+        sizes = self.schema.num_nodes
+        return (
+            f"{type(self).__name__}({sizes[USER]}, {sizes[ITEM]}, {sizes[ENTITY]}, "
+            f"embedding_channels={self.embedding_channels}, hidden_channels={self.hidden_channels}, "
+            f"num_layers={self.num_layers}, gamma={self.gamma}, max_length={self.max_length}, use_kg={self.use_kg})"
+        )
+
+
+def _at_last(steps: Tensor, session: Tensor) -> Tensor:
+    """What stands at each session's last item (an empty one's first step): ``[B, L, d]`` to ``[B, d]``."""
+    last = ((session >= 0).sum(1) - 1).clamp(min=0)
+    return steps[torch.arange(session.size(0), device=session.device), last]
+
+
+def _split_like(flat: Tensor, *tensors: Tensor) -> list[Tensor]:
+    """A flat tensor cut into pieces of these sizes and shapes."""
+    pieces = flat.split([t.numel() for t in tensors])
+    return [piece.view(t.shape) for piece, t in zip(pieces, tensors)]
+
+
+def _check_arguments(sizes: dict[str, int], dropout: float, gamma: float, loss: str) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} is {size}, expected at least 1")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout is {dropout}, expected a share in [0, 1)")
+    if not gamma > 0:
+        raise ValueError(f"gamma is {gamma}, expected above 0")
+    if loss not in get_args(SessionLoss):
+        raise ValueError(f"loss is {loss!r}, expected 'ce' or 'bpr'")
