@@ -375,7 +375,8 @@ def explain_by_memory(
     knows = attention.numel() > 0
     units = [(HISTORY, node, value) for node, value in zip(session.tolist(), contribution.tolist())]
     units += [(SLOT, relation, value) for relation, value in enumerate(slots.tolist())]
-    weight = attention[-1][triple[1]] if knows else triple.new_zeros(triple.size(1), dtype=contribution.dtype)
+    num_triples = data[RELATES].num_edges if RELATES in data.edge_types else 0
+    weight = attention[-1][triple[1]] if knows else torch.zeros(num_triples)
     found = explain_by_deletion(
         data, user, item, score, units, weight, "attention to its relation, context", labels=relations
     )

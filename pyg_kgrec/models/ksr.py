@@ -479,10 +479,10 @@ class KSR(LinkedRecommender):
                 "indices"
             )
         given = list(session)
-        strange = next((x for x in given if not isinstance(x, str | int | np.integer)), None)
-        if strange is not None:
+        strange = [x for x in given if not isinstance(x, str | int | np.integer)]
+        if strange:
             raise TypeError(
-                f"the session holds a {type(strange).__name__}, expected raw ids or names of items"
+                f"the session holds a {type(strange[0]).__name__}, expected raw ids or names of items"
             )
         ids = {raw: i for i, raw in enumerate(store[ITEM].get("id", []))}
         names = self._names(store)

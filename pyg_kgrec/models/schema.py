@@ -119,9 +119,10 @@ class StoreSchema:
         """The items and entities of training, their names and links, as a store without interactions."""
         data = HeteroData()
         for node_type in (USER, ITEM, ENTITY):
-            data[node_type].num_nodes = 0 if node_type == USER else self.num_nodes[node_type]
-            if node_type != USER and self.ids[node_type] is not None:
-                data[node_type].id = self.ids[node_type]
+            ids, kept = self.ids[node_type], node_type != USER
+            data[node_type].num_nodes = self.num_nodes[node_type] if kept else 0
+            if ids is not None:
+                data[node_type].id = ids if kept else []
         if self.item_name is not None:
             data[ITEM].name = self.item_name
         empty = torch.empty(2, 0, dtype=torch.long)

@@ -40,7 +40,7 @@ def arrays(reference_root: Path) -> Arrays:
 
 @pytest.fixture(scope="module")
 def data(arrays: Arrays) -> HeteroData:
-    """Each sequence is a user's history; item i is entity i (0 stands for padding there and in no sequence here)."""
+    """Each sequence is a user's history; item i is entity i (0, their padding, stands in no sequence here)."""
     data, length = HeteroData(), arrays["length"]
     num_items, num_relations = arrays["item_emb"].size(0), arrays["relation_emb"].size(0)
     data[USER].num_nodes, data[ITEM].num_nodes, data[ENTITY].num_nodes = length.numel(), num_items, num_items
@@ -99,9 +99,7 @@ def test_scores(data: HeteroData, arrays: Arrays, model: KSR, backend: str) -> N
     users = torch.arange(data[USER].num_nodes)
     with ops.backend(backend):
         close(model.score_all(data, users), arrays["scores_all"])
-        close(
-            model.score(data, users, arrays["target"]), arrays["scores_all"][users, arrays["target"]]
-        )
+        close(model.score(data, users, arrays["target"]), arrays["scores_all"][users, arrays["target"]])
 
 
 def test_loss_and_gradients(data: HeteroData, arrays: Arrays, model: KSR, backend: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pyg_kgrec.nn import bpr_loss, sampled_softmax_loss
-from pyg_kgrec.nn.loss import l2_penalty
+from pyg_kgrec.nn.loss import catalogue_cross_entropy, l2_penalty
 
 
 @pytest.mark.parametrize("loss", [bpr_loss, sampled_softmax_loss])
@@ -45,3 +45,35 @@ def test_penalty_counts_several_negatives_as_their_mean() -> None:
     positive, negative = torch.tensor([0, 1]), torch.tensor([[1, 2], [2, 2]])
     # Users 4 + 4, positives 0 + 4, negatives (4 + 16) / 2 + 16, halved, over two pairs.
     assert l2_penalty(user, item, positive, negative).item() == pytest.approx((8 + 4 + 26) / 4)
+
+
+def test_cross_entropy_over_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = torch.Generator().manual_seed(0)
+    query, item = (torch.randn(n, 4, dtype=torch.float64, generator=rng) for n in (7, 9))
+    target = torch.randint(9, (7,), generator=rng)
+    expected = torch.nn.functional.cross_entropy(query @ item.t(), target)
+    for block in (1, 20, 2**22):  # a row, two rows, all rows at a time
+        monkeypatch.setattr("pyg_kgrec.nn.loss._BLOCK", block)
+        torch.testing.assert_close(catalogue_cross_entropy(query, item, target), expected)
+        for wants in ((True, True), (True, False), (False, True)):
+            p, q = (t.clone().requires_grad_(need) for t, need in zip((query, item), wants))
+            assert torch.autograd.gradcheck(lambda p, q: catalogue_cross_entropy(p, q, target), [p, q])
+
+
+def test_cross_entropy_over_the_catalogue_in_half_precision_and_of_nothing() -> None:
+    rng = torch.Generator().manual_seed(0)
+    query = torch.randn(5, 4, generator=rng).bfloat16().requires_grad_()
+    item = torch.randn(6, 4, generator=rng)
+    target = torch.tensor([0, 5, 5, 2, 1])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = catalogue_cross_entropy(query, item, target)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(query.float() @ item.t(), target))
+    loss.backward()
+    assert query.grad is not None
+    assert query.grad.dtype == torch.bfloat16
+    nothing = catalogue_cross_entropy(query[:0], item.requires_grad_(), target[:0])
+    assert nothing.item() == 0
+    nothing.backward()
+    assert item.grad is not None
+    assert not item.grad.any()

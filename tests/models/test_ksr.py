@@ -1,0 +1,596 @@
+"""KSR: what sets it apart from other models."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric import seed_everything
+from torch_geometric.data import HeteroData
+from torch_geometric.nn.kge import TransE
+
+from pyg_kgrec import KSR, evaluate, fit
+from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
+from pyg_kgrec.datasets import SyntheticKG
+from pyg_kgrec.transforms import LeaveOneOut
+
+matplotlib.use("Agg")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SplitBuilder = Callable[..., tuple[HeteroData, HeteroData, HeteroData]]
+
+
+@pytest.fixture
+def splits(make_splits: SplitBuilder) -> tuple[HeteroData, HeteroData, HeteroData]:
+    return make_splits()
+
+
+def vectors(data: HeteroData, channels: int = 6) -> tuple[Tensor, Tensor]:
+    rng = torch.Generator().manual_seed(5)
+    entity, relation = (
+        torch.randn(n, channels, generator=rng) for n in (data[ENTITY].num_nodes, len(data.relation_name))
+    )
+    return entity, relation
+
+
+def build(data: HeteroData, seed: int = 0, **settings: Any) -> KSR:
+    seed_everything(seed)
+    if settings.get("use_kg", True) and ENTITY in data.node_types:
+        settings.setdefault("kg_embedding", vectors(data))
+    return KSR(data, **({"embedding_channels": 8, "hidden_channels": 7} | settings))
+
+
+# ---------------------------------------------------------------------- the equations, by loops
+
+
+def by_hand(model: KSR, data: HeteroData, session: list[int]) -> Tensor:
+    """Scores of the catalogue after a session, step by step in the words of the paper."""
+    weights = {name: t.detach() for name, t in model.state_dict().items()}
+    entity, relation = weights["entity_start"], weights["relation_key"]
+    q = weights["encoders.item.weight"]
+    links: dict[int, list[int]] = {}
+    for item, e in data[IS].edge_index.t().tolist():
+        links.setdefault(item, []).append(e)
+    known = {i: entity[mine].mean(0) for i, mine in links.items()}
+    h = torch.zeros(model.hidden_channels)
+    memory = torch.zeros(relation.size(0), relation.size(1))
+    gates = weights["gru.weight_ih_l0"].chunk(3), weights["gru.weight_hh_l0"].chunk(3)
+    for item in session:
+        (r_in, z_in, n_in), (r_h, z_h, n_h) = gates
+        reset, update = (r_in @ q[item] + r_h @ h).sigmoid(), (z_in @ q[item] + z_h @ h).sigmoid()
+        new = (n_in @ q[item] + reset * (n_h @ h)).tanh()
+        h = (1 - update) * new + update * h
+        if item in known:
+            for a in range(relation.size(0)):
+                written = known[item] + relation[a]
+                gate = (memory[a] @ written).sigmoid()
+                memory[a] = (1 - gate) * memory[a] + gate * written
+    query = weights["query.weight"] @ h + weights["query.bias"]
+    read = (model.gamma * relation @ query).softmax(0) @ memory
+    p = weights["session_layer.weight"] @ torch.cat([h, read]) + weights["session_layer.bias"]
+    nothing = torch.zeros(relation.size(1))
+    e = torch.stack([known.get(i, nothing) for i in range(q.size(0))])
+    return (torch.cat([q, e], dim=1) @ weights["item_layer.weight"].t() + weights["item_layer.bias"]) @ p
+
+
+def sessions_of(data: HeteroData) -> list[list[int]]:
+    """Items of each user in the order of time, what was seen besides included."""
+    store, out = data[INTERACTS], []
+    pairs = torch.cat([store.edge_index, store.get("seen_edge_index", store.edge_index[:, :0])], dim=1)
+    time = torch.cat([store.time, store.get("seen_time", store.time[:0])])
+    for user in range(data[USER].num_nodes):
+        mine = pairs[0] == user
+        out.append(pairs[1, mine][time[mine].argsort(stable=True)].tolist())
+    return out
+
+
+def test_scores_by_loops(splits: Any) -> None:
+    train, _, test = splits
+    train[INTERACTS].time = train[INTERACTS].time.flip(0)
+    model = build(train, gamma=3.0)
+    for data in (train, test):
+        score = model.score_all(data, torch.arange(10))
+        for user, session in enumerate(sessions_of(data)):
+            assert 4 <= len(session) <= 5
+            torch.testing.assert_close(score[user], by_hand(model, data, session), rtol=1e-5, atol=1e-5)
+
+
+def test_a_session_is_the_latest_items(splits: Any) -> None:
+    model = build(splits[0], max_length=2)
+    score = model.score_all(splits[2], torch.arange(10))
+    for user, session in enumerate(sessions_of(splits[2])):
+        torch.testing.assert_close(score[user], by_hand(model, splits[2], session[-2:]), rtol=1e-5, atol=1e-5)
+
+
+def test_an_item_without_an_entity_writes_nothing(splits: Any) -> None:
+    model, data = build(splits[0]), splits[0]
+    linked = set(data[IS].edge_index[0].tolist())
+    alone = next(i for i in range(data[ITEM].num_nodes) if i not in linked)
+    session = torch.tensor([[alone, alone], [0, alone], [0, -1]])
+    with model.predicting():
+        read = model.read(model.encode(data).items, session.clamp(min=0), session >= 0)
+    assert not read.memory[0].any()
+    assert read.memory[1].any()
+    assert torch.equal(read.memory[1], read.memory[2])  # neither does padding
+
+
+def test_a_user_without_items_has_the_biases(splits: Any) -> None:
+    model, data = build(splits[0]), copy.copy(splits[0])
+    with torch.no_grad():
+        model.session_layer.bias.uniform_(-1, 1)
+    kept = data[INTERACTS].edge_index[0] != 6
+    data[INTERACTS].edge_index, data[INTERACTS].time = (
+        data[INTERACTS].edge_index[:, kept],
+        data[INTERACTS].time[kept],
+    )
+    data[INTERACTS].pop("edge_label_index"), data[INTERACTS].pop("edge_label_time", None)
+    torch.testing.assert_close(
+        model.score_all(data, torch.tensor([6]))[0], by_hand(model, data, []), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_sessions_are_read_in_groups(splits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, users = build(splits[0]), torch.tensor([4, 0, 9, 9, 2, 1, 7])
+    expected = model.score_all(splits[2], users)
+    monkeypatch.setattr("pyg_kgrec.models.ksr._SESSIONS", 3)
+    torch.testing.assert_close(model.score_all(splits[2], users), expected)
+
+
+# ---------------------------------------------------------------------- what is learned
+
+
+def test_a_batch_of_windows_is_all_their_next_items(splits: Any) -> None:
+    train = splits[0]
+    model = build(train, dropout=0.0)
+    window, user = model.training_examples(train)
+    found = model.batch_losses(train, (window, user), torch.Generator())["ranking"]
+    sessions = sessions_of(train)
+    expected = [
+        torch.nn.functional.cross_entropy(by_hand(model, train, session[:t]), torch.tensor(session[t]))
+        for session in sessions
+        for t in range(1, len(session))
+    ]
+    assert len(expected) == 30
+    torch.testing.assert_close(found.detach(), torch.stack(expected).mean(), rtol=1e-5, atol=1e-5)
+
+
+def test_pairs_are_told_from_what_came_before(splits: Any) -> None:
+    train = splits[0]
+    model, session = build(train, dropout=0.0), sessions_of(train)[3]
+    for t, item in enumerate(session):
+        loss = model.training_losses(train, torch.tensor([3]), torch.tensor([item]), torch.Generator())[
+            "ranking"
+        ]
+        expected = torch.nn.functional.cross_entropy(by_hand(model, train, session[:t]), torch.tensor(item))
+        torch.testing.assert_close(loss.detach(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_validation_holds_is_not_learned(splits: Any) -> None:
+    _, _, test = splits
+    model = build(splits[0])
+    assert [t.tolist() for t in model.training_examples(test)] == [
+        t.tolist() for t in model.training_examples(splits[0])
+    ]
+
+
+def test_bpr_compares_with_what_the_user_never_had(splits: Any) -> None:
+    train = splits[0]
+    model = build(train, loss="bpr", num_negatives=5, dropout=0.0)
+    window, user = model.training_examples(train)
+    found = model.batch_losses(train, (window, user), torch.Generator().manual_seed(3))["ranking"]
+    from pyg_kgrec.data.sampling import NegativeSampler
+
+    sessions = sessions_of(train)
+    learned = [
+        (u, sessions[u][:t], sessions[u][t]) for u in user.tolist() for t in range(1, len(sessions[u]))
+    ]
+    owners = torch.tensor([u for u, _, _ in learned])
+    negative = NegativeSampler.from_store(train).sample(owners, 5, torch.Generator().manual_seed(3))
+    terms = []
+    for (u, before, item), others in zip(learned, negative.tolist()):
+        assert not set(others) & set(sessions[u])
+        score = by_hand(model, train, before)
+        terms.append(-torch.nn.functional.logsigmoid(score[item] - score[others]).mean())
+    torch.testing.assert_close(found.detach(), torch.stack(terms).mean(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["ce", "bpr"])
+def test_gradients_of_a_step_in_double_precision(splits: Any, loss: str) -> None:
+    train = splits[0]
+    model = build(train, loss=loss, freeze_kg=False, embedding_channels=3, hidden_channels=2).double().train()
+    examples = model.training_examples(train)
+    parameters = list(model.parameters())
+
+    def losses(*values: Tensor) -> Tensor:
+        return model.batch_losses(train, examples, torch.Generator().manual_seed(0))["ranking"]
+
+    assert torch.autograd.gradcheck(losses, parameters, fast_mode=True, rtol=1e-4)
+
+
+def test_dropout_draws_in_training_only(splits: Any) -> None:
+    train = splits[0]
+    model = build(train, dropout=0.5)
+    examples = model.training_examples(train)
+
+    def loss(seed: int) -> float:
+        return float(model.batch_losses(train, examples, torch.Generator().manual_seed(seed))["ranking"])
+
+    model.train()
+    assert loss(0) == loss(0) != loss(1)
+    model.eval()
+    assert loss(0) == loss(1)
+
+
+def test_knowledge_is_frozen_or_learned_on(splits: Any) -> None:
+    train, val, _ = splits
+    for freeze in (True, False):
+        model = build(train, freeze_kg=freeze)
+        before = {name: t.clone() for name, t in model.state_dict().items()}
+        fit(model, train, max_epochs=1, progress=False)
+        after = model.state_dict()
+        assert torch.equal(after["relation_key"], before["relation_key"])
+        assert torch.equal(after["entity_start"], before["entity_start"])
+        assert ("entity" in after) != freeze
+        if not freeze:
+            assert not torch.equal(after["entity"], before["entity"])
+            model.reset_parameters()
+            assert torch.equal(model.state_dict()["entity"], before["entity_start"])
+    assert evaluate(model, val, k=3)["recall@3"] >= 0
+
+
+def test_a_transe_is_trained_where_no_vectors_are_given(splits: Any, tmp_path: Path) -> None:
+    train, _, test = splits
+    model = KSR(train, 8, 7, kg_channels=5, pretraining={"max_epochs": 2})
+    assert model.entity_start.shape == (train[ENTITY].num_nodes, 5)
+    torch.testing.assert_close(model.entity_start.norm(dim=1), torch.ones(train[ENTITY].num_nodes))
+    same = KSR(train, 8, 7, kg_channels=5, pretraining={"max_epochs": 2}, kg_embedding=tmp_path / "kg.pt")
+    assert torch.equal(same.entity_start, model.entity_start)
+    model.save(tmp_path / "model.pt")
+    loaded = KSR.load(tmp_path / "model.pt", test)
+    assert loaded.settings["pretraining"] == {"max_epochs": 2}
+    assert torch.equal(loaded.score_all(test, torch.arange(3)), model.score_all(test, torch.arange(3)))
+    other = KSR(train, 8, 7, kg_embedding=TransE(train[ENTITY].num_nodes, 3, 4))
+    assert other.kg_channels == 4
+
+
+def test_without_a_graph_it_is_the_gru(splits: Any, make_splits: SplitBuilder) -> None:
+    names = {
+        "encoders.item.weight",
+        "gru.weight_ih_l0",
+        "gru.weight_hh_l0",
+        "session_layer.weight",
+        "session_layer.bias",
+        "item_layer.weight",
+        "item_layer.bias",
+    }
+    bare = copy.copy(splits[0])
+    bare[RELATES].edge_index, bare[RELATES].edge_type = (
+        torch.empty(2, 0, dtype=torch.long),
+        torch.empty(0, dtype=torch.long),
+    )
+    for model in (build(splits[0], use_kg=False), build(make_splits(knowledge=False)[0]), KSR(bare, 8, 7)):
+        assert {name for name, _ in model.named_parameters()} == names
+        assert not model.use_kg
+        assert not model.settings["use_kg"]
+
+
+def test_every_sequence_of_length_one_teaches_nothing(make_store: Callable[..., HeteroData]) -> None:
+    data = make_store(per_user=1)
+    model = build(data)
+    assert torch.isfinite(model.score_all(data, torch.arange(10))).all()
+    with pytest.raises(ValueError, match="no user of train has more than one interaction"):
+        fit(model, data, max_epochs=1, progress=False)
+
+
+def test_users_who_had_one_item_are_left_out(splits: Any) -> None:
+    train = splits[0]
+    store = train[INTERACTS]
+    kept = (store.edge_index[0] != 2) | (
+        torch.arange(store.edge_index.size(1)) == (store.edge_index[0] == 2).nonzero()[0]
+    )
+    store.edge_index, store.time = store.edge_index[:, kept], store.time[kept]
+    assert 2 not in build(train).training_examples(train)[1].tolist()
+
+
+# ---------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_length": 0}, "max_length is 0, expected at least 1"),
+        ({"num_layers": 0}, "num_layers is 0, expected at least 1"),
+        ({"embedding_channels": 0}, "embedding_channels is 0"),
+        ({"hidden_channels": -1}, "hidden_channels is -1"),
+        ({"kg_channels": 0}, "kg_channels is 0"),
+        ({"num_negatives": 0}, "num_negatives is 0"),
+        ({"dropout": 1.0}, r"dropout is 1.0, expected a share in \[0, 1\)"),
+        ({"gamma": 0.0}, "gamma is 0.0, expected above 0"),
+        ({"loss": "softmax"}, "loss is 'softmax', expected 'ce' or 'bpr'"),
+        ({"negatives": "all"}, "distribution of negatives is 'all'"),
+        ({"features": "none"}, "features is 'none'"),
+    ],
+)
+def test_bad_arguments_are_refused(splits: Any, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(splits[0], **settings)
+
+
+def test_bad_vectors_are_refused(splits: Any) -> None:
+    entity, relation = vectors(splits[0])
+    with pytest.raises(ValueError, match=r"relations of shape \[2, 6\], expected \[3, K\]"):
+        build(splits[0], kg_embedding=(entity, relation[:-1]))
+    with pytest.raises(ValueError, match="NaN or infinity among entities"):
+        build(splits[0], kg_embedding=(entity / 0, relation))
+    with pytest.raises(TypeError, match=r"torch\.int64 for relations"):
+        build(splits[0], kg_embedding=(entity, relation.long()))
+
+
+def test_a_store_without_time_is_refused(splits: Any) -> None:
+    train, _, test = splits
+    model = build(train)
+    del test[INTERACTS].time
+    with pytest.raises(ValueError, match=r"\.time is missing, expected the time of each interaction"):
+        model.score_all(test, torch.tensor([0]))
+    del train[INTERACTS].time
+    with pytest.raises(ValueError, match=r"\.time is missing, expected the time of each interaction"):
+        build(train)
+
+
+# ---------------------------------------------------------------------- sessions of nobody
+
+
+def best(score: Tensor, session: list[int], k: int) -> list[int]:
+    order: list[int] = score.argsort(descending=True).tolist()
+    return [i for i in order if i not in session][:k]
+
+
+def test_a_session_of_raw_ids_names_or_indices(splits: Any, tmp_path: Path) -> None:
+    train = splits[0]
+    model, session = build(train), [3, 0, 5]
+    score = by_hand(model, train, session)
+    model.save(tmp_path / "model.pt")
+    loaded = KSR.load(tmp_path / "model.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for given in (
+            [103, 100, 105],
+            (103, 100, 105),
+            pd.Series([103, 100, 105]),
+            ["Item <3>", "item <0>", " ITEM <5>"],
+            ["Item <3>", 100, "Item <5>"],
+            torch.tensor(session),
+            np.array(session),
+        ):
+            for ready in (model, loaded):
+                items, scores = ready.recommend_session(given, k=4)
+                assert items.tolist() == best(score, session, 4)
+                torch.testing.assert_close(scores, score[items], rtol=1e-5, atol=1e-5)
+        assert model.recommend_session([103], k=4, data=splits[2])[0].shape == (4,)
+    frame = model.recommend_session([103, 100, 105], k=4, as_frame=True)
+    assert list(frame.columns) == ["rank", "item", "name", "score"]
+    assert frame["item"].tolist() == [100 + i for i in best(score, session, 4)]
+    assert frame["rank"].tolist() == [1, 2, 3, 4]
+    assert frame["name"].tolist() == [f"Item <{i}>" for i in best(score, session, 4)]
+
+
+def test_a_session_gives_what_a_user_with_it_gets(splits: Any) -> None:
+    model, test = build(splits[0], max_length=3), splits[2]
+    for user, session in enumerate(sessions_of(test)):
+        mine, scores = model.recommend(test, torch.tensor([user]), k=5)
+        found, values = model.recommend_session(torch.tensor(session), k=5)
+        assert torch.equal(found, mine[0])
+        torch.testing.assert_close(values, scores[0], rtol=1e-5, atol=1e-5)
+
+
+def test_unknown_items_of_a_session_are_reported_and_left_out(splits: Any) -> None:
+    model = build(splits[0])
+    with pytest.warns(
+        UserWarning, match=r"2 of 4 items of the session are unknown \(7, 'Nothing'\) and left out"
+    ):
+        items, _ = model.recommend_session([103, 7, 100, "Nothing"], k=3)
+    assert torch.equal(items, model.recommend_session([103, 100], k=3)[0])
+
+
+def test_an_empty_session_gets_the_most_popular(splits: Any) -> None:
+    train = splits[0]
+    model = build(train)
+    count = torch.bincount(train[INTERACTS].edge_index[1], minlength=14)
+    with pytest.warns(UserWarning, match="no known item: the most popular items are recommended"):
+        items, scores = model.recommend_session([], k=14)
+    assert scores.ceil().tolist() == count[items].tolist()
+    assert items.tolist() == count.argsort(descending=True, stable=True).tolist()
+    with pytest.warns(UserWarning, match="unknown|no known item") as told:
+        again, _ = model.recommend_session(["Nothing"], k=14)
+    assert torch.equal(again, items)
+    assert len(told) == 2
+
+
+def test_a_name_of_several_items_is_the_most_popular(splits: Any) -> None:
+    train = splits[0]
+    popular = int(torch.bincount(train[INTERACTS].edge_index[1], minlength=14).argmax())
+    train[ITEM].name = ["The same"] * 14
+    model = build(train)
+    expected = model.recommend_session(torch.tensor([popular]), k=5)[0]
+    assert torch.equal(model.recommend_session(["The same"], k=5)[0], expected)
+
+
+def test_few_items_are_left(splits: Any) -> None:
+    model = build(splits[0])
+    items, scores = model.recommend_session(torch.arange(12), k=5)
+    assert set(items[:2].tolist()) == {12, 13}
+    assert items[2:].tolist() == [-1] * 3
+    assert scores[2:].tolist() == [-torch.inf] * 3
+    assert len(model.recommend_session(torch.arange(12), k=5, as_frame=True)) == 2
+
+
+@pytest.mark.parametrize(
+    ("session", "k", "error", "message"),
+    [
+        ("Item <3>", 3, TypeError, "the session is a str, expected a list"),
+        (103, 3, TypeError, "the session is a int, expected a list"),
+        ([103, None], 3, TypeError, "the session holds a NoneType"),
+        ([1.5], 3, TypeError, "the session holds a float"),
+        (torch.tensor([14]), 3, ValueError, "item index 14 is out of range"),
+        (torch.tensor([0.5]), 3, TypeError, "expected integer indices"),
+        ([103], 0, ValueError, "expected a whole number from 1 to the 14 items"),
+        ([103], 15, ValueError, "expected a whole number from 1 to the 14 items"),
+    ],
+)
+def test_bad_sessions_are_refused(
+    splits: Any, session: Any, k: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        build(splits[0]).recommend_session(session, k=k)
+
+
+def test_features_come_with_a_store(make_splits: SplitBuilder) -> None:
+    train, _, test = make_splits(features=True)
+    model = build(train)
+    with pytest.raises(
+        ValueError, match="trained with features of item and entity nodes, which it does not keep"
+    ):
+        model.recommend_session([103])
+    assert model.recommend_session([103], k=3, data=test)[0].shape == (3,)
+    assert build(train, features="id").recommend_session([103], k=3)[0].shape == (3,)
+
+
+def test_new_items_of_another_store_can_be_recommended(splits: Any) -> None:
+    train, _, test = splits
+    model, other = build(train), copy.copy(test)
+    other[ITEM].num_nodes, other[ITEM].id = 15, [*test[ITEM].id, 900]
+    other[ITEM].name = [*test[ITEM].name, "New"]
+    other[IS].edge_index = torch.cat([test[IS].edge_index, torch.tensor([[14], [0]])], dim=1)
+    items, _ = model.recommend_session(["Item <3>"], k=15, data=other)
+    assert 14 in items.tolist()
+    with pytest.warns(UserWarning, match="no known item"):
+        assert 14 in model.recommend_session([], k=15, data=other)[0].tolist()
+    assert model.recommend_session(["New"], k=14, data=other)[0].shape == (14,)
+
+
+# ---------------------------------------------------------------------- explanation
+
+
+def test_units_are_really_left_out(splits: Any) -> None:
+    train, _, test = splits
+    model, user, item = build(train), 4, 9
+    explained = model.explain(test, torch.tensor(user), torch.tensor(item))
+    session = sessions_of(test)[user]
+    score = by_hand(model, test, session)[item]
+    assert explained.score == pytest.approx(float(score), abs=1e-5)
+    units = explained.units
+    assert sorted(set(units["kind"])) == ["history", "memory"]
+    history = units[units["kind"] == "history"].set_index("name")["contribution"]
+    assert len(history) == len(session)
+    for place, i in enumerate(session):
+        without = by_hand(model, test, session[:place] + session[place + 1 :])[item]
+        assert history[f"Item <{i}>"] == pytest.approx(float(score - without), abs=1e-5)
+    slots = units[units["kind"] == "memory"].set_index("name")["contribution"]
+    assert set(slots.index) == set(train.relation_name)
+    # Together the slots are all that the memory adds.
+    silent = copy.deepcopy(model)
+    with torch.no_grad():
+        silent.session_layer.weight[:, silent.hidden_channels :] = 0
+    assert slots.sum() == pytest.approx(float(score - by_hand(silent, test, session)[item]), abs=1e-5)
+
+
+def test_attention_and_what_the_memory_held(splits: Any) -> None:
+    train, _, test = splits
+    test[ENTITY].name = [f"E{i}" for i in range(test[ENTITY].num_nodes)]
+    model, user = build(train), 4
+    explained = model.explain(test, torch.tensor(user), torch.tensor(9))
+    session = sessions_of(test)[user]
+    steps = explained.attention
+    assert steps["item"].tolist() == [f"Item <{i}>" for i in session]
+    assert list(steps.columns) == ["item", *train.relation_name]
+    np.testing.assert_allclose(steps[train.relation_name].sum(axis=1), 1, rtol=1e-5)
+    memory = explained.memory
+    last = steps[train.relation_name].iloc[-1]
+    assert memory["relation"].iloc[0] == last.idxmax()
+    for relation, rows in memory.groupby("relation"):
+        assert rows["attention"].tolist() == [pytest.approx(last[relation])] * len(rows)
+        assert rows["similarity"].is_monotonic_decreasing
+        number = train.relation_name.index(relation)
+        tails = test[RELATES].edge_index[1, test[RELATES].edge_type == number].tolist()
+        assert set(rows["entity"]) <= {f"E{e}" for e in tails or range(test[ENTITY].num_nodes)}
+    assert f"held together by {last.idxmax()} (attention {last.max():.2f})" in str(explained)
+    assert "Attention to relations, step by step" in explained._repr_html_()
+
+
+def test_the_explanation_is_drawn(splits: Any) -> None:
+    from matplotlib import pyplot as plt
+
+    model = build(splits[0])
+    explained = model.explain(splits[2], "u4", 109)
+    axes = explained.plot()
+    assert [t.get_text() for t in axes.get_yticklabels()] == explained.attention["item"].tolist()
+    assert {t.get_text() for t in axes.get_xticklabels()} == set(splits[0].relation_name)
+    np.testing.assert_allclose(
+        np.sort(axes.images[0].get_array(), axis=1),
+        np.sort(explained.attention[splits[0].relation_name].to_numpy(), axis=1),
+    )
+    _, mine = plt.subplots()
+    assert explained.plot(mine) is mine
+    plt.close("all")
+
+
+@pytest.mark.parametrize("length", [0, 1])
+def test_short_sessions_are_explained(splits: Any, length: int) -> None:
+    train, test = splits[0], copy.copy(splits[0])
+    model, store = build(train), test[INTERACTS]
+    kept = (store.edge_index[0] != 4) | (
+        torch.arange(store.edge_index.size(1)) == (store.edge_index[0] == 4).nonzero()[0]
+    )
+    kept &= (store.edge_index[0] != 4) if length == 0 else torch.ones_like(kept)
+    store.edge_index, store.time = store.edge_index[:, kept], store.time[kept]
+    store.pop("edge_label_index"), store.pop("edge_label_time", None)
+    explained = model.explain(test, "u4", 109)
+    assert len(explained.attention) == length
+    assert (explained.units["kind"] == "history").sum() == length
+    if length:
+        session = sessions_of(test)[4]
+        only = explained.units[explained.units["kind"] == "history"]["contribution"].iloc[0]
+        lost = by_hand(model, test, session)[9] - by_hand(model, test, [])[9]
+        assert only == pytest.approx(float(lost), abs=1e-5)
+    assert str(explained)
+
+
+def test_the_gru_alone_explains_by_history(splits: Any) -> None:
+    model = build(splits[0], use_kg=False)
+    explained = model.explain(splits[2], "u4", 109)
+    assert set(explained.units["kind"]) == {"history"}
+    assert len(explained.attention) == len(explained.memory) == 0
+    assert explained.plot() is not None
+
+
+# ---------------------------------------------------------------------- end to end
+
+
+def test_what_follows_what_is_learned() -> None:
+    """In a store where item i is followed by i + 1, from wherever a user began."""
+    num_users, num_items, length = 40, 20, 9
+    whole = SyntheticKG(num_users=num_users, num_items=num_items, seed=0)[0]
+    user = torch.arange(num_users).repeat_interleave(length)
+    step = torch.arange(length).repeat(num_users)
+    begin = torch.randint(num_items, (num_users,), generator=torch.Generator().manual_seed(0))
+    pairs = whole[INTERACTS]
+    for key in list(pairs.keys()):
+        del pairs[key]
+    pairs.edge_index, pairs.time = torch.stack([user, (begin[user] + step) % num_items]), step
+    train, val, test = LeaveOneOut()(whole)
+    seed_everything(0)
+    model = KSR(train, 16, 16, kg_channels=8, pretraining={"max_epochs": 2})
+    assert evaluate(model, test, k=1)["recall@1"] < 0.5
+    fit(model, train, val, max_epochs=40, lr=0.02, batch_size=8, monitor="recall@1", progress=False)
+    assert evaluate(model, test, k=1)["recall@1"] > 0.9
+    nxt, _ = model.recommend_session(torch.tensor([3, 4, 5, 6]), k=1)
+    assert nxt.tolist() == [7]

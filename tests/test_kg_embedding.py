@@ -1,0 +1,174 @@
+"""Vectors of entities and relations: given, kept in a file, or learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.nn.kge import DistMult, TransE
+
+from pyg_kgrec import kg_embedding
+from pyg_kgrec.data import ENTITY, RELATES
+from pyg_kgrec.kg_embedding import kg_tables
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+NUM_ENTITIES, NUM_RELATIONS = 20, 3
+
+
+@pytest.fixture
+def data(make_store: Callable[..., HeteroData]) -> HeteroData:
+    data = make_store()
+    assert (data[ENTITY].num_nodes, len(data.relation_name)) == (NUM_ENTITIES, NUM_RELATIONS)
+    return data
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The arguments of each training that was asked for."""
+    asked: list[dict[str, Any]] = []
+    train = kg_embedding.pretrain_transe
+
+    def record(data: HeteroData, channels: int, **arguments: Any) -> TransE:
+        asked.append({"hidden_channels": channels, **arguments})
+        return train(data, channels, **arguments)
+
+    monkeypatch.setattr(kg_embedding, "pretrain_transe", record)
+    return asked
+
+
+def pair(
+    rows: int = NUM_ENTITIES, relations: int = NUM_RELATIONS, channels: int = 5
+) -> tuple[Tensor, Tensor]:
+    return torch.randn(rows, channels), torch.randn(relations, channels)
+
+
+def test_a_pair_is_copied_as_it_is(data: HeteroData) -> None:
+    entity, relation = pair()
+    tables = kg_tables(data, (entity.double().requires_grad_(), relation))
+    assert torch.equal(tables.entity, entity)
+    assert tables.entity.dtype == torch.float32
+    assert not tables.entity.requires_grad
+    tables.relation.zero_()
+    assert relation.any()
+
+
+def test_the_entities_of_a_transe_are_where_its_distance_has_them(data: HeteroData) -> None:
+    model = TransE(NUM_ENTITIES, NUM_RELATIONS, 6, p_norm=2.0)
+    with torch.no_grad():
+        model.node_emb.weight.mul_(7)
+    tables = kg_tables(data, model)
+    torch.testing.assert_close(tables.entity.norm(dim=1), torch.ones(NUM_ENTITIES))
+    assert torch.equal(tables.relation, model.rel_emb.weight)
+    head, relation, tail = torch.tensor([0, 4]), torch.tensor([1, 2]), torch.tensor([3, 3])
+    distance = (tables.entity[head] + tables.relation[relation] - tables.entity[tail]).norm(dim=1)
+    torch.testing.assert_close(-distance, model(head, relation, tail).detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_another_models_tables_are_taken_as_they_are(data: HeteroData) -> None:
+    model = DistMult(NUM_ENTITIES, NUM_RELATIONS, 6)
+    assert torch.equal(kg_tables(data, model).entity, model.node_emb.weight)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (pair(rows=19), ValueError, r"entities of shape \[19, 5\], expected \[20, K\]"),
+        (
+            pair(relations=2),
+            ValueError,
+            r"relations of shape \[2, 5\], expected \[3, K\]: the store has 3 relations",
+        ),
+        (pair(relations=4), ValueError, r"relations of shape \[4, 5\], expected \[3, K\]"),
+        ((torch.ones(20), torch.ones(3, 5)), ValueError, r"entities of shape \[20\]"),
+        ((torch.ones(20, 0), torch.ones(3, 0)), ValueError, r"entities of shape \[20, 0\]"),
+        (
+            (torch.ones(20, 4), torch.ones(3, 5)),
+            ValueError,
+            "4 channels and relations of 5, expected as many",
+        ),
+        (
+            (torch.ones(20, 5).long(), torch.ones(3, 5)),
+            TypeError,
+            "torch.int64 for entities, expected a float",
+        ),
+        (
+            (torch.ones(20, 5), torch.ones(3, 5) * torch.nan),
+            ValueError,
+            r"among relations \(first in row 0\)",
+        ),
+        (
+            (torch.ones(20, 5).index_fill(0, torch.tensor(7), torch.inf), torch.ones(3, 5)),
+            ValueError,
+            "row 7",
+        ),
+        (([[0.0]], torch.ones(3, 5)), TypeError, "a list for entities, expected a float tensor"),
+        (torch.ones(20, 5), TypeError, "is a Tensor, expected a KGEModel"),
+        (5, TypeError, "is a int, expected a KGEModel"),
+        (TransE(19, 3, 4), ValueError, r"entities of shape \[19, 4\]"),
+        (TransE(20, 2, 4), ValueError, r"relations of shape \[2, 4\]"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    data: HeteroData, given: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        kg_tables(data, given)
+
+
+def test_a_transe_is_trained_once_for_a_store(data: HeteroData, trainings: list[dict[str, Any]]) -> None:
+    state = torch.get_rng_state()
+    first = kg_tables(data, hidden_channels=4, max_epochs=2)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert kg_tables(data, hidden_channels=4, max_epochs=2) is first
+    assert first.entity.shape == (NUM_ENTITIES, 4)
+    assert trainings == [{"hidden_channels": 4, "progress": False, "max_epochs": 2}]
+    assert not torch.equal(kg_tables(data, hidden_channels=4, max_epochs=3).entity, first.entity)
+    data[RELATES].edge_type[0] = 2
+    again = kg_tables(data, hidden_channels=4, max_epochs=2)
+    assert not torch.equal(again.entity, first.entity)
+    assert len(trainings) == 3
+
+
+def test_a_file_keeps_the_vectors(data: HeteroData, trainings: list[dict[str, Any]], tmp_path: Path) -> None:
+    path = tmp_path / "transe.pt"
+    first = kg_tables(data, path, 4, max_epochs=2)
+    assert [p.name for p in tmp_path.iterdir()] == ["transe.pt"]
+    other = data.clone()
+    for found in (kg_tables(other, str(path), 4, max_epochs=2), kg_tables(data, path, 4, max_epochs=2)):
+        assert torch.equal(found.entity, first.entity)
+        assert torch.equal(found.relation, first.relation)
+    assert len(trainings) == 1
+
+
+def test_a_file_of_something_else_is_refused(data: HeteroData, tmp_path: Path) -> None:
+    path = tmp_path / "transe.pt"
+    kg_tables(data, path, 4, max_epochs=1)
+    whole = path.read_bytes()
+    changed = data.clone()
+    changed[RELATES].edge_type[0] = 2
+    renamed = data.clone()
+    renamed.relation_name = ["x", *data.relation_name[1:]]
+    for store, channels, epochs in ((changed, 4, 1), (renamed, 4, 1), (data, 5, 1), (data, 4, 2)):
+        with pytest.raises(ValueError, match="of another knowledge graph or of other arguments"):
+            kg_tables(store, path, channels, max_epochs=epochs)
+    for content in (b"", b"nonsense", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"transe\.pt is damaged or no file of vectors"):
+            kg_tables(data, path, 4, max_epochs=1)
+    torch.save({"entity": torch.ones(2)}, path)
+    with pytest.raises(ValueError, match=r"transe\.pt is damaged or no file of vectors"):
+        kg_tables(data, path, 4, max_epochs=1)
+
+
+def test_a_missing_folder_is_named_before_any_training(
+    data: HeteroData, trainings: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
+        kg_tables(data, tmp_path / "nowhere" / "transe.pt")
+    assert trainings == []
