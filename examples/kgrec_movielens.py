@@ -15,11 +15,11 @@ from typing import Any
 
 from torch_geometric import seed_everything
 
-from pyg_kgrec import BPRMF, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender, evaluate, fit
+from pyg_kgrec import BPRMF, KSR, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender, evaluate, fit
 from pyg_kgrec.datasets import MovieLens100K
 
 MODELS: dict[str, type[Recommender]] = {
-    m.__name__: m for m in (KGRec, MKR, KTUP, LightGCN, BPRMF, Popularity)
+    m.__name__: m for m in (KGRec, MKR, KTUP, KSR, LightGCN, BPRMF, Popularity)
 }
 ABLATIONS: dict[str, dict[str, Any]] = {
     "none": {},

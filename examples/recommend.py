@@ -11,11 +11,11 @@ from pathlib import Path
 
 from torch_geometric import seed_everything
 
-from pyg_kgrec import KTUP, MKR, KGRec, Recommender, evaluate, fit
+from pyg_kgrec import KSR, KTUP, MKR, KGRec, Recommender, evaluate, fit
 from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.transforms import RandomSplit
 
-MODELS: dict[str, type[Recommender]] = {model.__name__: model for model in (KGRec, MKR, KTUP)}
+MODELS: dict[str, type[Recommender]] = {model.__name__: model for model in (KGRec, MKR, KTUP, KSR)}
 
 
 def main() -> None:

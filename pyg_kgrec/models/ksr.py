@@ -18,6 +18,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn.inits import glorot, zeros
 
 from pyg_kgrec import ops
+from pyg_kgrec.data.cache import cached
 from pyg_kgrec.data.pairs import seen_pairs
 from pyg_kgrec.data.sampling import Distribution, NegativeSampler, check_distribution
 from pyg_kgrec.data.schema import ENTITY, INTERACTS, ITEM, RELATES, USER
@@ -460,7 +461,7 @@ class KSR(LinkedRecommender):
                 f"the model was trained with features of {' and '.join(projected)} nodes, which it does not keep: "
                 "expected data, a store that holds them"
             )
-        return self.schema.catalogue()
+        return self.schema.catalogue
 
     def _popular(self, store: HeteroData) -> Tensor:
         """Interactions of each item in training, ``[num_items]``; of equally popular ones the first is ahead."""
@@ -484,8 +485,7 @@ class KSR(LinkedRecommender):
             raise TypeError(
                 f"the session holds a {type(strange[0]).__name__}, expected raw ids or names of items"
             )
-        ids = {raw: i for i, raw in enumerate(store[ITEM].get("id", []))}
-        names = self._names(store)
+        ids, names = self._words(store)
         index = [ids.get(x, names.get(x.strip().casefold(), -1) if isinstance(x, str) else -1) for x in given]
         unknown = list(dict.fromkeys(repr(x) for x, i in zip(given, index) if i < 0))
         if unknown:
@@ -497,10 +497,16 @@ class KSR(LinkedRecommender):
             )
         return torch.tensor([i for i in index if i >= 0], dtype=torch.long)
 
-    def _names(self, store: HeteroData) -> dict[str, int]:
-        """Items by name, without regard to case; of several the most popular."""
-        names = store[ITEM].get("name", [])
-        return {names[i].strip().casefold(): i for i in self._popular(store).argsort().tolist() if names}
+    def _words(self, store: HeteroData) -> tuple[dict[str | int, int], dict[str, int]]:
+        """Items by raw id; by name without regard to case, of several the most popular."""
+        ids, names = store[ITEM].get("id", []), store[ITEM].get("name", [])
+
+        def build() -> tuple[dict[str | int, int], dict[str, int]]:
+            popular_last = self._popular(store).argsort().tolist() if names else []
+            by_name = {names[i].strip().casefold(): i for i in popular_last}
+            return {raw: i for i, raw in enumerate(ids)}, by_name
+
+        return cached(store, "session words", [ids, names, self.popularity], build, owner=self)
 
     # ------------------------------------------------------------------ explanation
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -115,6 +116,7 @@ class StoreSchema:
 
         return cached(data, ("rows", node_type, device), inputs, build, owner=self)
 
+    @cached_property
     def catalogue(self) -> HeteroData:
         """The items and entities of training, their names and links, as a store without interactions."""
         data = HeteroData()

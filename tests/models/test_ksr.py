@@ -222,7 +222,7 @@ def test_dropout_draws_in_training_only(splits: Any) -> None:
     examples = model.training_examples(train)
 
     def loss(seed: int) -> float:
-        return float(model.batch_losses(train, examples, torch.Generator().manual_seed(seed))["ranking"])
+        return model.batch_losses(train, examples, torch.Generator().manual_seed(seed))["ranking"].item()
 
     model.train()
     assert loss(0) == loss(0) != loss(1)
