@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import tempfile
 import threading
@@ -173,6 +174,11 @@ def check_rate(lr: float) -> None:
     """Raises ValueError unless ``lr`` is a learning rate."""
     if not lr > 0:
         raise ValueError(f"lr is {lr}, expected a positive learning rate")
+
+
+def power_of_two(about: float, least: int, most: int) -> int:
+    """The power of two nearest to a number, within bounds."""
+    return int(min(max(2 ** round(math.log2(max(about, 1))), least), most))
 
 
 class _EarlyStopping(EarlyStopping):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec._trainer import Epochs, check_counts, check_rate, run
+from pyg_kgrec._trainer import Epochs, check_counts, check_rate, power_of_two, run
 from pyg_kgrec.data.pairs import label_pairs, labelled_pairs
 from pyg_kgrec.data.schema import ITEM, RELATES
 from pyg_kgrec.evaluation import CTR_METRICS, METRICS, evaluate
@@ -191,7 +190,8 @@ def fit(
     examples = _Examples(model.training_examples(train))
     if len(examples) == 0:
         raise ValueError("edge_label_index of train holds no pair, expected at least one to learn from")
-    batch_size = defaults.get("batch_size", _batch_size(len(examples))) if batch_size is None else batch_size
+    few = power_of_two(len(examples) / 40, 256, 2048)
+    batch_size = defaults.get("batch_size", few) if batch_size is None else batch_size
     _check_arguments(monitor, max_epochs, lr, batch_size, patience, eval_every)
     if val is not None:
         _check_validation(model, val, monitor)
@@ -232,10 +232,6 @@ def _check_validation(model: Recommender, val: HeteroData, monitor: str) -> None
     check_k(int(monitor.partition("@")[2]), val[ITEM].num_nodes)
     if label_pairs(val, torch.device("cpu")).item.numel() == 0:
         raise ValueError("edge_label_index of val holds no pair to be found, expected at least one")
-
-
-def _batch_size(num_pairs: int) -> int:
-    return int(min(max(2 ** round(math.log2(max(num_pairs, 1) / 40)), 256), 2048))
 
 
 def _check_arguments(
