@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "KTUP-bpr": {"loss": "bpr"},
     "KTUP-alternating": {"joint": "alternate"},
     "KTUP-no-triples": {"joint_ratio": 1.0},
+    "KTUP-unbounded": {"item_norm": math.inf},
     "TUP": {"use_kg": False},
     "TUP-soft": {"use_kg": False, "induction": "soft", "num_negatives": 64},
 }

@@ -70,6 +70,7 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
                 "joint_ratio": 0.7,
                 "margin": 1.0,
                 "align_weight": 1.0,
+                "item_norm": float("inf"),
             },
             "fit": {"lr": 1e-3, "batch_size": 400, "monitor": "ndcg@10"},
         },

@@ -45,7 +45,7 @@ class EncodedTranslation:
 
     Attributes:
         user: u, ``[num_users, d]``.
-        item: î, ``[num_items, d]``: items with the mean of their entities added.
+        item: î, ``[num_items, d]``: items with the mean of their entities added, within ``item_norm``.
         translation: T = (P + R) / 2, ``[num_preferences, d]``.
         normal: N = (W_p + W_r) / 2, ``[num_preferences, d]``.
     """
@@ -73,7 +73,8 @@ class KTUP(LinkedRecommender):
     graph is in TransH (:class:`~pyg_kgrec.nn.TransH`); each preference goes with one relation. With
     :math:`\mathbf{T} = (\mathbf{P} + \mathbf{R}) / 2`, :math:`\mathbf{N} = (\mathbf{W}_p + \mathbf{W}_r) / 2`
     (rows are preferences) and an item aligned to its entities, :math:`\hat{\mathbf{i}} = \mathbf{i} +
-    \mathrm{mean}_{e \in S(i)}\, \mathbf{e}`, the preference is induced from the pair,
+    \mathrm{mean}_{e \in S(i)}\, \mathbf{e}`, shortened to ``item_norm`` if longer, the preference is induced
+    from the pair,
 
     .. math::
         \boldsymbol\pi = (\mathbf{u} + \hat{\mathbf{i}})\, \mathbf{T}^\top, \qquad
@@ -116,6 +117,9 @@ class KTUP(LinkedRecommender):
         margin: Of the loss on triples.
         align_weight: α.
         orthogonality: Weight of the orthogonality losses.
+        item_norm: The longest that î may be; ``inf`` is the paper's. A sum of two vectors within the unit ball may
+            have norm 2, where no user comes: without the bound KTUP recommends worse than TUP, whose items are
+            within the ball. TUP needs no bound and has none.
 
     Raises:
         ValueError: If an argument is unknown or out of range, the store has no relations though ``use_kg`` is
@@ -142,11 +146,13 @@ class KTUP(LinkedRecommender):
         margin: float = 1.0,
         align_weight: float = 1.0,
         orthogonality: float = 1.0,
+        item_norm: float = 1.0,
     ) -> None:
         settings = {k: v for k, v in locals().items() if k not in ("self", "data", "__class__")}
         _check_arguments(
-            induction, norm, joint, joint_ratio, temperature=temperature, score_scale=score_scale
-        )
+            induction, norm, joint, joint_ratio,
+            temperature=temperature, score_scale=score_scale, item_norm=item_norm,
+        )  # fmt: skip
         check_distribution(negatives)
         super().__init__(data, settings, hidden_channels, features, use_kg)
         self.num_preferences = _check_preferences(num_preferences, self.schema.relation_name, use_kg)
@@ -159,6 +165,7 @@ class KTUP(LinkedRecommender):
         self.negatives: Distribution = negatives
         self.score_scale = score_scale
         self.joint, self.joint_ratio = joint, joint_ratio
+        self.item_norm = item_norm
         self.margin, self.align_weight, self.orthogonality = margin, align_weight, orthogonality
         if self.use_kg and joint == "alternate" and joint_ratio < 1:
             self.knowledge_interval, self.knowledge_lr = 1, (1 - joint_ratio) / joint_ratio
@@ -286,7 +293,8 @@ class KTUP(LinkedRecommender):
         wanted = entity if further is None else torch.cat([entity, further])
         vectors = self._embed(data, graph, ENTITY, wanted)
         mine, rest = vectors[: entity.numel()], vectors[entity.numel() :]
-        return _Aligned(vector.index_add(0, row, mine * share.unsqueeze(1)), vector, row, mine, rest)
+        aligned = vector.index_add(0, row, mine * share.unsqueeze(1)).renorm(2, 0, self.item_norm)
+        return _Aligned(aligned, vector, row, mine, rest)
 
     def encode(self, data: HeteroData) -> EncodedTranslation:
         """Users, aligned items, and the tables of preferences."""
@@ -517,9 +525,7 @@ def _check_preferences(num_preferences: int | None, relations: list[str], use_kg
     return num_preferences
 
 
-def _check_arguments(
-    induction: str, norm: str, joint: str, joint_ratio: float, temperature: float, score_scale: float
-) -> None:
+def _check_arguments(induction: str, norm: str, joint: str, joint_ratio: float, **positive: float) -> None:
     check_norm(norm)
     for name, choice, known in (("induction", induction, Induction), ("joint", joint, Joint)):
         if choice not in get_args(known):
@@ -528,6 +534,6 @@ def _check_arguments(
         raise ValueError(
             f"joint_ratio is {joint_ratio}, expected a share in [0, 1] (above 0 for 'alternate')"
         )
-    for name, value in (("temperature", temperature), ("score_scale", score_scale)):
+    for name, value in positive.items():
         if not value > 0:
             raise ValueError(f"{name} is {value}, expected above 0")

@@ -136,7 +136,7 @@ def test_gradients_of_a_step(splits: Any, induction: str, norm: str, loss: str) 
     """Of all losses together, by finite differences; the choice of a relation stays what it is nearby."""
     data = splits[0]
     model = build(
-        data, induction=induction, norm=norm, loss=loss, hidden_channels=3, num_negatives=2
+        data, induction=induction, norm=norm, loss=loss, hidden_channels=3, num_negatives=2, item_norm=0.15
     ).double()
     model.requires_grad_(True)
     names, tensors = zip(*model.named_parameters())
@@ -239,6 +239,41 @@ def test_every_table_stays_within_the_unit_ball(
     assert all(length <= 1 + 1e-6 for length in lengths.values()), lengths
     assert max(lengths.values()) > 0.999  # and the learning rate would have gone beyond
     assert len(lengths) == (10 if features else 7)
+
+
+@pytest.mark.parametrize(("induction", "norm"), FORMS)
+@pytest.mark.parametrize("joint", ["sum", "alternate"])
+def test_aligned_items_stay_within_their_bound(splits: Any, induction: str, norm: str, joint: str) -> None:
+    train, longest = splits[0], {}
+    for bound in (0.7, 1.0, torch.inf):
+        model = build(train, induction=induction, norm=norm, joint=joint, item_norm=bound)
+        fit(model, train, max_epochs=2, lr=0.5, batch_size=16, progress=False)
+        with torch.no_grad():
+            longest[bound] = float(model.encode(train).item.norm(dim=1).max())
+    assert 0.699 < longest[0.7] <= 0.7 + 1e-6
+    assert 0.999 < longest[1.0] <= 1 + 1e-6 < longest[torch.inf]  # the sum would have gone beyond
+    assert build(train).item_norm == 1.0
+
+
+def test_the_bound_shortens_long_sums_alone_and_training_sees_it(splits: Any) -> None:
+    train = splits[0]
+    free, bound = (build(train, item_norm=most) for most in (torch.inf, 0.15))  # rows start at norm 0.1
+    with torch.no_grad():
+        long, short = free.encode(train).item, bound.encode(train).item
+    norm = long.norm(dim=1, keepdim=True)
+    assert bool((norm > 0.16).any())
+    assert bool((norm < 0.14).any())
+    torch.testing.assert_close(short, long * (0.15 / norm).clamp(max=1))
+    ours, theirs = step(bound, train), step(free, train)
+    assert not torch.allclose(ours["ranking"], theirs["ranking"])
+    for name in ("alignment", "knowledge", "knowledge_orthogonality", "orthogonality"):
+        assert torch.equal(ours[name], theirs[name])
+
+
+def test_items_of_tup_have_no_further_bound(splits: Any) -> None:
+    free, bound = (build(splits[0], use_kg=False, item_norm=most) for most in (torch.inf, 0.01))
+    users = torch.arange(10)
+    assert torch.equal(bound.score_all(splits[2], users), free.score_all(splits[2], users))
 
 
 def test_the_constraint_shortens_and_never_lengthens(splits: Any) -> None:
@@ -409,6 +444,8 @@ def test_an_explanation_of_tup_has_numbered_preferences(splits: Any) -> None:
         ),
         ({"temperature": 0.0}, "temperature is 0.0, expected above 0"),
         ({"score_scale": float("nan")}, "score_scale is nan, expected above 0"),
+        ({"item_norm": 0.0}, "item_norm is 0.0, expected above 0"),
+        ({"item_norm": float("nan")}, "item_norm is nan, expected above 0"),
         ({"num_preferences": 5}, "num_preferences is 5, but the store has 3 relations"),
         ({"num_preferences": 0, "use_kg": False}, "num_preferences is 0, expected at least 1"),
         ({"loss": "bce"}, "loss is 'bce'"),

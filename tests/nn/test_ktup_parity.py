@@ -43,7 +43,11 @@ def data(arrays: Arrays) -> HeteroData:
 
 
 def build(data: HeteroData, arrays: Arrays, **settings: object) -> KTUP:
-    settings = {"hidden_channels": arrays["user_emb"].size(1), "induction": "soft"} | settings
+    settings = {
+        "hidden_channels": arrays["user_emb"].size(1),
+        "induction": "soft",
+        "item_norm": torch.inf,
+    } | settings
     model = KTUP(data, **settings)  # type: ignore[arg-type]
     tables = {
         "preference": "pref_emb",
