@@ -11,7 +11,7 @@ from torch.nn.functional import logsigmoid
 
 Loss = Literal["bpr", "softmax"]
 
-_BLOCK = 2**22  # logits held at a time: 16 MiB
+_ROWS, _BLOCK = 256, 2**24  # rows of logits at a time, and logits: 64 MiB
 
 
 def bpr_loss(scores: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def catalogue_cross_entropy(query: Tensor, item: Tensor, target: Tensor) -> Tens
     .. math:: -\mathrm{mean}_b\, \log \frac{e^{\mathbf{p}_b \cdot \mathbf{q}_{t_b}}}
         {\sum_j e^{\mathbf{p}_b \cdot \mathbf{q}_j}}
 
-    Logits are made, and their gradient taken, for at most 16 MiB of them (and at least a row) at a time. The mean
+    Logits are made, and their gradient taken, for at most 64 MiB of them (and at least a row) at a time. The mean
     of no row is 0. Half precision is computed in float32. Differentiable once.
 
     Args:
@@ -70,17 +70,20 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         grad_p, grad_q = (torch.empty_like(p), torch.zeros_like(q)) if wants else (p, q)
         total = p.new_zeros(())
         with torch.autocast(p.device.type, enabled=False):
-            rows = max(1, _BLOCK // max(q.size(0), 1))
+            rows = min(_ROWS, max(1, _BLOCK // max(q.size(0), 1)))
             for first in range(0, p.size(0), rows):
                 mine = slice(first, first + rows)
-                logits, right = p[mine] @ q.t(), target[mine].unsqueeze(1)
-                norm = logits.logsumexp(dim=1, keepdim=True)
-                total += (norm - logits.gather(1, right)).sum()
+                block, right = p[mine], target[mine]
+                total -= (block * q[right]).sum()
+                logits = block @ q.t()
+                top = logits.amax(dim=1, keepdim=True)
+                odds = logits.sub_(top).exp_()  # each pass over them costs as much as a product
+                whole = odds.sum(dim=1, keepdim=True)
+                total += (whole.log() + top).sum()
                 if wants:
-                    share = logits.sub_(norm).exp_()
-                    share.scatter_add_(1, right, share.new_full((1, 1), -1).expand_as(right)).div_(number)
-                    torch.mm(share, q, out=grad_p[mine])
-                    grad_q.addmm_(share.t(), p[mine])
+                    share = 1 / (whole * number)
+                    torch.mm(odds, q, out=grad_p[mine]).mul_(share).sub_(q[right] / number)
+                    grad_q.addmm_(odds.t(), block * share).index_add_(0, right, block, alpha=-1 / number)
         if wants:
             ctx.save_for_backward(grad_p.to(query.dtype), grad_q.to(item.dtype))
         return total / number

@@ -52,12 +52,20 @@ def test_cross_entropy_over_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> No
     query, item = (torch.randn(n, 4, dtype=torch.float64, generator=rng) for n in (7, 9))
     target = torch.randint(9, (7,), generator=rng)
     expected = torch.nn.functional.cross_entropy(query @ item.t(), target)
-    for block in (1, 20, 2**22):  # a row, two rows, all rows at a time
+    for rows, block in ((256, 1), (256, 20), (3, 2**24), (256, 2**24)):  # a row, two, three, all at a time
+        monkeypatch.setattr("pyg_kgrec.nn.loss._ROWS", rows)
         monkeypatch.setattr("pyg_kgrec.nn.loss._BLOCK", block)
         torch.testing.assert_close(catalogue_cross_entropy(query, item, target), expected)
         for wants in ((True, True), (True, False), (False, True)):
             p, q = (t.clone().requires_grad_(need) for t, need in zip((query, item), wants))
             assert torch.autograd.gradcheck(lambda p, q: catalogue_cross_entropy(p, q, target), [p, q])
+
+
+def test_cross_entropy_of_huge_logits() -> None:
+    query, item = torch.tensor([[300.0], [-300.0]]), torch.tensor([[300.0], [0.0], [-300.0]])
+    target = torch.tensor([0, 0])
+    expected = torch.nn.functional.cross_entropy(query @ item.t(), target)
+    torch.testing.assert_close(catalogue_cross_entropy(query, item, target), expected)
 
 
 def test_cross_entropy_over_the_catalogue_in_half_precision_and_of_nothing() -> None:
