@@ -480,6 +480,16 @@ def test_a_file_gives_the_same_scores_to_the_bit(
     assert torch.equal(case.model.load(path).score_all(test, users), model.score_all(test, users))
 
 
+def test_a_file_of_before_names_and_links_were_kept(case: Case, splits: Splits, tmp_path: Path) -> None:
+    path, test, users = tmp_path / "model.pt", splits[2], users_of(splits[2])
+    model = case.build(splits[0])
+    model.save(path)
+    content = torch.load(path, weights_only=True)
+    del content["schema"]["item_name"], content["schema"]["link"]
+    torch.save(content, path)
+    assert torch.equal(case.model.load(path, test).score_all(test, users), model.score_all(test, users))
+
+
 def test_saving_again_replaces_the_file(learner: Case, splits: Splits, tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     learner.build(splits[0], seed=1).save(path)
