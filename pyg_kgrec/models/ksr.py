@@ -114,8 +114,9 @@ class KSR(LinkedRecommender):
     item without an entity writes nothing.
 
     Every item but a user's first is learned from those before it in its window of ``max_length``, all positions of
-    a window in one pass (windows are padded on the right). What is learned is ``edge_index`` in the order of ``time``
-    (``edge_label_index`` has no say); a prediction is made from what ``edge_index`` and ``seen_edge_index`` hold.
+    a window in one pass (windows are padded on the right). What is learned is ``edge_index`` in the order of
+    ``time`` (``edge_label_index`` has no say); a prediction is made from what ``edge_index`` and
+    ``seen_edge_index`` hold.
     Interactions of one user at the same time stay in the order of the rows. A user without any is scored by the
     biases alone (and features).
 
@@ -137,8 +138,8 @@ class KSR(LinkedRecommender):
             TransE, once for a store.
         max_length: Most items of a session: its latest.
         kg_channels: K of that TransE.
-        pretraining: Further arguments of :func:`pyg_kgrec.pretrain_transe`, as ``{'progress': True}`` to see how far
-            it is.
+        pretraining: Further arguments of :func:`pyg_kgrec.pretrain_transe`, as ``{'progress': True}`` to see how
+            far it is.
         num_negatives: Negatives a positive for ``'bpr'``.
         negatives: Their distribution, ``'uniform'`` or ``'popularity'``.
         features: How nodes become vectors: ``'id'``, ``'x'`` or ``'both'``; items without ``x`` use IDs.
