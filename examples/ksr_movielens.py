@@ -24,6 +24,7 @@ from pyg_kgrec import BPRMF, KSR, Popularity, Recommender, evaluate, fit
 from pyg_kgrec.data.sequences import Sequences
 from pyg_kgrec.datasets import MovieLens100K
 from pyg_kgrec.models.base import DotProductRecommender, EncodedPairs
+from pyg_kgrec.nn.encoder import embed_rows
 from pyg_kgrec.transforms import LeaveOneOut
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -47,11 +48,11 @@ class LastItem(DotProductRecommender):
         """Does nothing: the other model's vectors are used as they are."""
 
     def encode(self, data: HeteroData) -> EncodedPairs:
-        """Directions of all items, and of the last item of each user."""
+        """Directions of all items, and of the last item of each user (none: zero)."""
         item = normalize(self.model.item_vectors(self.model.encode(data)), dim=-1)
         users = torch.arange(data["user"].num_nodes)
         last = Sequences.from_store(data, item.device).last(users, 1)[:, 0]
-        return EncodedPairs(item[last], item)
+        return EncodedPairs(embed_rows(item, last), item)
 
 
 def main() -> None:

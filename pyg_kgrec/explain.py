@@ -48,8 +48,8 @@ class Explanation:
         preferences: Under which preference a model of preferences recommends: ``name`` (of the relation),
             ``weight`` for the pair, its ``probability`` (the softmax of the weights), and ``profile``, the
             probability for the user alone; most probable first.
-        attention: Of a model with a memory of relations: a row a step of the session, oldest first, with its
-            ``item`` and a column for each relation, the attention to it after that step.
+        attention: Of a model with a memory of relations: a row a step of the session, oldest first, named for its
+            item, and a column a relation: the attention to it after that step.
         memory: What that memory held in the end: ``relation``, ``attention`` (after the last step), ``entity`` and
             ``similarity`` (cosine of entity and slot), the nearest entities of each relation; most attention first.
     """
@@ -130,9 +130,13 @@ class Explanation:
         if len(self.memory):
             parts.append(f"<p>{html.escape(self._held_together().strip())}</p>")
             shown.insert(0, ("What the memory held (nearest entities of each relation)", self.memory))
-            shown.insert(1, ("Attention to relations, step by step", self.attention.iloc[::-1]))
+        if len(self.attention):
+            shown.append(
+                ("Attention to relations, latest step first", self.attention.iloc[::-1].reset_index())
+            )
         for caption, frame in shown:
-            table = frame.head(10).to_html(index=False, float_format="{:.2f}".format, escape=True)
+            named = not isinstance(frame.index, pd.RangeIndex)
+            table = frame.head(10).to_html(index=named, float_format="{:.2f}".format, escape=True)
             parts.append(f"<p>{html.escape(caption)}</p>{table}")
         return "".join(parts)
 
@@ -367,7 +371,7 @@ def explain_by_memory(
         relations: Names of the R relations; none for a model without a memory.
         attention: After each step, ``[L, R]``.
         slots: What the score loses without each slot, ``[R]``.
-        similarity: Of each slot to each entity, ``[R, num_entities]``.
+        similarity: Of each slot to each entity, ``[R, num_entities]``, or ``[R, 0]`` of an empty memory.
         triple: Head, relation (as ``relations`` are numbered) and tail of the triples, ``[3, T]``.
         nearest: Entities to be listed of a slot. They are tails of its relation, where it has a triple: the sum of
             an item's and a relation's vector is where a tail should be.
@@ -384,9 +388,10 @@ def explain_by_memory(
         return found
     names = _Names(data)
     steps = pd.DataFrame(attention.cpu().numpy(), columns=relations)
-    steps.insert(0, "item", [names.of(ITEM, i) for i in session.tolist()])
+    steps.index = pd.Index([names.of(ITEM, i) for i in session.tolist()])
     candidate = torch.zeros_like(similarity, dtype=torch.bool)
-    candidate[triple[1], triple[2]] = True
+    if similarity.numel():
+        candidate[triple[1], triple[2]] = True
     candidate |= ~candidate.any(dim=1, keepdim=True)
     closeness, entity = similarity.masked_fill(~candidate, -torch.inf).topk(min(nearest, similarity.size(1)))
     order = attention[-1].argsort(descending=True, stable=True).tolist()
@@ -499,14 +504,13 @@ def _draw_attention(ax: Axes | None, explanation: Explanation, steps: int = 25, 
     """A heat map of the latest steps and the relations of the most attention among them."""
     from matplotlib import pyplot as plt
 
-    shown = explanation.attention.tail(steps)
-    table = shown.drop(columns="item")
+    table = explanation.attention.tail(steps)
     table = table[table.max().sort_values(ascending=False, kind="stable").index[:relations]]
     if ax is None:
         size = 3.5 + 0.35 * table.shape[1], 1.8 + 0.22 * len(table)
         _, ax = plt.subplots(figsize=size, layout="constrained")
     image = ax.imshow(table.to_numpy(), aspect="auto", cmap="Blues", vmin=0)
-    ax.set_yticks(range(len(table)), [_short(name, 30) for name in shown["item"]], fontsize=7)
+    ax.set_yticks(range(len(table)), [_short(name, 30) for name in table.index], fontsize=7)
     ax.set_xticks(
         range(table.shape[1]),
         [_short(name, 26) for name in table.columns],

@@ -6,13 +6,13 @@ import hashlib
 import os
 import pickle
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 from torch_geometric.data import HeteroData
-from torch_geometric.nn.kge import KGEModel, TransE
+from torch_geometric.nn.kge import KGEModel, RotatE, TransE
 
 from pyg_kgrec._files import save_whole
 from pyg_kgrec.data.cache import cached
@@ -32,21 +32,19 @@ class KGTables(NamedTuple):
     relation: Tensor
 
 
-def kg_tables(
-    data: HeteroData, given: KGEmbedding | None = None, hidden_channels: int = 64, **pretraining: Any
-) -> KGTables:
+def kg_tables(data: HeteroData, given: KGEmbedding | None = None, hidden_channels: int = 64) -> KGTables:
     """Vectors of the entities and relations of a store.
 
-    The entities of a :class:`~torch_geometric.nn.kge.TransE` are brought to norm 1, as that model has them in its
-    distance; other models' tables are taken as they are.
+    Entities of a :class:`~torch_geometric.nn.kge.TransE` are brought to norm 1, as that model has them in its
+    distance; other models' tables (``node_emb``, ``rel_emb``) are taken as they are, real and imaginary parts
+    side by side (of a :class:`~torch_geometric.nn.kge.RotatE`'s relations those of the rotations).
 
     Args:
         data: A store with triples.
         given: A trained model, a pair of float tensors ``[num_entities, K]`` and ``[num_relations, K]``, or a
-            file: read where it is there, and written where it is not. By default a TransE is trained, once for
-            a store.
+            file: read where it is there, and written where it is not. By default a TransE is trained
+            (:func:`pyg_kgrec.pretrain_transe`), once for a store and as long as that lives.
         hidden_channels: K of the TransE that is trained here.
-        pretraining: Further arguments of :func:`pyg_kgrec.pretrain_transe`.
 
     Returns:
         The tables, on the CPU, in PyTorch's default dtype, without gradients.
@@ -57,9 +55,9 @@ def kg_tables(
             or of another knowledge graph.
     """
     if isinstance(given, str | os.PathLike):
-        return _from_file(Path(given), data, hidden_channels, pretraining)
+        return _from_file(Path(given), data, hidden_channels)
     if given is None:
-        return _trained(data, hidden_channels, pretraining)
+        return _trained(data, hidden_channels)
     if isinstance(given, KGEModel):
         tables = _of_model(given)
     elif isinstance(given, tuple) and len(given) == 2:
@@ -72,22 +70,26 @@ def kg_tables(
     return _checked(tables, data)
 
 
-def _trained(data: HeteroData, hidden_channels: int, pretraining: dict[str, Any]) -> KGTables:
+def _trained(data: HeteroData, hidden_channels: int) -> KGTables:
     store = data[RELATES]
-    arguments: dict[str, Any] = {"progress": False, **pretraining}
 
     def train() -> KGTables:
-        return _checked(_of_model(pretrain_transe(data, hidden_channels, **arguments)), data)
+        return _checked(_of_model(pretrain_transe(data, hidden_channels, progress=False)), data)
 
-    key = ("kg embedding", hidden_channels, tuple(sorted(arguments.items())))
     inputs = [store.edge_index, store.edge_type, data[ENTITY].num_nodes, num_relations(data)]
-    return cached(data, key, inputs, train)
+    return cached(data, ("kg embedding", hidden_channels), inputs, train)
 
 
 def _of_model(model: KGEModel) -> KGTables:
     entity, relation = model.node_emb.weight, model.rel_emb.weight
     if isinstance(model, TransE):
-        entity = normalize(entity, p=model.p_norm, dim=-1)
+        return KGTables(normalize(entity, p=model.p_norm, dim=-1), relation)
+    if isinstance(model, RotatE):
+        relation = torch.cat([relation.cos(), relation.sin()], dim=-1)
+    elif hasattr(model, "rel_emb_im"):
+        relation = torch.cat([relation, model.rel_emb_im.weight], dim=-1)
+    if hasattr(model, "node_emb_im"):
+        entity = torch.cat([entity, model.node_emb_im.weight], dim=-1)
     return KGTables(entity, relation)
 
 
@@ -121,14 +123,14 @@ def _checked(tables: KGTables, data: HeteroData) -> KGTables:
 # ---------------------------------------------------------------------- files
 
 
-def _from_file(path: Path, data: HeteroData, hidden_channels: int, pretraining: dict[str, Any]) -> KGTables:
+def _from_file(path: Path, data: HeteroData, hidden_channels: int) -> KGTables:
     """The tables that a file keeps; learned and written where there is none yet."""
-    graph = _fingerprint(data, hidden_channels, pretraining)
+    graph = _fingerprint(data, hidden_channels)
     if path.exists():
         return _read(path, data, graph)
     if not path.parent.is_dir():  # before minutes of training
         raise FileNotFoundError(f"{path.parent} is not a folder to keep {path.name} in")
-    tables = _trained(data, hidden_channels, pretraining)
+    tables = _trained(data, hidden_channels)
     save_whole({"kg_embedding": FORMAT, "graph": graph, **tables._asdict()}, path)
     return tables
 
@@ -152,16 +154,16 @@ def _read(path: Path, data: HeteroData, graph: str) -> KGTables:
         ) from error
     if found != (FORMAT, graph):
         raise ValueError(
-            f"{path} holds vectors of another knowledge graph or of other arguments, expected those of this store: "
-            "remove it to learn anew"
+            f"{path} holds vectors of another knowledge graph or another number of channels, expected those of "
+            "this store: remove it to learn anew"
         )
     return _checked(tables, data)
 
 
-def _fingerprint(data: HeteroData, hidden_channels: int, pretraining: dict[str, Any]) -> str:
-    """What the vectors depend on: triples in their order, entities and relations by number, and the arguments."""
+def _fingerprint(data: HeteroData, hidden_channels: int) -> str:
+    """What the vectors depend on: triples in their order, entities and relations by number, and channels."""
     store, digest = data[RELATES], hashlib.sha256()
-    sizes = data[ENTITY].num_nodes, list(data.relation_name), hidden_channels, sorted(pretraining.items())
+    sizes = data[ENTITY].num_nodes, list(data.relation_name), hidden_channels
     digest.update(repr(sizes).encode())
     for tensor in (store.edge_index, store.edge_type):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
-from torch_geometric.nn.kge import DistMult, TransE
+from torch_geometric.nn.kge import ComplEx, DistMult, RotatE, TransE
 
 from pyg_kgrec import kg_embedding
 from pyg_kgrec.data import ENTITY, RELATES
@@ -36,7 +36,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def record(data: HeteroData, channels: int, **arguments: Any) -> TransE:
         asked.append({"hidden_channels": channels, **arguments})
-        return train(data, channels, **arguments)
+        return train(data, channels, **(arguments | {"max_epochs": 2}))
 
     monkeypatch.setattr(kg_embedding, "pretrain_transe", record)
     return asked
@@ -72,7 +72,19 @@ def test_the_entities_of_a_transe_are_where_its_distance_has_them(data: HeteroDa
 
 def test_another_models_tables_are_taken_as_they_are(data: HeteroData) -> None:
     model = DistMult(NUM_ENTITIES, NUM_RELATIONS, 6)
-    assert torch.equal(kg_tables(data, model).entity, model.node_emb.weight)
+    tables = kg_tables(data, model)
+    assert torch.equal(tables.entity, model.node_emb.weight)
+    assert torch.equal(tables.relation, model.rel_emb.weight)
+
+
+def test_complex_vectors_are_taken_whole(data: HeteroData) -> None:
+    found = kg_tables(data, model := ComplEx(NUM_ENTITIES, NUM_RELATIONS, 6))
+    assert torch.equal(found.entity, torch.cat([model.node_emb.weight, model.node_emb_im.weight], dim=1))
+    assert torch.equal(found.relation, torch.cat([model.rel_emb.weight, model.rel_emb_im.weight], dim=1))
+    turned = kg_tables(data, model := RotatE(NUM_ENTITIES, NUM_RELATIONS, 6))
+    assert torch.equal(turned.entity, torch.cat([model.node_emb.weight, model.node_emb_im.weight], dim=1))
+    angle = torch.atan2(turned.relation[:, 6:], turned.relation[:, :6])
+    torch.testing.assert_close(angle.remainder(6.283185307), model.rel_emb.weight.remainder(6.283185307))
 
 
 @pytest.mark.parametrize(
@@ -123,47 +135,48 @@ def test_what_does_not_fit_is_refused(
 
 def test_a_transe_is_trained_once_for_a_store(data: HeteroData, trainings: list[dict[str, Any]]) -> None:
     state = torch.get_rng_state()
-    first = kg_tables(data, hidden_channels=4, max_epochs=2)
+    first = kg_tables(data, hidden_channels=4)
     assert torch.equal(torch.get_rng_state(), state)
-    assert kg_tables(data, hidden_channels=4, max_epochs=2) is first
+    assert kg_tables(data, hidden_channels=4) is first
     assert first.entity.shape == (NUM_ENTITIES, 4)
-    assert trainings == [{"hidden_channels": 4, "progress": False, "max_epochs": 2}]
-    assert not torch.equal(kg_tables(data, hidden_channels=4, max_epochs=3).entity, first.entity)
+    assert trainings == [{"hidden_channels": 4, "progress": False}]
+    assert kg_tables(data, hidden_channels=3).entity.shape == (NUM_ENTITIES, 3)
     data[RELATES].edge_type[0] = 2
-    again = kg_tables(data, hidden_channels=4, max_epochs=2)
+    again = kg_tables(data, hidden_channels=4)
     assert not torch.equal(again.entity, first.entity)
     assert len(trainings) == 3
 
 
 def test_a_file_keeps_the_vectors(data: HeteroData, trainings: list[dict[str, Any]], tmp_path: Path) -> None:
     path = tmp_path / "transe.pt"
-    first = kg_tables(data, path, 4, max_epochs=2)
+    first = kg_tables(data, path, 4)
     assert [p.name for p in tmp_path.iterdir()] == ["transe.pt"]
     other = data.clone()
-    for found in (kg_tables(other, str(path), 4, max_epochs=2), kg_tables(data, path, 4, max_epochs=2)):
+    for found in (kg_tables(other, str(path), 4), kg_tables(data, path, 4)):
         assert torch.equal(found.entity, first.entity)
         assert torch.equal(found.relation, first.relation)
     assert len(trainings) == 1
 
 
+@pytest.mark.usefixtures("trainings")
 def test_a_file_of_something_else_is_refused(data: HeteroData, tmp_path: Path) -> None:
     path = tmp_path / "transe.pt"
-    kg_tables(data, path, 4, max_epochs=1)
+    kg_tables(data, path, 4)
     whole = path.read_bytes()
     changed = data.clone()
     changed[RELATES].edge_type[0] = 2
     renamed = data.clone()
     renamed.relation_name = ["x", *data.relation_name[1:]]
-    for store, channels, epochs in ((changed, 4, 1), (renamed, 4, 1), (data, 5, 1), (data, 4, 2)):
-        with pytest.raises(ValueError, match="of another knowledge graph or of other arguments"):
-            kg_tables(store, path, channels, max_epochs=epochs)
+    for store, channels in ((changed, 4), (renamed, 4), (data, 5)):
+        with pytest.raises(ValueError, match="of another knowledge graph or another number of channels"):
+            kg_tables(store, path, channels)
     for content in (b"", b"nonsense", whole[: len(whole) // 2]):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"transe\.pt is damaged or no file of vectors"):
-            kg_tables(data, path, 4, max_epochs=1)
+            kg_tables(data, path, 4)
     torch.save({"entity": torch.ones(2)}, path)
     with pytest.raises(ValueError, match=r"transe\.pt is damaged or no file of vectors"):
-        kg_tables(data, path, 4, max_epochs=1)
+        kg_tables(data, path, 4)
 
 
 def test_a_missing_folder_is_named_before_any_training(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -135,11 +133,9 @@ class KSR(LinkedRecommender):
         kg_embedding: Vectors of entities and relations: a trained :class:`~torch_geometric.nn.kge.KGEModel` of the
             store, a pair of float tensors ``[num_entities, K]`` and ``[num_relations, K]``, or a file that keeps
             them (read if it is there, else written). By default :func:`pyg_kgrec.pretrain_transe` trains a
-            TransE, once for a store.
+            TransE, which takes half a minute for 90,000 triples: once for a store, and as long as that lives.
         max_length: Most items of a session: its latest.
         kg_channels: K of that TransE.
-        pretraining: Further arguments of :func:`pyg_kgrec.pretrain_transe`, as ``{'progress': True}`` to see how
-            far it is.
         num_negatives: Negatives a positive for ``'bpr'``.
         negatives: Their distribution, ``'uniform'`` or ``'popularity'``.
         features: How nodes become vectors: ``'id'``, ``'x'`` or ``'both'``; items without ``x`` use IDs.
@@ -147,8 +143,8 @@ class KSR(LinkedRecommender):
 
     Raises:
         ValueError: If an argument is out of range, interactions have no time, or ``kg_embedding`` has the wrong
-            shape or holds NaN.
-        TypeError: If ``kg_embedding`` is of another kind or dtype.
+            shape, holds NaN, or is given for a store without triples.
+        TypeError: If a size is no whole number, or ``kg_embedding`` is of another kind or dtype.
     """
 
     fit_defaults: ClassVar[dict[str, Any]] = {"lr": 3e-3, "batch_size": 64}
@@ -171,7 +167,6 @@ class KSR(LinkedRecommender):
         kg_embedding: KGEmbedding | None = None,
         max_length: int = 50,
         kg_channels: int = 64,
-        pretraining: Mapping[str, Any] = MappingProxyType({}),
         num_negatives: int = 1,
         negatives: Distribution = "uniform",
         features: Features = "both",
@@ -192,17 +187,17 @@ class KSR(LinkedRecommender):
         tables: KGTables | None = None
         if isinstance(data, HeteroData):
             Sequences.from_store(data, torch.device("cpu"))  # asks for time
-            use_kg = use_kg and RELATES in data.edge_types and data[RELATES].num_edges > 0
+            known = RELATES in data.edge_types and data[RELATES].num_edges > 0
+            if use_kg and not known and kg_embedding is not None:
+                raise ValueError(
+                    "kg_embedding is given, but the store has no triples, expected a knowledge graph"
+                )
+            use_kg = use_kg and known
             if use_kg:
-                tables = kg_tables(data, kg_embedding, kg_channels, **pretraining)
+                tables = kg_tables(data, kg_embedding, kg_channels)
                 kg_channels = tables.entity.size(1)
         # What a file keeps: the vectors themselves are among the weights.
-        settings |= {
-            "kg_embedding": None,
-            "kg_channels": kg_channels,
-            "pretraining": dict(pretraining),
-            "use_kg": use_kg,
-        }
+        settings |= {"kg_embedding": None, "kg_channels": kg_channels, "use_kg": use_kg}
         channels = {ITEM: embedding_channels, ENTITY: kg_channels}
         super().__init__(schema, settings, hidden_channels, features, use_kg, channels, tables=(ITEM,))
         self.embedding_channels, self.kg_channels = embedding_channels, kg_channels
@@ -414,7 +409,8 @@ class KSR(LinkedRecommender):
             session: Items, oldest first: raw ids or names (list, Series; a name that several items have is the
                 most popular of them), or indices (tensor, array).
             k: Number of items.
-            data: A store with the items, for one that has other items than training, or features.
+            data: A store, whole as any other, for one that has other items than training, or features. The state of
+                the GRU begins at 0, as nobody's features are known.
             as_frame: Return a DataFrame: ``rank`` (from 1), ``item`` (raw id), ``name`` where items have names,
                 ``score``.
 
@@ -426,19 +422,20 @@ class KSR(LinkedRecommender):
             ValueError: If ``k`` is out of range, an index is, or the model needs features and ``data`` is None.
         """
         store = self._catalogue(data)
-        num_items = store[ITEM].num_nodes
-        check_k(k, num_items)
+        check_k(k, store[ITEM].num_nodes)
         item = self._session(store, session).to(self.device)
-        with self.predicting():
-            if item.numel():
+        if item.numel() == 0:
+            warnings.warn(
+                "the session holds no known item: the most popular items are recommended", stacklevel=2
+            )
+            count = self._popularity(store)
+            found = count.argsort(descending=True, stable=True)[:k]
+            top = count[found].to(self.session_layer.weight.dtype)
+        else:
+            with self.predicting():
                 items, latest = self._items(store), item[-self.max_length :].unsqueeze(0)
                 read = self.read(items, latest, torch.ones_like(latest, dtype=torch.bool))
                 score = items.scored @ read.out[0, -1]
-            else:
-                warnings.warn(
-                    "the session holds no known item: the most popular items are recommended", stacklevel=2
-                )
-                score = self._popular(store)
             score[item] = -torch.inf
             top, found = score.topk(k)
         found = found.masked_fill(top == -torch.inf, -1)
@@ -456,60 +453,68 @@ class KSR(LinkedRecommender):
         if data is not None:
             self.schema.check(data)
             return data
-        projected = [
-            t for t in (ITEM, ENTITY) if t in self.encoders and self.encoders[t].projection is not None
-        ]
+        projected = [t for t in (ITEM, ENTITY) if self._projects(t)]
         if projected:
             raise ValueError(
                 f"the model was trained with features of {' and '.join(projected)} nodes, which it does not keep: "
                 "expected data, a store that holds them"
             )
+        if self.use_kg and self.schema.link is None:
+            raise ValueError(
+                "the file of this model does not hold the links of items and entities, expected data, a store "
+                "that does"
+            )
         return self.schema.catalogue
 
-    def _popular(self, store: HeteroData) -> Tensor:
-        """Interactions of each item in training, ``[num_items]``; of equally popular ones the first is ahead."""
+    def _popularity(self, store: HeteroData) -> Tensor:
+        """Interactions of each item in training, ``[num_items]`` int64."""
         row = self.graph(store).row[ITEM]
-        count = self.popularity if row is None else embed_rows(self.popularity.unsqueeze(1), row).squeeze(1)
-        # Less than one interaction over the whole catalogue.
-        return count - torch.linspace(0, 0.5, count.numel(), device=count.device)
+        return self.popularity if row is None else embed_rows(self.popularity.unsqueeze(1), row).squeeze(1)
 
     def _session(self, store: HeteroData, session: Nodes) -> Tensor:
         """Indices of the items of a session, those that are known."""
         if isinstance(session, Tensor | np.ndarray):
-            return as_index(session, None, store[ITEM].num_nodes, ITEM)
-        if isinstance(session, str | int) or not isinstance(session, list | tuple | pd.Series | pd.Index):
+            empty = torch.empty(0, dtype=torch.long)
+            return as_index(session, None, store[ITEM].num_nodes, ITEM) if len(session) else empty
+        if not isinstance(session, list | tuple | range | pd.Series | pd.Index):
             raise TypeError(
                 f"the session is a {type(session).__name__}, expected a list of raw ids or names, or a tensor of "
                 "indices"
             )
         given = list(session)
-        strange = [x for x in given if not isinstance(x, str | int | np.integer)]
+        strange = [x for x in given if isinstance(x, bool) or not isinstance(x, str | int | np.integer)]
         if strange:
             raise TypeError(
                 f"the session holds a {type(strange[0]).__name__}, expected raw ids or names of items"
             )
         ids, names = self._words(store)
+        if given and not ids and not names:
+            raise ValueError(
+                "a list holds raw ids or names of items but there are none here, expected a tensor of indices"
+            )
         index = [ids.get(x, names.get(x.strip().casefold(), -1) if isinstance(x, str) else -1) for x in given]
         unknown = list(dict.fromkeys(repr(x) for x, i in zip(given, index) if i < 0))
         if unknown:
             named = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
-            left_out = sum(i < 0 for i in index)
+            kind = f" (raw ids are {type(next(iter(ids))).__name__})" if ids else ""
             warnings.warn(
-                f"{left_out} of {len(given)} items of the session are unknown ({named}) and left out",
+                f"{sum(i < 0 for i in index)} of {len(given)} items of the session are unknown ({named}) and left "
+                f"out{kind}",
                 stacklevel=3,
             )
         return torch.tensor([i for i in index if i >= 0], dtype=torch.long)
 
     def _words(self, store: HeteroData) -> tuple[dict[str | int, int], dict[str, int]]:
         """Items by raw id; by name without regard to case, of several the most popular."""
-        ids, names = store[ITEM].get("id", []), store[ITEM].get("name", [])
+        ids, names = store[ITEM].get("id"), store[ITEM].get("name")
 
         def build() -> tuple[dict[str | int, int], dict[str, int]]:
-            popular_last = self._popular(store).argsort().tolist() if names else []
-            by_name = {names[i].strip().casefold(): i for i in popular_last}
-            return {raw: i for i, raw in enumerate(ids)}, by_name
+            popular_last = self._popularity(store).argsort(descending=True, stable=True).flip(0).tolist()
+            by_name = {names[i].strip().casefold(): i for i in popular_last} if names is not None else {}
+            return {raw: i for i, raw in enumerate(ids or [])}, by_name
 
-        return cached(store, "session words", [ids, names, self.popularity], build, owner=self)
+        inputs = [ids, names, store[ITEM].num_nodes, self.popularity]
+        return cached(store, "session words", inputs, build, owner=self)
 
     # ------------------------------------------------------------------ explanation
 
@@ -517,37 +522,41 @@ class KSR(LinkedRecommender):
         from pyg_kgrec.explain import explain_by_memory
 
         encoded, graph = self.encode(data), self.graph(data)
-        who = torch.tensor([user], device=self.device)
-        session, target = encoded.sequences.last(who, self.max_length), encoded.items.scored[item]
-        length = int((session >= 0).sum())
+        who, target = torch.tensor([user], device=self.device), encoded.items.scored[item]
 
         def read(sessions: Tensor) -> tuple[Tensor, ReadSession]:
             state = None if encoded.state is None else encoded.state[who.expand(sessions.size(0))]
             found = self.read(encoded.items, sessions.clamp(min=0), sessions >= 0, state)
             return _at_last(found.out, sessions) @ target, found
 
-        score, found = read(session)
-        # Row j is the session without its step j, padded by one.
-        step = torch.arange(length, device=self.device)
-        shorter = session[0, (step + (step >= step.unsqueeze(1))).clamp(max=length - 1)]
-        shorter[:, -1:] = -1
-        contribution = (
-            score - torch.cat([read(some)[0] for some in shorter.split(_SESSIONS)]) if length else step
-        )
-        slots, held = found.attention.new_zeros(0), found.memory.new_zeros(0, 0)
-        if self.use_kg and length:
+        # Where a step is left out of a full session, the item before it moves up.
+        longer = encoded.sequences.last(who, self.max_length + 1)[0]
+        longer = longer[longer >= 0]
+        session = longer[-self.max_length :]
+        step = torch.arange(longer.numel(), device=self.device)
+        left_out = step[-self.max_length :].unsqueeze(1)
+        shorter = longer[step[:-1] + (step[:-1] >= left_out)]
+        nothing = longer.new_full((1, 1), -1)
+        score, found = read(session.unsqueeze(0) if session.numel() else nothing)
+        without = [
+            read(some if some.size(1) else nothing)[0] for some in shorter.split(_SESSIONS) if len(some)
+        ]
+        contribution = score - torch.cat(without) if without else score[:0]
+        slots, held = found.attention.new_zeros(0), found.memory.new_zeros(found.memory.size(1), 0)
+        if self.use_kg and session.numel():
             of_memory = self.session_layer.weight[:, self.hidden_channels :]
-            slots = (found.attention[0, length - 1].unsqueeze(1) * found.memory[0]) @ of_memory.t() @ target
-            held = normalize(found.memory[0], dim=-1) @ normalize(self._entities(data, graph), dim=-1).t()
+            slots = (found.attention[0, -1].unsqueeze(1) * found.memory[0]) @ of_memory.t() @ target
+            if bool(encoded.items.linked[session].any()):  # else it holds nothing
+                held = normalize(found.memory[0], dim=-1) @ normalize(self._entities(data, graph), dim=-1).t()
         return explain_by_memory(
             data,
             user,
             item,
             float(score),
-            session[0, :length],
+            session,
             contribution,
             self.schema.relation_name if self.use_kg else [],
-            found.attention[0, :length],
+            found.attention[0, : session.numel()],
             slots,
             held,
             graph.triple,
@@ -576,6 +585,8 @@ def _split_like(flat: Tensor, *tensors: Tensor) -> list[Tensor]:
 
 def _check_arguments(sizes: dict[str, int], dropout: float, gamma: float, loss: str) -> None:
     for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise TypeError(f"{name} is {size!r}, expected a whole number")
         if size < 1:
             raise ValueError(f"{name} is {size}, expected at least 1")
     if not 0 <= dropout < 1:

@@ -76,7 +76,7 @@ class LinkedRecommender(Recommender):
 
     def graph(self, data: HeteroData) -> LinkedGraph:
         """The store as this model uses it, computed once for a store and a device."""
-        inputs = [data[t].num_nodes for t in (USER, ITEM)]
+        inputs = [data[t].num_nodes for t in (USER, ITEM, ENTITY) if t in data.node_types]
         if IS in data.edge_types:
             inputs.append(data[IS].edge_index)
         if RELATES in data.edge_types:
@@ -92,6 +92,10 @@ class LinkedRecommender(Recommender):
         knows = self.use_kg and ENTITY in data.node_types
         links = data[IS].edge_index if knows and IS in data.edge_types else empty
         num_entities = data[ENTITY].num_nodes if knows else 0
+        row = {t: self.schema.rows(data, t, device) for t in self._node_types if t in data.node_types}
+        links = links.to(device)
+        if knows and row[ENTITY] is not None and not self._projects(ENTITY):
+            links = links[:, row[ENTITY][links[1]] >= 0]  # nothing is known of a new entity without features
         triple = torch.empty(3, 0, dtype=torch.long)
         if knows and RELATES in data.edge_types:
             (head, tail), relation = data[RELATES].edge_index, data[RELATES].edge_type
@@ -99,11 +103,15 @@ class LinkedRecommender(Recommender):
             relation = relation if number is None else number.to(relation.device)[relation]
             triple = torch.stack([head, relation, tail])
         return LinkedGraph(
-            entities_of=PairIndex.from_pairs(links.to(device), data[ITEM].num_nodes),
-            items_of=PairIndex.from_pairs(links.flip(0).to(device), num_entities),
+            entities_of=PairIndex.from_pairs(links, data[ITEM].num_nodes),
+            items_of=PairIndex.from_pairs(links.flip(0), num_entities),
             triple=triple.to(device),
-            row={t: self.schema.rows(data, t, device) for t in self._node_types if t in data.node_types},
+            row=row,
         )
+
+    def _projects(self, node_type: str) -> bool:
+        """Whether features of a node type are a part of its vectors."""
+        return node_type in self.encoders and self.encoders[node_type].projection is not None
 
     def _embed(
         self, data: HeteroData, graph: LinkedGraph, node_type: str, node: Tensor | None = None

@@ -82,17 +82,20 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
                 total += (whole.log() + top).sum()
                 if wants:
                     share = 1 / (whole * number)
-                    torch.mm(odds, q, out=grad_p[mine]).mul_(share).sub_(q[right] / number)
-                    grad_q.addmm_(odds.t(), block * share).index_add_(0, right, block, alpha=-1 / number)
+                    odds[torch.arange(right.numel(), device=right.device), right] -= whole.squeeze(1)
+                    torch.mm(odds, q, out=grad_p[mine]).mul_(share)
+                    grad_q.addmm_(odds.t(), block * share)
         if wants:
-            ctx.save_for_backward(grad_p.to(query.dtype), grad_q.to(item.dtype))
+            ctx.save_for_backward(grad_p, grad_q)
+            ctx.dtypes = query.dtype, item.dtype
         return total / number
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
-        grad_p, grad_q = ctx.saved_tensors
-        return grad * grad_p, grad * grad_q, None
+        # In half precision only after the product: gradients may come scaled up.
+        grad_p, grad_q = ((grad * saved).to(dtype) for saved, dtype in zip(ctx.saved_tensors, ctx.dtypes))
+        return grad_p, grad_q, None
 
 
 def l2_penalty(user: Tensor, item: Tensor, positive: Tensor, negative: Tensor) -> Tensor:

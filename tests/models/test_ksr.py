@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib import pyplot
 from torch import Tensor
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import TransE
 
-from pyg_kgrec import KSR, evaluate, fit
+from pyg_kgrec import KSR, evaluate, fit, kg_embedding, pretrain_transe
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
+from pyg_kgrec.data.sampling import NegativeSampler
 from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.transforms import LeaveOneOut
 
@@ -187,8 +190,6 @@ def test_bpr_compares_with_what_the_user_never_had(splits: Any) -> None:
     model = build(train, loss="bpr", num_negatives=5, dropout=0.0)
     window, user = model.training_examples(train)
     found = model.batch_losses(train, (window, user), torch.Generator().manual_seed(3))["ranking"]
-    from pyg_kgrec.data.sampling import NegativeSampler
-
     sessions = sessions_of(train)
     learned = [
         (u, sessions[u][:t], sessions[u][t]) for u in user.tolist() for t in range(1, len(sessions[u]))
@@ -231,7 +232,7 @@ def test_dropout_draws_in_training_only(splits: Any) -> None:
 
 
 def test_knowledge_is_frozen_or_learned_on(splits: Any) -> None:
-    train, val, _ = splits
+    train = splits[0]
     for freeze in (True, False):
         model = build(train, freeze_kg=freeze)
         before = {name: t.clone() for name, t in model.state_dict().items()}
@@ -244,19 +245,23 @@ def test_knowledge_is_frozen_or_learned_on(splits: Any) -> None:
             assert not torch.equal(after["entity"], before["entity"])
             model.reset_parameters()
             assert torch.equal(model.state_dict()["entity"], before["entity_start"])
-    assert evaluate(model, val, k=3)["recall@3"] >= 0
 
 
-def test_a_transe_is_trained_where_no_vectors_are_given(splits: Any, tmp_path: Path) -> None:
+def test_a_transe_is_trained_where_no_vectors_are_given(
+    splits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kg_embedding, "pretrain_transe", partial(pretrain_transe, max_epochs=2))
     train, _, test = splits
-    model = KSR(train, 8, 7, kg_channels=5, pretraining={"max_epochs": 2})
-    assert model.entity_start.shape == (train[ENTITY].num_nodes, 5)
-    torch.testing.assert_close(model.entity_start.norm(dim=1), torch.ones(train[ENTITY].num_nodes))
-    same = KSR(train, 8, 7, kg_channels=5, pretraining={"max_epochs": 2}, kg_embedding=tmp_path / "kg.pt")
+    model = KSR(train, 8, 7, kg_channels=5)
+    expected = pretrain_transe(train, 5, max_epochs=2, progress=False)
+    torch.testing.assert_close(
+        model.entity_start, torch.nn.functional.normalize(expected.node_emb.weight.detach())
+    )
+    assert torch.equal(model.relation_key, expected.rel_emb.weight)
+    same = KSR(train, 8, 7, kg_channels=5, kg_embedding=tmp_path / "kg.pt")
     assert torch.equal(same.entity_start, model.entity_start)
     model.save(tmp_path / "model.pt")
     loaded = KSR.load(tmp_path / "model.pt", test)
-    assert loaded.settings["pretraining"] == {"max_epochs": 2}
     assert torch.equal(loaded.score_all(test, torch.arange(3)), model.score_all(test, torch.arange(3)))
     other = KSR(train, 8, 7, kg_embedding=TransE(train[ENTITY].num_nodes, 3, 4))
     assert other.kg_channels == 4
@@ -314,7 +319,7 @@ def test_users_who_had_one_item_are_left_out(splits: Any) -> None:
         ({"kg_channels": 0}, "kg_channels is 0"),
         ({"num_negatives": 0}, "num_negatives is 0"),
         ({"dropout": 1.0}, r"dropout is 1.0, expected a share in \[0, 1\)"),
-        ({"gamma": 0.0}, "gamma is 0.0, expected above 0"),
+        ({"gamma": 0.0}, r"gamma is 0\.0, expected above 0"),
         ({"loss": "softmax"}, "loss is 'softmax', expected 'ce' or 'bpr'"),
         ({"negatives": "all"}, "distribution of negatives is 'all'"),
         ({"features": "none"}, "features is 'none'"),
@@ -323,6 +328,17 @@ def test_users_who_had_one_item_are_left_out(splits: Any) -> None:
 def test_bad_arguments_are_refused(splits: Any, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(splits[0], **settings)
+
+
+@pytest.mark.parametrize("size", [2.5, None, True, "3"])
+def test_a_size_is_a_whole_number(splits: Any, size: Any) -> None:
+    with pytest.raises(TypeError, match=f"max_length is {size!r}, expected a whole number"):
+        build(splits[0], max_length=size)
+
+
+def test_vectors_are_of_a_graph(make_splits: SplitBuilder) -> None:
+    with pytest.raises(ValueError, match="kg_embedding is given, but the store has no triples"):
+        KSR(make_splits(knowledge=False)[0], kg_embedding="transe.pt")
 
 
 def test_bad_vectors_are_refused(splits: Any) -> None:
@@ -395,7 +411,8 @@ def test_a_session_gives_what_a_user_with_it_gets(splits: Any) -> None:
 def test_unknown_items_of_a_session_are_reported_and_left_out(splits: Any) -> None:
     model = build(splits[0])
     with pytest.warns(
-        UserWarning, match=r"2 of 4 items of the session are unknown \(7, 'Nothing'\) and left out"
+        UserWarning,
+        match=r"2 of 4 items of the session are unknown \(7, 'Nothing'\) and left out \(raw ids are int\)",
     ):
         items, _ = model.recommend_session([103, 7, 100, "Nothing"], k=3)
     assert torch.equal(items, model.recommend_session([103, 100], k=3)[0])
@@ -407,12 +424,16 @@ def test_an_empty_session_gets_the_most_popular(splits: Any) -> None:
     count = torch.bincount(train[INTERACTS].edge_index[1], minlength=14)
     with pytest.warns(UserWarning, match="no known item: the most popular items are recommended"):
         items, scores = model.recommend_session([], k=14)
-    assert scores.ceil().tolist() == count[items].tolist()
+    assert scores.tolist() == count[items].tolist()
+    assert scores.dtype == torch.float32
     assert items.tolist() == count.argsort(descending=True, stable=True).tolist()
     with pytest.warns(UserWarning, match="unknown|no known item") as told:
         again, _ = model.recommend_session(["Nothing"], k=14)
     assert torch.equal(again, items)
     assert len(told) == 2
+    for nothing in (torch.tensor([]), np.array([]), (), pd.Series([], dtype=object)):
+        with pytest.warns(UserWarning, match="no known item"):
+            assert torch.equal(model.recommend_session(nothing, k=14)[0], items)
 
 
 def test_a_name_of_several_items_is_the_most_popular(splits: Any) -> None:
@@ -440,6 +461,7 @@ def test_few_items_are_left(splits: Any) -> None:
         (103, 3, TypeError, "the session is a int, expected a list"),
         ([103, None], 3, TypeError, "the session holds a NoneType"),
         ([1.5], 3, TypeError, "the session holds a float"),
+        ([103, True], 3, TypeError, "the session holds a bool"),
         (torch.tensor([14]), 3, ValueError, "item index 14 is out of range"),
         (torch.tensor([0.5]), 3, TypeError, "expected integer indices"),
         ([103], 0, ValueError, "expected a whole number from 1 to the 14 items"),
@@ -460,8 +482,14 @@ def test_features_come_with_a_store(make_splits: SplitBuilder) -> None:
         ValueError, match="trained with features of item and entity nodes, which it does not keep"
     ):
         model.recommend_session([103])
-    assert model.recommend_session([103], k=3, data=test)[0].shape == (3,)
-    assert build(train, features="id").recommend_session([103], k=3)[0].shape == (3,)
+    _, scores = model.recommend_session([103], k=14, data=test)
+    other = copy.copy(test)
+    other[ITEM].x = test[ITEM].x + 1
+    assert not torch.allclose(model.recommend_session([103], k=14, data=other)[1][:13], scores[:13])
+    ready = build(train, features="id")
+    assert torch.equal(
+        ready.recommend_session([103], k=3)[0], ready.recommend_session([103], k=3, data=test)[0]
+    )
 
 
 def test_new_items_of_another_store_can_be_recommended(splits: Any) -> None:
@@ -474,7 +502,61 @@ def test_new_items_of_another_store_can_be_recommended(splits: Any) -> None:
     assert 14 in items.tolist()
     with pytest.warns(UserWarning, match="no known item"):
         assert 14 in model.recommend_session([], k=15, data=other)[0].tolist()
-    assert model.recommend_session(["New"], k=14, data=other)[0].shape == (14,)
+    # What it knows of the new item is its entity, which item 0 shares, or another one.
+    other[ITEM].id = [*test[ITEM].id[:-1], 900, test[ITEM].id[-1]]
+    first, _ = model.recommend_session(["New"], k=14, data=other)
+    other[IS].edge_index = torch.cat([test[IS].edge_index, torch.tensor([[14], [1]])], dim=1)
+    second, _ = model.recommend_session(["New"], k=14, data=other)
+    assert not torch.equal(first, second)
+
+
+def test_a_session_in_a_store_of_another_order(splits: Any) -> None:
+    model, test = build(splits[0]), splits[2]
+    other, turn = copy.copy(test), torch.arange(13, -1, -1)
+    other[ITEM].id, other[ITEM].name = test[ITEM].id[::-1], test[ITEM].name[::-1]
+    for edge_type, row in ((INTERACTS, 1), (IS, 0)):
+        for key in [key for key in test[edge_type].to_dict() if key.endswith("index")]:
+            index = test[edge_type][key].clone()
+            index[row] = turn[index[row]]
+            other[edge_type][key] = index
+    frames = [
+        model.recommend_session([103, "Item <7>"], k=9, data=data, as_frame=True) for data in (test, other)
+    ]
+    assert frames[0]["item"].tolist() == frames[1]["item"].tolist()
+    np.testing.assert_allclose(frames[0]["score"], frames[1]["score"], rtol=1e-5)
+    with pytest.warns(UserWarning, match="no known item"):
+        count = model.recommend_session([], k=14, data=other)[1]
+    assert count.tolist() == sorted(model.popularity.tolist(), reverse=True)
+
+
+def test_a_list_needs_ids_or_names(make_splits: SplitBuilder) -> None:
+    model = build(make_splits(ids=False)[0])
+    with pytest.raises(ValueError, match="there are none here, expected a tensor of indices"):
+        model.recommend_session([3, 4])
+    assert model.recommend_session(torch.tensor([3, 4]), k=3)[0].shape == (3,)
+
+
+def test_words_are_looked_up_once(splits: Any) -> None:
+    for names in (True, False):
+        data = splits[0].clone()
+        if not names:
+            del data[ITEM].name
+        model = build(data)
+        store = model.schema.catalogue
+        assert model._words(store) is model._words(store)
+
+
+def test_a_file_without_links_asks_for_a_store(splits: Any, tmp_path: Path) -> None:
+    path, model = tmp_path / "model.pt", build(splits[0])
+    model.save(path)
+    content = torch.load(path, weights_only=True)
+    del content["schema"]["link"]
+    torch.save(content, path)
+    loaded = KSR.load(path)
+    with pytest.raises(ValueError, match="does not hold the links of items and entities, expected data"):
+        loaded.recommend_session([103])
+    expected = model.recommend_session([103], k=3)[0]
+    assert torch.equal(loaded.recommend_session([103], k=3, data=splits[2])[0], expected)
 
 
 # ---------------------------------------------------------------------- explanation
@@ -510,8 +592,8 @@ def test_attention_and_what_the_memory_held(splits: Any) -> None:
     explained = model.explain(test, torch.tensor(user), torch.tensor(9))
     session = sessions_of(test)[user]
     steps = explained.attention
-    assert steps["item"].tolist() == [f"Item <{i}>" for i in session]
-    assert list(steps.columns) == ["item", *train.relation_name]
+    assert steps.index.tolist() == [f"Item <{i}>" for i in session]
+    assert list(steps.columns) == train.relation_name
     np.testing.assert_allclose(steps[train.relation_name].sum(axis=1), 1, rtol=1e-5)
     memory = explained.memory
     last = steps[train.relation_name].iloc[-1]
@@ -523,24 +605,22 @@ def test_attention_and_what_the_memory_held(splits: Any) -> None:
         tails = test[RELATES].edge_index[1, test[RELATES].edge_type == number].tolist()
         assert set(rows["entity"]) <= {f"E{e}" for e in tails or range(test[ENTITY].num_nodes)}
     assert f"held together by {last.idxmax()} (attention {last.max():.2f})" in str(explained)
-    assert "Attention to relations, step by step" in explained._repr_html_()
+    assert "Attention to relations, latest step first" in explained._repr_html_()
 
 
 def test_the_explanation_is_drawn(splits: Any) -> None:
-    from matplotlib import pyplot as plt
-
     model = build(splits[0])
     explained = model.explain(splits[2], "u4", 109)
     axes = explained.plot()
-    assert [t.get_text() for t in axes.get_yticklabels()] == explained.attention["item"].tolist()
+    assert [t.get_text() for t in axes.get_yticklabels()] == explained.attention.index.tolist()
     assert {t.get_text() for t in axes.get_xticklabels()} == set(splits[0].relation_name)
     np.testing.assert_allclose(
         np.sort(axes.images[0].get_array(), axis=1),
         np.sort(explained.attention[splits[0].relation_name].to_numpy(), axis=1),
     )
-    _, mine = plt.subplots()
+    _, mine = pyplot.subplots()
     assert explained.plot(mine) is mine
-    plt.close("all")
+    pyplot.close("all")
 
 
 @pytest.mark.parametrize("length", [0, 1])
@@ -561,7 +641,57 @@ def test_short_sessions_are_explained(splits: Any, length: int) -> None:
         only = explained.units[explained.units["kind"] == "history"]["contribution"].iloc[0]
         lost = by_hand(model, test, session)[9] - by_hand(model, test, [])[9]
         assert only == pytest.approx(float(lost), abs=1e-5)
-    assert str(explained)
+    lines = str(explained).splitlines()
+    assert sum("without history" in line for line in lines) == length
+    assert sum("held together by" in line for line in lines) == length
+
+
+def test_a_step_left_out_lets_an_older_one_in(splits: Any) -> None:
+    train, _, test = splits
+    model, session = build(train, max_length=3), sessions_of(test)[4]
+    assert len(session) == 5
+    units = model.explain(test, torch.tensor(4), torch.tensor(9)).units
+    history = units[units["kind"] == "history"].set_index("name")["contribution"]
+    score = by_hand(model, test, session[-3:])[9]
+    assert len(history) == 3
+    for place in range(2, 5):
+        without = by_hand(model, test, (session[:place] + session[place + 1 :])[-3:])[9]
+        assert history[f"Item <{session[place]}>"] == pytest.approx(float(score - without), abs=1e-5)
+
+
+def test_an_empty_memory_holds_nothing(splits: Any) -> None:
+    train, _, test = splits
+    test[IS].edge_index = test[IS].edge_index[:, :0]
+    explained = build(train).explain(test, "u4", 109)
+    assert len(explained.memory) == 0
+    assert len(explained.attention) == 5
+    assert "held together" not in str(explained)
+    assert (explained.units[explained.units["kind"] == "memory"]["contribution"] == 0).all()
+
+
+def test_a_relation_may_be_called_item(splits: Any) -> None:
+    for data in splits:
+        data.relation_name = ["item", "made by", "never used"]
+    explained = build(splits[0]).explain(splits[2], "u4", 109)
+    assert list(explained.attention.columns) == ["item", "made by", "never used"]
+    assert {t.get_text() for t in explained.plot().get_xticklabels()} == {"item", "made by", "never used"}
+    pyplot.close("all")
+    assert "Attention" in explained._repr_html_()
+
+
+def test_a_new_entity_without_features_is_as_none(splits: Any) -> None:
+    train, _, test = splits
+    model, other = build(train), copy.copy(test)
+    other[ENTITY].num_nodes = test[ENTITY].num_nodes + 1
+    other[ENTITY].id = [*test[ENTITY].id, "new"]
+    new = test[ENTITY].num_nodes
+    linked = set(test[IS].edge_index[0].tolist())
+    alone = next(i for i in range(14) if i not in linked)
+    other[IS].edge_index = torch.cat([test[IS].edge_index, torch.tensor([[alone, 0], [new, new]])], dim=1)
+    with model.predicting():
+        first, second = model.encode(test).items, model.encode(other).items
+    assert torch.equal(first.e, second.e)
+    assert torch.equal(first.linked, second.linked)
 
 
 def test_the_gru_alone_explains_by_history(splits: Any) -> None:
@@ -569,7 +699,8 @@ def test_the_gru_alone_explains_by_history(splits: Any) -> None:
     explained = model.explain(splits[2], "u4", 109)
     assert set(explained.units["kind"]) == {"history"}
     assert len(explained.attention) == len(explained.memory) == 0
-    assert explained.plot() is not None
+    assert explained.plot().get_xlabel() == "what the score loses without it"
+    pyplot.close("all")
 
 
 # ---------------------------------------------------------------------- end to end
@@ -588,7 +719,7 @@ def test_what_follows_what_is_learned() -> None:
     pairs.edge_index, pairs.time = torch.stack([user, (begin[user] + step) % num_items]), step
     train, val, test = LeaveOneOut()(whole)
     seed_everything(0)
-    model = KSR(train, 16, 16, kg_channels=8, pretraining={"max_epochs": 2})
+    model = KSR(train, 16, 16, kg_embedding=pretrain_transe(train, 8, max_epochs=2, progress=False))
     assert evaluate(model, test, k=1)["recall@1"] < 0.5
     fit(model, train, val, max_epochs=40, lr=0.02, batch_size=8, monitor="recall@1", progress=False)
     assert evaluate(model, test, k=1)["recall@1"] > 0.9

@@ -80,6 +80,14 @@ def test_cross_entropy_over_the_catalogue_in_half_precision_and_of_nothing() -> 
     loss.backward()
     assert query.grad is not None
     assert query.grad.dtype == torch.bfloat16
+    # Gradients that come scaled up, as with 16-bit mixed precision.
+    half = query.detach().half().requires_grad_()
+    (catalogue_cross_entropy(half, item, target) * 2.0**16).backward()
+    assert half.grad is not None
+    exact = half.detach().float().requires_grad_()
+    torch.nn.functional.cross_entropy(exact @ item.t(), target).backward()
+    assert exact.grad is not None
+    torch.testing.assert_close(half.grad.float() / 2.0**16, exact.grad, rtol=2e-3, atol=1e-6)
     nothing = catalogue_cross_entropy(query[:0], item.requires_grad_(), target[:0])
     assert nothing.item() == 0
     nothing.backward()
