@@ -52,7 +52,8 @@ def some_vectors(data: HeteroData) -> dict[str, Any]:
         return {}
     rng = torch.Generator().manual_seed(5)
     sizes = data[ENTITY].num_nodes, len(data.relation_name)
-    return {"kg_embedding": tuple(torch.randn(n, 6, generator=rng) for n in sizes)}
+    vectors = (torch.randn(n, 6, generator=rng) for n in sizes)
+    return {"kg_embedding": tuple(torch.nn.functional.normalize(v, dim=1) for v in vectors)}
 
 
 EVERYTHING = ("interactions", "links", "relations")
