@@ -55,6 +55,19 @@ def cached(
     return value
 
 
+def node_features(
+    data: HeteroData, node_type: str, device: torch.device, node: torch.Tensor | None = None
+) -> torch.Tensor | None:
+    """Features ``x`` of some nodes (all if None), moved to a device once for the store; None without any."""
+    x: torch.Tensor | None = data[node_type].get("x") if node_type in data.node_types else None
+    if x is None:
+        return None
+    if x.device != device:
+        here = x
+        x = cached(data, ("features", node_type, device), [here], lambda: here.to(device))
+    return x if node is None else x[node]
+
+
 def _forget(data_id: int, key: Hashable) -> None:
     # By address: holding the entries here would keep the store's graph alive as long as its owner.
     _cache.get(data_id, {}).pop(key, None)

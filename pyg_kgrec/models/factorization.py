@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import ops
+from pyg_kgrec.data.cache import node_features
 from pyg_kgrec.data.sampling import Distribution, NegativeSampler, check_distribution
 from pyg_kgrec.data.schema import ITEM, USER
 from pyg_kgrec.models.base import DotProductRecommender, EncodedPairs
@@ -54,7 +55,7 @@ class CollaborativeRecommender(DotProductRecommender):
         vectors = [
             encoder(
                 self.schema.rows(data, node_type, device),
-                data[node_type].x.to(device) if "x" in data[node_type] else None,
+                node_features(data, node_type, device),
             )
             for node_type, encoder in ((USER, self.user_encoder), (ITEM, self.item_encoder))
         ]

@@ -11,7 +11,7 @@ from torch.nn.functional import embedding, logsigmoid
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import ops
-from pyg_kgrec.data.cache import cached
+from pyg_kgrec.data.cache import cached, node_features
 from pyg_kgrec.data.sampling import Distribution, NegativeSampler, check_distribution
 from pyg_kgrec.data.schema import ENTITY, INTERACTS, ITEM, RELATES, USER
 from pyg_kgrec.models.base import DotProductRecommender, EncodedPairs
@@ -323,7 +323,7 @@ class KGRec(DotProductRecommender):
 
     def embed(self, data: HeteroData, graph: KGRecGraph) -> tuple[Tensor, Tensor]:
         """Layer-0 vectors of users ``[num_users, channels]`` and nodes ``[num_nodes, channels]``."""
-        user = self.user_encoder(graph.user_row, _features(data, USER, self.device))
+        user = self.user_encoder(graph.user_row, node_features(data, USER, self.device))
         projects_item = self.item_encoder.projection is not None
         projects_entity = self.entity_encoder.projection is not None
         if self.node_encoder.weight is None:
@@ -336,10 +336,10 @@ class KGRec(DotProductRecommender):
                 by_id[graph.num_items :] = not projects_entity
                 node = node * by_id
         if projects_item:
-            item = self.item_encoder(x=_features(data, ITEM, self.device))
+            item = self.item_encoder(x=node_features(data, ITEM, self.device))
             node = node.index_add(0, torch.arange(graph.num_items, device=self.device), item)
         if projects_entity:
-            entity = self.entity_encoder(x=_features(data, ENTITY, self.device))
+            entity = self.entity_encoder(x=node_features(data, ENTITY, self.device))
             is_entity = graph.entity >= 0
             node = node.index_add(0, is_entity.nonzero().flatten(), entity[graph.entity[is_entity]])
         return user, node
@@ -491,10 +491,6 @@ class KGRec(DotProductRecommender):
             self.rationale_score(data),
             self.score(data, torch.tensor([user]), torch.tensor([item])).item(),
         )
-
-
-def _features(data: HeteroData, node_type: str, device: torch.device) -> Tensor | None:
-    return data[node_type].x.to(device) if node_type in data.node_types and "x" in data[node_type] else None
 
 
 def _check_rates(**rates: float) -> None:

@@ -16,7 +16,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn.inits import glorot, zeros
 
 from pyg_kgrec import ops
-from pyg_kgrec.data.cache import cached
+from pyg_kgrec.data.cache import cached, node_features
 from pyg_kgrec.data.pairs import seen_pairs
 from pyg_kgrec.data.sampling import Distribution, NegativeSampler, check_distribution
 from pyg_kgrec.data.schema import ENTITY, INTERACTS, ITEM, RELATES, USER
@@ -261,8 +261,7 @@ class KSR(LinkedRecommender):
         table = self.entity_start if self.entity is None else self.entity
         out = table if row is None else embed_rows(table, row)
         if ENTITY in self.encoders:
-            x = data[ENTITY].x.to(self.device)
-            out = out + self.encoders[ENTITY](None, x if entity is None else x[entity])
+            out = out + self.encoders[ENTITY](x=node_features(data, ENTITY, self.device, entity))
         return out
 
     # ------------------------------------------------------------------ sessions
@@ -299,8 +298,7 @@ class KSR(LinkedRecommender):
         """First states of the GRU from features of some users (all if None); None without any."""
         if USER not in self.encoders:
             return None
-        x = data[USER].x.to(self.device)
-        out: Tensor = self.encoders[USER](None, x if user is None else x[user])
+        out: Tensor = self.encoders[USER](x=node_features(data, USER, self.device, user))
         return out
 
     def encode(self, data: HeteroData) -> EncodedSessions:

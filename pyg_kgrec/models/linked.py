@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data.cache import cached
+from pyg_kgrec.data.cache import cached, node_features
 from pyg_kgrec.data.pairs import PairIndex
 from pyg_kgrec.data.schema import ENTITY, IS, ITEM, RELATES, USER
 from pyg_kgrec.models.base import Recommender
@@ -118,9 +118,8 @@ class LinkedRecommender(Recommender):
     ) -> Tensor:
         """Vectors of some nodes of a type (all if None) before any layer, ``[n, hidden_channels]``."""
         row = graph.row[node_type]
-        x = data[node_type].x.to(self.device) if "x" in data[node_type] else None
+        x = node_features(data, node_type, self.device, node)
         if node is not None:
             row = node if row is None else row[node]
-            x = None if x is None else x[node]
         out: Tensor = self.encoders[node_type](row, x)
         return out

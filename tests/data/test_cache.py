@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data import INTERACTS, ITEM
+from pyg_kgrec.data import INTERACTS, ITEM, USER
 from pyg_kgrec.data import cache as cache_module
-from pyg_kgrec.data.cache import cached
+from pyg_kgrec.data.cache import cached, node_features
 
 
 class Counter:
@@ -108,3 +108,21 @@ def test_a_failed_build_leaves_nothing_behind(make_store: Callable[..., HeteroDa
     with pytest.raises(RuntimeError, match="no"):
         cached(data, "key", [tensor], fail)
     assert cached(data, "key", [tensor], Counter()) == [1]
+
+
+def test_features_are_moved_once_for_a_store(make_store: Callable[..., HeteroData]) -> None:
+    data, meta = make_store(features=True), torch.device("meta")
+    x = data[USER].x
+    assert node_features(data, USER, torch.device("cpu")) is x
+    moved = node_features(data, USER, meta)
+    assert moved is not None
+    assert moved.device == meta
+    assert node_features(data, USER, meta) is moved
+    rows = node_features(data, USER, torch.device("cpu"), torch.tensor([3, 0]))
+    assert rows is not None
+    assert torch.equal(rows, x[[3, 0]])
+    data[USER].x = x + 1
+    assert node_features(data, USER, meta) is not moved
+    del data[USER].x
+    assert node_features(data, USER, meta) is None
+    assert node_features(data, "film", meta) is None
