@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._extras import require
@@ -24,6 +25,8 @@ PREFERENCE = "preference"
 
 HISTORY, SLOT = "history", "memory"
 """Kinds of the units of a sequential model: an item of the session, a slot of the memory."""
+
+_HELD = ["relation", "attention", "entity", "similarity", "items"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,9 @@ class Explanation:
             probability for the user alone; most probable first.
         attention: Of a model with a memory of relations: a row a step of the session, oldest first, named for its
             item, and a column a relation: the attention to it after that step.
-        memory: What that memory held in the end: ``relation``, ``attention`` (after the last step), ``entity`` and
-            ``similarity`` (cosine of entity and slot), the nearest entities of each relation; most attention first.
+        memory: What that memory held in the end, most attention first: ``relation``, ``attention`` (after the last
+            step), and the entities nearest to its slot among those that the relation joins to items of the session:
+            ``entity``, ``similarity`` (a cosine) and ``items``, the number of items that it joins to it.
     """
 
     user: str
@@ -67,9 +71,7 @@ class Explanation:
         default_factory=lambda: pd.DataFrame(columns=["name", "weight", "probability", "profile"])
     )
     attention: pd.DataFrame = field(default_factory=pd.DataFrame)
-    memory: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame(columns=["relation", "attention", "entity", "similarity"])
-    )
+    memory: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_HELD))
 
     def to_frame(self) -> pd.DataFrame:
         """The triples with their weights."""
@@ -111,11 +113,15 @@ class Explanation:
 
     def _held_together(self) -> str:
         """The relation of the most attention, and what its slot is nearest to."""
-        first = self.memory[self.memory["relation"] == self.memory["relation"].iloc[0]]
-        near = ", ".join(f"{row.entity} ({row.similarity:.2f})" for row in _rows(first))
+        rows = _rows(self.memory[self.memory["relation"] == self.memory["relation"].iloc[0]])
+        near = ", ".join(
+            f"{row.entity} ({row.items} of {len(self.attention)}, similarity {row.similarity:.2f})"
+            for row in rows
+            if row.entity
+        )
         return (
-            f"  because your last items were held together by {first['relation'].iloc[0]} "
-            f"(attention {first['attention'].iloc[0]:.2f}): {near}"
+            f"  because your last items were held together by {rows[0].relation} "
+            f"(attention {rows[0].attention:.2f}): {near or 'which joins none of them to anything'}"
         )
 
     def _repr_html_(self) -> str:
@@ -355,9 +361,8 @@ def explain_by_memory(
     relations: list[str],
     attention: Tensor,
     slots: Tensor,
-    similarity: Tensor,
+    held: pd.DataFrame,
     triple: Tensor,
-    nearest: int = 3,
 ) -> Explanation:
     """Explanation from a session and the memory that it wrote, with the item's triples as context.
 
@@ -371,10 +376,8 @@ def explain_by_memory(
         relations: Names of the R relations; none for a model without a memory.
         attention: After each step, ``[L, R]``.
         slots: What the score loses without each slot, ``[R]``.
-        similarity: Of each slot to each entity, ``[R, num_entities]``, or ``[R, 0]`` of an empty memory.
+        held: What is nearest to each slot (:func:`nearest_to_slots`).
         triple: Head, relation (as ``relations`` are numbered) and tail of the triples, ``[3, T]``.
-        nearest: Entities to be listed of a slot. They are tails of its relation, where it has a triple: the sum of
-            an item's and a relation's vector is where a tail should be.
     """
     knows = attention.numel() > 0
     units = [(HISTORY, node, value) for node, value in zip(session.tolist(), contribution.tolist())]
@@ -389,20 +392,54 @@ def explain_by_memory(
     names = _Names(data)
     steps = pd.DataFrame(attention.cpu().numpy(), columns=relations)
     steps.index = pd.Index([names.of(ITEM, i) for i in session.tolist()])
-    candidate = torch.zeros_like(similarity, dtype=torch.bool)
-    if similarity.numel():
-        candidate[triple[1], triple[2]] = True
-    candidate |= ~candidate.any(dim=1, keepdim=True)
-    closeness, entity = similarity.masked_fill(~candidate, -torch.inf).topk(min(nearest, similarity.size(1)))
-    order = attention[-1].argsort(descending=True, stable=True).tolist()
-    rows = [
-        (relations[r], float(attention[-1, r]), names.of(ENTITY, e), s)
-        for r in order
-        for e, s in zip(entity[r].tolist(), closeness[r].tolist())
-        if s > -torch.inf
-    ]
-    memory = pd.DataFrame(rows, columns=["relation", "attention", "entity", "similarity"])
-    return replace(found, attention=steps, memory=memory)
+    # A relation without anything near keeps a row of its own.
+    table = pd.DataFrame({"relation": range(len(relations)), "attention": attention[-1].cpu().numpy()})
+    table = table.merge(held, on="relation", how="left" if len(held) else "inner")
+    table = table.sort_values(["attention", "relation", "similarity"], ascending=[False, True, False])
+    table["relation"] = [relations[r] for r in table["relation"]]
+    table["entity"] = ["" if pd.isna(e) else names.of(ENTITY, e) for e in table["entity"]]
+    table["items"] = table["items"].fillna(0).astype(int)
+    return replace(found, attention=steps, memory=table[_HELD].reset_index(drop=True))
+
+
+def nearest_to_slots(
+    memory: Tensor,
+    key: Tensor,
+    entity: Tensor,
+    triple: Tensor,
+    linked: tuple[Tensor, Tensor],
+    nearest: int = 3,
+) -> pd.DataFrame:
+    r"""What the slots of a memory are nearest to, among the entities that triples join to those of a session.
+
+    A slot holds :math:`\mathbf{e} + \mathbf{k}`, which is where tails of its relation should be; heads should be at
+    :math:`\mathbf{e} - \mathbf{k}`.
+
+    Args:
+        memory: v, ``[R, K]``.
+        key: k, ``[R, K]``.
+        entity: Vectors of all entities, ``[num_entities, K]``.
+        triple: Head, relation and tail, ``[3, T]``.
+        linked: The session's items and the entities that they are, ``[n]`` each.
+        nearest: Most entities of a slot.
+
+    Returns:
+        ``relation`` and ``entity`` (numbers), ``similarity``, and ``items``, how many are joined to it.
+    """
+    present = torch.zeros(entity.size(0), dtype=torch.bool, device=entity.device)
+    present[linked[1]] = True
+    mine = pd.DataFrame({"item": linked[0].cpu().numpy(), "mine": linked[1].cpu().numpy()})
+    ends = []
+    for near, far, slot in ((0, 2, memory), (2, 0, memory - 2 * key)):
+        here = triple[:, present[triple[near]]]
+        similarity = cosine_similarity(slot[here[1]], entity[here[far]])
+        columns = {"mine": here[near], "relation": here[1], "entity": here[far], "similarity": similarity}
+        frame = pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
+        ends.append(frame.merge(mine, on="mine"))
+    found = pd.concat(ends, ignore_index=True).groupby(["relation", "entity"], as_index=False)
+    table = found.agg(similarity=("similarity", "max"), items=("item", "nunique"))
+    table = table.sort_values("similarity", ascending=False, kind="stable")
+    return table.groupby("relation").head(nearest).reset_index(drop=True)
 
 
 class _Names:

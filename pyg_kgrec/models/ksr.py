@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import GRU, Linear, Parameter
-from torch.nn.functional import normalize
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.inits import glorot, zeros
 
@@ -517,7 +516,7 @@ class KSR(LinkedRecommender):
     # ------------------------------------------------------------------ explanation
 
     def _explain(self, data: HeteroData, user: int, item: int) -> Explanation:
-        from pyg_kgrec.explain import explain_by_memory
+        from pyg_kgrec.explain import explain_by_memory, nearest_to_slots
 
         encoded, graph = self.encode(data), self.graph(data)
         who, target = torch.tensor([user], device=self.device), encoded.items.scored[item]
@@ -540,12 +539,18 @@ class KSR(LinkedRecommender):
             read(some if some.size(1) else nothing)[0] for some in shorter.split(_SESSIONS) if len(some)
         ]
         contribution = score - torch.cat(without) if without else score[:0]
-        slots, held = found.attention.new_zeros(0), found.memory.new_zeros(found.memory.size(1), 0)
+        slots, held = (
+            found.attention.new_zeros(0),
+            pd.DataFrame(columns=["relation", "entity", "similarity", "items"]),
+        )
         if self.use_kg and session.numel():
             of_memory = self.session_layer.weight[:, self.hidden_channels :]
             slots = (found.attention[0, -1].unsqueeze(1) * found.memory[0]) @ of_memory.t() @ target
-            if bool(encoded.items.linked[session].any()):  # else it holds nothing
-                held = normalize(found.memory[0], dim=-1) @ normalize(self._entities(data, graph), dim=-1).t()
+            items = session.unique()
+            row, mine = graph.entities_of.select(items)
+            if mine.numel():  # else nothing was written
+                linked, entity = (items[row], mine), self._entities(data, graph)
+                held = nearest_to_slots(found.memory[0], self.relation_key, entity, graph.triple, linked)
         return explain_by_memory(
             data,
             user,

@@ -596,14 +596,32 @@ def test_attention_and_what_the_memory_held(splits: Any) -> None:
     assert list(steps.columns) == train.relation_name
     np.testing.assert_allclose(steps[train.relation_name].sum(axis=1), 1, rtol=1e-5)
     memory = explained.memory
-    last = steps[train.relation_name].iloc[-1]
+    last = steps.iloc[-1]
     assert memory["relation"].iloc[0] == last.idxmax()
+    assert memory["attention"].is_monotonic_decreasing
+    assert set(memory["relation"]) == set(train.relation_name)
+    encoded = model.encode(test)
+    read = model.read(encoded.items, torch.tensor([session]), torch.ones(1, 5, dtype=torch.bool))
+    entities = {
+        e: {i for i, x in test[IS].edge_index.t().tolist() if x == e and i in session}
+        for e in test[IS].edge_index[1].tolist()
+    }
     for relation, rows in memory.groupby("relation"):
         assert rows["attention"].tolist() == [pytest.approx(last[relation])] * len(rows)
-        assert rows["similarity"].is_monotonic_decreasing
         number = train.relation_name.index(relation)
-        tails = test[RELATES].edge_index[1, test[RELATES].edge_type == number].tolist()
-        assert set(rows["entity"]) <= {f"E{e}" for e in tails or range(test[ENTITY].num_nodes)}
+        slot, key = read.memory[0, number].detach(), model.relation_key[number]
+        joined: dict[int, tuple[float, set[int]]] = {}
+        for (head, tail), r in zip(test[RELATES].edge_index.t().tolist(), test[RELATES].edge_type.tolist()):
+            for mine, other, place in ((head, tail, slot), (tail, head, slot - 2 * key)):
+                if r == number and entities.get(mine):
+                    near = torch.cosine_similarity(place, model.entity_start[other], dim=0).item()
+                    before, items = joined.get(other, (-2.0, set()))
+                    joined[other] = max(before, near), items | entities[mine]
+        nearest = sorted(joined, key=lambda e: -joined[e][0])[:3]
+        assert rows["entity"].tolist() == ([f"E{e}" for e in nearest] or [""])
+        if nearest:
+            assert rows["similarity"].tolist() == [pytest.approx(joined[e][0], abs=1e-5) for e in nearest]
+        assert rows["items"].tolist() == ([len(joined[e][1]) for e in nearest] or [0])
     assert f"held together by {last.idxmax()} (attention {last.max():.2f})" in str(explained)
     assert "Attention to relations, latest step first" in explained._repr_html_()
 
