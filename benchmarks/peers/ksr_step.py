@@ -7,8 +7,8 @@
 A step is the forward pass, the loss (cross entropy over the catalogue), the backward pass and Adam, on one batch of
 random data: a sequence of full length for each user, items that all have an entity, vectors of entities and
 relations at random. Seconds are the median of the steps after a first one; the peak is the highest resident memory
-of all steps, the first among them, over what was resident before. Each measurement has a process of its own, and
-the first step of ours loads Numba, some 50 MiB.
+of these steps over what was resident after the first, which loads libraries and makes Adam's tables. Each
+measurement has a process of its own.
 
 Both have 64 channels (items, entities, output), a GRU of one layer of twice as many without bias, dropout 0.1 and
 γ = 10. What differs:
@@ -59,21 +59,21 @@ class Size(NamedTuple):
 
 
 def measure(model: Module, loss: Callable[[], Tensor], steps: int) -> dict[str, Any]:
-    """Seconds of each training step after the first, and peak memory of all in MiB."""
+    """Seconds of training steps after a first one, and their peak memory in MiB."""
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
-    seconds = []
 
-    def run() -> None:
-        for _ in range(steps + 1):
-            started = time.perf_counter()
-            optimizer.zero_grad()
-            loss().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            seconds.append(time.perf_counter() - started)
+    def step() -> float:
+        started = time.perf_counter()
+        optimizer.zero_grad()
+        loss().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return time.perf_counter() - started
 
     model.train()
-    peak = peak_mebibytes(run)
-    return {"seconds": seconds[1:], "peak": peak}
+    step()
+    seconds: list[float] = []
+    peak = peak_mebibytes(lambda: seconds.extend(step() for _ in range(steps)))
+    return {"seconds": seconds, "peak": peak}
 
 
 def write(folder: Path, name: str, size: Size, relations: int) -> None:
