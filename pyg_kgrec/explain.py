@@ -54,8 +54,9 @@ class Explanation:
         attention: Of a model with a memory of relations: a row a step of the session, oldest first, named for its
             item, and a column a relation: the attention to it after that step.
         memory: What that memory held in the end, most attention first: ``relation``, ``attention`` (after the last
-            step), and the entities nearest to its slot among those that the relation joins to items of the session:
-            ``entity``, ``similarity`` (a cosine) and ``items``, the number of items that it joins to it.
+            step), and the entities nearest to its slot, among those that the relation joins to items of the session
+            or else among all its tails: ``entity``, ``similarity`` (a cosine) and ``items``, the number of items
+            that it joins to it.
     """
 
     user: str
@@ -115,13 +116,15 @@ class Explanation:
         """The relation of the most attention, and what its slot is nearest to."""
         rows = _rows(self.memory[self.memory["relation"] == self.memory["relation"].iloc[0]])
         near = ", ".join(
-            f"{row.entity} ({row.items} of {len(self.attention)}, similarity {row.similarity:.2f})"
+            f"{row.entity} ({f'{row.items} of {len(self.attention)}, ' if row.items else ''}similarity "
+            f"{row.similarity:.2f})"
             for row in rows
             if row.entity
         )
+        joins = "" if any(row.items for row in rows) else ", though it joins none of them to anything"
         return (
             f"  because your last items were held together by {rows[0].relation} "
-            f"(attention {rows[0].attention:.2f}): {near or 'which joins none of them to anything'}"
+            f"(attention {rows[0].attention:.2f}){joins}{f': {near}' if near else ''}"
         )
 
     def _repr_html_(self) -> str:
@@ -412,7 +415,8 @@ def nearest_to_slots(
 ) -> pd.DataFrame:
     r"""What the slots of a memory are nearest to, among the entities that triples join to those of a session.
 
-    A slot holds :math:`\mathbf{e} + \mathbf{k}`, which is where tails of its relation should be; heads should be at
+    Of a relation that joins them to nothing it is the nearest of all its tails. A slot holds
+    :math:`\mathbf{e} + \mathbf{k}`, which is where tails of its relation should be; heads should be at
     :math:`\mathbf{e} - \mathbf{k}`.
 
     Args:
@@ -438,6 +442,13 @@ def nearest_to_slots(
         ends.append(frame.merge(mine, on="mine"))
     found = pd.concat(ends, ignore_index=True).groupby(["relation", "entity"], as_index=False)
     table = found.agg(similarity=("similarity", "max"), items=("item", "nunique"))
+    joins = torch.zeros(memory.size(0), dtype=torch.bool, device=memory.device)
+    joins[torch.tensor(table["relation"].unique(), device=memory.device)] = True
+    others = triple[1:, ~joins[triple[1]]].unique(dim=1)
+    columns = {"relation": others[0], "entity": others[1]}
+    columns["similarity"] = cosine_similarity(memory[others[0]], entity[others[1]])
+    rest = pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()}).assign(items=0)
+    table = pd.concat([table, rest], ignore_index=True) if len(rest) else table
     table = table.sort_values("similarity", ascending=False, kind="stable")
     return table.groupby("relation").head(nearest).reset_index(drop=True)
 

@@ -132,7 +132,7 @@ class KSR(LinkedRecommender):
         kg_embedding: Vectors of entities and relations: a trained :class:`~torch_geometric.nn.kge.KGEModel` of the
             store, a pair of float tensors ``[num_entities, K]`` and ``[num_relations, K]``, or a file that keeps
             them (read if it is there, else written). By default :func:`pyg_kgrec.pretrain_transe` trains a
-            TransE, which takes half a minute for 90,000 triples: once for a store, and as long as that lives.
+            TransE, which takes about a minute for 90,000 triples: once for a store, and as long as that lives.
         max_length: Most items of a session: its latest.
         kg_channels: K of that TransE.
         num_negatives: Negatives a positive for ``'bpr'``.

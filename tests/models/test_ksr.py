@@ -585,8 +585,14 @@ def test_units_are_really_left_out(splits: Any) -> None:
     assert slots.sum() == pytest.approx(float(score - by_hand(silent, test, session)[item]), abs=1e-5)
 
 
-def test_attention_and_what_the_memory_held(splits: Any) -> None:
+@pytest.mark.parametrize("joined_by_all", [True, False])
+def test_attention_and_what_the_memory_held(splits: Any, joined_by_all: bool) -> None:
     train, _, test = splits
+    if not joined_by_all:  # "made by" goes between entities that are no items
+        entities = test[IS].edge_index[1]
+        away = torch.tensor([e for e in range(test[ENTITY].num_nodes) if e not in entities.tolist()])
+        made_by = test[RELATES].edge_type == 1
+        test[RELATES].edge_index[:, made_by] = away[test[RELATES].edge_index[:, made_by] % away.numel()]
     test[ENTITY].name = [f"E{i}" for i in range(test[ENTITY].num_nodes)]
     model, user = build(train), 4
     explained = model.explain(test, torch.tensor(user), torch.tensor(9))
@@ -617,12 +623,19 @@ def test_attention_and_what_the_memory_held(splits: Any) -> None:
                     near = torch.cosine_similarity(place, model.entity_start[other], dim=0).item()
                     before, items = joined.get(other, (-2.0, set()))
                     joined[other] = max(before, near), items | entities[mine]
+        if not joined:  # all tails of the relation then
+            tails = test[RELATES].edge_index[1, test[RELATES].edge_type == number].tolist()
+            places = {e: torch.cosine_similarity(slot, model.entity_start[e], dim=0).item() for e in tails}
+            joined = {e: (near, set()) for e, near in places.items()}
         nearest = sorted(joined, key=lambda e: -joined[e][0])[:3]
         assert rows["entity"].tolist() == ([f"E{e}" for e in nearest] or [""])
         if nearest:
             assert rows["similarity"].tolist() == [pytest.approx(joined[e][0], abs=1e-5) for e in nearest]
         assert rows["items"].tolist() == ([len(joined[e][1]) for e in nearest] or [0])
     assert f"held together by {last.idxmax()} (attention {last.max():.2f})" in str(explained)
+    idle = memory["items"].groupby(memory["relation"]).sum().eq(0)
+    assert ("joins none of them" in str(explained)) == idle[last.idxmax()]
+    assert idle["made by"] != joined_by_all
     assert "Attention to relations, latest step first" in explained._repr_html_()
 
 
