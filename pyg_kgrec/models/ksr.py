@@ -471,8 +471,9 @@ class KSR(LinkedRecommender):
     def _session(self, store: HeteroData, session: Nodes) -> Tensor:
         """Indices of the items of a session, those that are known."""
         if isinstance(session, Tensor | np.ndarray):
-            empty = torch.empty(0, dtype=torch.long)
-            return as_index(session, None, store[ITEM].num_nodes, ITEM) if len(session) else empty
+            if 0 in session.shape:  # whatever its dtype
+                return torch.empty(0, dtype=torch.long)
+            return as_index(session, None, store[ITEM].num_nodes, ITEM)
         if not isinstance(session, list | tuple | range | pd.Series | pd.Index):
             raise TypeError(
                 f"the session is a {type(session).__name__}, expected a list of raw ids or names, or a tensor of "

@@ -391,7 +391,9 @@ def test_a_session_of_raw_ids_names_or_indices(splits: Any, tmp_path: Path) -> N
                 items, scores = ready.recommend_session(given, k=4)
                 assert items.tolist() == best(score, session, 4)
                 torch.testing.assert_close(scores, score[items], rtol=1e-5, atol=1e-5)
-        assert model.recommend_session([103], k=4, data=splits[2])[0].shape == (4,)
+        one = model.recommend_session([103], k=4)[0]
+        assert torch.equal(model.recommend_session(torch.tensor(3), k=4)[0], one)
+        assert torch.equal(model.recommend_session([103], k=4, data=splits[2])[0], one)
     frame = model.recommend_session([103, 100, 105], k=4, as_frame=True)
     assert list(frame.columns) == ["rank", "item", "name", "score"]
     assert frame["item"].tolist() == [100 + i for i in best(score, session, 4)]
