@@ -14,6 +14,7 @@ import argparse
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,13 +76,12 @@ def main() -> None:
             "test": held_out(test),
         }
         seen = [Sequences.from_store(data, torch.device("cpu")) for data in (val, test)]
-        np.savez(
-            Path(path) / "split.npz",
-            ids=np.array(whole["item"].id),
-            **{f"{part}_{i}": t.numpy() for part, tensors in parts.items() for i, t in enumerate(tensors)},
-            **{f"{part}_start": s.start.numpy() for part, s in zip(("val", "test"), seen)},
-            **{f"{part}_item": s.item.numpy() for part, s in zip(("val", "test"), seen)},
-        )
+        arrays: dict[str, Any] = {"ids": np.array(whole["item"].id)}
+        for part, tensors in parts.items():
+            arrays |= {f"{part}_{i}": tensor.numpy() for i, tensor in enumerate(tensors)}
+        for part, sequences in zip(("val", "test"), seen):
+            arrays |= {f"{part}_start": sequences.start.numpy(), f"{part}_item": sequences.item.numpy()}
+        np.savez(Path(path) / "split.npz", **arrays)
         script = Path(__file__).with_name("hopwise_ksr_quality.py").resolve()
         command = [str(Path(args.python).absolute()), str(script), str(folder), str(args.minutes)]
         subprocess.run(command, cwd=path, check=True)
