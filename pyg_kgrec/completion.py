@@ -15,8 +15,8 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import ComplEx, DistMult, KGEModel, RotatE, TransE
 
 from pyg_kgrec.data.cache import cached
-from pyg_kgrec.data.pairs import PairIndex
-from pyg_kgrec.data.schema import ENTITY, has_knowledge, num_relations, validate
+from pyg_kgrec.data.interactions import PairIndex
+from pyg_kgrec.data.store import ENTITY, has_knowledge, num_relations, validate
 from pyg_kgrec.data.triples import PARTS, entity_name, first_shared, triple_name, triple_tensors, triples
 from pyg_kgrec.nn.transh import HyperplaneScorer, TransH
 

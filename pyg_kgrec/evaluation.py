@@ -20,8 +20,8 @@ from torch_geometric.metrics import (
 )
 from torchmetrics.functional.classification import binary_auroc
 
-from pyg_kgrec.data.pairs import label_pairs, labelled_pairs
-from pyg_kgrec.data.schema import ITEM
+from pyg_kgrec.data.interactions import label_pairs, labelled_pairs
+from pyg_kgrec.data.store import ITEM
 from pyg_kgrec.models.base import Recommender, check_batch_size, check_k
 
 METRICS = {
@@ -84,7 +84,7 @@ def evaluate(
         ValueError: If there is nothing to be found (for ``'ctr'``: not both labels), ``task`` is unknown,
             ``k`` is not between 1 and the number of items, or the store does not fit the model.
     """
-    model.schema.check(data)
+    model.signature.check(data)
     if task == "ctr":
         return _click_through(model, data)
     if task != "ranking":

@@ -15,7 +15,7 @@ from torch.nn.functional import cosine_similarity
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._extras import require
-from pyg_kgrec.data.schema import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
+from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,7 @@ from torch_geometric.nn.kge import KGEModel, RotatE, TransE
 
 from pyg_kgrec._files import save_whole
 from pyg_kgrec.data.cache import cached
-from pyg_kgrec.data.schema import ENTITY, RELATES, num_relations
+from pyg_kgrec.data.store import ENTITY, RELATES, num_relations
 from pyg_kgrec.pretraining import pretrain_transe
 
 KGEmbedding: TypeAlias = KGEModel | tuple[Tensor, Tensor] | str | os.PathLike[str]

@@ -17,7 +17,7 @@ from torch_geometric.nn.kge import KGEModel, TransE
 from pyg_kgrec._trainer import Epochs, check_counts, check_rate, power_of_two, run
 from pyg_kgrec.completion import check_completion, evaluate_completion
 from pyg_kgrec.data.sampling import TripleSampler
-from pyg_kgrec.data.schema import ENTITY, RELATES, has_knowledge, num_relations, validate
+from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, num_relations, validate
 from pyg_kgrec.data.triples import first_shared, triple_name, triples
 from pyg_kgrec.nn.transh import TransH
 

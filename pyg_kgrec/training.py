@@ -13,8 +13,8 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._trainer import Epochs, check_counts, check_rate, power_of_two, run
-from pyg_kgrec.data.pairs import label_pairs, labelled_pairs
-from pyg_kgrec.data.schema import ITEM, RELATES
+from pyg_kgrec.data.interactions import label_pairs, labelled_pairs
+from pyg_kgrec.data.store import ITEM, RELATES
 from pyg_kgrec.evaluation import CTR_METRICS, METRICS, evaluate
 from pyg_kgrec.models.base import Recommender, check_k
 
@@ -184,7 +184,7 @@ def fit(
             argument is out of range.
         FileNotFoundError: If there is no checkpoint ``resume``.
     """
-    model.schema.check(train)
+    model.signature.check(train)
     defaults = {"lr": 1e-3} | model.fit_defaults
     lr = defaults["lr"] if lr is None else lr
     examples = _Examples(model.training_examples(train))
@@ -225,7 +225,7 @@ def fit(
 
 
 def _check_validation(model: Recommender, val: HeteroData, monitor: str) -> None:
-    model.schema.check(val)
+    model.signature.check(val)
     if monitor in CTR_METRICS:
         labelled_pairs(val)
         return

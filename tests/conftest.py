@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
-from pyg_kgrec.data.folds import apply_split
+from pyg_kgrec.data.splitting import apply_split
 
 StoreBuilder = Callable[..., HeteroData]
 SplitBuilder = Callable[..., tuple[HeteroData, HeteroData, HeteroData]]

@@ -3,7 +3,7 @@
 from pyg_kgrec.data.atomic import read_atomic
 from pyg_kgrec.data.frames import from_pandas
 from pyg_kgrec.data.kgat import read_kgat
-from pyg_kgrec.data.schema import (
+from pyg_kgrec.data.store import (
     ENTITY,
     INTERACTS,
     IS,

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data.folds import apply_split
+from pyg_kgrec.data.splitting import apply_split
 from pyg_kgrec.data.frames import Table, build_store
 
 _TYPES: Final = ("token", "float", "token_seq", "float_seq")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data.schema import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, validate
+from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, validate
 
 Array = NDArray[Any]
 

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data.folds import TEST, TRAIN, VAL, apply_split, random_fold
-from pyg_kgrec.data.schema import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, validate
+from pyg_kgrec.data.splitting import TEST, TRAIN, VAL, apply_split, random_fold
+from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, validate
 
 Array = NDArray[Any]
 

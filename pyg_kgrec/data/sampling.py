@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import ops
 from pyg_kgrec.data.cache import cached
-from pyg_kgrec.data.schema import INTERACTS, ITEM, USER
+from pyg_kgrec.data.store import INTERACTS, ITEM, USER
 
 Distribution = Literal["uniform", "popularity"]
 

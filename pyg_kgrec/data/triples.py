@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data.schema import ENTITY, RELATES, has_knowledge
+from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge
 
 Part = Literal["edge", "edge_label", "seen_edge"]
 PARTS: Final[tuple[Part, ...]] = ("edge", "edge_label", "seen_edge")

@@ -10,7 +10,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.atomic import read_atomic
-from pyg_kgrec.data.folds import apply_split
+from pyg_kgrec.data.splitting import apply_split
 from pyg_kgrec.datasets.fetched import FetchedDataset
 
 # One label (0 train, 1 validation, 2 test) for each row of ml-100k.inter, in the order of the rows. It was made

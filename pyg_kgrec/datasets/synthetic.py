@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import HeteroData, InMemoryDataset
 
-from pyg_kgrec.data.schema import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
+from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
 
 Array = NDArray[Any]
 

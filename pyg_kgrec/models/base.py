@@ -21,10 +21,10 @@ from torch_geometric.data import HeteroData
 from pyg_kgrec import ops
 from pyg_kgrec._files import save_whole
 from pyg_kgrec.data.cache import cached
-from pyg_kgrec.data.pairs import positive_pairs, seen_pairs
-from pyg_kgrec.data.schema import ITEM, USER
+from pyg_kgrec.data.interactions import positive_pairs, seen_pairs
+from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.data.vocabulary import Vocabulary, as_index
-from pyg_kgrec.models.schema import StoreSchema
+from pyg_kgrec.models.signature import StoreSignature
 
 if TYPE_CHECKING:
     from pyg_kgrec.explain import Explanation
@@ -46,16 +46,16 @@ class Recommender(torch.nn.Module, ABC):
     if it learns by gradients, :meth:`training_losses`.
 
     Args:
-        data: The store to be trained on, or the schema of one.
+        data: The store to be trained on, or the signature of one.
         settings: The constructor's further arguments, as a checkpoint keeps them.
     """
 
     fit_defaults: ClassVar[dict[str, Any]] = {}
     """Arguments of :func:`pyg_kgrec.fit` that suit this model where the caller gives none."""
 
-    def __init__(self, data: HeteroData | StoreSchema, settings: dict[str, Any]) -> None:
+    def __init__(self, data: HeteroData | StoreSignature, settings: dict[str, Any]) -> None:
         super().__init__()
-        self.schema = data if isinstance(data, StoreSchema) else StoreSchema.from_store(data)
+        self.signature = data if isinstance(data, StoreSignature) else StoreSignature.from_store(data)
         self.settings = settings
 
     # ------------------------------------------------------------------ to be filled in by a model
@@ -160,7 +160,7 @@ class Recommender(torch.nn.Module, ABC):
             ValueError: If the numbers of users and items differ, an id is unknown or an index out of range, or the
                 store does not fit the model.
         """
-        self.schema.check(data)
+        self.signature.check(data)
         user, item = self._index(data, USER, users), self._index(data, ITEM, items)
         if user.numel() != item.numel():
             raise ValueError(
@@ -171,7 +171,7 @@ class Recommender(torch.nn.Module, ABC):
 
     def score_all(self, data: HeteroData, users: Nodes) -> Tensor:
         """Scores of every item for some users, ``[B, num_items]``; arguments and errors as in :meth:`score`."""
-        self.schema.check(data)
+        self.signature.check(data)
         user = self._index(data, USER, users)
         with self.predicting():
             return self.score_all_encoded(self.encode(data), user)
@@ -200,7 +200,7 @@ class Recommender(torch.nn.Module, ABC):
             ValueError: If ``k`` is not between 1 and the number of items, an id is unknown or an index out of
                 range, or the store does not fit the model.
         """
-        self.schema.check(data)
+        self.signature.check(data)
         check_k(k, data[ITEM].num_nodes)
         check_batch_size(batch_size)
         user = self._index(data, USER, users)
@@ -238,7 +238,7 @@ class Recommender(torch.nn.Module, ABC):
         Returns:
             Items ``[B, k]`` int64 and cosines ``[B, k]``, padded as in :meth:`recommend`; or a DataFrame.
         """
-        self.schema.check(data)
+        self.signature.check(data)
         check_k(k, data[ITEM].num_nodes)
         item = self._index(data, ITEM, items)
         with self.predicting():
@@ -263,7 +263,7 @@ class Recommender(torch.nn.Module, ABC):
         Raises:
             ValueError: If not exactly one user and one item are given, or they are unknown.
         """
-        self.schema.check(data)
+        self.signature.check(data)
         user_index, item_index = self._index(data, USER, user), self._index(data, ITEM, item)
         if user_index.numel() != 1 or item_index.numel() != 1:
             raise ValueError(
@@ -275,7 +275,7 @@ class Recommender(torch.nn.Module, ABC):
     # ------------------------------------------------------------------ files
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes weights, settings and the schema of the training store to a file.
+        """Writes weights, settings and the signature of the training store to a file.
 
         The file holds tensors, numbers and strings only, and is written whole: under a temporary name first.
 
@@ -286,7 +286,7 @@ class Recommender(torch.nn.Module, ABC):
             "pyg_kgrec": FORMAT,
             "model": type(self).__name__,
             "settings": self.settings,
-            "schema": self.schema.state(),
+            "schema": self.signature.state(),
             "state_dict": self.state_dict(),
         }
         save_whole(content, Path(path))
@@ -307,7 +307,7 @@ class Recommender(torch.nn.Module, ABC):
         content = _read(Path(path))
         if content["model"] != cls.__name__:
             raise ValueError(f"{path} holds a {content['model']}, expected a {cls.__name__}")
-        schema = StoreSchema.from_state(content["schema"])
+        schema = StoreSignature.from_state(content["schema"])
         if data is not None:
             schema.check(data)
         model = cls(schema, **content["settings"])  # type: ignore[call-arg]

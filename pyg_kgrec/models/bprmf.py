@@ -6,8 +6,8 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.models.base import EncodedPairs
-from pyg_kgrec.models.factorization import CollaborativeRecommender
-from pyg_kgrec.models.schema import StoreSchema
+from pyg_kgrec.models.collaborative import CollaborativeRecommender
+from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features
 from pyg_kgrec.nn.loss import Loss
 
@@ -29,7 +29,7 @@ class BPRMF(CollaborativeRecommender):
 
     def __init__(
         self,
-        data: HeteroData | StoreSchema,
+        data: HeteroData | StoreSignature,
         hidden_channels: int = 64,
         *,
         features: Features = "both",

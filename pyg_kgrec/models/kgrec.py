@@ -13,9 +13,9 @@ from torch_geometric.data import HeteroData
 from pyg_kgrec import ops
 from pyg_kgrec.data.cache import cached, node_features
 from pyg_kgrec.data.sampling import Distribution, NegativeSampler, check_distribution
-from pyg_kgrec.data.schema import ENTITY, INTERACTS, ITEM, RELATES, USER
+from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, RELATES, USER
 from pyg_kgrec.models.base import DotProductRecommender, EncodedPairs
-from pyg_kgrec.models.schema import StoreSchema
+from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.attn_hgcn import AttnHGCN
 from pyg_kgrec.nn.contrast import Contrast
 from pyg_kgrec.nn.encoder import Features, NodeEncoder, embed_rows
@@ -165,7 +165,7 @@ class KGRec(DotProductRecommender):
 
     def __init__(
         self,
-        data: HeteroData | StoreSchema,
+        data: HeteroData | StoreSignature,
         hidden_channels: int = 64,
         num_layers: int = 2,
         num_heads: int = 2,
@@ -210,7 +210,7 @@ class KGRec(DotProductRecommender):
         self.inverse = inverse
         self.hide_targets = hide_targets
 
-        schema, width = self.schema, self.schema.in_channels
+        schema, width = self.signature, self.signature.in_channels
         relations = len(schema.relation_name) + (1 if schema.num_nodes[ENTITY] else 0)
         self.num_relations = relations * (2 if inverse else 1)
         alone = schema.entity_node >= schema.num_nodes[ITEM]
@@ -245,7 +245,7 @@ class KGRec(DotProductRecommender):
             self.contrast,
         ):
             module.reset_parameters()
-        names = self.schema.relation_name
+        names = self.signature.relation_name
         with torch.no_grad():
             self.encoder.conv.relation_embedding[len(names) :: len(names) + 1] = 1.0
 
@@ -258,14 +258,14 @@ class KGRec(DotProductRecommender):
         for store in (data[t] for t in (USER, ITEM, ENTITY) if t in data.node_types):
             inputs += [store[name] for name in ("id", "n_id") if name in store]
         key = ("kgrec", self.inverse, self.use_kg, device)
-        return cached(data, key, inputs, lambda: self._build_graph(data), owner=self.schema)
+        return cached(data, key, inputs, lambda: self._build_graph(data), owner=self.signature)
 
     def _build_graph(self, data: HeteroData) -> KGRecGraph:
         device = self.device
         ckg = collaborative_kg(data, self.inverse)
         node, relates = ckg[NODE], ckg[NODE_RELATES]
         edge_index, edge_type, triple = (relates[k] for k in ("edge_index", "edge_type", "triple"))
-        number = self.schema.relations(data)
+        number = self.signature.relations(data)
         if number is not None:
             known = number.numel() + 1  # with 'is', which stays last
             number = torch.cat([number, torch.tensor([known - 1])]).to(edge_type.device)
@@ -294,7 +294,7 @@ class KGRec(DotProductRecommender):
             pairs=pairs,
             inner_pairs=AttnHGCN.inner_pairs(pairs, triples),
             inter_weight=pairs.mean_weight(),
-            user_row=self.schema.rows(data, USER, device),
+            user_row=self.signature.rows(data, USER, device),
             node_row=self._node_rows(data, node.entity.to(device), node.entity_node.to(device)),
             entity=node.entity.to(device),
             item=torch.arange(num_items, device=device),
@@ -305,9 +305,9 @@ class KGRec(DotProductRecommender):
 
     def _node_rows(self, data: HeteroData, entity: Tensor, entity_node: Tensor) -> Tensor | None:
         """Row of each node: that of its item, else that of its entity, else none."""
-        item_row = self.schema.rows(data, ITEM, self.device)
-        entity_row = self.schema.rows(data, ENTITY, self.device) if ENTITY in data.node_types else None
-        trained = self.schema.entity_node.to(self.device)
+        item_row = self.signature.rows(data, ITEM, self.device)
+        entity_row = self.signature.rows(data, ENTITY, self.device) if ENTITY in data.node_types else None
+        trained = self.signature.entity_node.to(self.device)
         if item_row is None and entity_row is None and torch.equal(trained, entity_node):
             return None
         if entity_row is None:

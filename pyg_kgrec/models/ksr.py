@@ -16,15 +16,15 @@ from torch_geometric.nn.inits import glorot, zeros
 
 from pyg_kgrec import ops
 from pyg_kgrec.data.cache import cached, node_features
-from pyg_kgrec.data.pairs import seen_pairs
+from pyg_kgrec.data.interactions import seen_pairs
 from pyg_kgrec.data.sampling import Distribution, NegativeSampler, check_distribution
-from pyg_kgrec.data.schema import ENTITY, INTERACTS, ITEM, RELATES, USER
+from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, RELATES, USER
 from pyg_kgrec.data.sequences import Sequences
 from pyg_kgrec.data.vocabulary import as_index
 from pyg_kgrec.kg_embedding import KGEmbedding, KGTables, kg_tables
 from pyg_kgrec.models.base import Nodes, check_k, raw_ids
 from pyg_kgrec.models.linked import LinkedGraph, LinkedRecommender
-from pyg_kgrec.models.schema import StoreSchema
+from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features, embed_rows
 from pyg_kgrec.nn.loss import bpr_loss, catalogue_cross_entropy
 
@@ -154,7 +154,7 @@ class KSR(LinkedRecommender):
 
     def __init__(
         self,
-        data: HeteroData | StoreSchema,
+        data: HeteroData | StoreSignature,
         embedding_channels: int = 64,
         hidden_channels: int = 128,
         num_layers: int = 1,
@@ -182,7 +182,7 @@ class KSR(LinkedRecommender):
         }
         _check_arguments(sizes, dropout, gamma, loss)
         check_distribution(negatives)
-        schema = data if isinstance(data, StoreSchema) else StoreSchema.from_store(data)
+        schema = data if isinstance(data, StoreSignature) else StoreSignature.from_store(data)
         tables: KGTables | None = None
         if isinstance(data, HeteroData):
             Sequences.from_store(data, torch.device("cpu"))  # asks for time
@@ -212,13 +212,13 @@ class KSR(LinkedRecommender):
         self.item_layer = Linear(embedding_channels + knows, embedding_channels)
         if self.use_kg:
             self.query = Linear(hidden_channels, kg_channels)
-            size = self.schema.num_nodes[ENTITY], len(self.schema.relation_name)
+            size = self.signature.num_nodes[ENTITY], len(self.signature.relation_name)
             if tables is None:
                 tables = KGTables(*(torch.zeros(rows, kg_channels) for rows in size))
             self.register_buffer("entity_start", tables.entity.clone())
             self.register_buffer("relation_key", tables.relation.clone())
             self.entity = None if freeze_kg else Parameter(tables.entity.clone())
-        count = torch.zeros(self.schema.num_nodes[ITEM], dtype=torch.long)
+        count = torch.zeros(self.signature.num_nodes[ITEM], dtype=torch.long)
         if isinstance(data, HeteroData):
             count = torch.bincount(data[INTERACTS].edge_index[1].cpu(), minlength=count.numel())
         self.register_buffer("popularity", count)
@@ -448,7 +448,7 @@ class KSR(LinkedRecommender):
     def _catalogue(self, data: HeteroData | None) -> HeteroData:
         """The store to look items up in: the one given, or what is remembered of training's."""
         if data is not None:
-            self.schema.check(data)
+            self.signature.check(data)
             return data
         projected = [t for t in (ITEM, ENTITY) if self._projects(t)]
         if projected:
@@ -456,12 +456,12 @@ class KSR(LinkedRecommender):
                 f"the model was trained with features of {' and '.join(projected)} nodes, which it does not keep: "
                 "expected data, a store that holds them"
             )
-        if self.use_kg and self.schema.link is None:
+        if self.use_kg and self.signature.link is None:
             raise ValueError(
                 "the file of this model does not hold the links of items and entities, expected data, a store "
                 "that does"
             )
-        return self.schema.catalogue
+        return self.signature.catalogue
 
     def _popularity(self, store: HeteroData) -> Tensor:
         """Interactions of each item in training, ``[num_items]`` int64."""
@@ -559,7 +559,7 @@ class KSR(LinkedRecommender):
             float(score),
             session,
             contribution,
-            self.schema.relation_name if self.use_kg else [],
+            self.signature.relation_name if self.use_kg else [],
             found.attention[0, : session.numel()],
             slots,
             held,
@@ -567,7 +567,7 @@ class KSR(LinkedRecommender):
         )
 
     def __repr__(self) -> str:
-        sizes = self.schema.num_nodes
+        sizes = self.signature.num_nodes
         return (
             f"{type(self).__name__}({sizes[USER]}, {sizes[ITEM]}, {sizes[ENTITY]}, "
             f"embedding_channels={self.embedding_channels}, hidden_channels={self.hidden_channels}, "

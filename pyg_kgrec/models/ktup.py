@@ -14,9 +14,9 @@ from torch_geometric.data import HeteroData
 from pyg_kgrec import ops
 from pyg_kgrec.data.cache import cached
 from pyg_kgrec.data.sampling import Distribution, NegativeSampler, TripleSampler, check_distribution
-from pyg_kgrec.data.schema import ENTITY, ITEM, RELATES, USER
+from pyg_kgrec.data.store import ENTITY, ITEM, RELATES, USER
 from pyg_kgrec.models.linked import LinkedGraph, LinkedRecommender
-from pyg_kgrec.models.schema import StoreSchema
+from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features
 from pyg_kgrec.nn.loss import Loss, check_loss, ranking_loss
 from pyg_kgrec.nn.transh import (
@@ -128,7 +128,7 @@ class KTUP(LinkedRecommender):
 
     def __init__(
         self,
-        data: HeteroData | StoreSchema,
+        data: HeteroData | StoreSignature,
         hidden_channels: int = 64,
         *,
         induction: Induction = "hard",
@@ -155,7 +155,7 @@ class KTUP(LinkedRecommender):
         )  # fmt: skip
         check_distribution(negatives)
         super().__init__(data, settings, hidden_channels, features, use_kg)
-        self.num_preferences = _check_preferences(num_preferences, self.schema.relation_name, use_kg)
+        self.num_preferences = _check_preferences(num_preferences, self.signature.relation_name, use_kg)
         self.induction: Induction = induction
         self.norm: Norm = norm
         self.temperature = temperature
@@ -212,7 +212,7 @@ class KTUP(LinkedRecommender):
                 "entities have no table of their own (features='x'), expected one to start from TransH"
             )
         found = {
-            "entities": (transh.num_nodes, self.schema.num_nodes[ENTITY]),
+            "entities": (transh.num_nodes, self.signature.num_nodes[ENTITY]),
             "relations": (transh.num_relations, self.num_preferences),
             "channels": (transh.hidden_channels, self.hidden_channels),
             "norm": (transh.norm, self.norm),
@@ -391,7 +391,7 @@ class KTUP(LinkedRecommender):
             return torch.empty(2, 2, 0, dtype=torch.long, device=device), triple
         num_entities = data[ENTITY].num_nodes
         sampler = cached(
-            data, "triples", [graph.triple], lambda: TripleSampler(graph.triple, num_entities), self.schema
+            data, "triples", [graph.triple], lambda: TripleSampler(graph.triple, num_entities), self.signature
         )
         head, relation, tail = graph.triple[:, triple]
         false_head, false_tail = sampler.sample(head, relation, tail, generator)
@@ -426,7 +426,7 @@ class KTUP(LinkedRecommender):
 
     def triple_scores(self, data: HeteroData, triple: Tensor | None = None) -> Tensor:
         """Scores of some triples of the store (all if None), ``[B]``; 0 is a perfect translation."""
-        self.schema.check(data)
+        self.signature.check(data)
         self._check_knows("triples can be scored")
         everything = self.graph(data).triple
         chosen = everything if triple is None else everything[:, triple]
@@ -446,9 +446,9 @@ class KTUP(LinkedRecommender):
 
     def triple_scorer(self, data: HeteroData) -> HyperplaneScorer:
         """Scores of all heads and all tails, for :func:`pyg_kgrec.evaluate_completion`."""
-        self.schema.check(data)
+        self.signature.check(data)
         self._check_knows("triples can be completed")
-        number = self.schema.relations(data)
+        number = self.signature.relations(data)
         tables = [self.relation.detach(), self.relation_normal.detach()]
         if number is not None:
             tables = [table[number.to(table.device)] for table in tables]
@@ -481,7 +481,7 @@ class KTUP(LinkedRecommender):
         triple_weight = torch.zeros(num_triples, device=u.device)
         if self.use_kg:
             triple_weight = pair.softmax(0)[graph.triple[1]]
-        names = self.schema.relation_name if self.use_kg else []
+        names = self.signature.relation_name if self.use_kg else []
         return explain_by_preference(
             data,
             user,
@@ -500,7 +500,7 @@ class KTUP(LinkedRecommender):
         return ops.translate(user, p, w, item, self.norm)
 
     def __repr__(self) -> str:
-        sizes = self.schema.num_nodes
+        sizes = self.signature.num_nodes
         return (
             f"{type(self).__name__}({sizes[USER]}, {sizes[ITEM]}, {sizes[ENTITY]}, "
             f"hidden_channels={self.hidden_channels}, num_preferences={self.num_preferences}, "

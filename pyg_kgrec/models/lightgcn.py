@@ -11,10 +11,10 @@ from torch_geometric.nn import LGConv
 
 from pyg_kgrec.data.cache import cached
 from pyg_kgrec.data.sampling import Distribution
-from pyg_kgrec.data.schema import INTERACTS, ITEM, USER
+from pyg_kgrec.data.store import INTERACTS, ITEM, USER
 from pyg_kgrec.models.base import EncodedPairs
-from pyg_kgrec.models.factorization import CollaborativeRecommender
-from pyg_kgrec.models.schema import StoreSchema
+from pyg_kgrec.models.collaborative import CollaborativeRecommender
+from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features
 from pyg_kgrec.nn.loss import Loss
 
@@ -42,7 +42,7 @@ class LightGCN(CollaborativeRecommender):
 
     def __init__(
         self,
-        data: HeteroData | StoreSchema,
+        data: HeteroData | StoreSignature,
         hidden_channels: int = 64,
         num_layers: int = 2,
         *,

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.cache import cached, node_features
-from pyg_kgrec.data.pairs import PairIndex
-from pyg_kgrec.data.schema import ENTITY, IS, ITEM, RELATES, USER
+from pyg_kgrec.data.interactions import PairIndex
+from pyg_kgrec.data.store import ENTITY, IS, ITEM, RELATES, USER
 from pyg_kgrec.models.base import Recommender
-from pyg_kgrec.models.schema import NODE_TYPES, StoreSchema
+from pyg_kgrec.models.signature import NODE_TYPES, StoreSignature
 from pyg_kgrec.nn.encoder import Features, NodeEncoder
 
 
@@ -40,7 +40,7 @@ class LinkedRecommender(Recommender):
     """A model of users, items and, with ``use_kg``, the entities that items are linked to.
 
     Args:
-        data: The training store, or the schema of one.
+        data: The training store, or the signature of one.
         settings: The constructor's further arguments, as a checkpoint keeps them.
         hidden_channels: Size of vectors.
         features: How nodes become vectors: ``'id'``, ``'x'`` or ``'both'``.
@@ -52,7 +52,7 @@ class LinkedRecommender(Recommender):
 
     def __init__(
         self,
-        data: HeteroData | StoreSchema,
+        data: HeteroData | StoreSignature,
         settings: dict[str, Any],
         hidden_channels: int,
         features: Features,
@@ -61,7 +61,7 @@ class LinkedRecommender(Recommender):
         tables: Collection[str] = NODE_TYPES,
     ) -> None:
         super().__init__(data, settings)
-        width, sizes = self.schema.in_channels, self.schema.num_nodes
+        width, sizes = self.signature.in_channels, self.signature.num_nodes
         self.hidden_channels, self.use_kg = hidden_channels, use_kg and sizes[ENTITY] > 0
         self._node_types = (USER, ITEM, ENTITY) if self.use_kg else (USER, ITEM)
         self.encoders = torch.nn.ModuleDict(
@@ -84,7 +84,7 @@ class LinkedRecommender(Recommender):
         for store in (data[t] for t in (USER, ITEM, ENTITY) if t in data.node_types):
             inputs += [store[name] for name in ("id", "n_id") if name in store]
         key = ("linked", self.use_kg, self.device)
-        return cached(data, key, inputs, lambda: self._build_graph(data), owner=self.schema)
+        return cached(data, key, inputs, lambda: self._build_graph(data), owner=self.signature)
 
     def _build_graph(self, data: HeteroData) -> LinkedGraph:
         device = self.device
@@ -92,14 +92,14 @@ class LinkedRecommender(Recommender):
         knows = self.use_kg and ENTITY in data.node_types
         links = data[IS].edge_index if knows and IS in data.edge_types else empty
         num_entities = data[ENTITY].num_nodes if knows else 0
-        row = {t: self.schema.rows(data, t, device) for t in self._node_types if t in data.node_types}
+        row = {t: self.signature.rows(data, t, device) for t in self._node_types if t in data.node_types}
         links = links.to(device)
         if knows and row[ENTITY] is not None and not self._projects(ENTITY):
             links = links[:, row[ENTITY][links[1]] >= 0]  # nothing is known of a new entity without features
         triple = torch.empty(3, 0, dtype=torch.long)
         if knows and RELATES in data.edge_types:
             (head, tail), relation = data[RELATES].edge_index, data[RELATES].edge_type
-            number = self.schema.relations(data)
+            number = self.signature.relations(data)
             relation = relation if number is None else number.to(relation.device)[relation]
             triple = torch.stack([head, relation, tail])
         return LinkedGraph(

@@ -16,12 +16,12 @@ from torch_geometric.nn.inits import glorot, zeros
 from torch_geometric.nn.resolver import activation_resolver
 
 from pyg_kgrec import ops
-from pyg_kgrec.data.pairs import PairIndex
+from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.sampling import Distribution, NegativeSampler, check_distribution
-from pyg_kgrec.data.schema import ENTITY, INTERACTS, ITEM, RELATES, USER
+from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, RELATES, USER
 from pyg_kgrec.models.base import DotProductRecommender, EncodedPairs, Recommender
 from pyg_kgrec.models.linked import LinkedGraph, LinkedRecommender
-from pyg_kgrec.models.schema import StoreSchema
+from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.cross_compress import CrossUnits, Unit, check_unit
 from pyg_kgrec.nn.encoder import Features
 from pyg_kgrec.nn.loss import Loss, check_loss, ranking_loss
@@ -93,7 +93,7 @@ class MKR(LinkedRecommender, DotProductRecommender):
 
     def __init__(
         self,
-        data: HeteroData | StoreSchema,
+        data: HeteroData | StoreSignature,
         hidden_channels: int = 64,
         num_layers: int = 1,
         num_kge_layers: int = 1,
@@ -138,7 +138,7 @@ class MKR(LinkedRecommender, DotProductRecommender):
         self.num_negatives = _check_loss(loss, num_negatives)
         self.negatives: Distribution = negatives
         self.partners = partners
-        knows = self.use_kg and len(self.schema.relation_name) > 0
+        knows = self.use_kg and len(self.signature.relation_name) > 0
         self.knowledge_interval = knowledge_interval if knows else None
         self.knowledge_lr = knowledge_lr
         self.knowledge_loss, self.knowledge_form = knowledge_loss, knowledge_form
@@ -161,7 +161,7 @@ class MKR(LinkedRecommender, DotProductRecommender):
                 self.head_mlp = MLP(channels, norm=None, act=activation, plain_last=True)
         self.activation = activation
         if self.knowledge_interval is not None:
-            self.relation_embedding = Parameter(torch.empty(len(self.schema.relation_name), d))
+            self.relation_embedding = Parameter(torch.empty(len(self.signature.relation_name), d))
             self.knowledge_mlp = _dense([d] * (num_layers + 1), activation)  # of tails, or of relations
             self.tail_mlp = _dense([2 * d] * num_kge_layers + [d], activation)
         self.reset_parameters()
@@ -479,7 +479,7 @@ class MKR(LinkedRecommender, DotProductRecommender):
         return self.score_encoded(encoded, place, place)
 
     def __repr__(self) -> str:
-        sizes = self.schema.num_nodes
+        sizes = self.signature.num_nodes
         return (
             f"{type(self).__name__}({sizes[USER]}, {sizes[ITEM]}, {sizes[ENTITY]}, "
             f"hidden_channels={self.hidden_channels}, num_layers={self.num_layers}, unit={self.unit!r}, "

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data.schema import INTERACTS, ITEM
+from pyg_kgrec.data.store import INTERACTS, ITEM
 from pyg_kgrec.models.base import Recommender
-from pyg_kgrec.models.schema import StoreSchema
+from pyg_kgrec.models.signature import StoreSignature
 
 
 class Popularity(Recommender):
@@ -20,7 +20,7 @@ class Popularity(Recommender):
         data: The training store.
     """
 
-    def __init__(self, data: HeteroData | StoreSchema) -> None:
+    def __init__(self, data: HeteroData | StoreSignature) -> None:
         super().__init__(data, {})
 
     def reset_parameters(self) -> None:

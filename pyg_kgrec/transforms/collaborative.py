@@ -12,7 +12,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from pyg_kgrec.data.cache import cached
-from pyg_kgrec.data.schema import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, EdgeType, validate
+from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, EdgeType, validate
 
 NODE: Final = "node"
 NODE_RELATES: Final[EdgeType] = (NODE, "relates", NODE)

@@ -6,8 +6,8 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_kgrec.data.folds import apply_split, leave_one_out_fold, random_fold, temporal_fold
-from pyg_kgrec.data.schema import INTERACTS, validate
+from pyg_kgrec.data.splitting import apply_split, leave_one_out_fold, random_fold, temporal_fold
+from pyg_kgrec.data.store import INTERACTS, validate
 
 __all__ = ["LeaveOneOut", "RandomSplit", "TemporalSplit", "apply_split"]
 

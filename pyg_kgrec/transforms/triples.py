@@ -11,8 +11,8 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from pyg_kgrec.data.folds import TEST, TRAIN, VAL
-from pyg_kgrec.data.schema import ENTITY, RELATES, has_knowledge, validate
+from pyg_kgrec.data.splitting import TEST, TRAIN, VAL
+from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, validate
 from pyg_kgrec.data.triples import number_triples, triples
 
 

@@ -363,7 +363,7 @@ def test_a_new_item_of_a_known_entity_has_its_vector(make_splits: SplitBuilder) 
     data[ITEM].id, data[ITEM].name = [*test[ITEM].id, 999], [*test[ITEM].name, "new"]
     data[IS].edge_index = torch.cat([test[IS].edge_index, torch.tensor([[14], [isolated]])], dim=1)
     graph = model.graph(data)
-    trained = model.schema.entity_node[isolated]
+    trained = model.signature.entity_node[isolated]
     _, node = model.embed(data, graph)
     assert torch.equal(node[14], model.node_encoder.weight[trained])
     users = torch.arange(10)

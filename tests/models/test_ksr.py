@@ -544,7 +544,7 @@ def test_words_are_looked_up_once(splits: Any) -> None:
         if not names:
             del data[ITEM].name
         model = build(data)
-        store = model.schema.catalogue
+        store = model.signature.catalogue
         assert model._words(store) is model._words(store)
 
 

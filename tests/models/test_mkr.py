@@ -216,7 +216,7 @@ def test_labels_are_learned(labelled: Splits) -> None:
     assert history["auc"].max() > 0.6
     assert evaluate(model, train, task="ctr")["auc"] > 0.8
     assert build(train, loss="softmax").training_examples(train)[0].numel() == int(label.sum())
-    loaded = MKR(model.schema, **model.settings)
+    loaded = MKR(model.signature, **model.settings)
     assert loaded.loss == "bce"
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.cache import cached
-from pyg_kgrec.data.schema import INTERACTS, USER
+from pyg_kgrec.data.store import INTERACTS, USER
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data.schema import INTERACTS
+from pyg_kgrec.data.store import INTERACTS
 
 TRAIN: Final = 0
 VAL: Final = 1

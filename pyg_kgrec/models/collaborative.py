@@ -12,9 +12,9 @@ from torch_geometric.data import HeteroData
 from pyg_kgrec import ops
 from pyg_kgrec.data.cache import node_features
 from pyg_kgrec.data.sampling import Distribution, NegativeSampler, check_distribution
-from pyg_kgrec.data.schema import ITEM, USER
+from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.models.base import DotProductRecommender, EncodedPairs
-from pyg_kgrec.models.schema import StoreSchema
+from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features, NodeEncoder
 from pyg_kgrec.nn.loss import Loss, check_loss, l2_penalty, ranking_loss
 
@@ -24,7 +24,7 @@ class CollaborativeRecommender(DotProductRecommender):
 
     def __init__(
         self,
-        data: HeteroData | StoreSchema,
+        data: HeteroData | StoreSignature,
         settings: dict[str, Any],
         hidden_channels: int,
         features: Features,
@@ -40,7 +40,7 @@ class CollaborativeRecommender(DotProductRecommender):
         self.num_negatives = check_loss(loss, num_negatives)
         self.negatives: Distribution = negatives
         self.decay = decay
-        sizes, widths = self.schema.num_nodes, self.schema.in_channels
+        sizes, widths = self.signature.num_nodes, self.signature.in_channels
         self.user_encoder = NodeEncoder(sizes[USER], hidden_channels, widths[USER], features)
         self.item_encoder = NodeEncoder(sizes[ITEM], hidden_channels, widths[ITEM], features)
 
@@ -54,7 +54,7 @@ class CollaborativeRecommender(DotProductRecommender):
         device = self.device
         vectors = [
             encoder(
-                self.schema.rows(data, node_type, device),
+                self.signature.rows(data, node_type, device),
                 node_features(data, node_type, device),
             )
             for node_type, encoder in ((USER, self.user_encoder), (ITEM, self.item_encoder))
@@ -80,5 +80,5 @@ class CollaborativeRecommender(DotProductRecommender):
         return {"ranking": ranking_loss(self.loss, scores), "decay": self.decay * penalty}
 
     def __repr__(self) -> str:
-        sizes = self.schema.num_nodes
+        sizes = self.signature.num_nodes
         return f"{type(self).__name__}({sizes[USER]}, {sizes[ITEM]}, hidden_channels={self.hidden_channels})"

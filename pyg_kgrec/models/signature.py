@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.cache import cached
-from pyg_kgrec.data.schema import ENTITY, IS, ITEM, RELATES, USER, validate
+from pyg_kgrec.data.store import ENTITY, IS, ITEM, RELATES, USER, validate
 from pyg_kgrec.data.vocabulary import Vocabulary
 from pyg_kgrec.transforms.collaborative import NODE, collaborative_kg
 
@@ -20,7 +20,7 @@ NODE_TYPES = (USER, ITEM, ENTITY)
 
 
 @dataclass(frozen=True, eq=False)
-class StoreSchema:
+class StoreSignature:
     """Sizes, feature widths, raw ids and relations of the store that a model was built for.
 
     A store given later is matched to it by raw id (by position where neither has ids).
@@ -44,8 +44,8 @@ class StoreSchema:
     link: Tensor | None = None
 
     @classmethod
-    def from_store(cls, data: HeteroData) -> StoreSchema:
-        """Reads the schema off a store, which is validated first."""
+    def from_store(cls, data: HeteroData) -> StoreSignature:
+        """Reads the signature of a store, which is validated first."""
         validate(data)
         present = [t for t in NODE_TYPES if t in data.node_types]
         return cls(
@@ -63,12 +63,12 @@ class StoreSchema:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> StoreSchema:
+    def from_state(cls, state: Mapping[str, Any]) -> StoreSignature:
         """The inverse of :meth:`state`."""
         return cls(**state)
 
     def check(self, data: HeteroData) -> None:
-        """Raises ValueError unless a model of this schema can be run on the store."""
+        """Raises ValueError unless a model of this signature can be run on the store."""
         validate(data)
         names = list(data.relation_name) if RELATES in data.edge_types else []
         if set(names) != set(self.relation_name):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data import INTERACTS
-from pyg_kgrec.data.pairs import PairIndex, label_pairs, seen_pairs
+from pyg_kgrec.data.interactions import PairIndex, label_pairs, seen_pairs
 
 CPU = torch.device("cpu")
 pairs = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=30)
