@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
 from torch_geometric.metrics import (
     LinkPredCoverage,
     LinkPredHitRatio,
@@ -20,9 +19,10 @@ from torch_geometric.metrics import (
 )
 from torchmetrics.functional.classification import binary_auroc
 
-from pyg_kgrec.data.interactions import label_pairs, labelled_pairs
-from pyg_kgrec.data.store import ITEM
-from pyg_kgrec.models.base import Recommender, check_batch_size, check_k
+from pyg_kgrec._checks import check_at_least, check_choices, check_k
+from pyg_kgrec.data.interactions import labelled_pairs
+from pyg_kgrec.models.base import Recommender, Store, predicting
+from pyg_kgrec.models.inputs import Inputs
 
 METRICS = {
     "recall": LinkPredRecall,
@@ -47,7 +47,7 @@ CTR_METRICS = ("auc", "acc")
 
 def evaluate(
     model: Recommender,
-    data: HeteroData,
+    data: Store,
     k: int | Sequence[int] = (10, 20),
     *,
     task: Literal["ranking", "ctr"] = "ranking",
@@ -62,7 +62,7 @@ def evaluate(
     at each hit over :math:`\min(k, n_u)`, NDCG the sum of :math:`1 / \log_2(\text{rank} + 1)` of the hits over
     its best value for :math:`\min(k, n_u)` hits; coverage is the share of the catalogue recommended to anybody.
 
-    The graph is encoded once.
+    The store is read once and its graph is encoded once.
 
     With ``task='ctr'`` the labelled pairs (``edge_label`` 0 or 1) are told apart instead: AUC is the share of
     pairs of a 1 and a 0 whose scores stand in the right order, ACC the share of pairs whose score is above 0
@@ -71,7 +71,7 @@ def evaluate(
 
     Args:
         model: The model.
-        data: A split: what to find stands in ``edge_label_index``.
+        data: A split, or a prepared one: what to find stands in ``edge_label_index``.
         k: One or several lengths of the list.
         task: ``'ranking'`` or ``'ctr'``.
         batch_size: Users ranked at a time.
@@ -84,20 +84,18 @@ def evaluate(
         ValueError: If there is nothing to be found (for ``'ctr'``: not both labels), ``task`` is unknown,
             ``k`` is not between 1 and the number of items, or the store does not fit the model.
     """
-    model.signature.check(data)
+    check_choices(task=(task, ("ranking", "ctr")))
+    inputs = model.inputs(data)
     if task == "ctr":
-        return _click_through(model, data)
-    if task != "ranking":
-        raise ValueError(f"task is {task!r}, expected 'ranking' or 'ctr'")
-    num_items = data[ITEM].num_nodes
+        return _click_through(model, inputs)
+    num_items = inputs.num_items
     ks = list(k) if isinstance(k, Iterable) else [k]
     if not ks:
         raise ValueError("k is empty, expected at least one length of the list")
     for one in ks:
         check_k(one, num_items)
-    check_batch_size(batch_size)
-    device = model.device
-    labels = label_pairs(data, device)
+    check_at_least(1, batch_size=batch_size)
+    labels = inputs.labels
     users = labels.start.diff().nonzero().flatten()
     if users.numel() == 0:
         raise ValueError(
@@ -106,21 +104,21 @@ def evaluate(
 
     metrics: dict[str, Any] = {f"{name}@{n}": metric(k=n) for n in ks for name, metric in METRICS.items()}
     metrics |= {f"coverage@{n}": _Coverage(k=n, num_dst_nodes=num_items) for n in ks}
-    collection = LinkPredMetricCollection(metrics).to(device)
-    with model.predicting():
-        encoded = model.encode(data)
+    collection = LinkPredMetricCollection(metrics).to(inputs.device)
+    with predicting():
+        encoding = model.encoding(inputs)
         for batch in users.split(batch_size):
-            top, _ = model.rank(data, encoded, batch, max(ks), batch_size)
-            # A padded place must match no item: it points past the last one.
+            top, _ = encoding.rank(batch, max(ks), inputs.seen, batch_size)
+            # Padding must match no item: it points past the last one.
             top = top.masked_fill(top < 0, num_items)
             collection.update(top, torch.stack(labels.select(batch)))
     return {name: float(value) for name, value in collection.compute().items()}
 
 
-def _click_through(model: Recommender, data: HeteroData) -> dict[str, float]:
-    user, item, label = (x.to(model.device) for x in labelled_pairs(data))
-    with model.predicting():
-        score = model.score_encoded(model.encode(data), user, item)
+def _click_through(model: Recommender, inputs: Inputs) -> dict[str, float]:
+    user, item, label = (x.to(inputs.device) for x in labelled_pairs(inputs.data))
+    with predicting():
+        score = model.encoding(inputs).score(user, item)
     # Places instead of scores: torchmetrics would take a sigmoid, in which large scores are equal.
     place = score.unique(return_inverse=True)[1].double()
     auc = binary_auroc(place / place.max().clamp(min=1), label)

@@ -15,7 +15,6 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import KGEModel, RotatE, TransE
 
 from pyg_kgrec._files import save_whole
-from pyg_kgrec.data.cache import cached
 from pyg_kgrec.data.store import ENTITY, RELATES, num_relations
 from pyg_kgrec.pretraining import pretrain_transe
 
@@ -56,8 +55,6 @@ def kg_tables(data: HeteroData, given: KGEmbedding | None = None, hidden_channel
     """
     if isinstance(given, str | os.PathLike):
         return _from_file(Path(given), data, hidden_channels)
-    if given is None:
-        return _trained(data, hidden_channels)
     if isinstance(given, KGEModel):
         tables = _of_model(given)
     elif isinstance(given, tuple) and len(given) == 2:
@@ -70,14 +67,13 @@ def kg_tables(data: HeteroData, given: KGEmbedding | None = None, hidden_channel
     return _checked(tables, data)
 
 
-def _trained(data: HeteroData, hidden_channels: int) -> KGTables:
-    store = data[RELATES]
-
-    def train() -> KGTables:
-        return _checked(_of_model(pretrain_transe(data, hidden_channels, progress=False)), data)
-
-    inputs = [store.edge_index, store.edge_type, data[ENTITY].num_nodes, num_relations(data)]
-    return cached(data, ("kg embedding", hidden_channels), inputs, train)
+def train_kg_tables(data, hidden_channels, file=None, *, progress=True):
+    tables = _checked(_of_model(pretrain_transe(data, hidden_channels, progress=progress)), data)
+    if file is not None:
+        save_whole(
+            {"kg_embedding": FORMAT, "graph": _fingerprint(data, hidden_channels), **tables._asdict()}, file
+        )
+    return tables
 
 
 def _of_model(model: KGEModel) -> KGTables:
@@ -130,9 +126,7 @@ def _from_file(path: Path, data: HeteroData, hidden_channels: int) -> KGTables:
         return _read(path, data, graph)
     if not path.parent.is_dir():  # before minutes of training
         raise FileNotFoundError(f"{path.parent} is not a folder to keep {path.name} in")
-    tables = _trained(data, hidden_channels)
-    save_whole({"kg_embedding": FORMAT, "graph": graph, **tables._asdict()}, path)
-    return tables
+    return None
 
 
 def _read(path: Path, data: HeteroData, graph: str) -> KGTables:

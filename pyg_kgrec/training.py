@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._checks import check_k
 from pyg_kgrec._trainer import Epochs, check_counts, check_rate, power_of_two, run
 from pyg_kgrec.data.interactions import label_pairs, labelled_pairs
-from pyg_kgrec.data.store import ITEM, RELATES
+from pyg_kgrec.data.store import ITEM
 from pyg_kgrec.evaluation import CTR_METRICS, METRICS, evaluate
-from pyg_kgrec.models.base import Recommender, check_k
+from pyg_kgrec.models.base import Recommender
 
 
 class _Examples(Dataset):
@@ -64,7 +65,7 @@ class _Module(Epochs):
         super().__init__(model, None if val is None else monitor, eval_every)
         self.train_store, self.val_store, self.lr, self.seed = train, val, lr, seed
         self._generator: torch.Generator | None = None
-        num_triples = train[RELATES].num_edges if RELATES in train.edge_types else 0
+        num_triples = train.triple.size(1)
         self._triples: _Cycle | None = None
         if model.knowledge_interval is not None and num_triples:
             self._triples = _Cycle(num_triples, batch_size, seed)
@@ -83,7 +84,7 @@ class _Module(Epochs):
         return self._generator
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor | None:
-        loss = self.count(self.model.batch_losses(self.train_store, batch, self.generator))
+        loss = self.count(self.model.training_losses(self.train_store, batch, self.generator))
         if self._triples is None:
             return loss
         # Two tasks with an optimiser each: a weight inside one Adam loss would all but cancel.
@@ -184,10 +185,11 @@ def fit(
             argument is out of range.
         FileNotFoundError: If there is no checkpoint ``resume``.
     """
-    model.signature.check(train)
+    inputs = model.prepare(train)
+    model.pretrain(inputs, progress=progress)
     defaults = {"lr": 1e-3} | model.fit_defaults
     lr = defaults["lr"] if lr is None else lr
-    examples = _Examples(model.training_examples(train))
+    examples = _Examples(model.training_examples(inputs))
     if len(examples) == 0:
         raise ValueError("edge_label_index of train holds no pair, expected at least one to learn from")
     few = power_of_two(len(examples) / 40, 256, 2048)
@@ -207,7 +209,9 @@ def fit(
         batch_size=None,
         generator=torch.Generator(),  # without one the loader takes a number from the global generator
     )
-    module = _Module(model, train, val, monitor, lr, seed, eval_every, batch_size)
+    module = _Module(
+        model, inputs, None if val is None else model.prepare(val), monitor, lr, seed, eval_every, batch_size
+    )
     return run(
         module,
         batches,

@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data.splitting import apply_split
 from pyg_kgrec.data.frames import Table, build_store
+from pyg_kgrec.data.splitting import apply_split
 
 _TYPES: Final = ("token", "float", "token_seq", "float_seq")
 _COLUMNS: Final[dict[str, str | None]] = {

@@ -1,4 +1,4 @@
-"""User–item pairs as rows that can be looked up for a batch of users."""
+"""The interactions of a store: what was seen, what is to be found, what is to be learned."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.utils import cumsum
 
-from pyg_kgrec.data.cache import cached
 from pyg_kgrec.data.store import INTERACTS, USER
 
 
@@ -29,13 +29,11 @@ class PairIndex:
         """Builds the index from pairs ``[2, n]`` int64; duplicates count once."""
         stride = int(edge_index[1].max()) + 1 if edge_index.numel() else 1
         key = torch.unique(edge_index[0] * stride + edge_index[1])
-        degree = torch.bincount(key // stride, minlength=num_users)
-        return cls(torch.cat([degree.new_zeros(1), degree.cumsum(0)]), key % stride)
+        return cls(cumsum(torch.bincount(key // stride, minlength=num_users)), key % stride)
 
     def rows(self, user: Tensor) -> tuple[Tensor, Tensor]:
         """The pairs of some users ``[B]`` as compressed rows: pointer ``[B + 1]`` and items ``[m]``, int64."""
-        degree = self.start[user + 1] - self.start[user]
-        return torch.cat([degree.new_zeros(1), degree.cumsum(0)]), self.select(user)[1]
+        return cumsum(self.start[user + 1] - self.start[user]), self.select(user)[1]
 
     def select(self, user: Tensor) -> tuple[Tensor, Tensor]:
         """All pairs of some users.
@@ -54,18 +52,14 @@ class PairIndex:
 
 
 def seen_pairs(data: HeteroData, device: torch.device) -> PairIndex:
-    """What must never be recommended: the pairs in ``edge_index`` and ``seen_edge_index``, built once."""
+    """What must never be recommended: the pairs in ``edge_index`` and ``seen_edge_index``."""
     store = data[INTERACTS]
     parts = [store.edge_index] + ([store.seen_edge_index] if "seen_edge_index" in store else [])
-
-    def build() -> PairIndex:
-        return PairIndex.from_pairs(torch.cat([p.to(device) for p in parts], dim=1), data[USER].num_nodes)
-
-    return cached(data, ("seen", device), parts, build)
+    return PairIndex.from_pairs(torch.cat([p.to(device) for p in parts], dim=1), data[USER].num_nodes)
 
 
 def label_pairs(data: HeteroData, device: torch.device) -> PairIndex:
-    """The pairs to be found: the positives of ``edge_label_index``, built once for the store.
+    """The pairs to be found: the positives of ``edge_label_index``.
 
     Raises:
         ValueError: If the store holds no pairs to rank.
@@ -76,13 +70,10 @@ def label_pairs(data: HeteroData, device: torch.device) -> PairIndex:
             f"data[{INTERACTS}] has no edge_label_index to be ranked, expected a split of RandomSplit, "
             "TemporalSplit, LeaveOneOut or a reader"
         )
-    parts = [store.edge_label_index] + ([store.edge_label] if "edge_label" in store else [])
-
-    def build() -> PairIndex:
-        pairs = parts[0] if len(parts) == 1 else parts[0][:, parts[1] > 0]
-        return PairIndex.from_pairs(pairs.to(device), data[USER].num_nodes)
-
-    return cached(data, ("labels", device), parts, build)
+    pairs = store.edge_label_index
+    if "edge_label" in store:
+        pairs = pairs[:, store.edge_label > 0]
+    return PairIndex.from_pairs(pairs.to(device), data[USER].num_nodes)
 
 
 def positive_pairs(data: HeteroData) -> Tensor:

@@ -6,11 +6,9 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
+from torch_geometric.utils import cumsum
 
 from pyg_kgrec import ops
-from pyg_kgrec.data.cache import cached
-from pyg_kgrec.data.store import INTERACTS, ITEM, USER
 
 Distribution = Literal["uniform", "popularity"]
 
@@ -55,9 +53,9 @@ class NegativeSampler:
         self._cumulative = weight.cumsum(0)
 
         degree = torch.bincount(user, minlength=num_users)
-        self._start = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
+        self._start = cumsum(degree)
         positive = weight[item]
-        total = torch.cat([positive.new_zeros(1), positive.cumsum(0)])
+        total = cumsum(positive)
         self._taken = total - total[self._start[torch.cat([user, user.new_tensor([num_users])])]]
         before = self._cumulative[item] - positive - self._taken[:-1]
         self._range = int(self._cumulative[-1]) + 1
@@ -67,17 +65,6 @@ class NegativeSampler:
         # Asked once here: asking at every draw would make a GPU wait for the host.
         self._some_user_is_full = bool((self._free <= 0).any())
         self.distribution = distribution
-
-    @classmethod
-    def from_store(cls, data: HeteroData, distribution: Distribution = "uniform") -> NegativeSampler:
-        """Sampler over the training pairs of a store, built once for the store."""
-        edge_index = data[INTERACTS].edge_index
-        return cached(
-            data,
-            ("negatives", distribution),
-            [edge_index],
-            lambda: cls(edge_index, data[USER].num_nodes, data[ITEM].num_nodes, distribution),
-        )
 
     def has_negatives(self, user: Tensor) -> Tensor:
         """Whether a user has an item left to be sampled, ``[B]`` bool."""
@@ -90,7 +77,7 @@ class NegativeSampler:
 
         Args:
             user: User indices, ``[B]``, int64.
-            num_negatives: Draws a user.
+            num_negatives: Number of negatives per user.
             generator: Source of randomness on the device of ``user``.
 
         Returns:

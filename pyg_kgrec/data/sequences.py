@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.utils import cumsum
 
-from pyg_kgrec.data.cache import cached
 from pyg_kgrec.data.store import INTERACTS, USER
 
 
@@ -26,7 +26,7 @@ class Sequences:
 
     @classmethod
     def from_store(cls, data: HeteroData, device: torch.device, seen: bool = True) -> Sequences:
-        """What every user has had so far: ``edge_index`` and, with ``seen``, ``seen_edge_index``; built once.
+        """What every user has had so far: ``edge_index`` and, with ``seen``, ``seen_edge_index``.
 
         Interactions of one user at the same time stay in the order of the rows, those of ``seen_edge_index``
         (in a test store the validation interactions) after those of ``edge_index``.
@@ -34,21 +34,12 @@ class Sequences:
         Raises:
             ValueError: If the interactions have no time.
         """
-        store = data[INTERACTS]
-        parts = [(store.edge_index, _time(data, "time"))]
-        if seen and "seen_edge_index" in store:
-            parts.append((store.seen_edge_index, _time(data, "seen_time")))
-
-        def build() -> Sequences:
-            user, item = torch.cat([pairs.to(device) for pairs, _ in parts], dim=1)
-            when = torch.cat([time.to(device) for _, time in parts])
-            order = torch.argsort(when, stable=True)
-            order = order[torch.argsort(user[order], stable=True)]
-            count = torch.bincount(user, minlength=data[USER].num_nodes)
-            return cls(torch.cat([count.new_zeros(1), count.cumsum(0)]), item[order])
-
-        inputs = [tensor for part in parts for tensor in part]
-        return cached(data, ("sequences", device, seen), [*inputs, data[USER].num_nodes], build)
+        parts = check_times(data, seen)
+        user, item = torch.cat([pairs.to(device) for pairs, _ in parts], dim=1)
+        when = torch.cat([time.to(device) for _, time in parts])
+        order = torch.argsort(when, stable=True)
+        order = order[torch.argsort(user[order], stable=True)]
+        return cls(cumsum(torch.bincount(user, minlength=data[USER].num_nodes)), item[order])
 
     def last(self, user: Tensor, max_length: int) -> Tensor:
         """The latest items of some users.
@@ -63,13 +54,13 @@ class Sequences:
         return self._rows(self.start[user], self.start[user + 1], max_length)
 
     def windows(self, max_length: int) -> tuple[Tensor, Tensor]:
-        """Pieces in which every item but a user's first is to be told from those before it exactly once.
+        """Windows in which each item except a user's first is a target exactly once.
 
-        They end at a user's last item and go back in steps of ``max_length``; each begins with the item
+        They end at the user's last item and go back in steps of ``max_length``; each begins with the item
         before its first target.
 
         Args:
-            max_length: Most items that a piece tells from, and most that it has to be told.
+            max_length: Largest number of inputs, and of targets, per window.
 
         Returns:
             ``[m, L]`` int64 with L at most ``max_length + 1``, padded with −1 on the right, and whose they are,
@@ -82,25 +73,6 @@ class Sequences:
         end = self.start[user + 1] - nth * max_length
         return self._rows(self.start[user], end, max_length + 1), user
 
-    def before(self, user: Tensor, item: Tensor, max_length: int) -> Tensor:
-        """What users had before they had an item: all of theirs where they never had it.
-
-        Args:
-            user: ``[B]`` int64.
-            item: ``[B]`` int64.
-            max_length: Most items of a user.
-
-        Returns:
-            ``[B, L]`` int64 as :meth:`last` gives it; a row may be all padding.
-        """
-        degree = self.start[user + 1] - self.start[user]
-        row = torch.arange(user.numel(), device=user.device).repeat_interleave(degree)
-        place = torch.arange(row.numel(), device=user.device) - (degree.cumsum(0) - degree)[row]
-        same = self.item[self.start[user][row] + place] == item[row]
-        place = torch.where(same, place, degree[row])
-        found = degree.scatter_reduce(0, row, place, "amin", include_self=True)
-        return self._rows(self.start[user], self.start[user] + found, max_length)
-
     def _rows(self, start: Tensor, end: Tensor, most: int) -> Tensor:
         """Items ``max(start, end - most) … end``, ``[B, L]``."""
         start = torch.maximum(start, end - most)
@@ -112,11 +84,20 @@ class Sequences:
         return torch.where(inside, self.item[place.clamp(max=self.item.numel() - 1)], -1)
 
 
-def _time(data: HeteroData, name: str) -> Tensor:
-    time: Tensor | None = data[INTERACTS].get(name)
-    if time is None:
-        raise ValueError(
-            f"data[{', '.join(map(repr, INTERACTS))}].{name} is missing, expected the time of each interaction: "
-            "this model reads every user's items in their order"
-        )
-    return time
+def check_times(data: HeteroData, seen: bool = True) -> list[tuple[Tensor, Tensor]]:
+    """The interactions and their times: of ``edge_index`` and, with ``seen``, of ``seen_edge_index``.
+
+    Raises:
+        ValueError: If the interactions have no time.
+    """
+    store, parts = data[INTERACTS], []
+    for pairs, time in (("edge_index", "time"), ("seen_edge_index", "seen_time")):
+        if pairs not in store or (pairs != "edge_index" and not seen):
+            continue
+        if store.get(time) is None:
+            raise ValueError(
+                f"data[{', '.join(map(repr, INTERACTS))}].{time} is missing, expected the time of each "
+                "interaction: this model reads every user's items in their order"
+            )
+        parts.append((store[pairs], store[time]))
+    return parts

@@ -14,6 +14,7 @@ EdgeType = tuple[str, str, str]
 USER: Final = "user"
 ITEM: Final = "item"
 ENTITY: Final = "entity"
+NODE_TYPES: Final = (USER, ITEM, ENTITY)
 
 INTERACTS: Final[EdgeType] = (USER, "interacts", ITEM)
 IS: Final[EdgeType] = (ITEM, "is", ENTITY)

@@ -1,62 +1,88 @@
-"""What all models share: prediction, ranking, similarity, files."""
+"""What all models share: a store is prepared once; prediction, ranking, similarity, explanation, files."""
 
 from __future__ import annotations
 
+import copy
+import inspect
 import os
-import pickle
-import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeAlias, overload
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import ops
-from pyg_kgrec._files import save_whole
-from pyg_kgrec.data.cache import cached
-from pyg_kgrec.data.interactions import positive_pairs, seen_pairs
-from pyg_kgrec.data.store import ITEM, USER
-from pyg_kgrec.data.vocabulary import Vocabulary, as_index
+from pyg_kgrec._checks import check_at_least, check_k
+from pyg_kgrec.data.interactions import positive_pairs
+from pyg_kgrec.data.store import ITEM, NODE_TYPES, USER
+from pyg_kgrec.data.vocabulary import as_index
+from pyg_kgrec.explain import Explanation
+from pyg_kgrec.models import checkpoint
+from pyg_kgrec.models.encoding import Encoding
+from pyg_kgrec.models.inputs import Inputs, StoreStamp, WeightStamp
 from pyg_kgrec.models.signature import StoreSignature
 
-if TYPE_CHECKING:
-    from pyg_kgrec.explain import Explanation
+Store: TypeAlias = HeteroData | Inputs
+"""A store, or what :meth:`Recommender.prepare` made of one."""
 
-FORMAT = 1
-Encoded = TypeVar("Encoded")
-Nodes = Any
-"""A LongTensor or integer array of indices, or a list or Series of raw ids."""
+Nodes: TypeAlias = Tensor | np.ndarray | Sequence[str] | Sequence[int] | pd.Series | pd.Index | str | int
+"""Indices (a tensor or an array of integers), or raw ids (a list, a Series, or a single one)."""
+
+Batch: TypeAlias = tuple[Tensor, ...]
 
 
 class Recommender(torch.nn.Module, ABC):
     """A model that scores items for users of a store.
 
-    A model keeps sizes, raw ids and weights, never the graph: every method takes the store to work on, encodes it
-    with the weights of the moment and forgets it. Users and items are given as indices (tensor, array) or raw ids
-    (list, Series).
+    A model keeps sizes, raw ids and weights, never the graph: every method takes the store to work on, or the
+    :class:`~pyg_kgrec.models.inputs.Inputs` that :meth:`prepare` made of it. Users and items are given as indices
+    (tensor, array) or raw ids (list, Series). Prediction runs in evaluation mode and without gradients, whatever
+    mode the model is in, changes nothing in it, and may be called from several threads at once.
 
-    A model fills in :meth:`encode`, :meth:`score_encoded`, :meth:`score_all_encoded`, :meth:`item_vectors` and,
-    if it learns by gradients, :meth:`training_losses`.
+    A model fills in :meth:`reset_parameters`, :meth:`encode` and, if it learns by gradients,
+    :meth:`training_losses`. All three work on inputs, never on a store. The constructor's arguments are kept as
+    :attr:`settings` without a line of the model's own.
 
     Args:
         data: The store to be trained on, or the signature of one.
-        settings: The constructor's further arguments, as a checkpoint keeps them.
     """
 
     fit_defaults: ClassVar[dict[str, Any]] = {}
     """Arguments of :func:`pyg_kgrec.fit` that suit this model where the caller gives none."""
 
-    def __init__(self, data: HeteroData | StoreSignature, settings: dict[str, Any]) -> None:
+    node_types: ClassVar[tuple[str, ...]] = NODE_TYPES
+    """Node types that the model knows."""
+
+    shown: ClassVar[tuple[str, ...]] = ()
+    """Settings that the model's ``repr`` shows after the sizes of its store."""
+
+    settings: dict[str, Any]
+    """The constructor's further arguments, defaults included, as a checkpoint keeps them."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Keeps the arguments that the constructor is called with."""
+        model = super().__new__(cls)
+        if args or kwargs:  # copying and unpickling make objects without arguments
+            bound = inspect.signature(cls.__init__).bind(model, *args, **kwargs)
+            bound.apply_defaults()
+            _, _, *settings = bound.arguments.items()
+            object.__setattr__(model, "settings", dict(settings))
+        return model
+
+    def __init__(self, data: HeteroData | StoreSignature) -> None:
         super().__init__()
         self.signature = data if isinstance(data, StoreSignature) else StoreSignature.from_store(data)
-        self.settings = settings
+        self.identity = object()  # a copy has another one, and prepares stores of its own
+        self._prepared: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_prepared": WeakIdKeyDictionary()}
 
     # ------------------------------------------------------------------ to be filled in by a model
 
@@ -65,25 +91,21 @@ class Recommender(torch.nn.Module, ABC):
         """Draws all parameters anew."""
 
     @abstractmethod
-    def encode(self, data: HeteroData) -> Any:
-        """Everything that scores need from the store, computed once for many users."""
+    def encode(self, inputs: Inputs) -> Encoding:
+        """Everything that scores need, computed once for many users; see :mod:`pyg_kgrec.models.encoding`."""
 
-    @abstractmethod
-    def score_encoded(self, encoded: Any, user: Tensor, item: Tensor) -> Tensor:
-        """Scores of pairs, ``[B]``."""
+    def build_graph(self, inputs: Inputs) -> Any:
+        """What the model propagates over, built once and kept as ``inputs.graph``; by default None."""
+        return None
 
-    @abstractmethod
-    def score_all_encoded(self, encoded: Any, user: Tensor) -> Tensor:
-        """Scores of the whole catalogue, ``[B, num_items]``."""
+    def training_losses(self, inputs: Inputs, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """The parts of the loss of a batch; their sum is minimised.
 
-    @abstractmethod
-    def item_vectors(self, encoded: Any) -> Tensor:
-        """Vectors whose cosine tells how alike two items are, ``[num_items, d]``."""
-
-    def training_losses(
-        self, data: HeteroData, user: Tensor, item: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """The parts of the loss of a batch of positive pairs; their sum is minimised."""
+        Args:
+            inputs: The training store.
+            batch: Rows of :meth:`training_examples`: by default users and items of positive pairs, ``[B]`` each.
+            generator: Source of all randomness of the step.
+        """
         raise TypeError(f"{type(self).__name__} has nothing to be trained by gradients")
 
     # ------------------------------------------------------------------ what fit asks for, where pairs are not all
@@ -94,19 +116,16 @@ class Recommender(torch.nn.Module, ABC):
     knowledge_lr: float = 1.0
     """Learning rate of the triples' task, as a multiple of the other one."""
 
-    def training_examples(self, data: HeteroData) -> tuple[Tensor, ...]:
+    def pretrain(self, inputs: Inputs, *, progress: bool = True) -> None:
+        """What has to be learned before training, by :func:`pyg_kgrec.fit`; by default nothing."""
+
+    def training_examples(self, inputs: Inputs) -> tuple[Tensor, ...]:
         """What an epoch goes through, tensors of one length ``[n, …]``; by default users and items of positives."""
-        user, item = positive_pairs(data)
+        user, item = positive_pairs(inputs.data)
         return user, item
 
-    def batch_losses(
-        self, data: HeteroData, batch: tuple[Tensor, ...], generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """The parts of the loss of a batch of :meth:`training_examples`."""
-        return self.training_losses(data, batch[0], batch[1], generator)
-
     def knowledge_losses(
-        self, data: HeteroData, triple: Tensor, generator: torch.Generator
+        self, inputs: Inputs, triple: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """The parts of the loss of a batch of triples, ``[B]`` positions in the store."""
         raise TypeError(f"{type(self).__name__} learns nothing from triples by themselves")
@@ -118,12 +137,65 @@ class Recommender(torch.nn.Module, ABC):
     def constrain(self) -> None:
         """Puts the weights back where they may be; called after every step of training."""
 
-    def epoch_metrics(self, data: HeteroData) -> dict[str, float]:
+    def epoch_metrics(self, inputs: Inputs) -> dict[str, float]:
         """Further columns of the history, computed on the training store at the end of an epoch."""
         return {}
 
-    def _explain(self, data: HeteroData, user: int, item: int) -> Explanation:
+    def check_ready(self) -> None:
+        """Raises ValueError if the model cannot answer yet."""
+
+    def _explain(self, inputs: Inputs, user: int, item: int) -> Explanation:
         raise TypeError(f"{type(self).__name__} has no explanations")
+
+    # ------------------------------------------------------------------ the store, read once
+
+    def prepare(self, data: Store) -> Inputs:
+        """Reads a store once: validates it, matches its nodes to those of training, builds the indexes.
+
+        The result stands wherever a store does. It keeps the encoding of the model's weights, so that a
+        recommendation for one user takes a ranking and no more; when the weights have changed it encodes again.
+
+        Args:
+            data: The store, or what this method returned, which is then returned again.
+
+        Raises:
+            TypeError: If ``data`` is no store.
+            ValueError: If the store is damaged or does not fit the model.
+        """
+        if isinstance(data, Inputs):
+            return data.checked(self)
+        with torch.inference_mode(False), torch.no_grad():
+            self.signature.check(data)
+            return Inputs.read(self, data)
+
+    def inputs(self, data: Store) -> Inputs:
+        """As :meth:`prepare`; a store that was given before and still holds the same is not read again."""
+        if isinstance(data, HeteroData):
+            known: Inputs | None = self._prepared.get(data)
+            if known is not None and known.device == self.device and known.stamp == StoreStamp.of(data):
+                return known
+            known = self.prepare(data)
+            self._prepared[data] = known
+            return known
+        return self.prepare(data)
+
+    def encoding(self, inputs: Inputs) -> Encoding:
+        """What :meth:`encode` returns in evaluation mode, kept until a weight changes."""
+        self.check_ready()
+        stamp = WeightStamp(self)
+
+        def build() -> tuple[WeightStamp, Encoding]:
+            return stamp, self.evaluating().encode(inputs)
+
+        kept: tuple[WeightStamp, Encoding] = inputs.replace("encoding", lambda kept: kept[0] == stamp, build)
+        return kept[1]
+
+    def evaluating(self) -> Self:
+        """The model in evaluation mode: itself, or in training a copy that shares its weights."""
+        if not any(module.training for module in self.modules()):
+            return self
+        shared = (*self.parameters(), *self.buffers(), self.signature, self.identity)
+        return copy.deepcopy(self, {id(kept): kept for kept in shared}).eval()
 
     # ------------------------------------------------------------------ prediction
 
@@ -134,61 +206,71 @@ class Recommender(torch.nn.Module, ABC):
         tensor = next(self.buffers(), None) if tensor is None else tensor
         return torch.device("cpu") if tensor is None else tensor.device
 
-    @contextmanager
-    def predicting(self) -> Iterator[None]:
-        """Evaluation mode without gradients; the mode of before is restored."""
-        training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.train(training)
-
-    def score(self, data: HeteroData, users: Nodes, items: Nodes) -> Tensor:
+    def score(self, data: Store, users: Nodes, items: Nodes) -> Tensor:
         """Scores of user–item pairs.
 
         Args:
-            data: The store to predict on.
+            data: The store to predict on, or a prepared one.
             users: Users, ``[B]``: indices (tensor, array) or raw ids (list, Series).
             items: Items, ``[B]``, likewise.
 
         Returns:
-            One score a pair, ``[B]``.
+            One score per pair, ``[B]``.
 
         Raises:
             ValueError: If the numbers of users and items differ, an id is unknown or an index out of range, or the
                 store does not fit the model.
         """
-        self.signature.check(data)
-        user, item = self._index(data, USER, users), self._index(data, ITEM, items)
+        inputs = self.inputs(data)
+        user, item = self._index(inputs, USER, users), self._index(inputs, ITEM, items)
         if user.numel() != item.numel():
             raise ValueError(
-                f"users has {user.numel()} entries and items {item.numel()}, expected one item a user"
+                f"users has {user.numel()} entries and items {item.numel()}, expected one item per user"
             )
-        with self.predicting():
-            return self.score_encoded(self.encode(data), user, item)
+        with predicting():
+            return self.encoding(inputs).score(user, item)
 
-    def score_all(self, data: HeteroData, users: Nodes) -> Tensor:
+    def score_all(self, data: Store, users: Nodes) -> Tensor:
         """Scores of every item for some users, ``[B, num_items]``; arguments and errors as in :meth:`score`."""
-        self.signature.check(data)
-        user = self._index(data, USER, users)
-        with self.predicting():
-            return self.score_all_encoded(self.encode(data), user)
+        inputs = self.inputs(data)
+        user = self._index(inputs, USER, users)
+        with predicting():
+            return self.encoding(inputs).score_all(user)
+
+    @overload
+    def recommend(
+        self,
+        data: Store,
+        users: Nodes,
+        k: int = ...,
+        *,
+        as_frame: Literal[False] = ...,
+        batch_size: int = ...,
+    ) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def recommend(
+        self, data: Store, users: Nodes, k: int = ..., *, as_frame: Literal[True], batch_size: int = ...
+    ) -> pd.DataFrame: ...
+
+    @overload
+    def recommend(
+        self, data: Store, users: Nodes, k: int = ..., *, as_frame: bool, batch_size: int = ...
+    ) -> tuple[Tensor, Tensor] | pd.DataFrame: ...
 
     def recommend(
-        self, data: HeteroData, users: Nodes, k: int = 10, *, as_frame: bool = False, batch_size: int = 1024
-    ) -> Any:
+        self, data: Store, users: Nodes, k: int = 10, *, as_frame: bool = False, batch_size: int = 1024
+    ) -> tuple[Tensor, Tensor] | pd.DataFrame:
         """The best items for some users, without what they have had.
 
         Pairs in the store's ``edge_index`` and ``seen_edge_index`` are never recommended. A user without training
         items is ranked by what the model has (its ID embedding, features, or nothing).
 
         Args:
-            data: The store to predict on.
+            data: The store to predict on, or a prepared one.
             users: Users, ``[B]``: indices (tensor, array) or raw ids (list, Series).
-            k: Number of items a user.
-            as_frame: Return a DataFrame with a row a recommendation: ``user``, ``rank`` (from 1), ``item``,
+            k: Number of items per user.
+            as_frame: Return a DataFrame with one row per recommendation: ``user``, ``rank`` (from 1), ``item``,
                 ``score``, as raw ids, and ``name`` where items have names.
             batch_size: Users ranked at a time.
 
@@ -200,60 +282,68 @@ class Recommender(torch.nn.Module, ABC):
             ValueError: If ``k`` is not between 1 and the number of items, an id is unknown or an index out of
                 range, or the store does not fit the model.
         """
-        self.signature.check(data)
-        check_k(k, data[ITEM].num_nodes)
-        check_batch_size(batch_size)
-        user = self._index(data, USER, users)
-        with self.predicting():
-            items, scores = self.rank(data, self.encode(data), user, k, batch_size)
-        if not as_frame:
-            return items, scores
-        return self._frame(data, USER, user, items, scores)
+        inputs, user, items, scores = self._rank(data, users, k, batch_size)
+        return self._frame(inputs, USER, user, items, scores) if as_frame else (items, scores)
 
-    def rank(
-        self, data: HeteroData, encoded: Any, user: Tensor, k: int, batch_size: int = 1024
-    ) -> tuple[Tensor, Tensor]:
-        """Top ``k`` unseen items of users from what :meth:`encode` returned; see :meth:`recommend`."""
-        seen = seen_pairs(data, user.device)
-        found: list[tuple[Tensor, Tensor]] = []
-        for batch in user.split(batch_size):
-            score = self.score_all_encoded(encoded, batch)
-            score[seen.select(batch)] = -torch.inf
-            top, item = score.topk(k, dim=1)
-            found.append((item.masked_fill_(top == -torch.inf, -1), top))
-        if not found:
-            empty = torch.empty(0, k, device=user.device)
-            return empty.long(), empty
-        return torch.cat([item for item, _ in found]), torch.cat([score for _, score in found])
+    def rank(self, data: Store, users: Nodes, k: int = 10, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
+        """Items ``[B, k]`` and scores ``[B, k]`` of some users, as :meth:`recommend` returns them."""
+        return self._rank(data, users, k, batch_size)[2:]
 
-    def similar_items(self, data: HeteroData, items: Nodes, k: int = 10, *, as_frame: bool = False) -> Any:
-        """The items most alike in the model's eyes, by the cosine of their vectors, without the item itself.
+    def _rank(
+        self, data: Store, users: Nodes, k: int, batch_size: int
+    ) -> tuple[Inputs, Tensor, Tensor, Tensor]:
+        inputs = self.inputs(data)
+        check_k(k, inputs.num_items)
+        check_at_least(1, batch_size=batch_size)
+        user = self._index(inputs, USER, users)
+        with predicting():
+            return inputs, user, *self.encoding(inputs).rank(user, k, inputs.seen, batch_size)
+
+    @overload
+    def similar_items(
+        self, data: Store, items: Nodes, k: int = ..., *, as_frame: Literal[False] = ...
+    ) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def similar_items(
+        self, data: Store, items: Nodes, k: int = ..., *, as_frame: Literal[True]
+    ) -> pd.DataFrame: ...
+
+    @overload
+    def similar_items(
+        self, data: Store, items: Nodes, k: int = ..., *, as_frame: bool
+    ) -> tuple[Tensor, Tensor] | pd.DataFrame: ...
+
+    def similar_items(
+        self, data: Store, items: Nodes, k: int = 10, *, as_frame: bool = False
+    ) -> tuple[Tensor, Tensor] | pd.DataFrame:
+        """The items most alike in the model's eyes, by the cosine of their embeddings, without the item itself.
 
         Args:
-            data: The store to predict on.
+            data: The store to predict on, or a prepared one.
             items: Items, ``[B]``: indices (tensor, array) or raw ids (list, Series).
-            k: Number of similar items an item.
+            k: Number of similar items per item.
             as_frame: Return a DataFrame as :meth:`recommend` does, with ``similar`` for the item found.
 
         Returns:
             Items ``[B, k]`` int64 and cosines ``[B, k]``, padded as in :meth:`recommend`; or a DataFrame.
         """
-        self.signature.check(data)
-        check_k(k, data[ITEM].num_nodes)
-        item = self._index(data, ITEM, items)
-        with self.predicting():
-            vector = torch.nn.functional.normalize(self.item_vectors(self.encode(data)), dim=-1)
-            cosine = vector[item] @ vector.t()
+        inputs = self.inputs(data)
+        check_k(k, inputs.num_items)
+        item = self._index(inputs, ITEM, items)
+        with predicting():
+            unit = self.encoding(inputs).unit_items
+            cosine = unit[item] @ unit.t()
             cosine[torch.arange(item.numel(), device=item.device), item] = -torch.inf
             scores, similar = cosine.topk(k, dim=1)
             similar.masked_fill_(scores == -torch.inf, -1)
-        return self._frame(data, ITEM, item, similar, scores) if as_frame else (similar, scores)
+        return self._frame(inputs, ITEM, item, similar, scores) if as_frame else (similar, scores)
 
-    def explain(self, data: HeteroData, user: Nodes, item: Nodes) -> Explanation:
+    def explain(self, data: Store, user: Nodes, item: Nodes) -> Explanation:
         """Why a user gets an item: what the score is made of.
 
         Args:
-            data: The store to predict on.
+            data: The store to predict on, or a prepared one.
             user: One user: an index (int tensor) or a raw id (str, int, or a list of one).
             item: One item, likewise.
 
@@ -263,14 +353,15 @@ class Recommender(torch.nn.Module, ABC):
         Raises:
             ValueError: If not exactly one user and one item are given, or they are unknown.
         """
-        self.signature.check(data)
-        user_index, item_index = self._index(data, USER, user), self._index(data, ITEM, item)
+        inputs = self.inputs(data)
+        user_index, item_index = self._index(inputs, USER, user), self._index(inputs, ITEM, item)
         if user_index.numel() != 1 or item_index.numel() != 1:
             raise ValueError(
                 f"an explanation is of one user and one item, got {user_index.numel()} and {item_index.numel()}"
             )
-        with self.predicting():
-            return self._explain(data, int(user_index), int(item_index))
+        self.check_ready()
+        with predicting():
+            return self.evaluating()._explain(inputs, int(user_index), int(item_index))
 
     # ------------------------------------------------------------------ files
 
@@ -282,14 +373,7 @@ class Recommender(torch.nn.Module, ABC):
         Raises:
             FileNotFoundError: If the folder is missing.
         """
-        content = {
-            "pyg_kgrec": FORMAT,
-            "model": type(self).__name__,
-            "settings": self.settings,
-            "schema": self.signature.state(),
-            "state_dict": self.state_dict(),
-        }
-        save_whole(content, Path(path))
+        checkpoint.save(self, Path(path))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], data: HeteroData | None = None) -> Self:
@@ -304,114 +388,44 @@ class Recommender(torch.nn.Module, ABC):
             FileNotFoundError: If there is no such file.
             ValueError: If the file is damaged, holds another model, or does not fit ``data``.
         """
-        content = _read(Path(path))
-        if content["model"] != cls.__name__:
-            raise ValueError(f"{path} holds a {content['model']}, expected a {cls.__name__}")
-        schema = StoreSignature.from_state(content["schema"])
-        if data is not None:
-            schema.check(data)
-        model = cls(schema, **content["settings"])  # type: ignore[call-arg]
-        model.load_state_dict(content["state_dict"])
-        return model.eval()
+        return checkpoint.load(cls, Path(path), data)
 
     # ------------------------------------------------------------------ ids and names
 
-    def _index(self, data: HeteroData, node_type: str, nodes: Nodes) -> Tensor:
-        return as_index(nodes, vocabulary(data, node_type), data[node_type].num_nodes, node_type).to(
-            self.device
-        )
+    def _index(self, inputs: Inputs, node_type: str, nodes: Nodes) -> Tensor:
+        index = as_index(nodes, inputs.vocabulary(node_type), inputs.num_nodes[node_type], node_type)
+        return index.to(inputs.device)
 
     def _frame(
-        self, data: HeteroData, node_type: str, source: Tensor, items: Tensor, scores: Tensor
+        self, inputs: Inputs, node_type: str, source: Tensor, items: Tensor, scores: Tensor
     ) -> pd.DataFrame:
         k = items.size(1)
         found = (items >= 0).flatten().cpu()
-        item = items.flatten().cpu()[found]
         columns: dict[str, Any] = {
-            node_type: raw_ids(data, node_type, source.repeat_interleave(k).cpu()[found]),
+            node_type: inputs.raw_ids(node_type, source.repeat_interleave(k).cpu()[found]),
             "rank": torch.arange(1, k + 1).repeat(source.numel())[found].numpy(),
-            ITEM if node_type == USER else "similar": raw_ids(data, ITEM, item),
         }
-        if "name" in data[ITEM]:
-            columns["name"] = [data[ITEM].name[i] for i in item.tolist()]
-        columns["score"] = scores.flatten().cpu()[found].numpy()
-        return pd.DataFrame(columns)
+        columns |= item_columns(
+            inputs, items.flatten().cpu()[found], ITEM if node_type == USER else "similar"
+        )
+        return pd.DataFrame(columns | {"score": scores.flatten().cpu()[found].numpy()})
 
-
-def vocabulary(data: HeteroData, node_type: str) -> Vocabulary | None:
-    """Raw ids of a node type, None where the store has none; built once for the store."""
-    store = data[node_type]
-    if "id" not in store:
-        return None
-    return cached(data, ("vocabulary", node_type), [store.id], lambda: Vocabulary(store.id, node_type))
-
-
-def raw_ids(data: HeteroData, node_type: str, index: Tensor) -> list[Any]:
-    """Raw ids of nodes, or their indices where the store has none."""
-    words = vocabulary(data, node_type)
-    return index.tolist() if words is None else list(words.to_raw(index))
-
-
-def check_batch_size(batch_size: int) -> None:
-    """Raises ValueError unless at least one user is ranked at a time."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, expected at least 1")
-
-
-def check_k(k: int, num_items: int) -> None:
-    """Raises ValueError unless ``k`` items can be taken from the catalogue."""
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= num_items:
-        raise ValueError(
-            f"k is {k!r}, expected a whole number from 1 to the {num_items} items of the catalogue"
+    def __repr__(self) -> str:
+        sizes = ", ".join(str(n) for n in self.signature.num_nodes.values() if n)
+        return (
+            f"{type(self).__name__}({', '.join([sizes, *(f'{n}={getattr(self, n)!r}' for n in self.shown)])})"
         )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
-            if (broken := archive.testzip()) is not None:
-                raise zipfile.BadZipFile(broken)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, pickle.UnpicklingError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or no checkpoint of this package: it cannot be read") from error
-    parts = {"model", "settings", "schema", "state_dict"}
-    if not isinstance(content, dict) or content.get("pyg_kgrec") != FORMAT or not parts <= content.keys():
-        raise ValueError(f"{path} is no checkpoint of this package, or of another version of its format")
-    return content
+def item_columns(inputs: Inputs, item: Tensor, column: str) -> dict[str, Any]:
+    """Columns of a frame of items ``[n]``: raw ids, and names where items have some."""
+    columns: dict[str, Any] = {column: inputs.raw_ids(ITEM, item)}
+    names = inputs.data[ITEM].get("name")
+    return columns if names is None else columns | {"name": [names[i] for i in item.tolist()]}
 
 
-@dataclass(frozen=True)
-class EncodedPairs:
-    """Vectors whose inner product is the score: ``user`` ``[num_users, d]`` and ``item`` ``[num_items, d]``."""
-
-    user: Tensor
-    item: Tensor
-
-
-class DotProductRecommender(Recommender):
-    """A model whose score is an inner product of a user's and an item's vector."""
-
-    @abstractmethod
-    def encode(self, data: HeteroData) -> EncodedPairs:
-        """Vectors of all users and items of the store."""
-
-    def score_encoded(self, encoded: EncodedPairs, user: Tensor, item: Tensor) -> Tensor:
-        """Inner products of pairs, ``[B]``."""
-        return (encoded.user[user] * encoded.item[item]).sum(-1)
-
-    def score_all_encoded(self, encoded: EncodedPairs, user: Tensor) -> Tensor:
-        """Inner products with every item, ``[B, num_items]``."""
-        return encoded.user[user] @ encoded.item.t()
-
-    def rank(
-        self, data: HeteroData, encoded: EncodedPairs, user: Tensor, k: int, batch_size: int = 1024
-    ) -> tuple[Tensor, Tensor]:
-        """Top ``k`` unseen items of users by :func:`pyg_kgrec.ops.rank_topk`."""
-        seen = seen_pairs(data, user.device).rows(user)
-        return ops.rank_topk(encoded.user[user], encoded.item, k, seen, batch_size)
-
-    def item_vectors(self, encoded: EncodedPairs) -> Tensor:
-        """The items' vectors."""
-        return encoded.item
+@contextmanager
+def predicting() -> Iterator[None]:
+    """No gradients, and no tensors of inference mode, which a later training step could not use."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.sampling import Distribution
-from pyg_kgrec.models.base import EncodedPairs
 from pyg_kgrec.models.collaborative import CollaborativeRecommender
+from pyg_kgrec.models.encoding import DotProduct
+from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features
 from pyg_kgrec.nn.loss import Loss
@@ -19,12 +20,12 @@ class BPRMF(CollaborativeRecommender):
 
     Args:
         data: The training store.
-        hidden_channels: Size of all vectors.
-        features: How nodes become vectors: ``'id'``, ``'x'`` or ``'both'``.
+        hidden_channels: Size of all embeddings.
+        features: How nodes become embeddings: ``'id'``, ``'x'`` or ``'both'``.
         loss: ``'bpr'`` or ``'softmax'``.
-        num_negatives: Negatives a positive; by default 256 for ``'softmax'``, 1 for ``'bpr'``.
+        num_negatives: Number of negatives per positive; by default 256 for ``'softmax'``, 1 for ``'bpr'``.
         negatives: Distribution of negatives, ``'uniform'`` or ``'popularity'``.
-        decay: Weight of the L2 norm of a batch's vectors.
+        decay: Weight of the L2 norm of a batch's embeddings.
     """
 
     def __init__(
@@ -38,9 +39,8 @@ class BPRMF(CollaborativeRecommender):
         negatives: Distribution = "uniform",
         decay: float = 1e-5,
     ) -> None:
-        settings = {k: v for k, v in locals().items() if k not in ("self", "data", "__class__")}
-        super().__init__(data, settings, hidden_channels, features, loss, num_negatives, negatives, decay)
+        super().__init__(data, hidden_channels, features, loss, num_negatives, negatives, decay)
 
-    def encode(self, data: HeteroData) -> EncodedPairs:
-        """Vectors of all users and items of the store."""
-        return EncodedPairs(*self.embed(data))
+    def encode(self, inputs: Inputs) -> DotProduct:
+        """Embeddings of all users and items of the store."""
+        return DotProduct(*self.embed(inputs))

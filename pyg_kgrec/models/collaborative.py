@@ -1,31 +1,34 @@
-"""What BPR-MF and LightGCN share: user and item vectors, a ranking loss, no knowledge graph."""
+"""What BPR-MF and LightGCN share: embeddings of users and items, a ranking loss, no knowledge graph."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import ops
-from pyg_kgrec.data.cache import node_features
-from pyg_kgrec.data.sampling import Distribution, NegativeSampler, check_distribution
+from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ITEM, USER
-from pyg_kgrec.models.base import DotProductRecommender, EncodedPairs
+from pyg_kgrec.models.base import Batch, Recommender
+from pyg_kgrec.models.encoding import DotProduct
+from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.models.objective import Objective
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features, NodeEncoder
-from pyg_kgrec.nn.loss import Loss, check_loss, l2_penalty, ranking_loss
+from pyg_kgrec.nn.loss import Loss, l2_penalty
 
 
-class CollaborativeRecommender(DotProductRecommender):
-    """Users and items as vectors, ranked by inner products, trained against sampled negatives."""
+class CollaborativeRecommender(Recommender):
+    """Users and items as embeddings, ranked by inner products, trained against sampled negatives."""
+
+    node_types = (USER, ITEM)
+    shown = ("hidden_channels",)
 
     def __init__(
         self,
         data: HeteroData | StoreSignature,
-        settings: dict[str, Any],
         hidden_channels: int,
         features: Features,
         loss: Loss,
@@ -33,13 +36,9 @@ class CollaborativeRecommender(DotProductRecommender):
         negatives: Distribution,
         decay: float,
     ) -> None:
-        check_distribution(negatives)
-        super().__init__(data, settings)
-        self.hidden_channels = hidden_channels
-        self.loss: Loss = loss
-        self.num_negatives = check_loss(loss, num_negatives)
-        self.negatives: Distribution = negatives
-        self.decay = decay
+        super().__init__(data)
+        self.objective = Objective(loss, num_negatives, negatives)
+        self.hidden_channels, self.decay = hidden_channels, decay
         sizes, widths = self.signature.num_nodes, self.signature.in_channels
         self.user_encoder = NodeEncoder(sizes[USER], hidden_channels, widths[USER], features)
         self.item_encoder = NodeEncoder(sizes[ITEM], hidden_channels, widths[ITEM], features)
@@ -49,36 +48,20 @@ class CollaborativeRecommender(DotProductRecommender):
         self.user_encoder.reset_parameters()
         self.item_encoder.reset_parameters()
 
-    def embed(self, data: HeteroData) -> tuple[Tensor, Tensor]:
-        """Layer-0 vectors of users ``[num_users, channels]`` and items ``[num_items, channels]``."""
-        device = self.device
-        vectors = [
-            encoder(
-                self.signature.rows(data, node_type, device),
-                node_features(data, node_type, device),
-            )
-            for node_type, encoder in ((USER, self.user_encoder), (ITEM, self.item_encoder))
-        ]
-        return vectors[0], vectors[1]
+    def embed(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Layer-0 embeddings of users ``[num_users, channels]`` and items ``[num_items, channels]``."""
+        return self.user_encoder(*inputs.nodes(USER)), self.item_encoder(*inputs.nodes(ITEM))
 
     @abstractmethod
-    def encode(self, data: HeteroData) -> EncodedPairs:
-        """Vectors of all users and items of the store."""
+    def encode(self, inputs: Inputs) -> DotProduct:
+        """Embeddings of all users and items of the store."""
 
-    def training_losses(
-        self, data: HeteroData, user: Tensor, item: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Ranking loss against sampled negatives and L2 norm of the layer-0 vectors of the batch."""
-        encoded = self.encode(data)
-        sampler = NegativeSampler.from_store(data, self.negatives)
-        negative = sampler.sample(user, self.num_negatives, generator)
-        scores = ops.sampled_scores(
-            encoded.user[user], encoded.item, torch.cat([item.unsqueeze(1), negative], dim=1)
-        )
-        user_0, item_0 = self.embed(data)
-        penalty = l2_penalty(user_0[user], item_0, item, negative)
-        return {"ranking": ranking_loss(self.loss, scores), "decay": self.decay * penalty}
-
-    def __repr__(self) -> str:
-        sizes = self.signature.num_nodes
-        return f"{type(self).__name__}({sizes[USER]}, {sizes[ITEM]}, hidden_channels={self.hidden_channels})"
+    def training_losses(self, inputs: Inputs, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Ranking loss against sampled negatives and L2 norm of the layer-0 embeddings of the batch."""
+        user, item = batch
+        encoded = self.encode(inputs)
+        candidate = self.objective.candidates(inputs, user, item, generator)
+        scores = ops.sampled_scores(encoded.user[user], encoded.item, candidate)
+        user_0, item_0 = self.embed(inputs)
+        penalty = l2_penalty(user_0[user], item_0, item, candidate[:, 1:])
+        return {"ranking": self.objective(scores), "decay": self.decay * penalty}

@@ -1,10 +1,12 @@
-"""KSR: a recurrent network for the order of a session, and a memory with a slot a relation for what is in it."""
+"""KSR: a recurrent network for the order of a session, and a memory, one slot per relation, for its content."""
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, overload
 
 import numpy as np
 import pandas as pd
@@ -15,21 +17,21 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn.inits import glorot, zeros
 
 from pyg_kgrec import ops
-from pyg_kgrec.data.cache import cached, node_features
-from pyg_kgrec.data.interactions import seen_pairs
-from pyg_kgrec.data.sampling import Distribution, NegativeSampler, check_distribution
+from pyg_kgrec._checks import check_at_least, check_k, check_positive, check_shares
+from pyg_kgrec.data.sampling import Distribution
+from pyg_kgrec.data.sequences import Sequences, check_times
 from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, RELATES, USER
-from pyg_kgrec.data.sequences import Sequences
 from pyg_kgrec.data.vocabulary import as_index
-from pyg_kgrec.kg_embedding import KGEmbedding, KGTables, kg_tables
-from pyg_kgrec.models.base import Nodes, check_k, raw_ids
-from pyg_kgrec.models.linked import LinkedGraph, LinkedRecommender
+from pyg_kgrec.explain import Explanation, explain_by_memory, nearest_to_slots
+from pyg_kgrec.kg_embedding import KGEmbedding, KGTables, kg_tables, train_kg_tables
+from pyg_kgrec.models.base import Batch, Nodes, Store, item_columns, predicting
+from pyg_kgrec.models.encoding import Products
+from pyg_kgrec.models.inputs import Inputs, WeightStamp
+from pyg_kgrec.models.linked import LinkedRecommender
+from pyg_kgrec.models.objective import Objective
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features, embed_rows
-from pyg_kgrec.nn.loss import bpr_loss, catalogue_cross_entropy
-
-if TYPE_CHECKING:
-    from pyg_kgrec.explain import Explanation
+from pyg_kgrec.nn.loss import catalogue_cross_entropy
 
 SessionLoss = Literal["ce", "bpr"]
 
@@ -40,7 +42,7 @@ class EncodedItems(NamedTuple):
     """What sessions and scores need of n items.
 
     Attributes:
-        q: Vectors that the GRU reads, ``[n, embedding_channels]``.
+        q: Embeddings that the GRU reads, ``[n, embedding_channels]``.
         e: Mean of their entities, ``[n, K]``; 0 for an item without one.
         linked: Whether they have an entity, ``[n]`` bool.
         scored: q̃, ``[n, embedding_channels]``.
@@ -53,7 +55,7 @@ class EncodedItems(NamedTuple):
 
 
 class ReadSession(NamedTuple):
-    """What came of reading B sessions of L steps.
+    """The result of reading B sessions of L steps.
 
     Attributes:
         h: States of the GRU, ``[B, L, hidden_channels]``.
@@ -69,26 +71,47 @@ class ReadSession(NamedTuple):
 
 
 @dataclass(frozen=True)
-class EncodedSessions:
-    """What scores are made of: a user's vector is read off the session when it is asked for.
+class Sessions(Products):
+    """What scores are made of: a user's embedding is read off the session when it is asked for.
 
     Attributes:
+        model: Reads the sessions.
         items: The items of the store.
         sequences: Every user's items, oldest first.
         state: First states of the GRU, ``[num_users, hidden_channels]``; None where they are 0.
     """
 
+    model: KSR
     items: EncodedItems
     sequences: Sequences
     state: Tensor | None
+
+    def users(self, user: Tensor) -> Tensor:
+        """Embeddings p after the last item of each user's session, ``[B, embedding_channels]``."""
+        some, row = user.unique(return_inverse=True)
+        out = [self.items.scored[:0]]
+        for part in some.split(_SESSIONS):
+            session = self.sequences.last(part, self.model.max_length)
+            out.append(_at_last(self.read(session, part).out, session))
+        return torch.cat(out)[row]
+
+    def read(self, session: Tensor, user: Tensor) -> ReadSession:
+        """Reads sessions ``[B, L]``, padded with −1, of users ``[B]``."""
+        state = None if self.state is None else self.state[user]
+        return self.model.read(self.items, session.clamp(min=0), session >= 0, state)
+
+    @property
+    def item_embeddings(self) -> Tensor:
+        """The items as they are scored."""
+        return self.items.scored
 
 
 class KSR(LinkedRecommender):
     r"""Knowledge-enhanced sequential recommender.
 
-    A session is a user's latest items in the order of time. A GRU reads their vectors :math:`\mathbf{q}_i`, and a
-    memory with one slot a relation, :math:`\mathbf{v}_a` (0 at first), is written with what the knowledge graph
-    knows of each item: with :math:`\mathbf{e}_i` the vector of its entity (the mean of several) and
+    A session is a user's latest items in the order of time. A GRU reads their embeddings :math:`\mathbf{q}_i`, and
+    a memory with one slot per relation, :math:`\mathbf{v}_a` (0 at first), is written with what the knowledge graph
+    knows of each item: with :math:`\mathbf{e}_i` the embedding of its entity (the mean of several) and
     :math:`\mathbf{k}_a` that of the relation,
 
     .. math::
@@ -122,22 +145,23 @@ class KSR(LinkedRecommender):
 
     Args:
         data: The training store; its interactions have a ``time``.
-        embedding_channels: Size of item vectors q.
+        embedding_channels: Size of item embeddings q.
         hidden_channels: Size of the GRU's state.
         num_layers: Layers of the GRU.
         dropout: Probability of an entry of q to be dropped on its way into the GRU, in training.
         gamma: γ, sharpness of the attention.
         loss: ``'ce'``, cross entropy over the catalogue, or ``'bpr'`` against sampled negatives.
         freeze_kg: Keep entities as they were pre-trained; False learns them on. Relations are always kept.
-        kg_embedding: Vectors of entities and relations: a trained :class:`~torch_geometric.nn.kge.KGEModel` of the
-            store, a pair of float tensors ``[num_entities, K]`` and ``[num_relations, K]``, or a file that keeps
-            them (read if it is there, else written). By default :func:`pyg_kgrec.pretrain_transe` trains a
-            TransE, which takes about a minute for 90,000 triples: once for a store, and as long as that lives.
+        kg_embedding: Embeddings of entities and relations: a trained :class:`~torch_geometric.nn.kge.KGEModel` of
+            the store, a pair of float tensors ``[num_entities, K]`` and ``[num_relations, K]``, or a file that keeps
+            them. By default, and where there is no such file yet, :func:`pyg_kgrec.fit` first trains a TransE
+            (:meth:`pretrain`; about a minute for 90,000 triples), and writes the file. Until then the model
+            answers nothing.
         max_length: Most items of a session: its latest.
         kg_channels: K of that TransE.
-        num_negatives: Negatives a positive for ``'bpr'``.
+        num_negatives: Number of negatives per positive for ``'bpr'``.
         negatives: Their distribution, ``'uniform'`` or ``'popularity'``.
-        features: How nodes become vectors: ``'id'``, ``'x'`` or ``'both'``; items without ``x`` use IDs.
+        features: How nodes become embeddings: ``'id'``, ``'x'`` or ``'both'``; items without ``x`` use IDs.
         use_kg: False is the GRU alone: no memory, no entities (ablation). So is a store without triples.
 
     Raises:
@@ -148,8 +172,11 @@ class KSR(LinkedRecommender):
 
     fit_defaults: ClassVar[dict[str, Any]] = {"lr": 3e-3, "batch_size": 64}
 
+    shown = ("embedding_channels", "hidden_channels", "num_layers", "gamma", "max_length", "use_kg")
+
     entity_start: Tensor
     relation_key: Tensor
+    pretrained: Tensor
     popularity: Tensor
 
     def __init__(
@@ -171,40 +198,34 @@ class KSR(LinkedRecommender):
         features: Features = "both",
         use_kg: bool = True,
     ) -> None:
-        settings = {k: v for k, v in locals().items() if k not in ("self", "data", "__class__")}
-        sizes = {
-            "embedding_channels": embedding_channels,
-            "hidden_channels": hidden_channels,
-            "num_layers": num_layers,
-            "max_length": max_length,
-            "kg_channels": kg_channels,
-            "num_negatives": num_negatives,
-        }
-        _check_arguments(sizes, dropout, gamma, loss)
-        check_distribution(negatives)
-        schema = data if isinstance(data, StoreSignature) else StoreSignature.from_store(data)
+        check_at_least(
+            1, embedding_channels=embedding_channels, hidden_channels=hidden_channels, num_layers=num_layers,
+            max_length=max_length, kg_channels=kg_channels,
+        )  # fmt: skip
+        check_shares(dropout=dropout)
+        check_positive(gamma=gamma)
+        signature = data if isinstance(data, StoreSignature) else StoreSignature.from_store(data)
         tables: KGTables | None = None
         if isinstance(data, HeteroData):
-            Sequences.from_store(data, torch.device("cpu"))  # asks for time
+            check_times(data)
             known = RELATES in data.edge_types and data[RELATES].num_edges > 0
             if use_kg and not known and kg_embedding is not None:
                 raise ValueError(
                     "kg_embedding is given, but the store has no triples, expected a knowledge graph"
                 )
             use_kg = use_kg and known
-            if use_kg:
+            if use_kg and kg_embedding is not None:
                 tables = kg_tables(data, kg_embedding, kg_channels)
-                kg_channels = tables.entity.size(1)
-        # What a file keeps: the vectors themselves are among the weights.
-        settings |= {"kg_embedding": None, "kg_channels": kg_channels, "use_kg": use_kg}
+                kg_channels = kg_channels if tables is None else tables.entity.size(1)
+        # What a file keeps: the embeddings themselves are among the weights.
+        self.settings |= {"kg_embedding": None, "kg_channels": kg_channels, "use_kg": use_kg}
         channels = {ITEM: embedding_channels, ENTITY: kg_channels}
-        super().__init__(schema, settings, hidden_channels, features, use_kg, channels, tables=(ITEM,))
+        super().__init__(signature, hidden_channels, features, use_kg, channels, tables=(ITEM,))
+        self.objective = Objective(loss, num_negatives, negatives, {"ce": 1, "bpr": 1})
         self.embedding_channels, self.kg_channels = embedding_channels, kg_channels
         self.num_layers, self.dropout, self.gamma = num_layers, dropout, gamma
-        self.loss: SessionLoss = loss
-        self.freeze_kg, self.max_length = freeze_kg, max_length
-        self.num_negatives = num_negatives
-        self.negatives: Distribution = negatives
+        self.max_length = max_length
+        self.kg_file = Path(kg_embedding) if isinstance(kg_embedding, str | os.PathLike) else None
 
         self.gru = GRU(embedding_channels, hidden_channels, num_layers, bias=False, batch_first=True)
         knows = kg_channels if self.use_kg else 0
@@ -213,11 +234,11 @@ class KSR(LinkedRecommender):
         if self.use_kg:
             self.query = Linear(hidden_channels, kg_channels)
             size = self.signature.num_nodes[ENTITY], len(self.signature.relation_name)
-            if tables is None:
-                tables = KGTables(*(torch.zeros(rows, kg_channels) for rows in size))
-            self.register_buffer("entity_start", tables.entity.clone())
-            self.register_buffer("relation_key", tables.relation.clone())
-            self.entity = None if freeze_kg else Parameter(tables.entity.clone())
+            start = tables or KGTables(*(torch.zeros(rows, kg_channels) for rows in size))
+            self.register_buffer("entity_start", start.entity.clone())
+            self.register_buffer("relation_key", start.relation.clone())
+            self.register_buffer("pretrained", torch.tensor(tables is not None))
+            self.entity = None if freeze_kg else Parameter(start.entity.clone())
         count = torch.zeros(self.signature.num_nodes[ITEM], dtype=torch.long)
         if isinstance(data, HeteroData):
             count = torch.bincount(data[INTERACTS].edge_index[1].cpu(), minlength=count.numel())
@@ -225,7 +246,7 @@ class KSR(LinkedRecommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws all parameters anew (Xavier); vectors of entities go back to what was pre-trained."""
+        """Draws all parameters anew (Xavier); embeddings of entities go back to what was pre-trained."""
         for encoder in self.encoders.values():
             encoder.reset_parameters()  # type: ignore[operator]
         for weight in self.gru.parameters():
@@ -237,108 +258,96 @@ class KSR(LinkedRecommender):
             with torch.no_grad():
                 self.entity.copy_(self.entity_start)
 
+    def pretrain(self, inputs: Inputs, *, progress: bool = True) -> None:
+        """Trains a TransE on the store's triples where no embeddings were given, and writes the file named."""
+        if not self.use_kg or bool(self.pretrained):
+            return
+        tables = train_kg_tables(inputs.data, self.kg_channels, self.kg_file, progress=progress)
+        row, number = inputs.row[ENTITY], self.signature.relations(inputs.data)
+        for mine, theirs, to in (
+            (self.entity_start, tables.entity, row), (self.relation_key, tables.relation, number)
+        ):  # fmt: skip
+            known = slice(None) if to is None else to >= 0
+            mine[known if to is None else to[known].to(mine.device)] = theirs[known].to(mine)
+        self.pretrained.fill_(True)
+        if self.entity is not None:
+            self.entity.data.copy_(self.entity_start)
+
+    def check_ready(self) -> None:
+        """Raises ValueError while embeddings of entities and relations are missing."""
+        if self.use_kg and not bool(self.pretrained):
+            raise ValueError(
+                "this KSR was never fitted: it has no embeddings of entities and relations yet, expected fit to be "
+                "called first, or kg_embedding to be given"
+            )
+
     # ------------------------------------------------------------------ items
 
-    def _items(self, data: HeteroData, item: Tensor | None = None) -> EncodedItems:
+    def _items(self, inputs: Inputs, item: Tensor | None = None) -> EncodedItems:
         """Some items of a store, all if None."""
-        graph = self.graph(data)
-        q = self._embed(data, graph, ITEM, item)
+        q = self.embed(inputs, ITEM, item)
         if not self.use_kg:
             return EncodedItems(q, q[:, :0], q.new_zeros(q.size(0), dtype=torch.bool), self.item_layer(q))
         node = torch.arange(q.size(0), device=q.device) if item is None else item
-        row, entity = graph.entities_of.select(node)
-        vectors, degree = self._entities(data, graph, entity), torch.bincount(row, minlength=q.size(0))
-        share = degree[row].to(vectors.dtype).reciprocal().unsqueeze(1)
-        e = vectors.new_zeros(q.size(0), vectors.size(1)).index_add(0, row, vectors * share)
+        row, entity = inputs.graph.entities_of.select(node)
+        embedding, degree = self._entities(inputs, entity), torch.bincount(row, minlength=q.size(0))
+        share = degree[row].to(embedding.dtype).reciprocal().unsqueeze(1)
+        e = embedding.new_zeros(q.size(0), embedding.size(1)).index_add(0, row, embedding * share)
         return EncodedItems(q, e, degree > 0, self.item_layer(torch.cat([q, e], dim=1)))
 
-    def _entities(self, data: HeteroData, graph: LinkedGraph, entity: Tensor | None = None) -> Tensor:
-        """KG vectors of some entities, all if None; those that training never saw have their features alone."""
-        row = graph.row[ENTITY]
-        if entity is not None:
-            row = entity if row is None else row[entity]
+    def _entities(self, inputs: Inputs, entity: Tensor | None = None) -> Tensor:
+        """KG embeddings of some entities, all if None; those that training never saw have their features alone."""
+        row, x = inputs.nodes(ENTITY, entity)
         table = self.entity_start if self.entity is None else self.entity
         out = table if row is None else embed_rows(table, row)
-        if ENTITY in self.encoders:
-            out = out + self.encoders[ENTITY](x=node_features(data, ENTITY, self.device, entity))
-        return out
+        return out + self.encoders[ENTITY](x=x) if ENTITY in self.encoders else out
 
     # ------------------------------------------------------------------ sessions
 
     def read(
         self,
         items: EncodedItems,
-        place: Tensor,
-        there: Tensor,
+        index: Tensor,
+        mask: Tensor,
         state: Tensor | None = None,
-        keep: Tensor | None = None,
+        dropout_mask: Tensor | None = None,
     ) -> ReadSession:
         """Reads sessions to their end.
 
         Args:
             items: The items that they are made of.
-            place: Places of the items among them, ``[B, L]`` int64; anything valid in padding.
-            there: What is no padding, ``[B, L]`` bool; padding stands on the right.
+            index: Positions of the items among them, ``[B, L]`` int64; anything valid in padding.
+            mask: What is no padding, ``[B, L]`` bool; padding stands on the right.
             state: First states of the GRU, ``[B, hidden_channels]``; 0 if None.
-            keep: What q is multiplied with, ``[B, L, embedding_channels]``.
+            dropout_mask: What q is multiplied with, ``[B, L, embedding_channels]``.
         """
-        q = items.q[place] * there.unsqueeze(-1)
-        q = q if keep is None else q * keep
+        q = items.q[index] * mask.unsqueeze(-1)
+        q = q if dropout_mask is None else q * dropout_mask
         first = None if state is None else state.expand(self.num_layers, -1, -1).contiguous()
         h, _ = self.gru(q, first)
         if not self.use_kg:
             return ReadSession(h, h[..., :0], h.new_zeros(h.size(0), 0, 0), self.session_layer(h))
         attention = (self.gamma * self.query(h) @ self.relation_key.t()).softmax(dim=-1)
-        writes = there & items.linked[place]
-        m, memory = ops.relational_memory(items.e[place], self.relation_key, attention, writes)
+        writes = mask & items.linked[index]
+        m, memory = ops.relational_memory(items.e[index], self.relation_key, attention, writes)
         return ReadSession(h, attention, memory, self.session_layer(torch.cat([h, m], dim=-1)))
 
-    def _state(self, data: HeteroData, user: Tensor | None = None) -> Tensor | None:
+    def _state(self, inputs: Inputs, user: Tensor | None = None) -> Tensor | None:
         """First states of the GRU from features of some users (all if None); None without any."""
         if USER not in self.encoders:
             return None
-        out: Tensor = self.encoders[USER](x=node_features(data, USER, self.device, user))
+        out: Tensor = self.encoders[USER](x=inputs.nodes(USER, user)[1])
         return out
 
-    def encode(self, data: HeteroData) -> EncodedSessions:
-        """The items, and what users' vectors are read off."""
-        return EncodedSessions(self._items(data), Sequences.from_store(data, self.device), self._state(data))
-
-    def user_vectors(self, encoded: EncodedSessions, user: Tensor) -> Tensor:
-        """Vectors p after the last item of each user's session, ``[B, embedding_channels]``."""
-        out = [encoded.items.scored[:0]]
-        for some in user.split(_SESSIONS):
-            session = encoded.sequences.last(some, self.max_length)
-            state = None if encoded.state is None else encoded.state[some]
-            read = self.read(encoded.items, session.clamp(min=0), session >= 0, state)
-            out.append(_at_last(read.out, session))
-        return torch.cat(out)
-
-    def score_encoded(self, encoded: EncodedSessions, user: Tensor, item: Tensor) -> Tensor:
-        """Inner products of pairs, ``[B]``."""
-        some, place = user.unique(return_inverse=True)
-        return (self.user_vectors(encoded, some)[place] * encoded.items.scored[item]).sum(-1)
-
-    def score_all_encoded(self, encoded: EncodedSessions, user: Tensor) -> Tensor:
-        """Inner products with every item, ``[B, num_items]``."""
-        return self.user_vectors(encoded, user) @ encoded.items.scored.t()
-
-    def rank(
-        self, data: HeteroData, encoded: EncodedSessions, user: Tensor, k: int, batch_size: int = 1024
-    ) -> tuple[Tensor, Tensor]:
-        """Top ``k`` unseen items of users by :func:`pyg_kgrec.ops.rank_topk`."""
-        seen = seen_pairs(data, user.device).rows(user)
-        return ops.rank_topk(self.user_vectors(encoded, user), encoded.items.scored, k, seen, batch_size)
-
-    def item_vectors(self, encoded: EncodedSessions) -> Tensor:
-        """The items as they are scored."""
-        return encoded.items.scored
+    def encode(self, inputs: Inputs) -> Sessions:
+        """The items, and what users' embeddings are read off."""
+        return Sessions(self, self._items(inputs), inputs.sequences(), self._state(inputs))
 
     # ------------------------------------------------------------------ training
 
-    def training_examples(self, data: HeteroData) -> tuple[Tensor, ...]:
+    def training_examples(self, inputs: Inputs) -> Batch:
         """Windows of sessions and whose they are (:meth:`~pyg_kgrec.data.sequences.Sequences.windows`)."""
-        sequences = Sequences.from_store(data, torch.device("cpu"), seen=False)
+        sequences = Sequences.from_store(inputs.data, torch.device("cpu"), seen=False)
         window, user = sequences.windows(self.max_length)
         if user.numel() == 0:
             raise ValueError(
@@ -346,45 +355,31 @@ class KSR(LinkedRecommender):
             )
         return window, user
 
-    def batch_losses(
-        self, data: HeteroData, batch: tuple[Tensor, ...], generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """The loss of every item of some windows but the first, told from those before it."""
+    def training_losses(self, inputs: Inputs, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """The loss of every item of some windows but the first, predicted from those before it.
+
+        Args:
+            inputs: The training store.
+            batch: Windows ``[B, L]``, padded with −1 on the right, and their users ``[B]``.
+            generator: Source of all randomness of the step.
+        """
         window, user = batch
-        return self._losses(data, window[:, :-1], window[:, 1:], user, generator)
-
-    def training_losses(
-        self, data: HeteroData, user: Tensor, item: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """The loss of pairs, told from what their users had before."""
-        sequences = Sequences.from_store(data, self.device, seen=False)
-        session = sequences.before(user, item, self.max_length)
-        last = ((session >= 0).sum(1, keepdim=True) - 1).clamp(min=0)
-        target = torch.full_like(session, -1).scatter_(1, last, item.unsqueeze(1))
-        return self._losses(data, session, target, user, generator)
-
-    def _losses(
-        self, data: HeteroData, session: Tensor, target: Tensor, user: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """The loss of ``target`` (−1 for none) after each step of sessions, ``[B, L]`` both."""
-        state, keep = self._state(data, user), self._keep(session, generator)
-        there, place, learned = session >= 0, session.clamp(min=0), target >= 0
-        if self.loss == "ce":
-            items = self._items(data)
-            out = self.read(items, place, there, state, keep).out[learned]
+        session, target = window[:, :-1], window[:, 1:]
+        state, dropout_mask = self._state(inputs, user), self._dropout_mask(session, generator)
+        mask, index, learned = session >= 0, session.clamp(min=0), target >= 0
+        if self.objective.loss == "ce":
+            items = self._items(inputs)
+            out = self.read(items, index, mask, state, dropout_mask).out[learned]
             return {"ranking": catalogue_cross_entropy(out, items.scored, target[learned])}
         owner = user.unsqueeze(1).expand_as(target)[learned]
-        negative = NegativeSampler.from_store(data, self.negatives).sample(
-            owner, self.num_negatives, generator
-        )
-        candidate = torch.cat([target[learned].unsqueeze(1), negative], dim=1)
+        candidate = self.objective.candidates(inputs, owner, target[learned], generator)
         # Of a large catalogue only what the step needs.
-        needed, where = torch.cat([place.flatten(), candidate.flatten()]).unique(return_inverse=True)
-        items, (place, candidate) = self._items(data, needed), _split_like(where, place, candidate)
-        out = self.read(items, place, there, state, keep).out[learned]
-        return {"ranking": bpr_loss((out.unsqueeze(1) * items.scored[candidate]).sum(-1))}
+        needed, where = torch.cat([index.flatten(), candidate.flatten()]).unique(return_inverse=True)
+        items, (index, candidate) = self._items(inputs, needed), _split_like(where, index, candidate)
+        out = self.read(items, index, mask, state, dropout_mask).out[learned]
+        return {"ranking": self.objective((out.unsqueeze(1) * items.scored[candidate]).sum(-1))}
 
-    def _keep(self, session: Tensor, generator: torch.Generator) -> Tensor | None:
+    def _dropout_mask(self, session: Tensor, generator: torch.Generator) -> Tensor | None:
         """What dropout leaves of q, scaled up; None outside of training."""
         if not self.training or self.dropout == 0:
             return None
@@ -394,9 +389,19 @@ class KSR(LinkedRecommender):
 
     # ------------------------------------------------------------------ sessions of people that training never saw
 
+    @overload
     def recommend_session(
-        self, session: Nodes, k: int = 10, *, data: HeteroData | None = None, as_frame: bool = False
-    ) -> Any:
+        self, session: Nodes, k: int = ..., *, data: Store | None = ..., as_frame: Literal[False] = ...
+    ) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def recommend_session(
+        self, session: Nodes, k: int = ..., *, data: Store | None = ..., as_frame: Literal[True]
+    ) -> pd.DataFrame: ...
+
+    def recommend_session(
+        self, session: Nodes, k: int = 10, *, data: Store | None = None, as_frame: bool = False
+    ) -> tuple[Tensor, Tensor] | pd.DataFrame:
         """The best next items of a session that no store holds.
 
         Items that are unknown are left out, and a warning says which; a session of which nothing is left gets the
@@ -406,8 +411,8 @@ class KSR(LinkedRecommender):
             session: Items, oldest first: raw ids or names (list, Series; a name that several items have is the
                 most popular of them), or indices (tensor, array).
             k: Number of items.
-            data: A store, whole as any other, for one that has other items than training, or features. The state of
-                the GRU begins at 0, as nobody's features are known.
+            data: A store, or a prepared one, where there are other items than in training, or features. The state
+                of the GRU begins at 0, as nobody's features are known.
             as_frame: Return a DataFrame: ``rank`` (from 1), ``item`` (raw id), ``name`` where items have names,
                 ``score``.
 
@@ -418,62 +423,66 @@ class KSR(LinkedRecommender):
             TypeError: If the session is a single item, or holds something else than items.
             ValueError: If ``k`` is out of range, an index is, or the model needs features and ``data`` is None.
         """
-        store = self._catalogue(data)
-        check_k(k, store[ITEM].num_nodes)
-        item = self._session(store, session).to(self.device)
+        inputs = self._catalogue() if data is None else self.inputs(data)
+        check_k(k, inputs.num_items)
+        item = self._session(inputs, session).to(self.device)
         if item.numel() == 0:
             warnings.warn(
                 "the session holds no known item: the most popular items are recommended", stacklevel=2
             )
-            count = self._popularity(store)
+            count = self._popularity(inputs)
             found = count.argsort(descending=True, stable=True)[:k]
             top = count[found].to(self.session_layer.weight.dtype)
         else:
-            with self.predicting():
-                items, latest = self._items(store), item[-self.max_length :].unsqueeze(0)
-                read = self.read(items, latest, torch.ones_like(latest, dtype=torch.bool))
+            with predicting():
+                model = self.evaluating()
+                items, latest = model._encoded_items(inputs), item[-self.max_length :].unsqueeze(0)
+                read = model.read(items, latest, torch.ones_like(latest, dtype=torch.bool))
                 score = items.scored @ read.out[0, -1]
             score[item] = -torch.inf
             top, found = score.topk(k)
         found = found.masked_fill(top == -torch.inf, -1)
         if not as_frame:
             return found, top
-        there = (found >= 0).cpu()
-        found, top = found.cpu()[there], top.cpu()[there]
-        columns: dict[str, Any] = {"rank": np.arange(1, found.numel() + 1), ITEM: raw_ids(store, ITEM, found)}
-        if "name" in store[ITEM]:
-            columns["name"] = [store[ITEM].name[i] for i in found.tolist()]
-        return pd.DataFrame(columns | {"score": top.numpy()})
+        mask = (found >= 0).cpu()
+        found, top = found.cpu()[mask], top.cpu()[mask]
+        columns: dict[str, Any] = {"rank": np.arange(1, found.numel() + 1)}
+        return pd.DataFrame(columns | item_columns(inputs, found, ITEM) | {"score": top.numpy()})
 
-    def _catalogue(self, data: HeteroData | None) -> HeteroData:
-        """The store to look items up in: the one given, or what is remembered of training's."""
-        if data is not None:
-            self.signature.check(data)
-            return data
-        projected = [t for t in (ITEM, ENTITY) if self._projects(t)]
+    def _catalogue(self) -> Inputs:
+        """What is remembered of training's items, where no store is given."""
+        projected = [t for t in (ITEM, ENTITY) if self.projects(t)]
         if projected:
             raise ValueError(
                 f"the model was trained with features of {' and '.join(projected)} nodes, which it does not keep: "
                 "expected data, a store that holds them"
             )
-        if self.use_kg and self.signature.link is None:
-            raise ValueError(
-                "the file of this model does not hold the links of items and entities, expected data, a store "
-                "that does"
-            )
-        return self.signature.catalogue
+        catalogue = self.signature.catalogue
+        known: Inputs | None = self._prepared.get(catalogue)
+        if known is None or known.device != self.device:
+            known = self._prepared[catalogue] = Inputs.read(self, catalogue)
+        return known
 
-    def _popularity(self, store: HeteroData) -> Tensor:
+    def _encoded_items(self, inputs: Inputs) -> EncodedItems:
+        """The items, kept until a weight changes; a catalogue without interactions has no more than these."""
+        self.check_ready()
+        stamp = WeightStamp(self)
+        kept: tuple[WeightStamp, EncodedItems] = inputs.replace(
+            "items", lambda kept: kept[0] == stamp, lambda: (stamp, self._items(inputs))
+        )
+        return kept[1]
+
+    def _popularity(self, inputs: Inputs) -> Tensor:
         """Interactions of each item in training, ``[num_items]`` int64."""
-        row = self.graph(store).row[ITEM]
+        row = inputs.row[ITEM]
         return self.popularity if row is None else embed_rows(self.popularity.unsqueeze(1), row).squeeze(1)
 
-    def _session(self, store: HeteroData, session: Nodes) -> Tensor:
+    def _session(self, inputs: Inputs, session: Nodes) -> Tensor:
         """Indices of the items of a session, those that are known."""
         if isinstance(session, Tensor | np.ndarray):
             if 0 in session.shape:  # whatever its dtype
                 return torch.empty(0, dtype=torch.long)
-            return as_index(session, None, store[ITEM].num_nodes, ITEM)
+            return as_index(session, None, inputs.num_items, ITEM)
         if not isinstance(session, list | tuple | range | pd.Series | pd.Index):
             raise TypeError(
                 f"the session is a {type(session).__name__}, expected a list of raw ids or names, or a tensor of "
@@ -485,7 +494,7 @@ class KSR(LinkedRecommender):
             raise TypeError(
                 f"the session holds a {type(strange[0]).__name__}, expected raw ids or names of items"
             )
-        ids, names = self._words(store)
+        ids, names = self._words(inputs)
         if given and not ids and not names:
             raise ValueError(
                 "a list holds raw ids or names of items but there are none here, expected a tensor of indices"
@@ -502,29 +511,25 @@ class KSR(LinkedRecommender):
             )
         return torch.tensor([i for i in index if i >= 0], dtype=torch.long)
 
-    def _words(self, store: HeteroData) -> tuple[dict[str | int, int], dict[str, int]]:
+    def _words(self, inputs: Inputs) -> tuple[dict[str | int, int], dict[str, int]]:
         """Items by raw id; by name without regard to case, of several the most popular."""
-        ids, names = store[ITEM].get("id"), store[ITEM].get("name")
+        ids, names = inputs.data[ITEM].get("id"), inputs.data[ITEM].get("name")
 
         def build() -> tuple[dict[str | int, int], dict[str, int]]:
-            popular_last = self._popularity(store).argsort(descending=True, stable=True).flip(0).tolist()
+            popular_last = self._popularity(inputs).argsort(descending=True, stable=True).flip(0).tolist()
             by_name = {names[i].strip().casefold(): i for i in popular_last} if names is not None else {}
             return {raw: i for i, raw in enumerate(ids or [])}, by_name
 
-        inputs = [ids, names, store[ITEM].num_nodes, self.popularity]
-        return cached(store, "session words", inputs, build, owner=self)
+        return inputs.part("session words", build)
 
     # ------------------------------------------------------------------ explanation
 
-    def _explain(self, data: HeteroData, user: int, item: int) -> Explanation:
-        from pyg_kgrec.explain import explain_by_memory, nearest_to_slots
-
-        encoded, graph = self.encode(data), self.graph(data)
+    def _explain(self, inputs: Inputs, user: int, item: int) -> Explanation:
+        encoded = self.encode(inputs)
         who, target = torch.tensor([user], device=self.device), encoded.items.scored[item]
 
         def read(sessions: Tensor) -> tuple[Tensor, ReadSession]:
-            state = None if encoded.state is None else encoded.state[who.expand(sessions.size(0))]
-            found = self.read(encoded.items, sessions.clamp(min=0), sessions >= 0, state)
+            found = encoded.read(sessions, who.expand(sessions.size(0)))
             return _at_last(found.out, sessions) @ target, found
 
         # Where a step is left out of a full session, the item before it moves up.
@@ -548,12 +553,12 @@ class KSR(LinkedRecommender):
             of_memory = self.session_layer.weight[:, self.hidden_channels :]
             slots = (found.attention[0, -1].unsqueeze(1) * found.memory[0]) @ of_memory.t() @ target
             items = session.unique()
-            row, mine = graph.entities_of.select(items)
+            row, mine = inputs.graph.entities_of.select(items)
             if mine.numel():  # else nothing was written
-                linked, entity = (items[row], mine), self._entities(data, graph)
-                held = nearest_to_slots(found.memory[0], self.relation_key, entity, graph.triple, linked)
+                linked, entity = (items[row], mine), self._entities(inputs)
+                held = nearest_to_slots(found.memory[0], self.relation_key, entity, inputs.triple, linked)
         return explain_by_memory(
-            data,
+            inputs.data,
             user,
             item,
             float(score),
@@ -563,15 +568,7 @@ class KSR(LinkedRecommender):
             found.attention[0, : session.numel()],
             slots,
             held,
-            graph.triple,
-        )
-
-    def __repr__(self) -> str:
-        sizes = self.signature.num_nodes
-        return (
-            f"{type(self).__name__}({sizes[USER]}, {sizes[ITEM]}, {sizes[ENTITY]}, "
-            f"embedding_channels={self.embedding_channels}, hidden_channels={self.hidden_channels}, "
-            f"num_layers={self.num_layers}, gamma={self.gamma}, max_length={self.max_length}, use_kg={self.use_kg})"
+            inputs.triple,
         )
 
 
@@ -585,17 +582,3 @@ def _split_like(flat: Tensor, *tensors: Tensor) -> list[Tensor]:
     """A flat tensor cut into pieces of these sizes and shapes."""
     pieces = flat.split([t.numel() for t in tensors])
     return [piece.view(t.shape) for piece, t in zip(pieces, tensors)]
-
-
-def _check_arguments(sizes: dict[str, int], dropout: float, gamma: float, loss: str) -> None:
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int):
-            raise TypeError(f"{name} is {size!r}, expected a whole number")
-        if size < 1:
-            raise ValueError(f"{name} is {size}, expected at least 1")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout is {dropout}, expected a share in [0, 1)")
-    if not gamma > 0:
-        raise ValueError(f"gamma is {gamma}, expected above 0")
-    if loss not in get_args(SessionLoss):
-        raise ValueError(f"loss is {loss!r}, expected 'ce' or 'bpr'")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -12,26 +12,28 @@ from torch.nn.functional import margin_ranking_loss
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import ops
-from pyg_kgrec.data.cache import cached
-from pyg_kgrec.data.sampling import Distribution, NegativeSampler, TripleSampler, check_distribution
-from pyg_kgrec.data.store import ENTITY, ITEM, RELATES, USER
-from pyg_kgrec.models.linked import LinkedGraph, LinkedRecommender
+from pyg_kgrec._checks import check_at_least, check_choices, check_positive
+from pyg_kgrec.data.interactions import PairIndex
+from pyg_kgrec.data.sampling import Distribution, TripleSampler
+from pyg_kgrec.data.store import ENTITY, ITEM, USER
+from pyg_kgrec.explain import Explanation, explain_by_preference
+from pyg_kgrec.models.base import Batch, Store, predicting
+from pyg_kgrec.models.encoding import Encoding
+from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.models.linked import LinkedRecommender
+from pyg_kgrec.models.objective import Objective, distinct_items
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features
-from pyg_kgrec.nn.loss import Loss, check_loss, ranking_loss
+from pyg_kgrec.nn.loss import Loss
 from pyg_kgrec.nn.transh import (
     HyperplaneScorer,
     Norm,
     TransH,
-    check_norm,
     orthogonality_loss,
     shorten_rows,
     start_on_sphere,
 )
 from pyg_kgrec.ops import Induction
-
-if TYPE_CHECKING:
-    from pyg_kgrec.explain import Explanation
 
 Joint = Literal["sum", "alternate"]
 
@@ -40,7 +42,7 @@ _BLOCK = 2**22  # scores that ranking holds at a time: 16 MiB
 
 
 @dataclass(frozen=True)
-class EncodedTranslation:
+class Translations(Encoding):
     """What scores are made of.
 
     Attributes:
@@ -48,16 +50,50 @@ class EncodedTranslation:
         item: î, ``[num_items, d]``: items with the mean of their entities added, within ``item_norm``.
         translation: T = (P + R) / 2, ``[num_preferences, d]``.
         normal: N = (W_p + W_r) / 2, ``[num_preferences, d]``.
+        induction: ``'soft'`` or ``'hard'``.
+        norm: ``'l2'`` (squared) or ``'l1'``.
     """
 
     user: Tensor
     item: Tensor
     translation: Tensor
     normal: Tensor
+    induction: Induction
+    norm: Norm
+
+    def weights(self, user: Tensor, item: Tensor) -> Tensor:
+        """π of pairs of embeddings, ``[n, num_preferences]``."""
+        return (user + item) @ self.translation.t()
+
+    def score_under(self, user: Tensor, item: Tensor, weight: Tensor) -> Tensor:
+        """Scores of pairs ``[n, d]`` (or one) under weights of preferences ``[n, num_preferences]``, ``[n]``."""
+        return ops.translate(user, weight @ self.translation, weight @ self.normal, item, self.norm)
+
+    def score(self, user: Tensor, item: Tensor) -> Tensor:
+        """Scores of pairs by the definition, ``[B]``."""
+        u, i = self.user[user], self.item[item]
+        pi = self.weights(u, i)
+        return self.score_under(u, i, pi if self.induction == "soft" else ops.choose_relation(pi))
+
+    def score_all(self, user: Tensor) -> Tensor:
+        """Scores of the catalogue in closed form, ``[B, num_items]`` (:func:`pyg_kgrec.ops.hyperplane_scores`)."""
+        return ops.hyperplane_scores(
+            self.user[user], self.item, self.translation, self.normal, self.induction, self.norm
+        )
+
+    def rank(self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
+        """The k best unseen items of users, at most 16 MiB of scores (and at least one user's) at a time."""
+        most = max(1, _BLOCK // max(self.item.size(0), 1))
+        return super().rank(user, k, seen, min(batch_size, most))
+
+    @property
+    def item_embeddings(self) -> Tensor:
+        """The aligned items."""
+        return self.item
 
 
 class _Aligned(NamedTuple):
-    """Items with and without their entities, their links (row and entity's vector), further entities' vectors."""
+    """Items with and without their entities, the entity of each link and its item's row, further entities."""
 
     aligned: Tensor
     item: Tensor
@@ -98,16 +134,16 @@ class KTUP(LinkedRecommender):
 
     Args:
         data: The training store.
-        hidden_channels: Size d of all vectors.
-        induction: ``'hard'``, one preference a pair, or ``'soft'``, all of them by their weights.
+        hidden_channels: Size d of all embeddings.
+        induction: ``'hard'``, one preference per pair, or ``'soft'``, all of them by their weights.
         norm: Distance on both sides: ``'l2'`` (squared) or ``'l1'``.
         temperature: Of the Gumbel-softmax, in training with ``'hard'``.
         use_kg: False is TUP.
         num_preferences: Of TUP; by default as many as the store has relations, 20 without any. KTUP has one for
             each relation.
-        features: How nodes become vectors: ``'id'``, ``'x'`` or ``'both'``; node types without ``x`` use IDs.
+        features: How nodes become embeddings: ``'id'``, ``'x'`` or ``'both'``; node types without ``x`` use IDs.
         loss: ``'softmax'`` or ``'bpr'`` (the paper's).
-        num_negatives: Negatives a positive; by default 16 for ``'softmax'`` and 1 for ``'bpr'``.
+        num_negatives: Number of negatives per positive; by default 16 for ``'softmax'`` and 1 for ``'bpr'``.
         negatives: Distribution of negatives, ``'uniform'`` or ``'popularity'``.
         score_scale: What scores are multiplied with in the ranking loss. With norms of 1 or less distances are
             bounded, and this decides how sure of itself the model can be.
@@ -117,14 +153,16 @@ class KTUP(LinkedRecommender):
         margin: Of the loss on triples.
         align_weight: α.
         orthogonality: Weight of the orthogonality losses.
-        item_norm: The longest that î may be; ``inf`` is the paper's. A sum of two vectors within the unit ball may
-            have norm 2, where no user comes: without the bound KTUP recommends worse than TUP, whose items are
+        item_norm: The longest that î may be; ``inf`` is the paper's. A sum of two embeddings within the unit ball
+            may have norm 2, where no user comes: without the bound KTUP recommends worse than TUP, whose items are
             within the ball. TUP needs no bound and has none.
 
     Raises:
         ValueError: If an argument is unknown or out of range, the store has no relations though ``use_kg`` is
             True, or ``num_preferences`` is not their number.
     """
+
+    shown = ("hidden_channels", "num_preferences", "induction", "norm", "use_kg")
 
     def __init__(
         self,
@@ -148,24 +186,20 @@ class KTUP(LinkedRecommender):
         orthogonality: float = 1.0,
         item_norm: float = 1.0,
     ) -> None:
-        settings = {k: v for k, v in locals().items() if k not in ("self", "data", "__class__")}
-        _check_arguments(
-            induction, norm, joint, joint_ratio,
-            temperature=temperature, score_scale=score_scale, item_norm=item_norm,
+        check_choices(
+            induction=(induction, get_args(Induction)), norm=(norm, get_args(Norm)), joint=(joint, get_args(Joint))
         )  # fmt: skip
-        check_distribution(negatives)
-        super().__init__(data, settings, hidden_channels, features, use_kg)
+        if not 0 <= joint_ratio <= 1 or (joint == "alternate" and joint_ratio == 0):
+            raise ValueError(
+                f"joint_ratio is {joint_ratio}, expected a share in [0, 1] (above 0 for 'alternate')"
+            )
+        check_positive(temperature=temperature, score_scale=score_scale, item_norm=item_norm)
+        super().__init__(data, hidden_channels, features, use_kg)
+        self.objective = Objective(loss, num_negatives, negatives, {"softmax": 16, "bpr": 1})
         self.num_preferences = _check_preferences(num_preferences, self.signature.relation_name, use_kg)
-        self.induction: Induction = induction
-        self.norm: Norm = norm
-        self.temperature = temperature
-        self.loss: Loss = loss
-        few = 16 if loss == "softmax" and num_negatives is None else num_negatives
-        self.num_negatives = check_loss(loss, few)
-        self.negatives: Distribution = negatives
-        self.score_scale = score_scale
+        self.induction, self.norm, self.temperature = induction, norm, temperature
+        self.score_scale, self.item_norm = score_scale, item_norm
         self.joint, self.joint_ratio = joint, joint_ratio
-        self.item_norm = item_norm
         self.margin, self.align_weight, self.orthogonality = margin, align_weight, orthogonality
         if self.use_kg and joint == "alternate" and joint_ratio < 1:
             self.knowledge_interval, self.knowledge_lr = 1, (1 - joint_ratio) / joint_ratio
@@ -183,7 +217,7 @@ class KTUP(LinkedRecommender):
     def reset_parameters(self) -> None:
         """Draws all parameters anew: translations and normals of norm 1, users, items and entities of norm 0.1.
 
-        The paper starts all on the unit sphere. Under the softmax, vectors that start long overfit before they
+        The paper starts all on the unit sphere. Under the softmax, embeddings that start long overfit before they
         learn; preferences must be long for the induction to be felt at all.
         """
         for encoder in self.encoders.values():
@@ -260,14 +294,14 @@ class KTUP(LinkedRecommender):
                 "expected finite vectors: try a lower learning rate"
             )
 
-    def epoch_metrics(self, data: HeteroData) -> dict[str, float]:
+    def epoch_metrics(self, inputs: Inputs) -> dict[str, float]:
         """No metrics, but a look at the tables."""
         if self._longest is not None and self._longest.device.type != "cpu":
             self._longest = shorten_rows(list(self._tables().values()))
             self._check_finite()
         return {}
 
-    # ------------------------------------------------------------------ vectors
+    # ------------------------------------------------------------------ embeddings
 
     def preferences(self) -> tuple[Tensor, Tensor]:
         """Translations T and normals N, ``[num_preferences, hidden_channels]`` each."""
@@ -275,93 +309,56 @@ class KTUP(LinkedRecommender):
             return self.preference, self.preference_normal
         return (self.preference + self.relation) / 2, (self.preference_normal + self.relation_normal) / 2
 
-    def _align(
-        self,
-        data: HeteroData,
-        graph: LinkedGraph,
-        item: Tensor | None = None,
-        further: Tensor | None = None,
-    ) -> _Aligned:
-        """Some items (all if None) with their entities, and the vectors of further entities."""
-        vector = self._embed(data, graph, ITEM, item)
-        node = torch.arange(vector.size(0), device=vector.device) if item is None else item
-        row, entity = graph.entities_of.select(node)
+    def _align(self, inputs: Inputs, item: Tensor | None = None, further: Tensor | None = None) -> _Aligned:
+        """Some items (all if None) with their entities, and further entities."""
+        embedding = self.embed(inputs, ITEM, item)
+        node = torch.arange(embedding.size(0), device=embedding.device) if item is None else item
+        row, entity = inputs.graph.entities_of.select(node)
         if not self.use_kg:
-            return _Aligned(vector, vector, row, vector[:0], vector[:0])
-        share = torch.bincount(row, minlength=node.numel())[row].to(vector.dtype).reciprocal()
+            return _Aligned(embedding, embedding, row, embedding[:0], embedding[:0])
+        share = torch.bincount(row, minlength=node.numel())[row].to(embedding.dtype).reciprocal()
         # One look-up for all: each costs a gradient of the size of the table.
         wanted = entity if further is None else torch.cat([entity, further])
-        vectors = self._embed(data, graph, ENTITY, wanted)
-        mine, rest = vectors[: entity.numel()], vectors[entity.numel() :]
-        aligned = vector.index_add(0, row, mine * share.unsqueeze(1)).renorm(2, 0, self.item_norm)
-        return _Aligned(aligned, vector, row, mine, rest)
+        mine, rest = self.embed(inputs, ENTITY, wanted).tensor_split([entity.numel()])
+        aligned = embedding.index_add(0, row, mine * share.unsqueeze(1)).renorm(2, 0, self.item_norm)
+        return _Aligned(aligned, embedding, row, mine, rest)
 
-    def encode(self, data: HeteroData) -> EncodedTranslation:
+    def encode(self, inputs: Inputs) -> Translations:
         """Users, aligned items, and the tables of preferences."""
-        graph = self.graph(data)
-        return EncodedTranslation(
-            self._embed(data, graph, USER), self._align(data, graph).aligned, *self.preferences()
-        )
-
-    def score_encoded(self, encoded: EncodedTranslation, user: Tensor, item: Tensor) -> Tensor:
-        """Scores of pairs by the definition, ``[B]``."""
-        u, i = encoded.user[user], encoded.item[item]
-        pi = (u + i) @ encoded.translation.t()
-        return self._score_under(u, i, pi if self.induction == "soft" else ops.choose_relation(pi), encoded)
-
-    def score_all_encoded(self, encoded: EncodedTranslation, user: Tensor) -> Tensor:
-        """Scores of the catalogue in closed form, ``[B, num_items]`` (:func:`pyg_kgrec.ops.hyperplane_scores`)."""
-        return ops.hyperplane_scores(
-            encoded.user[user], encoded.item, encoded.translation, encoded.normal, self.induction, self.norm
-        )
-
-    def rank(
-        self, data: HeteroData, encoded: Any, user: Tensor, k: int, batch_size: int = 1024
-    ) -> tuple[Tensor, Tensor]:
-        """Top ``k`` unseen items of users, at most 16 MiB of scores (and at least a user's) at a time."""
-        most = max(1, _BLOCK // max(encoded.item.size(0), 1))
-        return super().rank(data, encoded, user, k, min(batch_size, most))
-
-    def item_vectors(self, encoded: EncodedTranslation) -> Tensor:
-        """The aligned items."""
-        return encoded.item
+        user, item = self.embed(inputs, USER), self._align(inputs).aligned
+        return Translations(user, item, *self.preferences(), self.induction, self.norm)
 
     # ------------------------------------------------------------------ training
 
-    def training_losses(
-        self, data: HeteroData, user: Tensor, item: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def training_losses(self, inputs: Inputs, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """The recommendation task and, with ``joint='sum'``, as many random triples as there are pairs.
 
         Args:
-            data: The training store.
-            user: Users, ``[B]``.
-            item: Their positive items, ``[B]``.
+            inputs: The training store.
+            batch: Users and their positive items, ``[B]`` each.
             generator: Source of all randomness of the step.
         """
-        sampler = NegativeSampler.from_store(data, self.negatives)
-        items = torch.cat([item.unsqueeze(1), sampler.sample(user, self.num_negatives, generator)], dim=1)
-        needed, place = None, items
-        if items.numel() < data[ITEM].num_nodes:  # else encoding the whole catalogue is less work
-            needed, place = items.unique(return_inverse=True)
-        graph, ratio = self.graph(data), self.joint_ratio if self.joint == "sum" else 1.0
-        ends, relation = self._false_and_true(data, len(user) if ratio < 1 else 0, generator)
-        parts = self._align(data, graph, needed, ends.flatten())
+        user, item = batch
+        candidate = self.objective.candidates(inputs, user, item, generator)
+        needed, index = distinct_items(candidate, inputs.num_items)
+        ratio = self.joint_ratio if self.joint == "sum" else 1.0
+        ends, relation = self._false_and_true(inputs, len(user) if ratio < 1 else 0, generator)
+        parts = self._align(inputs, needed, ends.flatten())
 
         users, row = user.unique(return_inverse=True)
         noise = None
         if self.induction == "hard":
-            noise = ops.gumbel_noise(parts.aligned.new_empty(*place.shape, self.num_preferences), generator)
+            noise = ops.gumbel_noise(parts.aligned.new_empty(*index.shape, self.num_preferences), generator)
         scores = ops.hyperplane_scores(
-            self._embed(data, graph, USER, users), parts.aligned, *self.preferences(),
-            self.induction, self.norm, place, row, noise, self.temperature,
+            self.embed(inputs, USER, users), parts.aligned, *self.preferences(),
+            self.induction, self.norm, index, row, noise, self.temperature,
         )  # fmt: skip
         losses = {
-            "ranking": ranking_loss(self.loss, self.score_scale * scores),
+            "ranking": self.objective(self.score_scale * scores),
             "orthogonality": self.orthogonality * orthogonality_loss(self.preference, self.preference_normal),
         }
         if self.use_kg:
-            losses["alignment"] = self.align_weight * self._alignment(parts, place[:, 0])
+            losses["alignment"] = self.align_weight * self._alignment(parts, index[:, 0])
         losses = {name: ratio * loss for name, loss in losses.items()}
         if relation.numel():
             knowledge = self._knowledge(parts.further.view(*ends.shape, -1), relation)
@@ -376,24 +373,20 @@ class KTUP(LinkedRecommender):
         return (count * distance).sum() / count.sum().clamp(min=1)
 
     def _false_and_true(
-        self, data: HeteroData, count: int, generator: torch.Generator, triple: Tensor | None = None
+        self, inputs: Inputs, count: int, generator: torch.Generator, triple: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Ends ``[2, 2, B]`` (heads and tails, of true and of corrupted triples) and relations ``[B]``.
 
         Of the triples at some positions, or of ``count`` random ones.
         """
-        graph = self.graph(data)
-        total, device = graph.triple.size(1), graph.triple.device
+        total, device = inputs.triple.size(1), inputs.device
         if triple is None:
             count = count if self.use_kg and total else 0
             triple = torch.randint(max(total, 1), (count,), device=device, generator=generator)
         if triple.numel() == 0:
             return torch.empty(2, 2, 0, dtype=torch.long, device=device), triple
-        num_entities = data[ENTITY].num_nodes
-        sampler = cached(
-            data, "triples", [graph.triple], lambda: TripleSampler(graph.triple, num_entities), self.signature
-        )
-        head, relation, tail = graph.triple[:, triple]
+        sampler = inputs.part("false triples", lambda: TripleSampler(inputs.triple, inputs.num_entities))
+        head, relation, tail = inputs.triple[:, triple]
         false_head, false_tail = sampler.sample(head, relation, tail, generator)
         return torch.stack([torch.stack([head, false_head]), torch.stack([tail, false_tail])]), relation
 
@@ -408,53 +401,44 @@ class KTUP(LinkedRecommender):
         }
 
     def knowledge_losses(
-        self, data: HeteroData, triple: Tensor, generator: torch.Generator
+        self, inputs: Inputs, triple: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """The knowledge task: margin ranking of some triples against corrupted ones, and orthogonality.
 
         Args:
-            data: The training store.
+            inputs: The training store.
             triple: Positions of triples, ``[B]`` int64.
             generator: Source of all randomness of the step.
         """
         self._check_knows("triples can be learned")
-        ends, relation = self._false_and_true(data, 0, generator, triple)
-        vectors = self._embed(data, self.graph(data), ENTITY, ends.flatten())
-        return self._knowledge(vectors.view(*ends.shape, -1), relation)
+        ends, relation = self._false_and_true(inputs, 0, generator, triple)
+        return self._knowledge(self.embed(inputs, ENTITY, ends.flatten()).view(*ends.shape, -1), relation)
 
     # ------------------------------------------------------------------ triples
 
-    def triple_scores(self, data: HeteroData, triple: Tensor | None = None) -> Tensor:
+    def triple_scores(self, data: Store, triple: Tensor | None = None) -> Tensor:
         """Scores of some triples of the store (all if None), ``[B]``; 0 is a perfect translation."""
-        self.signature.check(data)
+        inputs = self.inputs(data)
         self._check_knows("triples can be scored")
-        everything = self.graph(data).triple
-        chosen = everything if triple is None else everything[:, triple]
-        with self.predicting():
-            entity = self._embed(data, self.graph(data), ENTITY)
+        chosen = inputs.triple if triple is None else inputs.triple[:, triple]
+        with predicting():
+            entity, r, w = self.embed(inputs, ENTITY), self.relation, self.relation_normal
             blocks = [
-                ops.translate(
-                    entity[head],
-                    self.relation[relation],
-                    self.relation_normal[relation],
-                    entity[tail],
-                    self.norm,
-                )
+                ops.translate(entity[head], r[relation], w[relation], entity[tail], self.norm)
                 for head, relation, tail in chosen.split(2**15, dim=1)
             ]
         return torch.cat(blocks) if blocks else torch.empty(0, device=self.device)
 
-    def triple_scorer(self, data: HeteroData) -> HyperplaneScorer:
+    def triple_scorer(self, data: Store) -> HyperplaneScorer:
         """Scores of all heads and all tails, for :func:`pyg_kgrec.evaluate_completion`."""
-        self.signature.check(data)
+        inputs = self.inputs(data)
         self._check_knows("triples can be completed")
-        number = self.signature.relations(data)
+        number = self.signature.relations(inputs.data)
         tables = [self.relation.detach(), self.relation_normal.detach()]
         if number is not None:
             tables = [table[number.to(table.device)] for table in tables]
-        with self.predicting():
-            entity = self._embed(data, self.graph(data), ENTITY)
-        return HyperplaneScorer(entity, tables[0], tables[1], self.norm)
+        with predicting():
+            return HyperplaneScorer(self.embed(inputs, ENTITY), tables[0], tables[1], self.norm)
 
     def _check_knows(self, what: str) -> None:
         if not self.use_kg:
@@ -462,28 +446,26 @@ class KTUP(LinkedRecommender):
 
     # ------------------------------------------------------------------ explanation
 
-    def _explain(self, data: HeteroData, user: int, item: int) -> Explanation:
-        from pyg_kgrec.explain import explain_by_preference
-
-        encoded, graph = self.encode(data), self.graph(data)
+    def _explain(self, inputs: Inputs, user: int, item: int) -> Explanation:
+        encoded = self.encoding(inputs)
+        assert isinstance(encoded, Translations)
         u, i = encoded.user[user : user + 1], encoded.item[item : item + 1]
-        pi = (u + i) @ encoded.translation.t()
-        weight = pi if self.induction == "soft" else ops.choose_relation(pi)
-        score = self._score_under(u, i, weight, encoded)
+        pi = encoded.weights(u, i)
         out = torch.eye(self.num_preferences, dtype=torch.bool, device=u.device)
         if self.induction == "soft":
-            without = pi.masked_fill(out, 0)
+            weight, without = pi, pi.masked_fill(out, 0)
         else:
+            weight = ops.choose_relation(pi)
             without = ops.choose_relation(pi.masked_fill(out, -torch.inf))
-        contribution = score - self._score_under(u, i, without, encoded)
+        score = encoded.score_under(u, i, weight)
+        contribution = score - encoded.score_under(u, i, without)
         pair, profile = ((x / self.temperature).flatten() for x in (pi, u @ encoded.translation.t()))
-        num_triples = data[RELATES].num_edges if RELATES in data.edge_types else 0
-        triple_weight = torch.zeros(num_triples, device=u.device)
+        triple_weight = torch.zeros(inputs.triple.size(1), device=u.device)
         if self.use_kg:
-            triple_weight = pair.softmax(0)[graph.triple[1]]
+            triple_weight = pair.softmax(0)[inputs.triple[1]]
         names = self.signature.relation_name if self.use_kg else []
         return explain_by_preference(
-            data,
+            inputs.data,
             user,
             item,
             float(score),
@@ -494,19 +476,6 @@ class KTUP(LinkedRecommender):
             triple_weight,
         )
 
-    def _score_under(self, user: Tensor, item: Tensor, weight: Tensor, encoded: EncodedTranslation) -> Tensor:
-        """Scores of pairs ``[n, d]`` (or one) under weights of preferences ``[n, num_preferences]``: ``[n]``."""
-        p, w = weight @ encoded.translation, weight @ encoded.normal
-        return ops.translate(user, p, w, item, self.norm)
-
-    def __repr__(self) -> str:
-        sizes = self.signature.num_nodes
-        return (
-            f"{type(self).__name__}({sizes[USER]}, {sizes[ITEM]}, {sizes[ENTITY]}, "
-            f"hidden_channels={self.hidden_channels}, num_preferences={self.num_preferences}, "
-            f"induction={self.induction!r}, norm={self.norm!r}, use_kg={self.use_kg})"
-        )
-
 
 def _check_preferences(num_preferences: int | None, relations: list[str], use_kg: bool) -> int:
     if use_kg and not relations:
@@ -515,25 +484,10 @@ def _check_preferences(num_preferences: int | None, relations: list[str], use_kg
         )
     if num_preferences is None:
         return len(relations) or 20
-    if num_preferences < 1:
-        raise ValueError(f"num_preferences is {num_preferences}, expected at least 1")
+    check_at_least(1, num_preferences=num_preferences)
     if use_kg and num_preferences != len(relations):
         raise ValueError(
             f"num_preferences is {num_preferences}, but the store has {len(relations)} relations: with use_kg=True "
             "expected one preference for each (or None)"
         )
     return num_preferences
-
-
-def _check_arguments(induction: str, norm: str, joint: str, joint_ratio: float, **positive: float) -> None:
-    check_norm(norm)
-    for name, choice, known in (("induction", induction, Induction), ("joint", joint, Joint)):
-        if choice not in get_args(known):
-            raise ValueError(f"{name} is {choice!r}, expected {' or '.join(map(repr, get_args(known)))}")
-    if not 0 <= joint_ratio <= 1 or (joint == "alternate" and joint_ratio == 0):
-        raise ValueError(
-            f"joint_ratio is {joint_ratio}, expected a share in [0, 1] (above 0 for 'alternate')"
-        )
-    for name, value in positive.items():
-        if not value > 0:
-            raise ValueError(f"{name} is {value}, expected above 0")

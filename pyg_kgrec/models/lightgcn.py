@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.nn import LGConv
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
-from pyg_kgrec.data.cache import cached
+from pyg_kgrec._checks import check_at_least
 from pyg_kgrec.data.sampling import Distribution
-from pyg_kgrec.data.store import INTERACTS, ITEM, USER
-from pyg_kgrec.models.base import EncodedPairs
 from pyg_kgrec.models.collaborative import CollaborativeRecommender
+from pyg_kgrec.models.encoding import DotProduct
+from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features
 from pyg_kgrec.nn.loss import Loss
@@ -31,13 +32,13 @@ class LightGCN(CollaborativeRecommender):
 
     Args:
         data: The training store.
-        hidden_channels: Size of all vectors.
+        hidden_channels: Size of all embeddings.
         num_layers: Number of layers :math:`L`.
-        features: How nodes become vectors: ``'id'``, ``'x'`` or ``'both'``.
+        features: How nodes become embeddings: ``'id'``, ``'x'`` or ``'both'``.
         loss: ``'bpr'`` or ``'softmax'``.
-        num_negatives: Negatives a positive; by default 256 for ``'softmax'``, 1 for ``'bpr'``.
+        num_negatives: Number of negatives per positive; by default 256 for ``'softmax'``, 1 for ``'bpr'``.
         negatives: Distribution of negatives, ``'uniform'`` or ``'popularity'``.
-        decay: Weight of the L2 norm of a batch's layer-0 vectors.
+        decay: Weight of the L2 norm of a batch's layer-0 embeddings.
     """
 
     def __init__(
@@ -52,37 +53,29 @@ class LightGCN(CollaborativeRecommender):
         negatives: Distribution = "uniform",
         decay: float = 1e-5,
     ) -> None:
-        settings = {k: v for k, v in locals().items() if k not in ("self", "data", "__class__")}
-        super().__init__(data, settings, hidden_channels, features, loss, num_negatives, negatives, decay)
-        if num_layers < 1:
-            raise ValueError(f"num_layers is {num_layers}, expected at least 1")
+        check_at_least(1, num_layers=num_layers)
+        super().__init__(data, hidden_channels, features, loss, num_negatives, negatives, decay)
         self.convs = torch.nn.ModuleList(LGConv(normalize=False) for _ in range(num_layers))
 
-    def encode(self, data: HeteroData) -> EncodedPairs:
-        """Vectors of all users and items of the store, layers included."""
-        num_users = data[USER].num_nodes
-        x = torch.cat(self.embed(data))
-        adjacency = self._adjacency(data, x.dtype)
+    def build_graph(self, inputs: Inputs) -> Tensor:
+        """The normalised adjacency of users, then items, in PyTorch's CSR layout."""
+        num_nodes = inputs.num_users + inputs.num_items
+        edge_index = inputs.edge_index + torch.tensor([[0], [inputs.num_users]], device=inputs.device)
+        edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1)
+        dtype = next(self.parameters()).dtype
+        edge_index, weight = gcn_norm(edge_index, num_nodes=num_nodes, add_self_loops=False, dtype=dtype)
+        adjacency = torch.sparse_coo_tensor(edge_index, weight, (num_nodes,) * 2, check_invariants=False)
+        with warnings.catch_warnings():  # PyTorch calls its CSR layout beta at every first use
+            warnings.simplefilter("ignore")
+            return adjacency.coalesce().to_sparse_csr()
+
+    def encode(self, inputs: Inputs) -> DotProduct:
+        """Embeddings of all users and items of the store, layers included."""
+        x = torch.cat(self.embed(inputs))
+        adjacency = inputs.graph.to(x.dtype)
         out = x
         for conv in self.convs:
             x = conv(x, adjacency)
             out = out + x
         out = out / (len(self.convs) + 1)
-        return EncodedPairs(out[:num_users], out[num_users:])
-
-    def _adjacency(self, data: HeteroData, dtype: torch.dtype) -> Tensor:
-        edge_index, device = data[INTERACTS].edge_index, self.device
-        sizes = (data[USER].num_nodes, data[ITEM].num_nodes)
-
-        def build() -> Tensor:
-            both = edge_index.to(device) + torch.tensor([[0], [sizes[0]]], device=device)
-            degree = torch.bincount(both.flatten(), minlength=sum(sizes)).to(dtype)
-            scale = degree.clamp(min=1).rsqrt()
-            both = torch.cat([both, both.flip(0)], dim=1)
-            value, size = scale[both[0]] * scale[both[1]], (sum(sizes),) * 2
-            adjacency = torch.sparse_coo_tensor(both, value, size, check_invariants=False)
-            with warnings.catch_warnings():  # PyTorch calls its CSR layout beta at every first use
-                warnings.simplefilter("ignore")
-                return adjacency.coalesce().to_sparse_csr()
-
-        return cached(data, ("lightgcn", device, dtype), [edge_index, *sizes], build)
+        return DotProduct(out[: inputs.num_users], out[inputs.num_users :])

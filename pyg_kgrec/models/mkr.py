@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,28 +16,74 @@ from torch_geometric.nn.inits import glorot, zeros
 from torch_geometric.nn.resolver import activation_resolver
 
 from pyg_kgrec import ops
+from pyg_kgrec._checks import check_at_least, check_choices, check_positive
 from pyg_kgrec.data.interactions import PairIndex
-from pyg_kgrec.data.sampling import Distribution, NegativeSampler, check_distribution
-from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, RELATES, USER
-from pyg_kgrec.models.base import DotProductRecommender, EncodedPairs, Recommender
-from pyg_kgrec.models.linked import LinkedGraph, LinkedRecommender
+from pyg_kgrec.data.sampling import Distribution
+from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, USER
+from pyg_kgrec.explain import Explanation, explain_by_deletion
+from pyg_kgrec.models.base import Batch, Store, predicting
+from pyg_kgrec.models.encoding import DotProduct, Encoding
+from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.models.linked import LinkedRecommender
+from pyg_kgrec.models.objective import NUM_NEGATIVES, Objective, distinct_items
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.cross_compress import CrossUnits, Unit, check_unit
 from pyg_kgrec.nn.encoder import Features
-from pyg_kgrec.nn.loss import Loss, check_loss, ranking_loss
-
-if TYPE_CHECKING:
-    from pyg_kgrec.explain import Explanation
+from pyg_kgrec.nn.loss import Loss
 
 Head = Literal["dot", "mlp"]
 Partners = Literal["sample", "mean"]
 Form = Literal["authors", "paper"]
 
-_START = 0.1  # norm of a vector at the start
+_START = 0.1  # norm of an embedding at the start
 _BLOCK = 2**22  # floats of a layer in a block of the MLP head: 16 MiB, half the time of 64
 
 
-class MKR(LinkedRecommender, DotProductRecommender):
+@dataclass(frozen=True)
+class MLPHead(Encoding):
+    """Scores by an MLP on the sum of a user's and an item's part of its first layer.
+
+    Attributes:
+        user: ``[num_users, inner]``.
+        item: ``[num_items, inner]``.
+        mlp: What follows the first layer, or None where that is all there is (``inner`` is 1 then).
+    """
+
+    user: Tensor
+    item: Tensor
+    mlp: MLP | None
+
+    def of(self, summed: Tensor) -> Tensor:
+        """Scores of sums of both parts, ``[..., inner]`` to ``[...]``."""
+        if self.mlp is None:
+            return summed.squeeze(-1)
+        hidden = self.mlp.act(summed)
+        out: Tensor = self.mlp(hidden.flatten(0, -2)).view(hidden.shape[:-1])
+        return out
+
+    def score(self, user: Tensor, item: Tensor) -> Tensor:
+        """Logits of pairs, ``[B]``."""
+        return self.of(self.user[user] + self.item[item])
+
+    def score_all(self, user: Tensor) -> Tensor:
+        """Logits of the catalogue, ``[B, num_items]``, in 16 MiB blocks."""
+        part = self.user[user]
+        width = part.size(1)
+        items = max(1, min(self.item.size(0), _BLOCK // width))
+        users = max(1, _BLOCK // (width * items))
+        rows = [
+            torch.cat([self.of(u.unsqueeze(1) + v) for v in self.item.split(items)], dim=1)
+            for u in part.split(users)
+        ]
+        return torch.cat(rows) if rows else part.new_empty(0, self.item.size(0))
+
+    @property
+    def item_embeddings(self) -> Tensor:
+        """The items' part of the first layer."""
+        return self.item
+
+
+class MKR(LinkedRecommender):
     r"""Multi-Task Feature Learning for Knowledge Graph Enhanced Recommendation.
 
     An item v goes with each of its entities :math:`e \in S(v)` through L cross&compress units
@@ -65,19 +111,21 @@ class MKR(LinkedRecommender, DotProductRecommender):
 
     Args:
         data: The training store.
-        hidden_channels: Size d of all vectors.
+        hidden_channels: Size d of all embeddings.
         num_layers: Number of units and of dense layers L (1 is MKR-1L).
         num_kge_layers: Dense layers K that predict the tail.
         head: f: ``'dot'``, the inner product, or ``'mlp'`` on [u_L, v_L].
         num_head_layers: Layers H of that MLP.
         unit: ``'cross_compress'``, ``'dcn'`` (MKR-DCN) or ``'stitch'`` (MKR-stitch).
-        features: How nodes become vectors: ``'id'``, ``'x'`` or ``'both'``; node types without ``x`` use IDs.
+        features: How nodes become embeddings: ``'id'``, ``'x'`` or ``'both'``; node types without ``x`` use IDs.
         activation: Of the dense layers: a name that PyG knows; the authors' code has ``'relu'``.
-        layer_lr: Learning rate of dense layers and units, as a multiple of that of the vectors. They are in every
-            step and a vector is in few: at the same rate the layers run ahead and leave the vectors few dimensions.
+        layer_lr: Learning rate of dense layers and units, as a multiple of that of the embeddings. They are in
+            every step and an embedding is in few: at the same rate the layers run ahead and leave the embeddings
+            few dimensions.
         loss: ``'bce'`` (the paper's), ``'softmax'`` or ``'bpr'``; by default ``'bce'`` where the store labels its
             pairs and ``'softmax'`` where it holds positives only.
-        num_negatives: Negatives a positive where pairs have no labels; by default 256 for ``'softmax'``, else 1.
+        num_negatives: Number of negatives per positive where pairs have no labels; by default 256 for
+            ``'softmax'``, else 1.
         negatives: Distribution of negatives, ``'uniform'`` or ``'popularity'``.
         partners: In training the units take the ``'mean'`` over all of S(v), as in prediction, or ``'sample'`` one
             partner, as in the paper's Algorithm 1.
@@ -90,6 +138,8 @@ class MKR(LinkedRecommender, DotProductRecommender):
         decay: λ₂, weight of half the squared norm of a batch's vectors (a mean over the batch) and of the
             weights of layers and units.
     """
+
+    shown = ("hidden_channels", "num_layers", "unit", "head")
 
     def __init__(
         self,
@@ -115,39 +165,28 @@ class MKR(LinkedRecommender, DotProductRecommender):
         knowledge_form: Form = "authors",
         decay: float = 1e-6,
     ) -> None:
+        check_at_least(
+            1, num_layers=num_layers, num_kge_layers=num_kge_layers, num_head_layers=num_head_layers,
+            knowledge_interval=knowledge_interval,
+        )  # fmt: skip
+        check_choices(
+            head=(head, get_args(Head)), partners=(partners, get_args(Partners)),
+            knowledge_loss=(knowledge_loss, get_args(Form)), knowledge_form=(knowledge_form, get_args(Form)),
+        )  # fmt: skip
+        check_positive(knowledge_lr=knowledge_lr, layer_lr=layer_lr)
+        check_unit(unit)
         if loss is None:
             labelled = isinstance(data, HeteroData) and "edge_label" in data[INTERACTS]
-            loss = "bce" if labelled else "softmax"
-        settings = {k: v for k, v in locals().items() if k not in ("self", "data", "labelled", "__class__")}
-        _check_arguments(
-            num_layers,
-            num_kge_layers,
-            head,
-            num_head_layers,
-            partners,
-            knowledge_interval,
-            knowledge_lr,
-            knowledge_loss,
-            knowledge_form,
-            layer_lr,
-        )
-        check_distribution(negatives)
-        super().__init__(data, settings, hidden_channels, features, use_kg)
-        self.num_layers = num_layers
-        self.loss = loss
-        self.num_negatives = _check_loss(loss, num_negatives)
-        self.negatives: Distribution = negatives
-        self.partners = partners
+            self.settings["loss"] = loss = "bce" if labelled else "softmax"
+        super().__init__(data, hidden_channels, features, use_kg)
+        self.objective = Objective(loss, num_negatives, negatives, {"bce": 1, **NUM_NEGATIVES})
+        self.num_layers, self.head, self.unit, self.partners = num_layers, head, unit, partners
         knows = self.use_kg and len(self.signature.relation_name) > 0
-        self.knowledge_interval = knowledge_interval if knows else None
-        self.knowledge_lr = knowledge_lr
+        self.knowledge_interval, self.knowledge_lr = knowledge_interval if knows else None, knowledge_lr
         self.knowledge_loss, self.knowledge_form = knowledge_loss, knowledge_form
         self.decay, self.layer_lr = decay, layer_lr
-        self.head = head
 
         d = hidden_channels
-        check_unit(unit)
-        self.unit = unit
         self.units = CrossUnits(d, num_layers, unit) if self.use_kg else None
         self.user_mlp = _dense([d] * (num_layers + 1), activation)
         self.head_mlp = None
@@ -159,7 +198,6 @@ class MKR(LinkedRecommender, DotProductRecommender):
             if num_head_layers > 1:
                 channels = [inner] * (num_head_layers - 1) + [1]
                 self.head_mlp = MLP(channels, norm=None, act=activation, plain_last=True)
-        self.activation = activation
         if self.knowledge_interval is not None:
             self.relation_embedding = Parameter(torch.empty(len(self.signature.relation_name), d))
             self.knowledge_mlp = _dense([d] * (num_layers + 1), activation)  # of tails, or of relations
@@ -167,12 +205,12 @@ class MKR(LinkedRecommender, DotProductRecommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws all parameters anew: small vectors, and layers that change nothing much.
+        """Draws all parameters anew: small embeddings, and layers that change nothing much.
 
         Dense layers start as the identity (Xavier's start where they are not square) with biases of zero. Random
-        biases, PyTorch's usual start, are what kills ReLU networks here: beside small vectors they alone
-        decide which neurons are on, the same for every user, and with d = 4 and two layers one start in eight
-        has a layer with none. Vectors come from a normal distribution of deviation 0.1/√d; longer ones
+        biases, PyTorch's usual start, are what kills ReLU networks here: beside small embeddings they
+        alone decide which neurons are on, the same for every user, and with d = 4 and two layers one start in eight
+        has a layer with none. Embeddings come from a normal distribution of deviation 0.1/√d; longer ones
         overfit before they learn. Those of entities lie around 1/√d, where a cross&compress unit starts as v'
         = v.
         """
@@ -194,176 +232,105 @@ class MKR(LinkedRecommender, DotProductRecommender):
             torch.nn.init.normal_(self.relation_embedding, std=scale)
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Vectors at the learning rate, dense layers and units at ``layer_lr`` times it."""
-        own: list[Parameter] = []
-        shared: list[Parameter] = []
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad:
-                vectors = name.startswith(("encoders.", "relation_embedding"))
-                (own if vectors else shared).append(parameter)
-        return [{"params": own, "lr": lr}, {"params": shared, "lr": lr * self.layer_lr}]
+        """Embeddings at the learning rate, dense layers and units at ``layer_lr`` times it."""
+        learned = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
+        tables = [p for name, p in learned if name.startswith(("encoders.", "relation_embedding"))]
+        layers = [p for name, p in learned if not name.startswith(("encoders.", "relation_embedding"))]
+        return [{"params": tables, "lr": lr}, {"params": layers, "lr": lr * self.layer_lr}]
 
     # ------------------------------------------------------------------ towers
 
     def _after_units(
-        self,
-        data: HeteroData,
-        graph: LinkedGraph,
-        vector: Tensor,
-        item: Tensor | None,
-        generator: torch.Generator | None,
+        self, inputs: Inputs, embedding: Tensor, item: Tensor | None, generator: torch.Generator | None
     ) -> Tensor:
-        """v_L of some items (all if None) with their vectors; with a generator of one sampled entity each."""
+        """v_L of some items (all if None); with a generator from one sampled entity each."""
         if self.units is None:
-            return vector
-        row, entity = _partners(graph.entities_of, item, generator)
-        return self.units.items(vector, self._embed(data, graph, ENTITY, entity), row)
+            return embedding
+        row, entity = _partners(inputs.graph.entities_of, item, generator)
+        return self.units.items(embedding, self.embed(inputs, ENTITY, entity), row)
 
     def entity_latent(
-        self, data: HeteroData, entity: Tensor, generator: torch.Generator | None = None
+        self, inputs: Inputs, entity: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """h_L of some entities, ``[n, hidden_channels]``; with a generator of one sampled item each."""
-        graph = self.graph(data)
-        vector = self._embed(data, graph, ENTITY, entity)
-        row, item = _partners(graph.items_of, entity, generator)
+        """h_L of some entities, ``[n, hidden_channels]``; with a generator from one sampled item each."""
+        row, item = _partners(inputs.graph.items_of, entity, generator)
         assert self.units is not None
-        return self.units.entities(vector, self._embed(data, graph, ITEM, item), row)
+        return self.units.entities(self.embed(inputs, ENTITY, entity), self.embed(inputs, ITEM, item), row)
 
-    def encode(self, data: HeteroData) -> EncodedPairs:
+    def encode(self, inputs: Inputs) -> Encoding:
         """What a score is made of: u_L and v_L, or, for the MLP head, its first layer's part of each."""
-        graph = self.graph(data)
-        user, item = self._embed(data, graph, USER), self._embed(data, graph, ITEM)
-        return self._head_inputs(self.user_mlp(user), self._after_units(data, graph, item, None, None))
+        item = self._after_units(inputs, self.embed(inputs, ITEM), None, None)
+        return self._encoding(self.user_mlp(self.embed(inputs, USER)), item)
 
-    def _head_inputs(self, user: Tensor, item: Tensor) -> EncodedPairs:
+    def _encoding(self, user: Tensor, item: Tensor) -> DotProduct | MLPHead:
         if self.head == "dot":
-            return EncodedPairs(user, item)
-        return EncodedPairs(self.head_user(user), self.head_item(item))
-
-    def _head(self, summed: Tensor) -> Tensor:
-        """The rest of the MLP head on the sum of both parts, ``[..., inner]`` to ``[...]``."""
-        if self.head_mlp is None:
-            return summed.squeeze(-1)
-        hidden = self.head_mlp.act(summed)
-        out: Tensor = self.head_mlp(hidden.flatten(0, -2)).view(hidden.shape[:-1])
-        return out
-
-    def score_encoded(self, encoded: EncodedPairs, user: Tensor, item: Tensor) -> Tensor:
-        """Logits of pairs, ``[B]``."""
-        if self.head == "dot":
-            return super().score_encoded(encoded, user, item)
-        return self._head(encoded.user[user] + encoded.item[item])
-
-    def score_all_encoded(self, encoded: EncodedPairs, user: Tensor) -> Tensor:
-        """Logits of the catalogue, ``[B, num_items]``: one matrix product, or the MLP in 16 MiB blocks."""
-        if self.head == "dot":
-            return super().score_all_encoded(encoded, user)
-        part = encoded.user[user]
-        width = part.size(1)
-        items = max(1, min(encoded.item.size(0), _BLOCK // width))
-        users = max(1, _BLOCK // (width * items))
-        rows = [
-            torch.cat([self._head(u.unsqueeze(1) + v) for v in encoded.item.split(items)], dim=1)
-            for u in part.split(users)
-        ]
-        return torch.cat(rows) if rows else part.new_empty(0, encoded.item.size(0))
-
-    def rank(
-        self, data: HeteroData, encoded: EncodedPairs, user: Tensor, k: int, batch_size: int = 1024
-    ) -> tuple[Tensor, Tensor]:
-        """Top ``k`` unseen items of users."""
-        if self.head == "dot":
-            return super().rank(data, encoded, user, k, batch_size)
-        return Recommender.rank(self, data, encoded, user, k, batch_size)
+            return DotProduct(user, item)
+        return MLPHead(self.head_user(user), self.head_item(item), self.head_mlp)
 
     # ------------------------------------------------------------------ recommendation task
 
-    def training_examples(self, data: HeteroData) -> tuple[Tensor, ...]:
+    def training_examples(self, inputs: Inputs) -> Batch:
         """Users and items, and their labels where the loss is ``'bce'`` and the store has some."""
-        store = data[INTERACTS]
-        if self.loss == "bce" and "edge_label" in store:
-            user, item = store.edge_label_index
-            return user, item, store.edge_label
-        return super().training_examples(data)
+        store = inputs.data[INTERACTS]
+        if self.objective.loss == "bce" and "edge_label" in store:
+            return (*store.edge_label_index, store.edge_label)
+        return super().training_examples(inputs)
 
-    def batch_losses(
-        self, data: HeteroData, batch: tuple[Tensor, ...], generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """The parts of the loss of a batch of pairs, labelled or all positive."""
-        return self.training_losses(data, batch[0], batch[1], generator, *batch[2:])
-
-    def training_losses(
-        self,
-        data: HeteroData,
-        user: Tensor,
-        item: Tensor,
-        generator: torch.Generator,
-        label: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    def training_losses(self, inputs: Inputs, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """The recommendation task: loss of a batch of pairs, and L2 norm.
 
         Args:
-            data: The training store.
-            user: Users, ``[B]``.
-            item: Items, ``[B]``.
+            inputs: The training store.
+            batch: Users, items ``[B]`` and perhaps labels, 0 or 1 per pair; without them all are positives, and
+                negatives are sampled.
             generator: Source of all randomness of the step.
-            label: 0 or 1 a pair, ``[B]``; all are positives, and negatives are sampled, if None.
         """
-        items = item.unsqueeze(1)
-        if label is None:
-            sampler = NegativeSampler.from_store(data, self.negatives)
-            items = torch.cat([items, sampler.sample(user, self.num_negatives, generator)], dim=1)
-        needed, place = None, items
-        if items.numel() < data[ITEM].num_nodes:  # else encoding the whole catalogue is less work
-            needed, place = items.unique(return_inverse=True)
-        graph = self.graph(data)
-        user_0, item_0 = self._embed(data, graph, USER, user), self._embed(data, graph, ITEM, needed)
+        user, item, *label = batch
+        candidate = item.unsqueeze(1)
+        if not label:
+            candidate = self.objective.candidates(inputs, user, item, generator)
+        needed, index = distinct_items(candidate, inputs.num_items)
+        user_0, item_0 = self.embed(inputs, USER, user), self.embed(inputs, ITEM, needed)
         sampling = generator if self.partners == "sample" else None
-        encoded = self._head_inputs(
-            self.user_mlp(user_0), self._after_units(data, graph, item_0, needed, sampling)
-        )
-        if self.head == "dot":
-            scores = ops.sampled_scores(encoded.user, encoded.item, place)
+        encoded = self._encoding(self.user_mlp(user_0), self._after_units(inputs, item_0, needed, sampling))
+        if isinstance(encoded, DotProduct):
+            scores = ops.sampled_scores(encoded.user, encoded.item, index)
         else:
-            scores = self._head(encoded.user.unsqueeze(1) + encoded.item[place])
-        if self.loss == "bce":
+            scores = encoded.of(encoded.user.unsqueeze(1) + encoded.item[index])
+        if self.objective.loss == "bce":
             target = torch.zeros_like(scores)
-            target[:, 0] = 1 if label is None else label.to(scores.dtype)
+            target[:, 0] = label[0].to(scores.dtype) if label else 1
             ranking = binary_cross_entropy_with_logits(scores, target)
         else:
-            ranking = ranking_loss(self.loss, scores)
-        norm = user_0.pow(2).sum(-1).mean() + item_0.pow(2).sum(-1)[place].mean()
-        layers: list[torch.nn.Module] = [self.user_mlp] if self.units is None else [self.user_mlp, self.units]
+            ranking = self.objective(scores)
+        norm = user_0.pow(2).sum(-1).mean() + item_0.pow(2).sum(-1)[index].mean()
+        layers = [self.user_mlp, self.units]
         if self.head == "mlp":
-            layers += [self.head_user, self.head_item] + (
-                [self.head_mlp] if self.head_mlp is not None else []
-            )
+            layers += [self.head_user, self.head_item, self.head_mlp]
         return {"ranking": ranking, "decay": self.decay / 2 * (norm + _squared_norm(layers))}
 
     # ------------------------------------------------------------------ knowledge task
 
     def knowledge_losses(
-        self, data: HeteroData, triple: Tensor, generator: torch.Generator
+        self, inputs: Inputs, triple: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """The knowledge task: how badly the tails of some triples are predicted, and L2 norm.
 
         Args:
-            data: The training store.
+            inputs: The training store.
             triple: Positions of triples, ``[B]`` int64.
             generator: Source of all randomness of the step.
         """
-        head, relation, tail = self.graph(data).triple[:, triple]
+        head, relation, tail = inputs.triple[:, triple]
         sampling = generator if self.partners == "sample" else None
-        predicted = self.predict_tail(data, head, relation, sampling)
-        loss = -self._triple_score(predicted, self.tail_latent(data, tail)).mean()
+        predicted = self.predict_tail(inputs, head, relation, sampling)
+        loss = -self._triple_score(predicted, self.tail_latent(inputs, tail)).mean()
         if self.knowledge_loss == "paper":
-            wrong = torch.randint(data[ENTITY].num_nodes, tail.shape, device=tail.device, generator=generator)
-            loss = loss + self._triple_score(predicted, self.tail_latent(data, wrong)).mean()
-        graph = self.graph(data)
+            wrong = torch.randint(inputs.num_entities, tail.shape, device=tail.device, generator=generator)
+            loss = loss + self._triple_score(predicted, self.tail_latent(inputs, wrong)).mean()
         norm = self.relation_embedding[relation].pow(2).sum(-1).mean()
         for end in (head, tail):
-            norm = norm + self._embed(data, graph, ENTITY, end).pow(2).sum(-1).mean()
-        assert self.units is not None
+            norm = norm + self.embed(inputs, ENTITY, end).pow(2).sum(-1).mean()
         norm = norm + _squared_norm([self.units, self.knowledge_mlp, self.tail_mlp])
         return {"knowledge": loss, "knowledge_decay": self.decay / 2 * norm}
 
@@ -373,118 +340,98 @@ class MKR(LinkedRecommender, DotProductRecommender):
 
     def predict_tail(
         self,
-        data: HeteroData,
+        inputs: Inputs,
         head: Tensor,
         relation: Tensor,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         r"""Predicted tails :math:`\hat{\mathbf{t}}` of heads and relations ``[B]``: ``[B, hidden_channels]``."""
-        entity, vector = self.entity_latent(data, head, generator), self.relation_embedding[relation]
+        entity, embedding = self.entity_latent(inputs, head, generator), self.relation_embedding[relation]
         if self.knowledge_form == "paper":
-            vector = self.knowledge_mlp(vector)
-        out: Tensor = self.tail_mlp(torch.cat([entity, vector], dim=-1))
+            embedding = self.knowledge_mlp(embedding)
+        out: Tensor = self.tail_mlp(torch.cat([entity, embedding], dim=-1))
         return out if self.knowledge_form == "paper" else out.sigmoid()
 
-    def tail_latent(self, data: HeteroData, tail: Tensor) -> Tensor:
-        """Vectors that predicted tails are compared with, ``[B, hidden_channels]``."""
-        vector = self._embed(data, self.graph(data), ENTITY, tail)
-        if self.knowledge_form == "paper":
-            return vector
-        out: Tensor = self.knowledge_mlp(vector)
-        return out
+    def tail_latent(self, inputs: Inputs, tail: Tensor) -> Tensor:
+        """What predicted tails are compared with, ``[B, hidden_channels]``."""
+        embedding = self.embed(inputs, ENTITY, tail)
+        return embedding if self.knowledge_form == "paper" else self.knowledge_mlp(embedding)
 
-    def triple_scores(self, data: HeteroData, triple: Tensor | None = None) -> Tensor:
+    def triple_scores(self, data: Store, triple: Tensor | None = None) -> Tensor:
         """Scores s of some triples of the store (all if None), ``[B]``, in (0, 1)."""
-        return self._over_triples(data, triple, self._triple_score)
+        return self._over_triples(self.inputs(data), triple, self._triple_score)
 
-    def kge_rmse(self, data: HeteroData) -> float:
+    def kge_rmse(self, data: Store) -> float:
         r"""Mean over the store's triples of :math:`\sqrt{\mathrm{mean}_d\, (t - \hat t)^2}`."""
-        distances = self._over_triples(data, None, lambda p, t: (t - p).pow(2).mean(-1).sqrt())
+        distances = self._over_triples(self.inputs(data), None, lambda p, t: (t - p).pow(2).mean(-1).sqrt())
         return float(distances.mean())
 
     def _over_triples(
-        self, data: HeteroData, triple: Tensor | None, function: Callable[[Tensor, Tensor], Tensor]
+        self, inputs: Inputs, triple: Tensor | None, function: Callable[[Tensor, Tensor], Tensor]
     ) -> Tensor:
-        self._check_knows("triples can be scored")
-        everything = self.graph(data).triple
-        chosen = everything if triple is None else everything[:, triple]
-        with self.predicting():
+        if self.knowledge_interval is None:
+            raise ValueError("this model has no knowledge task, expected one before triples can be scored")
+        chosen, model = inputs.triple if triple is None else inputs.triple[:, triple], self.evaluating()
+        with predicting():
             blocks = [
-                function(self.predict_tail(data, head, relation), self.tail_latent(data, tail))
+                function(model.predict_tail(inputs, head, relation), model.tail_latent(inputs, tail))
                 for head, relation, tail in chosen.split(2**15, dim=1)
             ]
         return torch.cat(blocks) if blocks else torch.empty(0, device=self.device)
 
-    def epoch_metrics(self, data: HeteroData) -> dict[str, float]:
+    def epoch_metrics(self, inputs: Inputs) -> dict[str, float]:
         """``kge_rmse`` of the store's triples, where they are learned from."""
-        return {} if self.knowledge_interval is None else {"kge_rmse": self.kge_rmse(data)}
-
-    def _check_knows(self, what: str) -> None:
-        if self.knowledge_interval is None:
-            raise ValueError(f"this model has no knowledge task, expected one before {what}")
+        return {} if self.knowledge_interval is None else {"kge_rmse": self.kge_rmse(inputs)}
 
     # ------------------------------------------------------------------ explanation
 
-    def _explain(self, data: HeteroData, user: int, item: int) -> Explanation:
-        from pyg_kgrec.explain import explain_by_deletion
-
-        graph = self.graph(data)
+    def _explain(self, inputs: Inputs, user: int, item: int) -> Explanation:
         user_node, item_node = (torch.tensor([i], device=self.device) for i in (user, item))
-        entity = graph.entities_of.select(item_node)[1] if self.use_kg else item_node[:0]
+        entity = inputs.graph.entities_of.select(item_node)[1]
         nodes = {USER: user_node, ITEM: item_node, ENTITY: entity}
-        vectors = {t: self._embed(data, graph, t, nodes[t]) for t in self.encoders}
-        score = self._score_without(vectors)
+        embeddings = {t: self.embed(inputs, t, nodes[t]) for t in self.encoders}
+        score = self._score_without(embeddings)
         units: list[tuple[str, int, float]] = []
         if entity.numel():
-            without = self._score_without_each(vectors)
+            without = self._score_without_each(embeddings)
             units += [(ENTITY, int(e), float(score - s)) for e, s in zip(entity, without)]
-            units.append(
-                ("all", -1, float(score - self._score_without(vectors | {ENTITY: vectors[ENTITY][:0]})))
-            )
+            nothing = embeddings | {ENTITY: embeddings[ENTITY][:0]}
+            units.append(("all", -1, float(score - self._score_without(nothing))))
         for node_type in self.encoders:
-            if self.encoders[node_type].projection is not None and nodes[node_type].numel():
-                bare = self._embed(_without_features(data, node_type), graph, node_type, nodes[node_type])
-                other = self._score_without(vectors | {node_type: bare})
+            if self.projects(node_type) and nodes[node_type].numel():
+                row, x = inputs.nodes(node_type, nodes[node_type])
+                bare = self.encoders[node_type](row, None if x is None else torch.zeros_like(x))
+                other = self._score_without(embeddings | {node_type: bare})
                 units.append((f"{node_type} features", -1, float(score - other)))
 
-        num_triples = data[RELATES].num_edges if RELATES in data.edge_types else 0
-        weight = torch.zeros(num_triples, device=self.device)
+        weight = torch.zeros(inputs.triple.size(1), device=self.device)
         if self.knowledge_interval is not None:
-            among = torch.isin(graph.triple[[0, 2]], entity).any(0).nonzero().flatten()
-            weight[among] = self.triple_scores(data, among).to(weight.dtype)
+            among = torch.isin(inputs.triple[[0, 2]], entity).any(0).nonzero().flatten()
+            weight[among] = self.triple_scores(inputs, among).to(weight.dtype)
         return explain_by_deletion(
-            data, user, item, float(score), units, weight, "how well its tail is predicted, context"
+            inputs.data, user, item, float(score), units, weight, "how well its tail is predicted, context"
         )
 
-    def _score_without(self, vectors: dict[str, Tensor]) -> Tensor:
-        """Score of one user's vector, one item's and those of its entities (maybe none)."""
-        item = vectors[ITEM]
+    def _score_without(self, embeddings: dict[str, Tensor]) -> Tensor:
+        """Score of one user, one item and its entities (maybe none) by their embeddings."""
+        item = embeddings[ITEM]
         if self.units is not None:
-            row = torch.zeros(vectors[ENTITY].size(0), dtype=torch.long, device=item.device)
-            item = self.units.items(item, vectors[ENTITY], row)
-        return self._score_latent(self.user_mlp(vectors[USER]), item)[0]
+            row = torch.zeros(embeddings[ENTITY].size(0), dtype=torch.long, device=item.device)
+            item = self.units.items(item, embeddings[ENTITY], row)
+        return self._score_latent(self.user_mlp(embeddings[USER]), item)[0]
 
-    def _score_without_each(self, vectors: dict[str, Tensor]) -> Tensor:
+    def _score_without_each(self, embeddings: dict[str, Tensor]) -> Tensor:
         """Scores without the first, the second, … entity, ``[m]``; without its only one the item is itself."""
-        item, entity = vectors[ITEM], vectors[ENTITY]
+        item, entity = embeddings[ITEM], embeddings[ENTITY]
         assert self.units is not None
         out = self.units(item.expand_as(entity), entity)[0]
         rest = (out.sum(0) - out) / max(out.size(0) - 1, 1) if out.size(0) > 1 else item
-        return self._score_latent(self.user_mlp(vectors[USER]).expand_as(rest), rest)
+        return self._score_latent(self.user_mlp(embeddings[USER]).expand_as(rest), rest)
 
     def _score_latent(self, user: Tensor, item: Tensor) -> Tensor:
-        """Logits of pairs of latent vectors, ``[B]``."""
-        encoded = self._head_inputs(user, item)
-        place = torch.arange(user.size(0), device=user.device)
-        return self.score_encoded(encoded, place, place)
-
-    def __repr__(self) -> str:
-        sizes = self.signature.num_nodes
-        return (
-            f"{type(self).__name__}({sizes[USER]}, {sizes[ITEM]}, {sizes[ENTITY]}, "
-            f"hidden_channels={self.hidden_channels}, num_layers={self.num_layers}, unit={self.unit!r}, "
-            f"head={self.head!r})"
-        )
+        """Logits of pairs of latent embeddings, ``[B]``."""
+        index = torch.arange(user.size(0), device=user.device)
+        return self._encoding(user, item).score(index, index)
 
 
 def _start_dense(layer: Any) -> None:
@@ -505,16 +452,10 @@ def _dense(channels: list[int], activation: str) -> MLP:
     return MLP(channels, norm=None, act=activation, plain_last=False)
 
 
-def _without_features(data: HeteroData, node_type: str) -> HeteroData:
-    """The store with features of zero for one node type."""
-    out = copy.copy(data)
-    out[node_type].x = torch.zeros_like(data[node_type].x)
-    return out
-
-
-def _squared_norm(modules: list[torch.nn.Module]) -> Tensor:
+def _squared_norm(modules: list[torch.nn.Module | None]) -> Tensor:
     """Squared norm of all parameters of some modules."""
-    return torch.cat([p.flatten() for module in modules for p in module.parameters()]).pow(2).sum()
+    weights = [p.flatten() for module in modules if module is not None for p in module.parameters()]
+    return torch.cat(weights).pow(2).sum()
 
 
 def _partners(
@@ -530,44 +471,3 @@ def _partners(
     row = (degree > 0).nonzero().flatten()
     noise = torch.rand(row.shape, dtype=torch.float64, device=row.device, generator=generator)
     return row, index.item[start[row] + (noise * degree[row]).long()]
-
-
-def _check_loss(loss: str, num_negatives: int | None) -> int:
-    if loss == "bce":
-        return check_loss("bpr", num_negatives)
-    if loss not in ("softmax", "bpr"):
-        raise ValueError(f"loss is {loss!r}, expected 'bce', 'softmax' or 'bpr'")
-    return check_loss(loss, num_negatives)
-
-
-def _check_arguments(
-    num_layers: int,
-    num_kge_layers: int,
-    head: str,
-    num_head_layers: int,
-    partners: str,
-    knowledge_interval: int | None,
-    knowledge_lr: float,
-    knowledge_loss: str,
-    knowledge_form: str,
-    layer_lr: float,
-) -> None:
-    counts = {"num_layers": num_layers, "num_kge_layers": num_kge_layers, "num_head_layers": num_head_layers}
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}, expected at least 1")
-    for name, choice, known in (
-        ("head", head, get_args(Head)),
-        ("partners", partners, get_args(Partners)),
-        ("knowledge_loss", knowledge_loss, get_args(Form)),
-        ("knowledge_form", knowledge_form, get_args(Form)),
-    ):
-        if choice not in known:
-            raise ValueError(f"{name} is {choice!r}, expected {known[0]!r} or {known[1]!r}")
-    if knowledge_interval is not None and knowledge_interval < 1:
-        raise ValueError(
-            f"knowledge_interval is {knowledge_interval}, expected at least 1, or None for no such task"
-        )
-    for name, ratio in (("knowledge_lr", knowledge_lr), ("layer_lr", layer_lr)):
-        if not ratio > 0:
-            raise ValueError(f"{name} is {ratio}, expected a positive multiple of the learning rate")

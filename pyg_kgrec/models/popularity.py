@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data.store import INTERACTS, ITEM
+from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.models.base import Recommender
+from pyg_kgrec.models.encoding import Encoding
+from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.signature import StoreSignature
+
+
+@dataclass(frozen=True)
+class Counts(Encoding):
+    """One score per item, the same for every user.
+
+    Attributes:
+        count: ``[num_items]`` float64.
+    """
+
+    count: Tensor
+
+    def score(self, user: Tensor, item: Tensor) -> Tensor:
+        """Popularity of the items, ``[B]``."""
+        return self.count[item]
+
+    def score_all(self, user: Tensor) -> Tensor:
+        """Popularity of all items, the same for every user, ``[B, num_items]``."""
+        return self.count.repeat(user.numel(), 1)
+
+    @property
+    def item_embeddings(self) -> Tensor:
+        """Raises TypeError: popularity knows no similarity."""
+        raise TypeError("Popularity has no embeddings: it cannot tell which items are similar")
 
 
 class Popularity(Recommender):
@@ -20,26 +48,16 @@ class Popularity(Recommender):
         data: The training store.
     """
 
+    node_types = (USER, ITEM)
+
     def __init__(self, data: HeteroData | StoreSignature) -> None:
-        super().__init__(data, {})
+        super().__init__(data)
 
     def reset_parameters(self) -> None:
         """Does nothing: there are no parameters."""
 
-    def encode(self, data: HeteroData) -> Tensor:
-        """Interactions of each item in ``edge_index``, ``[num_items]`` float64."""
-        count = torch.bincount(data[INTERACTS].edge_index[1], minlength=data[ITEM].num_nodes).double()
+    def encode(self, inputs: Inputs) -> Counts:
+        """Interactions of each item in ``edge_index``."""
+        count = torch.bincount(inputs.edge_index[1], minlength=inputs.num_items).double()
         # Less than one interaction over the whole catalogue: ties are broken by the order of the items.
-        return count - torch.linspace(0, 0.5, count.numel(), dtype=count.dtype, device=count.device)
-
-    def score_encoded(self, encoded: Tensor, user: Tensor, item: Tensor) -> Tensor:
-        """Popularity of the items, ``[B]``."""
-        return encoded[item]
-
-    def score_all_encoded(self, encoded: Tensor, user: Tensor) -> Tensor:
-        """Popularity of all items, the same for every user, ``[B, num_items]``."""
-        return encoded.repeat(user.numel(), 1)
-
-    def item_vectors(self, encoded: Tensor) -> Tensor:
-        """Raises TypeError: popularity knows no similarity."""
-        raise TypeError("Popularity has no vectors: it cannot tell which items are similar")
+        return Counts(count - torch.linspace(0, 0.5, count.numel(), dtype=count.dtype, device=count.device))

@@ -11,12 +11,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data.cache import cached
-from pyg_kgrec.data.store import ENTITY, IS, ITEM, RELATES, USER, validate
+from pyg_kgrec.data.store import ENTITY, IS, ITEM, NODE_TYPES, RELATES, USER, validate
 from pyg_kgrec.data.vocabulary import Vocabulary
-from pyg_kgrec.transforms.collaborative import NODE, collaborative_kg
-
-NODE_TYPES = (USER, ITEM, ENTITY)
+from pyg_kgrec.transforms.collaborative import number_entities
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,19 +24,17 @@ class StoreSignature:
 
     Attributes:
         num_nodes: Number of users, items and entities.
-        in_channels: Width of ``x`` a node type, 0 where it has none.
-        ids: Raw ids a node type, or None.
+        in_channels: Width of ``x`` per node type, 0 where it has none.
+        ids: Raw ids per node type, or None.
         relation_name: Relations in the order of their numbers.
-        entity_node: Number of each entity in the collaborative knowledge graph, ``[num_entities]`` int64.
         item_name: Readable labels of the items, or None.
-        link: Items and entities that belong together, ``[2, l]`` int64; None in files of before it was kept.
+        link: Items and entities that belong together, ``[2, l]`` int64; None without knowledge graph.
     """
 
     num_nodes: dict[str, int]
     in_channels: dict[str, int]
     ids: dict[str, list[Any] | None]
     relation_name: list[str]
-    entity_node: Tensor
     item_name: list[str] | None = None
     link: Tensor | None = None
 
@@ -53,7 +48,6 @@ class StoreSignature:
             in_channels={t: data[t].x.size(1) if t in present and "x" in data[t] else 0 for t in NODE_TYPES},
             ids={t: list(data[t].id) if t in present and "id" in data[t] else None for t in NODE_TYPES},
             relation_name=list(data.relation_name) if RELATES in data.edge_types else [],
-            entity_node=collaborative_kg(data)[NODE].entity_node.cpu(),
             item_name=list(data[ITEM].name) if "name" in data[ITEM] else None,
             link=data[IS].edge_index.detach().cpu().clone() if IS in data.edge_types else None,
         )
@@ -102,25 +96,27 @@ class StoreSignature:
         if "n_id" in store:
             return store.n_id.to(device)  # type: ignore[no-any-return]
         ids, number = self.ids[node_type], store.num_nodes
-        inputs = [store.id] if ids is not None else [number]
-
-        def build() -> Tensor | None:
-            if ids is None:
-                if number == self.num_nodes[node_type]:
-                    return None
-                row = torch.arange(number, device=device)
-                return torch.where(row < self.num_nodes[node_type], row, -1)
-            if ids == list(store.id):
+        if ids is None:
+            if number == self.num_nodes[node_type]:
                 return None
-            return Vocabulary(ids, node_type).lookup(store.id).to(device)
+            row = torch.arange(number, device=device)
+            return torch.where(row < self.num_nodes[node_type], row, -1)
+        if ids == list(store.id):
+            return None
+        return Vocabulary(ids, node_type).lookup(store.id).to(device)
 
-        return cached(data, ("rows", node_type, device), inputs, build, owner=self)
+    @cached_property
+    def entity_node(self) -> Tensor:
+        """Number of each entity of training in the collaborative knowledge graph, ``[num_entities]`` int64."""
+        empty = torch.empty(2, 0, dtype=torch.long)
+        link = empty if self.link is None else self.link
+        return number_entities(link, self.num_nodes[ITEM], self.num_nodes[ENTITY])[0]
 
     @cached_property
     def catalogue(self) -> HeteroData:
         """The items and entities of training, their names and links, as a store without interactions."""
         data = HeteroData()
-        for node_type in (USER, ITEM, ENTITY):
+        for node_type in NODE_TYPES:
             ids, kept = self.ids[node_type], node_type != USER
             data[node_type].num_nodes = self.num_nodes[node_type] if kept else 0
             if ids is not None:

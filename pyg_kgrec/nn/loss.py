@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -34,11 +34,6 @@ def sampled_softmax_loss(scores: Tensor) -> Tensor:
         scores: Score of the positive, then of its negatives, ``[B, 1 + k]``.
     """
     return (scores.logsumexp(dim=1) - scores[:, 0]).mean()
-
-
-def ranking_loss(kind: Loss, scores: Tensor) -> Tensor:
-    """The loss of that name."""
-    return bpr_loss(scores) if kind == "bpr" else sampled_softmax_loss(scores)
 
 
 def catalogue_cross_entropy(query: Tensor, item: Tensor, target: Tensor) -> Tensor:
@@ -114,18 +109,3 @@ def l2_penalty(user: Tensor, item: Tensor, positive: Tensor, negative: Tensor) -
     squared = item.pow(2).sum(-1)
     total = user.pow(2).sum() + squared[positive].sum() + squared[negative].mean(-1).sum()
     return total / (2 * max(user.size(0), 1))
-
-
-def check_loss(loss: str, num_negatives: int | None) -> int:
-    """Number of negatives of a loss: as given, or 1 for ``'bpr'`` and 256 for ``'softmax'``.
-
-    Raises:
-        ValueError: If the loss is unknown or the number is not positive.
-    """
-    if loss not in get_args(Loss):
-        raise ValueError(f"loss is {loss!r}, expected 'bpr' or 'softmax'")
-    if num_negatives is None:
-        return 1 if loss == "bpr" else 256
-    if num_negatives < 1:
-        raise ValueError(f"num_negatives is {num_negatives}, expected at least 1")
-    return num_negatives

@@ -10,8 +10,8 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from pyg_kgrec.data.splitting import TEST, TRAIN, VAL, check_unsplit
 from pyg_kgrec.data.interactions import PairIndex
+from pyg_kgrec.data.splitting import TEST, TRAIN, VAL, check_unsplit
 from pyg_kgrec.data.store import INTERACTS, ITEM, USER, validate
 
 _BLOCK = 2**24  # numbers drawn at a time

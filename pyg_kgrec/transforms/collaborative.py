@@ -11,7 +11,6 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from pyg_kgrec.data.cache import cached
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, EdgeType, validate
 
 NODE: Final = "node"
@@ -54,13 +53,9 @@ class CollaborativeKG(BaseTransform):
         device = data[INTERACTS].edge_index.device
         empty = torch.empty(2, 0, dtype=torch.int64, device=device)
 
-        links = data[IS].edge_index.unique(dim=1) if IS in data.edge_types else empty
-        same = one_to_one(links, num_items, num_entities)
-        entity_node = torch.full((num_entities,), -1, dtype=torch.int64, device=device)
-        entity_node[links[1, same]] = links[0, same]
-        alone = entity_node < 0
-        entity_node[alone] = num_items + torch.arange(int(alone.sum()), device=device)
-        num_nodes = num_items + int(alone.sum())
+        links = data[IS].edge_index if IS in data.edge_types else empty
+        entity_node, other = number_entities(links, num_items, num_entities)
+        num_nodes = num_items + int((entity_node >= num_items).sum())
         entity = torch.full((num_nodes,), -1, dtype=torch.int64, device=device)
         entity[entity_node] = torch.arange(num_entities, device=device)
 
@@ -71,7 +66,6 @@ class CollaborativeKG(BaseTransform):
             triples, edge_type = empty, empty[0]
         triple = torch.arange(triples.size(1), device=device)
         if has_entities:
-            other = links[:, ~same]
             other = torch.stack([other[0], entity_node[other[1]]])
             edge_type = torch.cat([edge_type, edge_type.new_full((other.size(1),), len(names))])
             triple = torch.cat([triple, triple.new_full((other.size(1),), -1)])
@@ -98,19 +92,29 @@ class CollaborativeKG(BaseTransform):
         return f"{type(self).__name__}(inverse={self.inverse})"
 
 
+def number_entities(links: Tensor, num_items: int, num_entities: int) -> tuple[Tensor, Tensor]:
+    """Node of each entity, and the links that are not one to one.
+
+    Args:
+        links: Items and entities, ``[2, l]`` int64; duplicates count once.
+        num_items: Number of items, the first nodes.
+        num_entities: Number of entities.
+
+    Returns:
+        Nodes, ``[num_entities]`` int64: that of its item for an entity that is linked one to one, numbers after the
+        items for the others; and the other links, ``[2, m]`` int64.
+    """
+    links = links.unique(dim=1)
+    same = one_to_one(links, num_items, num_entities)
+    node = torch.full((num_entities,), -1, dtype=torch.int64, device=links.device)
+    node[links[1, same]] = links[0, same]
+    alone = node < 0
+    node[alone] = num_items + torch.arange(int(alone.sum()), device=links.device)
+    return node, links[:, ~same]
+
+
 def one_to_one(links: Tensor, num_items: int, num_entities: int) -> Tensor:
     """Which links join an item and an entity that have no other link, ``[l]`` bool."""
     return (torch.bincount(links[0], minlength=num_items)[links[0]] == 1) & (
         torch.bincount(links[1], minlength=num_entities)[links[1]] == 1
     )
-
-
-def collaborative_kg(data: HeteroData, inverse: bool = False) -> HeteroData:
-    """:class:`CollaborativeKG` of a store, computed once for the store and anew when its graph has changed."""
-    inputs = [data[INTERACTS].edge_index, data[ITEM].num_nodes]
-    if ENTITY in data.node_types:
-        inputs += [data[ENTITY].num_nodes]
-    inputs += [data[IS].edge_index] if IS in data.edge_types else []
-    if RELATES in data.edge_types:
-        inputs += [data[RELATES].edge_index, data[RELATES].edge_type, data.relation_name]
-    return cached(data, ("collaborative", inverse), inputs, lambda: CollaborativeKG(inverse)(data))

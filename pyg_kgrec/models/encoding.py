@@ -1,0 +1,105 @@
+"""What scores are made of, once the graph is encoded: many users can be ranked from one encoding."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from pyg_kgrec import ops
+from pyg_kgrec.data.interactions import PairIndex
+
+
+class Encoding(ABC):
+    """What a model computes once from a store and its weights, and scores users from.
+
+    A model's ``encode`` returns one; most return a :class:`DotProduct`. It is never changed after it was made, so
+    that several threads may read it.
+    """
+
+    @abstractmethod
+    def score(self, user: Tensor, item: Tensor) -> Tensor:
+        """Scores of pairs, ``[B]``, of users and items ``[B]`` int64."""
+
+    @abstractmethod
+    def score_all(self, user: Tensor) -> Tensor:
+        """Scores of the whole catalogue, ``[B, num_items]``, for users ``[B]`` int64."""
+
+    @property
+    @abstractmethod
+    def item_embeddings(self) -> Tensor:
+        """Embeddings whose cosine tells how alike two items are, ``[num_items, d]``."""
+
+    @cached_property
+    def unit_items(self) -> Tensor:
+        """Item embeddings of norm 1, ``[num_items, d]``."""
+        return normalize(self.item_embeddings, dim=-1)
+
+    def rank(self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
+        """The k best items of each user without those that they have seen.
+
+        Args:
+            user: Users, ``[B]`` int64.
+            k: Number of items per user.
+            seen: Items that must not be recommended, by user.
+            batch_size: Users ranked at a time.
+
+        Returns:
+            Items ``[B, k]`` int64 and scores ``[B, k]``, padded with −1 and −inf.
+        """
+        found: list[tuple[Tensor, Tensor]] = []
+        for batch in user.split(batch_size):
+            score = self.score_all(batch)
+            score[seen.select(batch)] = -torch.inf
+            top, item = score.topk(k, dim=1)
+            found.append((item.masked_fill_(top == -torch.inf, -1), top))
+        if not found:
+            empty = torch.empty(0, k, device=user.device)
+            return empty.long(), empty
+        return torch.cat([item for item, _ in found]), torch.cat([score for _, score in found])
+
+
+class Products(Encoding):
+    """Scores that are inner products of a user's embedding, however that is found, and an item's."""
+
+    @abstractmethod
+    def users(self, user: Tensor) -> Tensor:
+        """Embeddings of some users ``[B]``, ``[B, d]``."""
+
+    def score(self, user: Tensor, item: Tensor) -> Tensor:
+        """Inner products of pairs, ``[B]``."""
+        return (self.users(user) * self.item_embeddings[item]).sum(-1)
+
+    def score_all(self, user: Tensor) -> Tensor:
+        """Inner products with every item, ``[B, num_items]``."""
+        return self.users(user) @ self.item_embeddings.t()
+
+    def rank(self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
+        """The k best unseen items of each user by :func:`pyg_kgrec.ops.rank_topk`."""
+        return ops.rank_topk(self.users(user), self.item_embeddings, k, seen.rows(user), batch_size)
+
+
+@dataclass(frozen=True)
+class DotProduct(Products):
+    """Embeddings whose inner product is the score.
+
+    Attributes:
+        user: ``[num_users, d]``.
+        item: ``[num_items, d]``.
+    """
+
+    user: Tensor
+    item: Tensor
+
+    def users(self, user: Tensor) -> Tensor:
+        """Rows of :attr:`user`."""
+        return self.user[user]
+
+    @property
+    def item_embeddings(self) -> Tensor:
+        """:attr:`item`."""
+        return self.item

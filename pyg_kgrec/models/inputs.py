@@ -1,0 +1,305 @@
+"""A store read once: all that a model needs of it, as one object."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec.data.interactions import PairIndex, label_pairs, seen_pairs
+from pyg_kgrec.data.sampling import Distribution, NegativeSampler
+from pyg_kgrec.data.sequences import Sequences
+from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, NODE_TYPES, RELATES, USER
+from pyg_kgrec.data.vocabulary import Vocabulary
+from pyg_kgrec.models.signature import StoreSignature
+
+if TYPE_CHECKING:
+    from pyg_kgrec.models.base import Recommender
+
+T = TypeVar("T")
+_BLOCK = 509  # a prime, so that rows of a table that change places do not go unnoticed
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Inputs:
+    """A store as a model needs it: validated, matched to the nodes of training, indexed, on the model's device.
+
+    :meth:`Recommender.prepare` makes it, and every method of a model that takes a store takes it too; ``fit`` and
+    ``evaluate`` prepare once. It holds the store as it was: lists are copied, and what is assigned to the store
+    afterwards has no effect on it. Tensors are shared; a write into one of them in place is noticed through
+    PyTorch's version counter and refused (one through ``.data`` or ``.numpy()`` has no counter: prepare again
+    after it). The same object may be used by several threads at once.
+
+    It also keeps the encoding of the weights that it was last used with, and whether they are still the same.
+
+    Attributes:
+        data: The store, a shallow copy.
+        signature: What the model remembers of its training store.
+        device: Device of all tensors but those of ``data``.
+        num_nodes: Number of users, items and entities (0 without knowledge graph).
+        row: Row of each node in the tables of training by node type, ``[n]`` int64, −1 for a new node; None where
+            the rows are the nodes in their order.
+        x: Features by node type, ``[n, width]``, or None.
+        edge_index: Interactions user → item to propagate over, ``[2, n]`` int64.
+        triple: Head, relation (as training numbers them) and tail of each triple, ``[3, T]`` int64.
+        link: Items and the entities that they are, ``[2, l]`` int64.
+    """
+
+    data: HeteroData
+    signature: StoreSignature
+    device: torch.device
+    num_nodes: Mapping[str, int]
+    row: Mapping[str, Tensor | None]
+    x: Mapping[str, Tensor | None]
+    edge_index: Tensor
+    triple: Tensor
+    link: Tensor
+    stamp: StoreStamp
+    _owner: object
+    _parts: dict[Any, Any] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)  # type: ignore[valid-type]
+
+    @classmethod
+    def read(cls, model: Recommender, data: HeteroData) -> Inputs:
+        """Reads a store that was validated and fits the signature of a model."""
+        signature, device = model.signature, model.device
+        data = _snapshot(data)
+        present = [t for t in NODE_TYPES if t in data.node_types]
+        triple = torch.empty(3, 0, dtype=torch.long)
+        if RELATES in data.edge_types:
+            (head, tail), relation = data[RELATES].edge_index, data[RELATES].edge_type
+            number = signature.relations(data)
+            relation = relation if number is None else number.to(relation.device)[relation]
+            triple = torch.stack([head, relation, tail])
+        link = data[IS].edge_index if IS in data.edge_types else torch.empty(2, 0, dtype=torch.long)
+        pairs = data[INTERACTS].edge_index if INTERACTS in data.edge_types else link[:, :0]
+        features = {t: data[t].get("x") for t in present}
+        inputs = cls(
+            data=data,
+            signature=signature,
+            device=device,
+            num_nodes={t: data[t].num_nodes if t in present else 0 for t in NODE_TYPES},
+            row={t: signature.rows(data, t, device) if t in present else None for t in NODE_TYPES},
+            x={t: None if features.get(t) is None else features[t].to(device) for t in NODE_TYPES},
+            edge_index=pairs.to(device),
+            triple=triple.to(device),
+            link=link.to(device),
+            stamp=StoreStamp.of(data),
+            _owner=model.identity,
+        )
+        inputs.part("graph", lambda: model.build_graph(inputs))
+        return inputs
+
+    def part(self, key: Any, build: Callable[[], T]) -> T:
+        """What ``build`` computes from this object, computed once and kept; by one thread at a time."""
+        with self._lock:
+            if key not in self._parts:
+                with torch.inference_mode(False), torch.no_grad():
+                    self._parts[key] = build()
+            value: T = self._parts[key]
+            return value
+
+    def replace(self, key: Any, is_valid: Callable[[T], bool], build: Callable[[], T]) -> T:
+        """As :meth:`part`, and computed again where what is kept is no longer valid."""
+        with self._lock:
+            if key in self._parts and is_valid(self._parts[key]):
+                value: T = self._parts[key]
+                return value
+            self._parts.pop(key, None)
+            return self.part(key, build)
+
+    @property
+    def graph(self) -> Any:
+        """What the model propagates over: what its ``build_graph`` made of this object."""
+        return self._parts["graph"]
+
+    @property
+    def num_users(self) -> int:
+        """Number of users."""
+        return self.num_nodes[USER]
+
+    @property
+    def num_items(self) -> int:
+        """Number of items."""
+        return self.num_nodes[ITEM]
+
+    @property
+    def num_entities(self) -> int:
+        """Number of entities."""
+        return self.num_nodes[ENTITY]
+
+    @property
+    def seen(self) -> PairIndex:
+        """What must never be recommended, by user."""
+        return self.part("seen", lambda: seen_pairs(self.data, self.device))
+
+    @property
+    def labels(self) -> PairIndex:
+        """The pairs to be found, by user; raises ValueError if the store holds none."""
+        return self.part("labels", lambda: label_pairs(self.data, self.device))
+
+    def negatives(self, distribution: Distribution = "uniform") -> NegativeSampler:
+        """Draws items that a user has no training interaction with."""
+        return self.part(
+            ("negatives", distribution),
+            lambda: NegativeSampler(self.edge_index, self.num_users, self.num_items, distribution),
+        )
+
+    def sequences(self, seen: bool = True) -> Sequences:
+        """Each user's items, oldest first; raises ValueError if interactions have no time."""
+        return self.part(("sequences", seen), lambda: Sequences.from_store(self.data, self.device, seen=seen))
+
+    def nodes(self, node_type: str, node: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
+        """What an encoder needs of some nodes of a type (all if None): rows in its table, and features."""
+        row, x = self.row[node_type], self.x[node_type]
+        if node is None:
+            return row, x
+        return (node if row is None else row[node]), (None if x is None else x[node])
+
+    def vocabulary(self, node_type: str) -> Vocabulary | None:
+        """Raw ids of a node type, None where the store has none."""
+        ids = self.data[node_type].get("id")
+        return self.part(
+            ("vocabulary", node_type), lambda: None if ids is None else Vocabulary(ids, node_type)
+        )
+
+    def raw_ids(self, node_type: str, index: Tensor) -> list[Any]:
+        """Raw ids of nodes, or their indices where the store has none."""
+        words = self.vocabulary(node_type)
+        return index.tolist() if words is None else list(words.to_raw(index))
+
+    def checked(self, model: Recommender) -> Inputs:
+        """This object, or the same store prepared again where the model has moved to another device.
+
+        Raises:
+            ValueError: If another model prepared it, or a tensor of the store was written to since.
+        """
+        if self._owner is not model.identity:
+            raise ValueError(
+                f"the store was prepared by another {type(model).__name__} or another model, expected an object "
+                "that this model's prepare returned"
+            )
+        written = self.stamp.written(self.data)
+        if written is not None:
+            raise ValueError(
+                f"{written} was written to after the store had been prepared, expected an unchanged store: call "
+                "prepare again"
+            )
+        if self.device == model.device:
+            return self
+        return self.part(("moved", model.device), lambda: model.prepare(self.data))
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(
+            f"num_{t}s={n}" for t, n in zip(("user", "item", "entitie"), self.num_nodes.values())
+        )
+        return f"{type(self).__name__}({sizes}, num_triples={self.triple.size(1)}, device={self.device})"
+
+
+@dataclass(frozen=True)
+class StoreStamp:
+    """What a store held at one moment, to tell whether it still does.
+
+    Attributes:
+        tensors: Address, version, shape and dtype of each tensor by its key.
+        content: Fingerprint of each tensor's bytes, by key: of writes that no version counter sees.
+        others: The other values: lists as tuples, the rest as it is.
+    """
+
+    tensors: Mapping[tuple[str, str], tuple[Any, ...]]
+    content: Mapping[tuple[str, str], int]
+    others: Mapping[tuple[str, str], Any]
+
+    @classmethod
+    def of(cls, data: HeteroData) -> StoreStamp:
+        """The stamp of a store, also of a damaged one."""
+        tensors, content, others = {}, {}, {}
+        for key, value in _held(data):
+            if isinstance(value, Tensor):
+                tensors[key] = _place(value)
+                if value.layout == torch.strided and value.numel():
+                    content[key] = int(fingerprint(value))
+            else:
+                others[key] = tuple(value) if isinstance(value, list) else value
+        return cls(tensors, content, others)
+
+    def written(self, data: HeteroData) -> str | None:
+        """Name of a tensor that was written to in place since, or None; asks the version counters only."""
+        for key, value in _held(data):
+            if isinstance(value, Tensor) and self.tensors.get(key) != _place(value):
+                return f"data[{key[0]}].{key[1]}"
+        return None
+
+
+def _snapshot(data: HeteroData) -> HeteroData:
+    """A shallow copy whose lists are its own."""
+    out = copy.copy(data)
+    for store in (out[kind] for kind in (*out.node_types, *out.edge_types)):
+        for key, value in store.items():
+            if isinstance(value, list):
+                store[key] = list(value)
+    if "relation_name" in out:
+        out.relation_name = list(out.relation_name)
+    return out
+
+
+def _held(data: HeteroData) -> Iterator[tuple[tuple[str, str], Any]]:
+    """What a store holds for a model, with a name to be read."""
+    for kind in (*NODE_TYPES, INTERACTS, IS, RELATES):
+        if kind in (data.node_types if isinstance(kind, str) else data.edge_types):
+            name = ", ".join(map(repr, [kind] if isinstance(kind, str) else kind))
+            for key, value in data[kind].items():
+                yield (name, key), value
+    yield ("'relation_name'", ""), getattr(data, "relation_name", None)
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    address = tensor.data_ptr() if tensor.layout == torch.strided else id(tensor)
+    version = -1 if tensor.is_inference() else tensor._version
+    return address, version, tuple(tensor.shape), tensor.dtype
+
+
+def fingerprint(tensor: Tensor) -> Tensor:
+    """One number [] int64 from all bytes of a dense tensor, in their order."""
+    flat = tensor.detach().contiguous().view(-1).view(torch.uint8)
+    whole = flat.numel() // 8 * 8
+    words, rest = flat[:whole].view(torch.int64), flat[whole:]
+    rows = words.numel() // _BLOCK * _BLOCK
+    weight = torch.arange(1, 2 * _BLOCK, 2, device=tensor.device) * 0x9E3779B97F4A7C15 % 2**63
+    total = (words[:rows].view(-1, _BLOCK).sum(0) * weight).sum()
+    tail = words[rows:]
+    return total + (tail * weight[: tail.numel()]).sum() + rest.sum()
+
+
+class WeightStamp:
+    """Which values the weights of a model had, to tell whether they still have them.
+
+    The sum of all bytes is asked for, not only PyTorch's version counters: fused optimisers, ``.data`` and NumPy
+    write past these.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._tensors = [*model.parameters(), *model.buffers()]
+        self._places = [_place(t) for t in self._tensors]
+        sums = [_sum_of_bytes(t) for t in self._tensors if t.numel()]
+        self._sums = torch.stack(sums).tolist() if sums else []
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, WeightStamp) or len(self._tensors) != len(other._tensors):
+            return NotImplemented if not isinstance(other, WeightStamp) else False
+        same = all(a is b for a, b in zip(self._tensors, other._tensors))
+        return same and self._places == other._places and self._sums == other._sums
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _sum_of_bytes(tensor: Tensor) -> Tensor:
+    flat = tensor.detach().contiguous().view(-1).view(torch.uint8)
+    whole = flat.numel() // 8 * 8
+    return flat[:whole].view(torch.int64).sum() + flat[whole:].sum()
