@@ -102,17 +102,18 @@ def evaluate(
             "edge_label_index holds no pair to be found, expected at least one user with a test item"
         )
 
-    metrics: dict[str, Any] = {f"{name}@{n}": metric(k=n) for n in ks for name, metric in METRICS.items()}
-    metrics |= {f"coverage@{n}": _Coverage(k=n, num_dst_nodes=num_items) for n in ks}
-    collection = LinkPredMetricCollection(metrics).to(inputs.device)
     with predicting():
+        metrics: dict[str, Any] = {f"{name}@{n}": metric(k=n) for n in ks for name, metric in METRICS.items()}
+        metrics |= {f"coverage@{n}": _Coverage(k=n, num_dst_nodes=num_items) for n in ks}
+        collection = LinkPredMetricCollection(metrics).to(inputs.device)
         encoding = model.encoding(inputs)
         for batch in users.split(batch_size):
             top, _ = encoding.rank(batch, max(ks), inputs.seen, batch_size)
             # Padding must match no item: it points past the last one.
             top = top.masked_fill(top < 0, num_items)
             collection.update(top, torch.stack(labels.select(batch)))
-    return {name: float(value) for name, value in collection.compute().items()}
+        found = collection.compute()
+    return {name: float(value) for name, value in found.items()}
 
 
 def _click_through(model: Recommender, inputs: Inputs) -> dict[str, float]:

@@ -127,7 +127,7 @@ class CollaborativeGraph:
 
 
 def _node_rows(inputs: Inputs, entity: Tensor, entity_node: Tensor) -> Tensor | None:
-    """Row of each node in training: that of its item or else its entity, −1 for neither; None if all are the same."""
+    """Row of each node in training, that of its item or else its entity; None if all are the same."""
     item_row, entity_row = inputs.row[ITEM], inputs.row[ENTITY]
     trained = inputs.signature.entity_node.to(inputs.device)
     if item_row is None and entity_row is None and torch.equal(trained, entity_node):

@@ -153,8 +153,8 @@ class KSR(LinkedRecommender):
         loss: ``'ce'``, cross entropy over the catalogue, or ``'bpr'`` against sampled negatives.
         freeze_kg: Keep entities as they were pre-trained; False learns them on. Relations are always kept.
         kg_embedding: Embeddings of entities and relations: a trained :class:`~torch_geometric.nn.kge.KGEModel` of
-            the store, a pair of float tensors ``[num_entities, K]`` and ``[num_relations, K]``, or a file that keeps
-            them. By default, and where there is no such file yet, :func:`pyg_kgrec.fit` first trains a TransE
+            the store, a pair of float tensors ``[num_entities, K]`` and ``[num_relations, K]``, or a file that
+            keeps them. By default, and where there is no such file yet, :func:`pyg_kgrec.fit` first trains a TransE
             (:meth:`pretrain`; about a minute for 90,000 triples), and writes the file. Until then the model
             answers nothing.
         max_length: Most items of a session: its latest.

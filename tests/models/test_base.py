@@ -1,0 +1,256 @@
+"""What the base class does for every model, tried on two that use the most and the least of it."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch_geometric import seed_everything
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec import BPRMF, KGRec, LightGCN, Popularity, Recommender
+from pyg_kgrec.data import ENTITY, ITEM, USER
+from pyg_kgrec.testing import Splits, build_splits, users_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Case:
+    """A model with small settings."""
+
+    def __init__(self, model: type[Recommender], **settings: Any) -> None:
+        self.model, self.settings = model, settings
+
+    def build(self, data: HeteroData, seed: int = 0) -> Recommender:
+        seed_everything(seed)
+        return self.model(data, **self.settings)
+
+
+@pytest.fixture(params=[BPRMF, KGRec], ids=["BPRMF", "KGRec"])
+def case(request: pytest.FixtureRequest) -> Case:
+    return Case(request.param, hidden_channels=8)
+
+
+@pytest.fixture
+def splits() -> Splits:
+    return build_splits()
+
+
+def test_users_are_indices_or_raw_ids(case: Case, splits: Splits) -> None:
+    model, test = case.build(splits[0]), splits[2]
+    expected = model.score(test, torch.tensor([3, 0]), torch.tensor([1, 13]))
+    raw_users, raw_items = ["u3", "u0"], [101, 113]
+    for users, items in (
+        (raw_users, raw_items),
+        (tuple(raw_users), tuple(raw_items)),
+        (pd.Series(raw_users, index=[7, 7]), pd.Series(raw_items)),
+        (np.array([3, 0]), np.array([1, 13], dtype=np.int32)),
+        (torch.tensor([3, 0], dtype=torch.int32), torch.tensor([1, 13], dtype=torch.uint8)),
+    ):
+        assert torch.equal(model.score(test, users, items), expected)
+        assert torch.equal(model.score_all(test, users), model.score_all(test, torch.tensor([3, 0])))
+        assert torch.equal(model.recommend(test, users, k=3)[0], model.recommend(test, ["u3", "u0"], k=3)[0])
+
+
+def test_bad_users_and_items_are_refused(case: Case, splits: Splits) -> None:
+    model, test = case.build(splits[0]), splits[2]
+    with pytest.raises(ValueError, match=r"user id is unknown \('nobody'\)"):
+        model.recommend(test, ["u1", "nobody"])
+    with pytest.raises(ValueError, match=r"item id is unknown \(5\)"):
+        model.score(test, ["u1"], [5])
+    with pytest.raises(ValueError, match=r"user index 10 is out of range, expected 0\.\.9"):
+        model.recommend(test, torch.tensor([10]))
+    with pytest.raises(ValueError, match=r"item index -1 is out of range"):
+        model.score(test, torch.tensor([0]), torch.tensor([-1]))
+    with pytest.raises(TypeError, match="expected integer indices"):
+        model.recommend(test, torch.tensor([0.5]))
+    with pytest.raises(ValueError, match="users has 2 entries and items 1"):
+        model.score(test, torch.tensor([0, 1]), torch.tensor([0]))
+
+
+def test_a_store_without_raw_ids(case: Case) -> None:
+    train, _, test = build_splits(ids=False)
+    model = case.build(train)
+    frame = model.recommend(test, torch.tensor([0, 1]), k=2, as_frame=True)
+    assert list(frame.columns) == ["user", "rank", "item", "score"]
+    assert frame["user"].tolist() == [0, 0, 1, 1]
+    with pytest.raises(ValueError, match="this store has none"):
+        model.recommend(test, ["u1"])
+
+
+def test_recommendations_as_a_frame(case: Case, splits: Splits) -> None:
+    model, test = case.build(splits[0]), splits[2]
+    items, scores = model.recommend(test, ["u4", "u1"], k=12)
+    frame = model.recommend(test, ["u4", "u1"], k=12, as_frame=True)
+    assert list(frame.columns) == ["user", "rank", "item", "name", "score"]
+    found = items >= 0
+    assert len(frame) == int(found.sum()) < 24
+    assert frame["item"].tolist() == [test[ITEM].id[i] for i in items[found].tolist()]
+    assert frame["name"].tolist() == [test[ITEM].name[i] for i in items[found].tolist()]
+    np.testing.assert_allclose(frame["score"], scores[found].numpy())
+    for user, row in (("u4", 0), ("u1", 1)):
+        mine = frame[frame["user"] == user]
+        assert mine["rank"].tolist() == list(range(1, int(found[row].sum()) + 1))
+
+
+@pytest.mark.parametrize("k", [0, -1, 15, 2.0, True, "3", None])
+def test_a_bad_length_is_refused(case: Case, splits: Splits, k: Any) -> None:
+    with pytest.raises(ValueError, match="expected a whole number from 1 to the 14 items"):
+        case.build(splits[0]).recommend(splits[2], ["u1"], k=k)
+
+
+def test_popularity_has_nothing_to_learn(splits: Splits) -> None:
+    model = Popularity(splits[0])
+    inputs = model.prepare(splits[0])
+    with pytest.raises(TypeError, match="nothing to be trained by gradients"):
+        model.training_losses(inputs, model.training_examples(inputs), torch.Generator())
+
+
+def test_saving_again_replaces_the_file(case: Case, splits: Splits, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    case.build(splits[0], seed=1).save(path)
+    model = case.build(splits[0], seed=2)
+    model.save(path)
+    users = users_of(splits[2])
+    loaded = case.model.load(path)
+    assert torch.equal(loaded.score_all(splits[2], users), model.score_all(splits[2], users))
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_failed_save_leaves_the_old_file(
+    case: Case, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.pt"
+    model = case.build(splits[0])
+    model.save(path)
+    before = path.read_bytes()
+
+    def fail(content: object, target: str) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        model.save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_a_missing_file_or_folder_is_named(case: Case, splits: Splits, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file .*missing\.pt"):
+        case.model.load(tmp_path / "missing.pt")
+    with pytest.raises(FileNotFoundError, match=r"nowhere is not a folder"):
+        case.build(splits[0]).save(tmp_path / "nowhere" / "model.pt")
+
+
+def test_a_half_written_file_is_refused(case: Case, splits: Splits, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    case.build(splits[0]).save(path)
+    whole = path.read_bytes()
+    lengths = {0, 1, 2, 4, 10, 100, len(whole) // 4, len(whole) // 2, len(whole) - 100, len(whole) - 1}
+    for length in sorted(lengths):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"model\.pt is damaged or no checkpoint of this package"):
+            case.model.load(path)
+
+
+def test_a_file_with_wrong_bytes_is_refused(case: Case, splits: Splits, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    model = case.build(splits[0])
+    model.save(path)
+    whole, weight = path.read_bytes(), next(model.parameters()).detach().numpy().tobytes()
+    place = whole.index(weight)
+    path.write_bytes(whole[: place + 3] + bytes([whole[place + 3] ^ 1]) + whole[place + 4 :])
+    with pytest.raises(ValueError, match=r"model\.pt is damaged"):
+        case.model.load(path)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"not a checkpoint",
+        b"\x80\x02}q\x00.",
+        b"PK\x03\x04 but no archive",
+        bytes(range(256)),
+        "user,item\n1,2\n".encode("utf-16"),
+    ],
+)
+def test_garbage_is_refused(garbage: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "garbage.pt"
+    path.write_bytes(garbage)
+    with pytest.raises(ValueError, match=r"garbage\.pt is"):
+        KGRec.load(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"weights": torch.zeros(2)}, [1, 2], torch.zeros(3), {"pyg_kgrec": 99}, {"pyg_kgrec": 1}],
+)
+def test_another_programs_checkpoint_is_refused(content: Any, tmp_path: Path) -> None:
+    path = tmp_path / "other.pt"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"other\.pt is no checkpoint of this package"):
+        BPRMF.load(path)
+
+
+def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "evil",))
+
+    path = tmp_path / "evil.pt"
+    torch.save({"pyg_kgrec": 1, "model": Evil()}, path)
+    with pytest.raises(ValueError, match=r"evil\.pt is damaged or no checkpoint"):
+        KGRec.load(path)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_another_models_file_is_refused(case: Case, splits: Splits, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    case.build(splits[0]).save(path)
+    other = BPRMF if case.model is not BPRMF else LightGCN
+    with pytest.raises(ValueError, match=f"holds a {case.model.__name__}, expected a {other.__name__}"):
+        other.load(path)
+
+
+def test_a_file_that_does_not_fit_the_store_is_refused(case: Case, tmp_path: Path) -> None:
+    train = build_splits(features=True)[0]
+    path = tmp_path / "model.pt"
+    case.build(train).save(path)
+    narrow = copy.copy(train)
+    narrow[ITEM].x = train[ITEM].x[:, :-1]
+    with pytest.raises(ValueError, match=r"data\['item'\].x has 3 features a node, expected 4"):
+        case.model.load(path, narrow)
+    related = copy.copy(train)
+    related.relation_name = ["has genre", "made by", "something else"]
+    with pytest.raises(ValueError, match="differs from the relations of training"):
+        case.model.load(path, related)
+    assert isinstance(case.model.load(path, train), case.model)
+
+
+def test_a_misfit_is_refused_wherever_a_store_goes_in(case: Case) -> None:
+    train, _, test = build_splits(features=True)
+    model = case.build(train)
+    wide, plain, unknown = (copy.copy(test) for _ in range(3))
+    wide[USER].x = torch.zeros(10, 9)
+    del plain[ENTITY].x
+    unknown.relation_name = [*test.relation_name, "one more"]
+    for data, message in (
+        (wide, r"data\['user'\].x has 9 features a node, expected 3"),
+        (plain, r"data\['entity'\].x has 0 features a node, expected 5"),
+        (unknown, "1 .'one more'. unknown"),
+    ):
+        for call in (
+            lambda d: model.score(d, ["u1"], [101]),
+            lambda d: model.score_all(d, ["u1"]),
+            lambda d: model.recommend(d, ["u1"]),
+            lambda d: model.similar_items(d, [101]),
+            lambda d: model.explain(d, "u1", 101),
+        ):
+            with pytest.raises(ValueError, match=message):
+                call(data)
