@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-import urllib.error
-import urllib.request
+import time
 from abc import abstractmethod
 from collections.abc import Callable
-from http.client import HTTPException
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -17,6 +15,8 @@ from typing import Any, ClassVar, Final
 from torch_geometric.data import HeteroData, InMemoryDataset
 
 _TIMEOUT: Final = 60  # seconds without an answer
+_MOST_SECONDS: Final = 600  # per file
+_MOST_BYTES: Final = 2**26  # per file; the largest one has 15 MiB
 
 
 class FetchedDataset(InMemoryDataset):
@@ -104,13 +104,43 @@ def _fetch(source: str | PathLike[str], name: str, target: Path) -> None:
             raise FileNotFoundError(f"{path} does not exist, expected a local copy of {name}.")
         shutil.copyfile(path, target)
         return
+    import pooch  # only who downloads needs it
+    from requests import RequestException
+
     url = f"{source.rstrip('/')}/{name}"
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, target.open("wb") as file:
-            shutil.copyfileobj(response, file)
-    except (OSError, HTTPException) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        pooch.HTTPDownloader(progressbar=_Limits(), timeout=_TIMEOUT)(url, str(target), None)
+    except (OSError, RequestException) as error:
         raise ConnectionError(
-            f"{url} could not be downloaded ({reason}), expected {name}: "
+            f"{url} could not be downloaded ({_reason(error)}), expected {name}: "
             "pass source= a folder or another base URL that holds it."
         ) from error
+
+
+class _Limits:
+    """Ends a download that is too large or takes too long; pooch tells it of every chunk, as a progress bar."""
+
+    def __init__(self) -> None:
+        self.total, self._received, self._started = 0, 0, time.monotonic()
+
+    def update(self, received: int) -> None:
+        """Counts a chunk."""
+        self._received += received
+        if max(self.total, self._received) > _MOST_BYTES:
+            raise OSError(f"it is larger than the {_MOST_BYTES} bytes that are taken")
+        if time.monotonic() - self._started > _MOST_SECONDS:
+            raise OSError(f"it took longer than {_MOST_SECONDS} seconds")
+
+    def reset(self) -> None:
+        """Starts to count afresh."""
+        self._received = 0
+
+    def close(self) -> None:
+        """Does nothing: there is no bar."""
+
+
+def _reason(error: BaseException) -> str:
+    """What the innermost cause of an error says: requests wraps them four deep."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return str(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from pyg_kgrec.data.splitting import apply_split, leave_one_out_fold, random_fold, temporal_fold
@@ -14,6 +15,7 @@ __all__ = ["LeaveOneOut", "RandomSplit", "TemporalSplit", "apply_split"]
 Split = tuple[HeteroData, HeteroData, HeteroData]
 
 
+@functional_transform("random_split")
 class RandomSplit(BaseTransform):
     r"""Holds out a random share of every user's interactions.
 
@@ -48,6 +50,7 @@ class RandomSplit(BaseTransform):
         return f"{self.__class__.__name__}(val={self.val}, test={self.test}, seed={self.seed})"
 
 
+@functional_transform("temporal_split")
 class TemporalSplit(BaseTransform):
     """Holds out the latest share of every user's interactions: the last for test, before them for validation.
 
@@ -77,6 +80,7 @@ class TemporalSplit(BaseTransform):
         return f"{self.__class__.__name__}(val={self.val}, test={self.test})"
 
 
+@functional_transform("leave_one_out")
 class LeaveOneOut(BaseTransform):
     """Holds out every user's last interaction for test and the last but one for validation.
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pyg_kgrec.data import INTERACTS, IS, RELATES, read_atomic, validate
-from pyg_kgrec.datasets import MovieLens100K
+from pyg_kgrec.datasets import MovieLens100K, fetched
 from pyg_kgrec.datasets import movielens as module
 
 FILES = [f"ml-100k.{suffix}" for suffix in ("inter", "kg", "link", "item", "user")]
@@ -154,6 +154,19 @@ def test_a_missing_download_leaves_nothing(server: tuple[str, Path], tmp_path: P
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConnectionError, match=r"ml-100k\.inter could not be downloaded .* pass source="):
         MovieLens100K(tmp_path / "root", source="http://127.0.0.1:9")
+    assert files_under(tmp_path / "root") == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [("_MOST_BYTES", "larger than the 1000 bytes"), ("_MOST_SECONDS", "took longer than -1 seconds")],
+)
+def test_a_download_is_limited(
+    server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, message: str
+) -> None:
+    monkeypatch.setattr(fetched, limit, 1000 if limit == "_MOST_BYTES" else -1)
+    with pytest.raises(ConnectionError, match=rf"ml-100k\.inter could not be downloaded \(it .*{message}"):
+        MovieLens100K(tmp_path / "root", source=server[0])
     assert files_under(tmp_path / "root") == []
 
 
