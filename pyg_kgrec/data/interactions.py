@@ -50,6 +50,25 @@ class PairIndex:
         offset = torch.arange(row.numel(), device=user.device) - (degree.cumsum(0) - degree)[row]
         return row, self.item[start[row] + offset]
 
+    def partners(
+        self, user: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """All pairs of some users (all if None) as :meth:`select` gives them, or one random pair of each.
+
+        Args:
+            user: ``[B]`` int64.
+            generator: Source of randomness of a random pair; all pairs if None.
+        """
+        if user is None:
+            user = torch.arange(self.start.numel() - 1, device=self.start.device)
+        if generator is None:
+            return self.select(user)
+        start = self.start[user]
+        degree = self.start[user + 1] - start
+        row = (degree > 0).nonzero().flatten()
+        noise = torch.rand(row.shape, dtype=torch.float64, device=row.device, generator=generator)
+        return row, self.item[start[row] + (noise * degree[row]).long()]
+
 
 def seen_pairs(data: HeteroData, device: torch.device) -> PairIndex:
     """What must never be recommended: the pairs in ``edge_index`` and ``seen_edge_index``."""

@@ -13,6 +13,8 @@ from torch.nn.functional import normalize
 from pyg_kgrec import ops
 from pyg_kgrec.data.interactions import PairIndex
 
+_BLOCK = 2**22  # scores that ranking holds at a time: 16 MiB
+
 
 class Encoding(ABC):
     """What a model computes once from a store and its weights, and scores users from.
@@ -102,4 +104,55 @@ class DotProduct(Products):
     @property
     def item_embeddings(self) -> Tensor:
         """:attr:`item`."""
+        return self.item
+
+
+@dataclass(frozen=True)
+class Translations(Encoding):
+    """Translations on hyperplanes: what KTUP's scores are made of.
+
+    Attributes:
+        user: u, ``[num_users, d]``.
+        item: î, ``[num_items, d]``: items with the mean of their entities added, within ``item_norm``.
+        translation: T = (P + R) / 2, ``[num_preferences, d]``.
+        normal: N = (W_p + W_r) / 2, ``[num_preferences, d]``.
+        induction: ``'soft'`` or ``'hard'``.
+        norm: ``'l2'`` (squared) or ``'l1'``.
+    """
+
+    user: Tensor
+    item: Tensor
+    translation: Tensor
+    normal: Tensor
+    induction: ops.Induction
+    norm: str
+
+    def weights(self, user: Tensor, item: Tensor) -> Tensor:
+        """π of pairs of embeddings, ``[n, num_preferences]``."""
+        return (user + item) @ self.translation.t()
+
+    def score_under(self, user: Tensor, item: Tensor, weight: Tensor) -> Tensor:
+        """Scores of pairs ``[n, d]`` (or one) under weights of preferences ``[n, num_preferences]``, ``[n]``."""
+        return ops.translate(user, weight @ self.translation, weight @ self.normal, item, self.norm)
+
+    def score(self, user: Tensor, item: Tensor) -> Tensor:
+        """Scores of pairs by the definition, ``[B]``."""
+        u, i = self.user[user], self.item[item]
+        pi = self.weights(u, i)
+        return self.score_under(u, i, pi if self.induction == "soft" else ops.choose_relation(pi))
+
+    def score_all(self, user: Tensor) -> Tensor:
+        """Scores of the catalogue in closed form, ``[B, num_items]`` (:func:`pyg_kgrec.ops.hyperplane_scores`)."""
+        return ops.hyperplane_scores(
+            self.user[user], self.item, self.translation, self.normal, self.induction, self.norm
+        )
+
+    def rank(self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
+        """The k best unseen items of users, at most 16 MiB of scores (and at least one user's) at a time."""
+        most = max(1, _BLOCK // max(self.item.size(0), 1))
+        return super().rank(user, k, seen, min(batch_size, most))
+
+    @property
+    def item_embeddings(self) -> Tensor:
+        """The aligned items."""
         return self.item

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, overload
+from typing import Any, ClassVar, Literal, NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -17,18 +15,17 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn.inits import glorot, zeros
 
 from pyg_kgrec import ops
-from pyg_kgrec._checks import check_at_least, check_k, check_positive, check_shares
+from pyg_kgrec._checks import check_at_least, check_positive, check_shares
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.sequences import Sequences, check_times
 from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, RELATES, USER
-from pyg_kgrec.data.vocabulary import as_index
 from pyg_kgrec.explain import Explanation, explain_by_memory, nearest_to_slots
 from pyg_kgrec.kg_embedding import KGEmbedding, KGTables, kg_tables, train_kg_tables
-from pyg_kgrec.models.base import Batch, Nodes, Store, item_columns, predicting
+from pyg_kgrec.models.base import Batch
 from pyg_kgrec.models.encoding import Products
 from pyg_kgrec.models.inputs import Inputs, WeightStamp
-from pyg_kgrec.models.linked import LinkedRecommender
 from pyg_kgrec.models.objective import Objective
+from pyg_kgrec.models.session import SessionRecommender
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features, embed_rows
 from pyg_kgrec.nn.loss import catalogue_cross_entropy
@@ -106,7 +103,7 @@ class Sessions(Products):
         return self.items.scored
 
 
-class KSR(LinkedRecommender):
+class KSR(SessionRecommender):
     r"""Knowledge-enhanced sequential recommender.
 
     A session is a user's latest items in the order of time. A GRU reads their embeddings :math:`\mathbf{q}_i`, and
@@ -387,140 +384,14 @@ class KSR(LinkedRecommender):
         noise = torch.rand(size, device=session.device, generator=generator)
         return (noise >= self.dropout).to(self.session_layer.weight.dtype) / (1 - self.dropout)
 
-    # ------------------------------------------------------------------ sessions of people that training never saw
-
-    @overload
-    def recommend_session(
-        self, session: Nodes, k: int = ..., *, data: Store | None = ..., as_frame: Literal[False] = ...
-    ) -> tuple[Tensor, Tensor]: ...
-
-    @overload
-    def recommend_session(
-        self, session: Nodes, k: int = ..., *, data: Store | None = ..., as_frame: Literal[True]
-    ) -> pd.DataFrame: ...
-
-    def recommend_session(
-        self, session: Nodes, k: int = 10, *, data: Store | None = None, as_frame: bool = False
-    ) -> tuple[Tensor, Tensor] | pd.DataFrame:
-        """The best next items of a session that no store holds.
-
-        Items that are unknown are left out, and a warning says which; a session of which nothing is left gets the
-        most popular items of training, and a warning says so. Items of the session are not recommended.
-
-        Args:
-            session: Items, oldest first: raw ids or names (list, Series; a name that several items have is the
-                most popular of them), or indices (tensor, array).
-            k: Number of items.
-            data: A store, or a prepared one, where there are other items than in training, or features. The state
-                of the GRU begins at 0, as nobody's features are known.
-            as_frame: Return a DataFrame: ``rank`` (from 1), ``item`` (raw id), ``name`` where items have names,
-                ``score``.
-
-        Returns:
-            Items ``[k]`` int64 and scores ``[k]``, padded with −1 and −inf; or a DataFrame.
-
-        Raises:
-            TypeError: If the session is a single item, or holds something else than items.
-            ValueError: If ``k`` is out of range, an index is, or the model needs features and ``data`` is None.
-        """
-        inputs = self._catalogue() if data is None else self.inputs(data)
-        check_k(k, inputs.num_items)
-        item = self._session(inputs, session).to(self.device)
-        if item.numel() == 0:
-            warnings.warn(
-                "the session holds no known item: the most popular items are recommended", stacklevel=2
-            )
-            count = self._popularity(inputs)
-            found = count.argsort(descending=True, stable=True)[:k]
-            top = count[found].to(self.session_layer.weight.dtype)
-        else:
-            with predicting():
-                model = self.evaluating()
-                items, latest = model._encoded_items(inputs), item[-self.max_length :].unsqueeze(0)
-                read = model.read(items, latest, torch.ones_like(latest, dtype=torch.bool))
-                score = items.scored @ read.out[0, -1]
-            score[item] = -torch.inf
-            top, found = score.topk(k)
-        found = found.masked_fill(top == -torch.inf, -1)
-        if not as_frame:
-            return found, top
-        mask = (found >= 0).cpu()
-        found, top = found.cpu()[mask], top.cpu()[mask]
-        columns: dict[str, Any] = {"rank": np.arange(1, found.numel() + 1)}
-        return pd.DataFrame(columns | item_columns(inputs, found, ITEM) | {"score": top.numpy()})
-
-    def _catalogue(self) -> Inputs:
-        """What is remembered of training's items, where no store is given."""
-        projected = [t for t in (ITEM, ENTITY) if self.projects(t)]
-        if projected:
-            raise ValueError(
-                f"the model was trained with features of {' and '.join(projected)} nodes, which it does not keep: "
-                "expected data, a store that holds them"
-            )
-        catalogue = self.signature.catalogue
-        known: Inputs | None = self._prepared.get(catalogue)
-        if known is None or known.device != self.device:
-            known = self._prepared[catalogue] = Inputs.read(self, catalogue)
-        return known
-
-    def _encoded_items(self, inputs: Inputs) -> EncodedItems:
-        """The items, kept until a weight changes; a catalogue without interactions has no more than these."""
-        self.check_ready()
+    def session_scores(self, inputs: Inputs, item: Tensor) -> Tensor:
+        """Scores of all items after a session of nobody's, whose first state of the GRU is 0."""
         stamp = WeightStamp(self)
         kept: tuple[WeightStamp, EncodedItems] = inputs.replace(
             "items", lambda kept: kept[0] == stamp, lambda: (stamp, self._items(inputs))
         )
-        return kept[1]
-
-    def _popularity(self, inputs: Inputs) -> Tensor:
-        """Interactions of each item in training, ``[num_items]`` int64."""
-        row = inputs.row[ITEM]
-        return self.popularity if row is None else embed_rows(self.popularity.unsqueeze(1), row).squeeze(1)
-
-    def _session(self, inputs: Inputs, session: Nodes) -> Tensor:
-        """Indices of the items of a session, those that are known."""
-        if isinstance(session, Tensor | np.ndarray):
-            if 0 in session.shape:  # whatever its dtype
-                return torch.empty(0, dtype=torch.long)
-            return as_index(session, None, inputs.num_items, ITEM)
-        if not isinstance(session, list | tuple | range | pd.Series | pd.Index):
-            raise TypeError(
-                f"the session is a {type(session).__name__}, expected a list of raw ids or names, or a tensor of "
-                "indices"
-            )
-        given = list(session)
-        strange = [x for x in given if isinstance(x, bool) or not isinstance(x, str | int | np.integer)]
-        if strange:
-            raise TypeError(
-                f"the session holds a {type(strange[0]).__name__}, expected raw ids or names of items"
-            )
-        ids, names = self._words(inputs)
-        if given and not ids and not names:
-            raise ValueError(
-                "a list holds raw ids or names of items but there are none here, expected a tensor of indices"
-            )
-        index = [ids.get(x, names.get(x.strip().casefold(), -1) if isinstance(x, str) else -1) for x in given]
-        unknown = list(dict.fromkeys(repr(x) for x, i in zip(given, index) if i < 0))
-        if unknown:
-            named = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
-            kind = f" (raw ids are {type(next(iter(ids))).__name__})" if ids else ""
-            warnings.warn(
-                f"{sum(i < 0 for i in index)} of {len(given)} items of the session are unknown ({named}) and left "
-                f"out{kind}",
-                stacklevel=3,
-            )
-        return torch.tensor([i for i in index if i >= 0], dtype=torch.long)
-
-    def _words(self, inputs: Inputs) -> tuple[dict[str | int, int], dict[str, int]]:
-        """Items by raw id; by name without regard to case, of several the most popular."""
-        ids, names = inputs.data[ITEM].get("id"), inputs.data[ITEM].get("name")
-
-        def build() -> tuple[dict[str | int, int], dict[str, int]]:
-            popular_last = self._popularity(inputs).argsort(descending=True, stable=True).flip(0).tolist()
-            by_name = {names[i].strip().casefold(): i for i in popular_last} if names is not None else {}
-            return {raw: i for i, raw in enumerate(ids or [])}, by_name
-
-        return inputs.part("session words", build)
+        items, latest = kept[1], item[-self.max_length :].unsqueeze(0)
+        return items.scored @ self.read(items, latest, torch.ones_like(latest, dtype=torch.bool)).out[0, -1]
 
     # ------------------------------------------------------------------ explanation
 

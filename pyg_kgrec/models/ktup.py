@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -13,12 +12,11 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import ops
 from pyg_kgrec._checks import check_at_least, check_choices, check_positive
-from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.sampling import Distribution, TripleSampler
 from pyg_kgrec.data.store import ENTITY, ITEM, USER
 from pyg_kgrec.explain import Explanation, explain_by_preference
 from pyg_kgrec.models.base import Batch, Store, predicting
-from pyg_kgrec.models.encoding import Encoding
+from pyg_kgrec.models.encoding import Translations
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.linked import LinkedRecommender
 from pyg_kgrec.models.objective import Objective, distinct_items
@@ -38,58 +36,6 @@ from pyg_kgrec.ops import Induction
 Joint = Literal["sum", "alternate"]
 
 _START = 0.1  # norm of users, items and entities at the start
-_BLOCK = 2**22  # scores that ranking holds at a time: 16 MiB
-
-
-@dataclass(frozen=True)
-class Translations(Encoding):
-    """What scores are made of.
-
-    Attributes:
-        user: u, ``[num_users, d]``.
-        item: î, ``[num_items, d]``: items with the mean of their entities added, within ``item_norm``.
-        translation: T = (P + R) / 2, ``[num_preferences, d]``.
-        normal: N = (W_p + W_r) / 2, ``[num_preferences, d]``.
-        induction: ``'soft'`` or ``'hard'``.
-        norm: ``'l2'`` (squared) or ``'l1'``.
-    """
-
-    user: Tensor
-    item: Tensor
-    translation: Tensor
-    normal: Tensor
-    induction: Induction
-    norm: Norm
-
-    def weights(self, user: Tensor, item: Tensor) -> Tensor:
-        """π of pairs of embeddings, ``[n, num_preferences]``."""
-        return (user + item) @ self.translation.t()
-
-    def score_under(self, user: Tensor, item: Tensor, weight: Tensor) -> Tensor:
-        """Scores of pairs ``[n, d]`` (or one) under weights of preferences ``[n, num_preferences]``, ``[n]``."""
-        return ops.translate(user, weight @ self.translation, weight @ self.normal, item, self.norm)
-
-    def score(self, user: Tensor, item: Tensor) -> Tensor:
-        """Scores of pairs by the definition, ``[B]``."""
-        u, i = self.user[user], self.item[item]
-        pi = self.weights(u, i)
-        return self.score_under(u, i, pi if self.induction == "soft" else ops.choose_relation(pi))
-
-    def score_all(self, user: Tensor) -> Tensor:
-        """Scores of the catalogue in closed form, ``[B, num_items]`` (:func:`pyg_kgrec.ops.hyperplane_scores`)."""
-        return ops.hyperplane_scores(
-            self.user[user], self.item, self.translation, self.normal, self.induction, self.norm
-        )
-
-    def rank(self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
-        """The k best unseen items of users, at most 16 MiB of scores (and at least one user's) at a time."""
-        most = max(1, _BLOCK // max(self.item.size(0), 1))
-        return super().rank(user, k, seen, min(batch_size, most))
-
-    @property
-    def item_embeddings(self) -> Tensor:
-        """The aligned items."""
-        return self.item
 
 
 class _Aligned(NamedTuple):
@@ -410,39 +356,27 @@ class KTUP(LinkedRecommender):
             triple: Positions of triples, ``[B]`` int64.
             generator: Source of all randomness of the step.
         """
-        self._check_knows("triples can be learned")
+        self.check_knows("triples can be learned")
         ends, relation = self._false_and_true(inputs, 0, generator, triple)
         return self._knowledge(self.embed(inputs, ENTITY, ends.flatten()).view(*ends.shape, -1), relation)
 
     # ------------------------------------------------------------------ triples
 
-    def triple_scores(self, data: Store, triple: Tensor | None = None) -> Tensor:
-        """Scores of some triples of the store (all if None), ``[B]``; 0 is a perfect translation."""
-        inputs = self.inputs(data)
-        self._check_knows("triples can be scored")
-        chosen = inputs.triple if triple is None else inputs.triple[:, triple]
-        with predicting():
-            entity, r, w = self.embed(inputs, ENTITY), self.relation, self.relation_normal
-            blocks = [
-                ops.translate(entity[head], r[relation], w[relation], entity[tail], self.norm)
-                for head, relation, tail in chosen.split(2**15, dim=1)
-            ]
-        return torch.cat(blocks) if blocks else torch.empty(0, device=self.device)
+    def score_triples(self, inputs: Inputs, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
+        """Scores of triples, ``[B]``; 0 is a perfect translation."""
+        h, t = self.embed(inputs, ENTITY, head), self.embed(inputs, ENTITY, tail)
+        return ops.translate(h, self.relation[relation], self.relation_normal[relation], t, self.norm)
 
     def triple_scorer(self, data: Store) -> HyperplaneScorer:
         """Scores of all heads and all tails, for :func:`pyg_kgrec.evaluate_completion`."""
         inputs = self.inputs(data)
-        self._check_knows("triples can be completed")
+        self.check_knows("triples can be completed")
         number = self.signature.relations(inputs.data)
         tables = [self.relation.detach(), self.relation_normal.detach()]
         if number is not None:
             tables = [table[number.to(table.device)] for table in tables]
         with predicting():
             return HyperplaneScorer(self.embed(inputs, ENTITY), tables[0], tables[1], self.norm)
-
-    def _check_knows(self, what: str) -> None:
-        if not self.use_kg:
-            raise ValueError(f"this model has no knowledge task (use_kg=False), expected one before {what}")
 
     # ------------------------------------------------------------------ explanation
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -12,10 +12,12 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import ENTITY, ITEM, NODE_TYPES, USER
-from pyg_kgrec.models.base import Recommender
+from pyg_kgrec.models.base import Recommender, Store, predicting
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features, NodeEncoder
+
+_TRIPLES = 2**15  # scored at a time
 
 
 @dataclass(frozen=True)
@@ -86,3 +88,37 @@ class LinkedRecommender(Recommender):
         """Embeddings of some nodes of a type (all if None) before any layer, ``[n, hidden_channels]``."""
         out: Tensor = self.encoders[node_type](*inputs.nodes(node_type, node))
         return out
+
+    # ------------------------------------------------------------------ triples
+
+    def score_triples(self, inputs: Inputs, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
+        """Scores of triples ``[B]``, higher for one that the model holds to be true."""
+        raise TypeError(f"{type(self).__name__} has no scores of triples")
+
+    def triple_scores(self, data: Store, triple: Tensor | None = None) -> Tensor:
+        """Scores of some triples of the store (all if None), ``[B]``; see :meth:`score_triples`."""
+        inputs, model = self.inputs(data), self.evaluating()
+        self.check_knows("triples can be scored")
+        return model.over_triples(inputs, triple, model.score_triples)
+
+    def over_triples(
+        self,
+        inputs: Inputs,
+        triple: Tensor | None,
+        function: Callable[[Inputs, Tensor, Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """A function of heads, relations and tails over some triples of the store (all if None), by blocks."""
+        chosen = inputs.triple if triple is None else inputs.triple[:, triple]
+        with predicting():
+            blocks = [function(inputs, *block) for block in chosen.split(_TRIPLES, dim=1)]
+        return torch.cat(blocks) if blocks else torch.empty(0, device=self.device)
+
+    def check_knows(self, what: str) -> None:
+        """Raises ValueError unless the model learns from triples."""
+        if not self.knows:
+            raise ValueError(f"this model has no knowledge task (use_kg=False), expected one before {what}")
+
+    @property
+    def knows(self) -> bool:
+        """Whether the model learns from triples."""
+        return self.use_kg

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -17,11 +16,10 @@ from torch_geometric.nn.resolver import activation_resolver
 
 from pyg_kgrec import ops
 from pyg_kgrec._checks import check_at_least, check_choices, check_positive
-from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, USER
 from pyg_kgrec.explain import Explanation, explain_by_deletion
-from pyg_kgrec.models.base import Batch, Store, predicting
+from pyg_kgrec.models.base import Batch, Store
 from pyg_kgrec.models.encoding import DotProduct, Encoding
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.linked import LinkedRecommender
@@ -181,8 +179,9 @@ class MKR(LinkedRecommender):
         super().__init__(data, hidden_channels, features, use_kg)
         self.objective = Objective(loss, num_negatives, negatives, {"bce": 1, **NUM_NEGATIVES})
         self.num_layers, self.head, self.unit, self.partners = num_layers, head, unit, partners
-        knows = self.use_kg and len(self.signature.relation_name) > 0
-        self.knowledge_interval, self.knowledge_lr = knowledge_interval if knows else None, knowledge_lr
+        if self.use_kg and self.signature.relation_name:
+            self.knowledge_interval = knowledge_interval
+        self.knowledge_lr = knowledge_lr
         self.knowledge_loss, self.knowledge_form = knowledge_loss, knowledge_form
         self.decay, self.layer_lr = decay, layer_lr
 
@@ -198,7 +197,7 @@ class MKR(LinkedRecommender):
             if num_head_layers > 1:
                 channels = [inner] * (num_head_layers - 1) + [1]
                 self.head_mlp = MLP(channels, norm=None, act=activation, plain_last=True)
-        if self.knowledge_interval is not None:
+        if self.knows:
             self.relation_embedding = Parameter(torch.empty(len(self.signature.relation_name), d))
             self.knowledge_mlp = _dense([d] * (num_layers + 1), activation)  # of tails, or of relations
             self.tail_mlp = _dense([2 * d] * num_kge_layers + [d], activation)
@@ -228,7 +227,7 @@ class MKR(LinkedRecommender):
         if self.use_kg and self.unit == "cross_compress" and self.encoders[ENTITY].weight is not None:
             with torch.no_grad():
                 self.encoders[ENTITY].weight.add_(self.hidden_channels**-0.5)  # type: ignore[union-attr, operator]
-        if self.knowledge_interval is not None:
+        if self.knows:
             torch.nn.init.normal_(self.relation_embedding, std=scale)
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
@@ -246,14 +245,14 @@ class MKR(LinkedRecommender):
         """v_L of some items (all if None); with a generator from one sampled entity each."""
         if self.units is None:
             return embedding
-        row, entity = _partners(inputs.graph.entities_of, item, generator)
+        row, entity = inputs.graph.entities_of.partners(item, generator)
         return self.units.items(embedding, self.embed(inputs, ENTITY, entity), row)
 
     def entity_latent(
         self, inputs: Inputs, entity: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
         """h_L of some entities, ``[n, hidden_channels]``; with a generator from one sampled item each."""
-        row, item = _partners(inputs.graph.items_of, entity, generator)
+        row, item = inputs.graph.items_of.partners(entity, generator)
         assert self.units is not None
         return self.units.entities(self.embed(inputs, ENTITY, entity), self.embed(inputs, ITEM, item), row)
 
@@ -324,19 +323,15 @@ class MKR(LinkedRecommender):
         head, relation, tail = inputs.triple[:, triple]
         sampling = generator if self.partners == "sample" else None
         predicted = self.predict_tail(inputs, head, relation, sampling)
-        loss = -self._triple_score(predicted, self.tail_latent(inputs, tail)).mean()
+        loss = -_triple_score(predicted, self.tail_latent(inputs, tail)).mean()
         if self.knowledge_loss == "paper":
             wrong = torch.randint(inputs.num_entities, tail.shape, device=tail.device, generator=generator)
-            loss = loss + self._triple_score(predicted, self.tail_latent(inputs, wrong)).mean()
+            loss = loss + _triple_score(predicted, self.tail_latent(inputs, wrong)).mean()
         norm = self.relation_embedding[relation].pow(2).sum(-1).mean()
         for end in (head, tail):
             norm = norm + self.embed(inputs, ENTITY, end).pow(2).sum(-1).mean()
         norm = norm + _squared_norm([self.units, self.knowledge_mlp, self.tail_mlp])
         return {"knowledge": loss, "knowledge_decay": self.decay / 2 * norm}
-
-    @staticmethod
-    def _triple_score(predicted: Tensor, tail: Tensor) -> Tensor:
-        return (predicted * tail).sum(-1).sigmoid()
 
     def predict_tail(
         self,
@@ -357,31 +352,29 @@ class MKR(LinkedRecommender):
         embedding = self.embed(inputs, ENTITY, tail)
         return embedding if self.knowledge_form == "paper" else self.knowledge_mlp(embedding)
 
-    def triple_scores(self, data: Store, triple: Tensor | None = None) -> Tensor:
-        """Scores s of some triples of the store (all if None), ``[B]``, in (0, 1)."""
-        return self._over_triples(self.inputs(data), triple, self._triple_score)
+    def score_triples(self, inputs: Inputs, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
+        """Scores s of triples, ``[B]``, in (0, 1)."""
+        return _triple_score(self.predict_tail(inputs, head, relation), self.tail_latent(inputs, tail))
 
     def kge_rmse(self, data: Store) -> float:
         r"""Mean over the store's triples of :math:`\sqrt{\mathrm{mean}_d\, (t - \hat t)^2}`."""
-        distances = self._over_triples(self.inputs(data), None, lambda p, t: (t - p).pow(2).mean(-1).sqrt())
-        return float(distances.mean())
+        inputs, model = self.inputs(data), self.evaluating()
+        self.check_knows("triples can be scored")
 
-    def _over_triples(
-        self, inputs: Inputs, triple: Tensor | None, function: Callable[[Tensor, Tensor], Tensor]
-    ) -> Tensor:
-        if self.knowledge_interval is None:
-            raise ValueError("this model has no knowledge task, expected one before triples can be scored")
-        chosen, model = inputs.triple if triple is None else inputs.triple[:, triple], self.evaluating()
-        with predicting():
-            blocks = [
-                function(model.predict_tail(inputs, head, relation), model.tail_latent(inputs, tail))
-                for head, relation, tail in chosen.split(2**15, dim=1)
-            ]
-        return torch.cat(blocks) if blocks else torch.empty(0, device=self.device)
+        def distance(inputs: Inputs, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
+            difference = model.tail_latent(inputs, tail) - model.predict_tail(inputs, head, relation)
+            return difference.pow(2).mean(-1).sqrt()
+
+        return float(self.over_triples(inputs, None, distance).mean())
+
+    @property
+    def knows(self) -> bool:
+        """Whether the model learns from triples."""
+        return self.knowledge_interval is not None
 
     def epoch_metrics(self, inputs: Inputs) -> dict[str, float]:
         """``kge_rmse`` of the store's triples, where they are learned from."""
-        return {} if self.knowledge_interval is None else {"kge_rmse": self.kge_rmse(inputs)}
+        return {"kge_rmse": self.kge_rmse(inputs)} if self.knows else {}
 
     # ------------------------------------------------------------------ explanation
 
@@ -405,7 +398,7 @@ class MKR(LinkedRecommender):
                 units.append((f"{node_type} features", -1, float(score - other)))
 
         weight = torch.zeros(inputs.triple.size(1), device=self.device)
-        if self.knowledge_interval is not None:
+        if self.knows:
             among = torch.isin(inputs.triple[[0, 2]], entity).any(0).nonzero().flatten()
             weight[among] = self.triple_scores(inputs, among).to(weight.dtype)
         return explain_by_deletion(
@@ -434,6 +427,10 @@ class MKR(LinkedRecommender):
         return self._encoding(user, item).score(index, index)
 
 
+def _triple_score(predicted: Tensor, tail: Tensor) -> Tensor:
+    return (predicted * tail).sum(-1).sigmoid()
+
+
 def _start_dense(layer: Any) -> None:
     """The identity, or Xavier's start where there is none, and a bias of zero."""
     if layer.weight.size(0) == layer.weight.size(1):
@@ -456,18 +453,3 @@ def _squared_norm(modules: list[torch.nn.Module | None]) -> Tensor:
     """Squared norm of all parameters of some modules."""
     weights = [p.flatten() for module in modules if module is not None for p in module.parameters()]
     return torch.cat(weights).pow(2).sum()
-
-
-def _partners(
-    index: PairIndex, node: Tensor | None, generator: torch.Generator | None
-) -> tuple[Tensor, Tensor]:
-    """Partners of some nodes (all if None) or one sampled of each: positions of nodes, and partners, ``[m]``."""
-    if node is None:
-        node = torch.arange(index.start.numel() - 1, device=index.start.device)
-    if generator is None:
-        return index.select(node)
-    start = index.start[node]
-    degree = index.start[node + 1] - start
-    row = (degree > 0).nonzero().flatten()
-    noise = torch.rand(row.shape, dtype=torch.float64, device=row.device, generator=generator)
-    return row, index.item[start[row] + (noise * degree[row]).long()]
