@@ -6,7 +6,10 @@ PYTHON ?= python3
 EXTRAS ?= dev
 # Further arguments of pytest: make test ARGS='-k store'
 ARGS ?=
-# Threads of torch and numba. The tests' tensors are small: more threads only wait for each other.
+# Size of the notebooks: short takes less than a minute
+TOUR ?= short
+# Threads of torch and numba. The tensors of the tests and the examples are small: more threads only wait for each
+# other.
 TEST_THREADS ?= 1
 BENCH_THREADS ?= 2
 # What make bench runs: BENCH=benchmarks/test_kgrec_step.py
@@ -26,13 +29,19 @@ installed := $(shell cat $(STAMP) 2>/dev/null)
 extras := $(sort $(installed) $(subst $(comma), ,$(EXTRAS)))
 missing := $(filter-out $(installed),$(extras))
 
-.PHONY: help quickstart test test-all lint bench peers venv clean FORCE
+.PHONY: help quickstart notebooks test test-all lint bench peers venv clean FORCE
 
 help: ## Say what can be made
 	@awk -F ':.* ## ' '/^[a-z-]+:.* ## / {printf "make %-12s%s\n", $$1, $$2}' Makefile
 
 quickstart: $(STAMP) ## Train KGRec on a small knowledge graph, recommend, explain
-	$(VENV)/bin/python examples/quickstart.py
+	OMP_NUM_THREADS=$(TEST_THREADS) $(VENV)/bin/python examples/quickstart.py
+
+notebooks: $(STAMP) ## Execute the notebooks (TOUR=full: at full size)
+	@! grep -lE '"(output_type|execution_count)": *["0-9]' examples/notebooks/*.ipynb || \
+	  { echo "these notebooks hold outputs: clear them before they are committed"; exit 1; }
+	PYG_KGREC_TOUR=$(TOUR) OMP_NUM_THREADS=$(TEST_THREADS) $(RUN) pytest --nbmake --nbmake-timeout=600 \
+	  --durations=0 --durations-min=1 examples/notebooks
 
 test: $(STAMP) ## Run the tests that take at most a few seconds each
 	OMP_NUM_THREADS=$(TEST_THREADS) $(RUN) pytest -m "not slow" $(ARGS)
