@@ -52,9 +52,7 @@ class PathExplanation(Explanation):
         """
         names = Names(data)
         who, what = data[INTERACTS].edge_index
-        history = what[who == user].unique()
-        history = history[history != item]
-        linked = entities_of(data, [item, *history.tolist()])
+        linked = entities_of(data, [item, *what[who == user].unique().tolist()])
         found = triples_of(data, linked, gamma)
         about, past = found[found["item"] == item], found[found["item"] != item]
         paths = _paths(about, past, set(linked["entity"][linked["item"] == item]))

@@ -9,7 +9,7 @@ from torch_geometric.explain import HeteroExplanation
 
 from pyg_kgrec import KGRec
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
-from pyg_kgrec.explain import DeletionExplanation, ExplainedGraph, SessionExplanation
+from pyg_kgrec.explain import DeletionExplanation, ExplainedGraph, PathExplanation, SessionExplanation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -23,6 +23,8 @@ def relation_and_ends(data: HeteroData, position: int) -> tuple[str, str, str]:
 
 def test_the_masks_hold_what_the_explanation_lists(splits: Splits) -> None:
     train, _, test = splits
+    for data in (train, test):  # an item's entity is the tail of some triples
+        data[RELATES].edge_index[:, ::2] = data[RELATES].edge_index[:, ::2].flip(0)
     model = KGRec(train, hidden_channels=8)
     gamma = model.rationale_score(test)
     for user, item in ((0, 1), (3, 10), (5, 11), (8, 12), (9, 0), (3, 13)):
@@ -73,9 +75,12 @@ def test_the_masks_hold_what_the_explanation_lists(splits: Splits) -> None:
             assert weight == pytest.approx(max(touching, default=0.0) if i in known else 0.0)
 
 
-def test_every_path_is_a_path_of_the_subgraph(splits: Splits) -> None:
+@pytest.mark.parametrize("per_item", [10, 1])
+def test_every_path_is_a_path_of_the_subgraph(splits: Splits, per_item: int) -> None:
     train, _, test = splits
-    why = KGRec(train, hidden_channels=8).explain(test, "u3", 110)
+    gamma = KGRec(train, hidden_channels=8).rationale_score(test)
+    why = PathExplanation.from_rationale(test, 3, 10, gamma, 1.0, per_item)
+    assert why.triples["about"].value_counts().max() == min(per_item, 4)
     graph = why.to_hetero()
     part = graph.get_explanation_subgraph()
     assert part.validate(raise_on_error=True)
@@ -124,6 +129,21 @@ def test_the_store_is_left_as_it_was(splits: Splits) -> None:
     assert top.validate(raise_on_error=True)
 
 
+def test_a_store_that_changes_later_moves_no_edge(splits: Splits) -> None:
+    train, _, test = splits
+    why = KGRec(train, hidden_channels=8).explain(test, "u3", 110)
+    before = why.to_hetero()
+    for edge_type in (INTERACTS, IS, RELATES):
+        test[edge_type].edge_index = test[edge_type].edge_index.flip(1)
+    test[RELATES].edge_type = test[RELATES].edge_type.flip(0)
+    test[ENTITY].num_nodes += 1
+    after = why.to_hetero()
+    for edge_type in (INTERACTS, IS, RELATES):
+        assert torch.equal(before[edge_type].edge_index, after[edge_type].edge_index)
+        assert torch.equal(before[edge_type].edge_mask, after[edge_type].edge_mask)
+    assert after[ENTITY].num_nodes == test[ENTITY].num_nodes - 1
+
+
 def test_features_go_along(make_splits: Callable[..., Splits]) -> None:
     _, _, test = make_splits(features=True)
     why = DeletionExplanation.from_units(test, 3, 4, 1.0, [], torch.ones(test[RELATES].num_edges), "one")
@@ -149,6 +169,17 @@ def test_what_was_left_out_weighs_what_it_contributes(splits: Splits) -> None:
     assert graph[ENTITY].node_mask[[one, two]].flatten().tolist() == [1.0, 1.0]
 
 
+def test_an_entity_that_two_items_share_is_left_out_of_one(splits: Splits) -> None:
+    test = splits[2]
+    shared = int(test[IS].edge_index[1].mode().values)
+    assert {(11, shared), (12, shared)} <= set(map(tuple, test[IS].edge_index.t().tolist()))
+    position = int((test[RELATES].edge_index[0] == shared).nonzero()[0])
+    listed = ExplainedGraph(test, 3, 11, triples={position: 2.0}, history={12: 1.0}, entities={shared: 0.5})
+    graph = listed.to_hetero()
+    links = zip(test[IS].edge_index.t().tolist(), graph[IS].edge_mask.tolist())
+    assert {tuple(pair): w for pair, w in links if w} == {(11, shared): 0.5, (12, shared): 2.0}
+
+
 def test_a_session_is_the_history(splits: Splits) -> None:
     test = splits[2]
     session = test[INTERACTS].edge_index[1, test[INTERACTS].edge_index[0] == 3]
@@ -166,6 +197,27 @@ def test_a_session_is_the_history(splits: Splits) -> None:
     assert not mask[~mine].any()
     part = graph.get_explanation_subgraph()
     assert set(part[ITEM].n_id.tolist()) == {4, *session[1:].tolist()}
+
+
+def test_an_item_of_the_history_that_was_only_seen(splits: Splits) -> None:
+    test = splits[2]
+    store = test[INTERACTS]
+    num_edges = store.edge_index.size(1)
+    (late,) = store.seen_edge_index[1, store.seen_edge_index[0] == 3].tolist()
+    early = int(store.edge_index[1, store.edge_index[0] == 3][0])
+    store.seen_edge_index = torch.cat([store.seen_edge_index, torch.tensor([[3], [early]])], dim=1)
+    graph = ExplainedGraph(test, 3, 4, history={late: 0.5, early: 0.25}).to_hetero()
+    assert graph.validate(raise_on_error=True)
+    assert graph[INTERACTS].edge_index[:, :-1].equal(store.edge_index)
+    assert graph[INTERACTS].edge_index[:, -1].tolist() == [3, late]
+    place = (store.seen_edge_index == torch.tensor([[3], [late]])).all(0).nonzero().item()
+    assert graph[INTERACTS].e_id[-1] == num_edges + place
+    assert graph[INTERACTS].edge_mask.sum() == 0.75
+    part = graph.get_explanation_subgraph()
+    assert set(part[ITEM].n_id.tolist()) == {4, early, late}
+    # Nothing is added where it is not listed.
+    graph = ExplainedGraph(test, 3, 4, history={early: 0.25}).to_hetero()
+    assert graph[INTERACTS].edge_index.equal(store.edge_index)
 
 
 def test_a_store_without_knowledge(make_splits: Callable[..., Splits]) -> None:

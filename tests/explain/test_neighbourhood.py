@@ -27,6 +27,7 @@ def test_entities_in_the_order_of_the_links(make_store: Callable[..., HeteroData
 def test_triples_by_brute_force(make_store: Callable[..., HeteroData]) -> None:
     data = make_store()
     store = data[RELATES]
+    store.edge_index[:, ::2] = store.edge_index[:, ::2].flip(0)  # an item's entity is the tail of some
     weight = torch.randn(store.num_edges, generator=torch.Generator().manual_seed(0))
     weight[::5] = 0
     expected = []
