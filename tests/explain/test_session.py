@@ -58,7 +58,9 @@ def test_the_nearest_entities_by_brute_force(splits: Splits, nearest: int) -> No
     # The last relation gets triples that touch no item, and so tells all its tails.
     free = [e for e in range(20) if e not in test[IS].edge_index[1].tolist()]
     more = torch.tensor([free[:2], free[1:3]])
-    test[RELATES].edge_index = torch.cat([test[RELATES].edge_index, more], dim=1)
+    edge_index = test[RELATES].edge_index.clone()
+    edge_index[:, ::2] = edge_index[:, ::2].flip(0)  # an item's entity is the tail of some triples
+    test[RELATES].edge_index = torch.cat([edge_index, more], dim=1)
     test[RELATES].edge_type = torch.cat([test[RELATES].edge_type, torch.tensor([2, 2])])
     slots, key, entity, linked = memory(test)
     found = nearest_to_slots(slots, key, entity, triples(test), linked, nearest)
@@ -117,6 +119,9 @@ def test_the_session_is_told(splits: Splits) -> None:
     captions = ["What the memory held", "Left out", "Triples (", "Attention to relations, latest step first"]
     assert [page.index(caption) for caption in captions] == sorted(map(page.index, captions))
     assert line.strip() in page
+    steps = page[page.index(captions[-1]) :]
+    order = [f"Item &lt;{i}&gt;" for i in SESSION.flip(0).tolist()]
+    assert [steps.index(step) for step in order] == sorted(steps.index(step) for step in order)
 
 
 def test_a_memory_that_holds_nothing_is_not_told(splits: Splits) -> None:
