@@ -1,41 +1,20 @@
 from __future__ import annotations
 
-import builtins
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, Explanation, KGRec, Popularity
-from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
+from pyg_kgrec import Explanation, KGRec
+from pyg_kgrec.data import INTERACTS, IS, RELATES, USER
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Splits = tuple[HeteroData, HeteroData, HeteroData]
-
-
-@pytest.fixture
-def splits(make_splits: Callable[..., Splits]) -> Splits:
-    """Splits whose entities have names of their own, so that a name tells which entity it is."""
-    stores = make_splits()
-    for data in stores:
-        data[ENTITY].name = [f"E{i}" for i in range(data[ENTITY].num_nodes)]
-    return stores
-
-
-@pytest.fixture
-def axes() -> Iterator[Any]:
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    yield plt
-    plt.close("all")
 
 
 Triple = tuple[str, str, str]
@@ -131,68 +110,6 @@ def test_a_triple_is_listed_once(splits: Splits) -> None:
     assert sorted(zip(own["head"], own["tail"])) == sorted([(f"E{one}", f"E{two}"), (f"E{one}", f"E{one}")])
 
 
-def test_text(splits: Splits) -> None:
-    train, _, test = splits
-    model = KGRec(train, hidden_channels=8)
-    why = model.explain(test, "u3", 110)
-    text = str(why)
-    assert text.splitlines()[0] == f"Item <10> for user u3 (score {why.score:.3f})"
-    best = why.paths.iloc[0]
-    assert f"because of {best['history']}: " in text
-    assert f"[{best['weight']:.2f}]" in text
-    assert "γ" in text
-    assert "has genre" in text or "made by" in text
-
-
-def test_html_is_escaped(splits: Splits) -> None:
-    train, _, test = splits
-    data = copy.copy(test)
-    data.relation_name = list(test.relation_name)
-    data[ITEM].name = [f"<script>alert({i})</script>" for i in range(14)]
-    data[ENTITY].name = [f"<b>{i}</b>" for i in range(20)]
-    page = KGRec(train, hidden_channels=8).explain(data, "u3", 110)._repr_html_()
-    assert "<script>" not in page
-    assert "&lt;script&gt;alert(10)&lt;/script&gt;" in page
-    assert "&lt;b&gt;" in page
-    assert "<table" in page
-
-
-def test_names_fall_back_to_items_and_raw_ids(make_splits: Callable[..., Splits]) -> None:
-    train, _, test = make_splits()
-    frame = KGRec(train, hidden_channels=8).explain(test, "u3", 104).to_frame()
-    own = frame[frame["about"] == "Item <4>"]
-    assert "Item <4>" in set(own["head"]) | set(own["tail"])
-    assert set(own["tail"]) & set(test[ENTITY].id)
-
-
-def test_a_store_without_raw_ids_and_names(make_splits: Callable[..., Splits]) -> None:
-    train, _, test = make_splits(ids=False)
-    why = KGRec(train, hidden_channels=8).explain(test, torch.tensor([3]), torch.tensor([4]))
-    assert (why.user, why.item) == ("user 3", "item 4")
-    assert set(why.to_frame()["tail"]) <= {str(i) for i in range(20)}
-
-
-def test_users_and_items_by_index_or_raw_id(splits: Splits) -> None:
-    train, _, test = splits
-    model = KGRec(train, hidden_channels=8)
-    texts = {
-        str(model.explain(test, user, item))
-        for user, item in (
-            ("u3", 104),
-            (["u3"], [104]),
-            (torch.tensor(3), torch.tensor(4)),
-            (pd.Series(["u3"]), torch.tensor([4])),
-        )
-    }
-    assert len(texts) == 1
-    with pytest.raises(ValueError, match="one user and one item, got 2 and 1"):
-        model.explain(test, ["u3", "u4"], [104])
-    with pytest.raises(ValueError, match="unknown"):
-        model.explain(test, "nobody", 104)
-    with pytest.raises(ValueError, match="out of range"):
-        model.explain(test, torch.tensor([3]), torch.tensor([14]))
-
-
 def assert_silent(why: Explanation) -> None:
     """Nothing is known, and that is said in words and drawn as an (almost) empty picture."""
     assert len(why.to_frame()) == len(why.paths) == 0
@@ -241,45 +158,6 @@ def test_a_store_without_triples(make_splits: Callable[..., Splits], knowledge: 
 def test_a_model_that_hears_no_triple_names_none(splits: Splits) -> None:
     train, _, test = splits
     assert_silent(KGRec(train, hidden_channels=8, use_kg=False).explain(test, "u3", 104))
-
-
-@pytest.mark.parametrize("model", [BPRMF, Popularity])
-def test_models_without_explanations_say_so(model: type[BPRMF], splits: Splits) -> None:
-    with pytest.raises(TypeError, match=f"{model.__name__} has no explanations"):
-        model(splits[0]).explain(splits[2], "u3", 104)
-
-
-def test_plot(splits: Splits, axes: Any, tmp_path: Any) -> None:
-    train, _, test = splits
-    data = copy.copy(test)
-    data[ITEM].name = [f"Item $_{i}$ with a name that is longer than a box can hold" for i in range(14)]
-    why = KGRec(train, hidden_channels=8).explain(data, "u3", 110)
-    ax = why.plot(max_paths=4)
-    texts = [text.get_text() for text in ax.texts]
-    assert "user u3" in texts
-    assert any(text.endswith("…") for text in texts)
-    assert len(ax.lines) >= 4
-    ax.figure.savefig(tmp_path / "why.png")
-    assert (tmp_path / "why.png").stat().st_size > 5000
-    _, mine = axes.subplots()
-    assert why.plot(mine) is mine
-
-
-def test_without_matplotlib_the_extra_is_named(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
-    why = KGRec(splits[0], hidden_channels=8).explain(splits[2], "u3", 104)
-    find = builtins.__import__
-
-    def missing(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.split(".")[0] == "matplotlib":
-            raise ModuleNotFoundError(f"No module named {name!r}", name="matplotlib")
-        return find(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    with pytest.raises(
-        ImportError, match=r'Explanation.plot needs matplotlib.*pip install "pyg-kgrec\[viz\]"'
-    ):
-        why.plot()
 
 
 def test_the_user_may_have_had_the_item(splits: Splits) -> None:

@@ -1,0 +1,184 @@
+"""What every explanation is: a header, triples and units, as text, as HTML, as a picture and as a graph."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+from torch_geometric.explain import HeteroExplanation
+
+from pyg_kgrec.explain import draw
+from pyg_kgrec.explain.graph import ExplainedGraph
+from pyg_kgrec.explain.tables import MEMORY, PATHS, PREFERENCES, UNITS, empty_frame, rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Explanation:
+    """Why a model recommends an item to a user.
+
+    Prints as text, shows as HTML in a notebook, draws itself, and turns into a graph of PyG. There is one subclass
+    per kind of reason, which adds its own tables and says them: it overrides :meth:`_summary`, :meth:`_details`,
+    :meth:`_tables` and :meth:`_draw`, as far as it has something to say there.
+
+    Attributes:
+        user: The user, as readable as the store allows (name, raw id or index).
+        item: The item, likewise.
+        score: The model's score of the user and the item.
+        triples: One row per triple: ``about`` (the item itself or the item of the user's history that it belongs
+            to), ``head``, ``relation``, ``tail``, ``weight`` and ``context`` (True where the score is made without
+            the triple, which is there to be read); by descending weight, the item's own first.
+        weight_name: What the weights of the triples are.
+        units: What was really left out, one at a time: ``kind``, ``name``, ``id`` (of an entity, else empty) and
+            ``contribution``, the score minus the score without it; largest first. Empty for a model that explains
+            by weights.
+        graph: The listed edges in the store's own numbering, of which :meth:`to_hetero` makes PyG's form.
+    """
+
+    user: str
+    item: str
+    score: float
+    triples: pd.DataFrame
+    graph: ExplainedGraph = field(repr=False)
+    weight_name: str = "weight"
+    units: pd.DataFrame = field(default_factory=lambda: empty_frame(UNITS))
+
+    # The tables of one kind of explanation are empty in all others, so that a reader of many kinds need not ask.
+    # A cached property gives way to a field of the same name in a subclass; a property would not.
+
+    @cached_property
+    def paths(self) -> pd.DataFrame:
+        """Paths from the user's history to the item (:class:`~pyg_kgrec.explain.PathExplanation`), here none."""
+        return empty_frame(PATHS)
+
+    @cached_property
+    def preferences(self) -> pd.DataFrame:
+        """Preferences of the user (:class:`~pyg_kgrec.explain.PreferenceExplanation`), here none."""
+        return empty_frame(PREFERENCES)
+
+    @cached_property
+    def attention(self) -> pd.DataFrame:
+        """Attention along a session (:class:`~pyg_kgrec.explain.SessionExplanation`), here none."""
+        return empty_frame()
+
+    @cached_property
+    def memory(self) -> pd.DataFrame:
+        """Content of a session's memory (:class:`~pyg_kgrec.explain.SessionExplanation`), here none."""
+        return empty_frame(MEMORY)
+
+    # ------------------------------------------------------------------ what there is
+
+    def to_frame(self) -> pd.DataFrame:
+        """The triples with their weights, a copy of :attr:`triples`."""
+        return self.triples.copy()
+
+    def to_hetero(self) -> HeteroExplanation:
+        """The explanation as a graph of PyG: the store's, with masks of what is listed.
+
+        Node types and edge types are those of the store (users, items, entities; interactions, links, triples),
+        without further types that a store may have. ``edge_mask`` ``[num_edges]`` holds the weight of every listed
+        triple, of every listed item of the history (its strongest path or triple, or the absolute value of what it
+        contributes) and of the links between items and entities on the way, and 0 elsewhere; ``node_mask``
+        ``[num_nodes, 1]`` is 1 at the user, at the item and at the end points of these edges. ``n_id`` and ``e_id``
+        number nodes and edges as the store does, also in ``get_explanation_subgraph()``. ``edge_label_index``
+        ``[2, 1]`` is the user and the item in the store's numbering, ``prediction`` ``[1]`` the score.
+
+        Returns:
+            The graph, on the store's device. Its edges and features are the store's own tensors.
+
+        Example:
+            >>> graph = explanation.to_hetero()
+            >>> graph.get_explanation_subgraph()
+        """
+        graph = self.graph.to_hetero()
+        graph.prediction = torch.tensor([self.score], device=graph.edge_label_index.device)
+        return graph
+
+    # ------------------------------------------------------------------ text and HTML
+
+    def __str__(self) -> str:
+        lines = [self._title(), *(f"  {line}" for line in (*self._summary(), *self._details()))]
+        own = self._own_triples().head(5)
+        if len(own):
+            lines.append(f"  {self.item} is best described by ({self.weight_name})")
+            lines += [f"    {r.head} – {r.relation} → {r.tail}   [{r.weight:.2f}]" for r in rows(own)]
+        if len(lines) == 1:
+            lines.append("  no triple describes the item and no path leads to it from the user's history")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        parts = [f"<p><b>{html.escape(self._title())}</b></p>"]
+        parts += [f"<p>{html.escape(sentence)}</p>" for sentence in self._summary()]
+        for caption, frame in self._tables():
+            table = frame.head(10).to_html(index=False, float_format="{:.2f}".format, escape=True)
+            parts.append(f"<p>{html.escape(caption)}</p>{table}")
+        return "".join(parts)
+
+    def _title(self) -> str:
+        return f"{self.item} for {self.user} (score {self.score:.3f})"
+
+    def _summary(self) -> list[str]:
+        """Sentences that say the reason, at the head of the text and of the HTML."""
+        return []
+
+    def _details(self) -> list[str]:
+        """Sentences of the text for what the HTML has in tables."""
+        return [
+            f"without {r.kind} {r.name} the score would be {self.score - r.contribution:.3f}"
+            f"   [{r.contribution:+.3f}]"
+            for r in rows(self.units.head(8))
+        ]
+
+    def _tables(self) -> list[tuple[str, pd.DataFrame]]:
+        """Captions and tables of the HTML."""
+        units = [("Left out, the score loses", self.units)] if len(self.units) else []
+        return [*units, (f"Triples ({self.weight_name})", self.triples)]
+
+    def _own_triples(self) -> pd.DataFrame:
+        """The triples of the item itself."""
+        return self.triples[self.triples["about"] == self.item]
+
+    # ------------------------------------------------------------------ picture
+
+    def plot(self, ax: Axes | None = None, max_paths: int = 8) -> Axes:
+        """Draws what the explanation is made of.
+
+        That is the strongest paths from the user over the history to the item, or what each unit contributes, or,
+        of a model with a memory, the attention to relations, step by step.
+
+        Args:
+            ax: Axes to draw on; new ones if None.
+            max_paths: Number of paths or units to draw; where there are fewer paths, the item's own triples fill
+                up.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ImportError: If matplotlib is missing (extra ``viz``).
+        """
+        return self._draw(ax, max_paths)
+
+    def _draw(self, ax: Axes | None, most: int) -> Axes:
+        """The picture; by default that of the units, or where there are none of paths and the item's triples."""
+        if len(self.units):
+            units = self.units.head(most)
+            return draw.contributions(
+                ax, self._picture_title(), self._unit_labels(units), units["contribution"].tolist()
+            )
+        paths = self.paths.head(most)
+        own = self._own_triples().head(max(0, most - len(paths)))
+        return draw.paths(ax, self.user, self.item, paths, own, self.weight_name)
+
+    def _picture_title(self) -> str:
+        return f"{self.item} for {self.user}  (score {self.score:.3f})"
+
+    def _unit_labels(self, units: pd.DataFrame) -> list[str]:
+        """Labels of units in the picture."""
+        return [draw.shorten(f"{r.kind}: {r.name}", 40) for r in rows(units)]

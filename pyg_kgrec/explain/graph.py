@@ -1,0 +1,131 @@
+"""The part of a store that an explanation lists, and PyG's form of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.explain import HeteroExplanation
+
+from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, EdgeType
+from pyg_kgrec.explain.names import membership
+
+
+@dataclass(frozen=True, eq=False)
+class ExplainedGraph:
+    """The user, the item and the edges that an explanation lists, in the store's own numbering.
+
+    Attributes:
+        data: The store as it was: its tensors are kept, not copied, so that edges that are assigned to the store
+            later are not seen, and only edges written in place are.
+        user: The user's index.
+        item: The item's index.
+        triples: Weight of each listed triple, by its place among the store's triples.
+        history: Weight of each listed item of the user's history, by its index.
+        entities: Weight of each entity of the item that was left out of the score by itself, by its index; the
+            links to other entities weigh what the triples listed of them do.
+    """
+
+    data: HeteroData
+    user: int
+    item: int
+    triples: Mapping[int, float] = field(default_factory=dict)
+    history: Mapping[int, float] = field(default_factory=dict)
+    entities: Mapping[int, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Listed edges are places in these tensors: a store that gets others must not move them.
+        object.__setattr__(self, "data", copy.copy(self.data))
+
+    def to_hetero(self) -> HeteroExplanation:
+        """The store's graph with a mask over the nodes and over the edges of each type.
+
+        It has the store's users, items and entities with their features ``x``, its interactions, links and triples,
+        and further
+
+        * ``node_mask`` ``[num_nodes, 1]`` float32: 1 for the user, the item and the end points of listed edges;
+        * ``edge_mask`` ``[num_edges]`` float32: the weight of a listed edge, 0 of every other. That of an
+          interaction is the weight of the item in the user's history. A link between a listed item and the end of a
+          listed triple weighs as much as the heaviest such triple, or what its entity was found to contribute;
+        * ``n_id`` and ``e_id``: the node's or edge's place in the store, which a subgraph keeps;
+        * ``edge_label_index`` ``[2, 1]``: the user and the item, in the store's numbering.
+
+        A listed item of the history that only ``seen_edge_index`` holds (in a test store, one of the validation
+        interactions) gets an interaction after those of ``edge_index``; its ``e_id`` counts on from theirs.
+        """
+        edges = {INTERACTS: self._interactions()}
+        for edge_type in (IS, RELATES):
+            if edge_type in self.data.edge_types:
+                edge_index = self.data[edge_type].edge_index
+                edges[edge_type] = edge_index, torch.arange(edge_index.size(1), device=edge_index.device)
+        edge_masks = self._edge_masks({edge_type: edge_index for edge_type, (edge_index, _) in edges.items()})
+        graph = HeteroExplanation()
+        for node_type in (USER, ITEM, ENTITY):
+            if node_type in self.data.node_types:
+                num_nodes = self.data[node_type].num_nodes
+                graph[node_type].num_nodes = num_nodes
+                graph[node_type].n_id = torch.arange(num_nodes, device=edge_masks[INTERACTS].device)
+                graph[node_type].node_mask = torch.zeros(num_nodes, 1, device=edge_masks[INTERACTS].device)
+                if "x" in self.data[node_type]:
+                    graph[node_type].x = self.data[node_type].x
+        graph[USER].node_mask[self.user] = 1
+        graph[ITEM].node_mask[self.item] = 1
+        for edge_type, (edge_index, place) in edges.items():
+            mask = edge_masks[edge_type]
+            graph[edge_type].edge_index, graph[edge_type].e_id = edge_index, place
+            graph[edge_type].edge_mask = mask
+            for node_type, node in zip((edge_type[0], edge_type[2]), edge_index[:, mask > 0]):
+                graph[node_type].node_mask[node] = 1
+        if RELATES in edges:
+            graph[RELATES].edge_type = self.data[RELATES].edge_type
+        device = edge_masks[INTERACTS].device
+        graph.edge_label_index = torch.tensor([[self.user], [self.item]], device=device)
+        return graph
+
+    def _interactions(self) -> tuple[Tensor, Tensor]:
+        """Interactions ``[2, n]`` and their places ``[n]``, with those of listed items that were only seen."""
+        store = self.data[INTERACTS]
+        edge_index = store.edge_index
+        place = torch.arange(edge_index.size(1), device=edge_index.device)
+        seen = store.get("seen_edge_index")
+        if seen is None:
+            return edge_index, place
+        missing = membership(list(self.history), self.data[ITEM].num_nodes, edge_index.device)
+        missing[edge_index[1, edge_index[0] == self.user]] = False
+        more = ((seen[0] == self.user) & missing[seen[1]]).nonzero().flatten()
+        if not more.numel():
+            return edge_index, place
+        return torch.cat([edge_index, seen[:, more]], dim=1), torch.cat([place, place.numel() + more])
+
+    def _edge_masks(self, edges: Mapping[EdgeType, Tensor]) -> dict[EdgeType, Tensor]:
+        """Weight of every edge, 0 where it is not listed: float32 ``[num_edges]`` per edge type."""
+        num_items = self.data[ITEM].num_nodes
+        user, item = edges[INTERACTS]
+        masks = {INTERACTS: _spread(self.history, num_items, user.device)[item]}
+        masks[INTERACTS][user != self.user] = 0
+        if RELATES not in edges:
+            return masks
+        (item, entity), (head, tail) = edges[IS], edges[RELATES]
+        masks[RELATES] = _spread(self.triples, head.numel(), head.device)
+        listed = masks[RELATES].nonzero().flatten()
+        num_entities = self.data[ENTITY].num_nodes
+        end = torch.zeros(num_entities, device=head.device)
+        for side in (head, tail):
+            end.scatter_reduce_(0, side[listed], masks[RELATES][listed], "amax")
+        masks[IS] = end[entity]
+        masks[IS][~membership([self.item, *self.history], num_items, item.device)[item]] = 0
+        alone = membership(list(self.entities), num_entities, item.device)[entity] & (item == self.item)
+        masks[IS][alone] = _spread(self.entities, num_entities, item.device)[entity[alone]]
+        return masks
+
+
+def _spread(weights: Mapping[int, float], size: int, device: torch.device) -> Tensor:
+    """The weights at their indices, zeros elsewhere: float32 ``[size]``."""
+    dense = torch.zeros(size, device=device)
+    index = torch.tensor(list(weights), dtype=torch.long, device=device)
+    dense[index] = torch.tensor(list(weights.values()), dtype=dense.dtype, device=device)
+    return dense

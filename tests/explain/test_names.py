@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec import KGRec
+from pyg_kgrec.data import ENTITY, IS, ITEM, USER
+from pyg_kgrec.explain.names import Names, membership
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Splits = tuple[HeteroData, HeteroData, HeteroData]
+
+
+def test_names_fall_back_to_items_and_raw_ids(make_splits: Callable[..., Splits]) -> None:
+    train, _, test = make_splits()
+    frame = KGRec(train, hidden_channels=8).explain(test, "u3", 104).to_frame()
+    own = frame[frame["about"] == "Item <4>"]
+    assert "Item <4>" in set(own["head"]) | set(own["tail"])
+    assert set(own["tail"]) & set(test[ENTITY].id)
+
+
+def test_a_store_without_raw_ids_and_names(make_splits: Callable[..., Splits]) -> None:
+    train, _, test = make_splits(ids=False)
+    why = KGRec(train, hidden_channels=8).explain(test, torch.tensor([3]), torch.tensor([4]))
+    assert (why.user, why.item) == ("user 3", "item 4")
+    assert set(why.to_frame()["tail"]) <= {str(i) for i in range(20)}
+
+
+def test_every_fallback(make_store: Callable[..., HeteroData]) -> None:
+    named, bare = make_store(), make_store(ids=False)
+    assert Names(named).user(3) == "user u3"
+    assert Names(named).item(4) == "Item <4>"
+    assert Names(named).relation(1) == "made by"
+    assert (Names(bare).user(3), Names(bare).item(4)) == ("user 3", "item 4")
+    assert Names(bare).entities(range(3)) == {0: "0", 1: "1", 2: "2"}
+    assert (Names(bare).entity_id(7), Names(named).entity_id(7)) == (7, "e7")
+    del named[ITEM].name
+    named[USER].name = [f"U{i}" for i in range(10)]
+    assert (Names(named).user(3), Names(named).item(4)) == ("U3", "item 104")
+    assert Names(named).entities([2, 2]) == {2: "e2"}
+
+
+def test_an_entity_is_called_like_the_last_item_that_it_is(make_store: Callable[..., HeteroData]) -> None:
+    data = make_store()
+    expected = {e: f"e{e}" for e in range(data[ENTITY].num_nodes)}
+    expected |= {e: f"Item <{i}>" for i, e in data[IS].edge_index.t().tolist()}
+    shared = data[IS].edge_index[1].mode().values.item()
+    assert (data[IS].edge_index[1] == shared).sum() == 2
+    assert Names(data).entities(range(data[ENTITY].num_nodes)) == expected
+    assert Names(data).entities([shared]) == {shared: expected[shared]}
+    data[ENTITY].name = [f"E{i}" for i in range(data[ENTITY].num_nodes)]
+    assert Names(data).entities([shared]) == {shared: f"E{shared}"}
+
+
+def test_a_store_without_entities_names_none(make_store: Callable[..., HeteroData]) -> None:
+    assert Names(make_store(knowledge=False)).entities([]) == {}
+
+
+def test_membership() -> None:
+    for indices in ([0, 3, 3], iter([3, 0]), torch.tensor([0, 3])):
+        assert membership(indices, 4, torch.device("cpu")).tolist() == [True, False, False, True]
+    assert membership([], 2, torch.device("cpu")).tolist() == [False, False]
