@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
@@ -18,10 +19,10 @@ from pyg_kgrec import ops
 from pyg_kgrec.data.cache import cached, node_features
 from pyg_kgrec.data.interactions import seen_pairs
 from pyg_kgrec.data.sampling import Distribution, NegativeSampler, check_distribution
-from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, RELATES, USER
 from pyg_kgrec.data.sequences import Sequences
+from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, RELATES, USER
 from pyg_kgrec.data.vocabulary import as_index
-from pyg_kgrec.kg_embedding import KGEmbedding, KGTables, kg_tables
+from pyg_kgrec.kge.embedding import KGEmbedding, KGTables, kg_embeddings, pretrained_embeddings
 from pyg_kgrec.models.base import Nodes, check_k, raw_ids
 from pyg_kgrec.models.linked import LinkedGraph, LinkedRecommender
 from pyg_kgrec.models.signature import StoreSignature
@@ -193,7 +194,10 @@ class KSR(LinkedRecommender):
                 )
             use_kg = use_kg and known
             if use_kg:
-                tables = kg_tables(data, kg_embedding, kg_channels)
+                tables = kg_embeddings(data, kg_embedding, kg_channels)
+                if tables is None:
+                    path = kg_embedding if isinstance(kg_embedding, str | os.PathLike) else None
+                    tables = pretrained_embeddings(data, kg_channels, path=path, progress=False)
                 kg_channels = tables.entity.size(1)
         # What a file keeps: the vectors themselves are among the weights.
         settings |= {"kg_embedding": None, "kg_channels": kg_channels, "use_kg": use_kg}

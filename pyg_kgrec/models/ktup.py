@@ -13,21 +13,16 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import ops
 from pyg_kgrec.data.cache import cached
-from pyg_kgrec.data.sampling import Distribution, NegativeSampler, TripleSampler, check_distribution
+from pyg_kgrec.data.sampling import Distribution, NegativeSampler, check_distribution
 from pyg_kgrec.data.store import ENTITY, ITEM, RELATES, USER
+from pyg_kgrec.kge.sampling import TripleSampler
+from pyg_kgrec.kge.scorers import HyperplaneScorer
+from pyg_kgrec.kge.transh import TransH
 from pyg_kgrec.models.linked import LinkedGraph, LinkedRecommender
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features
 from pyg_kgrec.nn.loss import Loss, check_loss, ranking_loss
-from pyg_kgrec.nn.transh import (
-    HyperplaneScorer,
-    Norm,
-    TransH,
-    check_norm,
-    orthogonality_loss,
-    shorten_rows,
-    start_on_sphere,
-)
+from pyg_kgrec.nn.norms import Norm, check_norm, clip_norm_, orthogonality_loss, unit_norm_
 from pyg_kgrec.ops import Induction
 
 if TYPE_CHECKING:
@@ -70,7 +65,7 @@ class KTUP(LinkedRecommender):
     r"""Knowledge-enhanced translation-based user preference, and TUP, the same without the knowledge graph.
 
     A user likes an item under a preference, which is a translation on a hyperplane, as a relation of the knowledge
-    graph is in TransH (:class:`~pyg_kgrec.nn.TransH`); each preference goes with one relation. With
+    graph is in TransH (:class:`~pyg_kgrec.kge.TransH`); each preference goes with one relation. With
     :math:`\mathbf{T} = (\mathbf{P} + \mathbf{R}) / 2`, :math:`\mathbf{N} = (\mathbf{W}_p + \mathbf{W}_r) / 2`
     (rows are preferences) and an item aligned to its entities, :math:`\hat{\mathbf{i}} = \mathbf{i} +
     \mathrm{mean}_{e \in S(i)}\, \mathbf{e}`, shortened to ``item_norm`` if longer, the preference is induced
@@ -189,10 +184,10 @@ class KTUP(LinkedRecommender):
         for encoder in self.encoders.values():
             encoder.reset_parameters()  # type: ignore[operator]
             for table in encoder.parameters():
-                start_on_sphere(table)
+                unit_norm_(table)
                 table.data.mul_(_START)
         for name in self._translations():
-            start_on_sphere(self.get_parameter(name))
+            unit_norm_(self.get_parameter(name))
 
     def start_from(self, transh: TransH) -> None:
         """Takes entities and relations from a trained TransH, as the paper does before joint training.
@@ -248,7 +243,7 @@ class KTUP(LinkedRecommender):
                 make it wait at every step, at the end of the epoch.
         """
         tables = self._tables()
-        self._longest = shorten_rows(list(tables.values()))
+        self._longest = clip_norm_(list(tables.values()))
         if self._longest.device.type == "cpu":
             self._check_finite()
 
@@ -263,7 +258,7 @@ class KTUP(LinkedRecommender):
     def epoch_metrics(self, data: HeteroData) -> dict[str, float]:
         """No metrics, but a look at the tables."""
         if self._longest is not None and self._longest.device.type != "cpu":
-            self._longest = shorten_rows(list(self._tables().values()))
+            self._longest = clip_norm_(list(self._tables().values()))
             self._check_finite()
         return {}
 

@@ -19,9 +19,8 @@ from torch_geometric.nn.kge import ComplEx, DistMult, KGEModel, RotatE, TransE
 
 from pyg_kgrec import BPRMF, evaluate_completion, fit_kge, pretrain_transe, pretrain_transh
 from pyg_kgrec.data import ENTITY, RELATES
-from pyg_kgrec.data.sampling import TripleSampler
 from pyg_kgrec.data.triples import triples
-from pyg_kgrec.nn import TransH
+from pyg_kgrec.kge import TransH, TripleSampler
 from pyg_kgrec.transforms import TripleSplit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
