@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import lightning
 import pandas as pd
@@ -22,12 +22,16 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+_ONE_EVALUATION = range(1)
+"""What Lightning's validation loop goes through: its one batch stands for the whole evaluation."""
+
 
 class Epochs(lightning.LightningModule):
-    """A model as Lightning wants it, with a row of history an epoch.
+    """A model as Lightning wants it, with a row of history per epoch.
 
     A subclass fills in ``configure_optimizers``, ``training_step`` (which hands its losses to :meth:`count`) and
-    what an epoch ends with.
+    what an epoch ends with. All figures of an epoch are logged: ``trainer.callback_metrics`` has them when a
+    callback's ``on_validation_end`` or ``on_train_epoch_end`` is called.
 
     Args:
         model: The model.
@@ -39,6 +43,7 @@ class Epochs(lightning.LightningModule):
         super().__init__()
         self.model, self.monitor, self.eval_every = model, monitor, eval_every
         self.rows: list[dict[str, float]] = []
+        self._row: dict[str, float] | None = None
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
 
@@ -50,10 +55,6 @@ class Epochs(lightning.LightningModule):
         """What an evaluation gives; asked for with a monitor only."""
         raise NotImplementedError
 
-    def evaluates(self, epoch: int) -> bool:
-        """Whether an epoch ends with an evaluation."""
-        return self.monitor is not None and (epoch + 1) % self.eval_every == 0
-
     def count(self, losses: dict[str, Tensor]) -> Tensor:
         """Adds losses to the epoch's sums, and each other."""
         for name, loss in losses.items():
@@ -63,19 +64,33 @@ class Epochs(lightning.LightningModule):
         return torch.stack(list(losses.values())).sum()
 
     def on_train_epoch_start(self) -> None:
-        self._started, self._sums, self._counts = time.perf_counter(), {}, {}
+        self._started, self._sums, self._counts, self._row = time.perf_counter(), {}, {}, None
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.trainer.is_last_batch:  # before validation, whose callbacks want to know the losses
+            self._close()
+
+    def validation_step(self, batch: int, batch_idx: int) -> None:
+        row, metrics = self._close(), self.validation_metrics()
+        row |= metrics
+        self._log(metrics)
 
     def on_train_epoch_end(self) -> None:
-        row: dict[str, float] = {"epoch": float(self.current_epoch)}
-        row |= {name: float(total) / self._counts[name] for name, total in self._sums.items()}
-        row["loss"] = sum(v for k, v in row.items() if k != "epoch")
-        row["seconds"] = time.perf_counter() - self._started
-        row |= self.epoch_metrics()
-        if self.monitor is not None and self.evaluates(self.current_epoch):
-            row |= self.validation_metrics()
-            self.log(self.monitor, row[self.monitor], prog_bar=True)
-        self.log("loss", row["loss"], prog_bar=True)
-        self.rows.append(row)
+        self.rows.append(self._close())
+
+    def _close(self) -> dict[str, float]:
+        """The epoch's row, made where it is first asked for: after the last step, or the one that Ctrl-C ended."""
+        if self._row is None:
+            losses = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+            losses["loss"] = sum(losses.values())
+            seconds, further = time.perf_counter() - self._started, self.epoch_metrics()
+            self._row = {"epoch": float(self.current_epoch), **losses, "seconds": seconds, **further}
+            self._log(losses | further)
+        return self._row
+
+    def _log(self, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            self.log(name, value, prog_bar=name in ("loss", self.monitor), batch_size=1)
 
 
 def run(
@@ -94,9 +109,10 @@ def run(
     resume: str | Path | None = None,
     **trainer_arguments: Any,
 ) -> pd.DataFrame:
-    """Trains the module's model and leaves it with the weights of the best evaluation, if there was one.
+    """Trains the module's model and leaves it with the weights of the best evaluation, in evaluation mode.
 
-    Ctrl-C ends training after the step at hand, with the best weights so far.
+    Without evaluation the weights of the last epoch stay. Ctrl-C ends training after the step at hand, with the
+    best weights so far.
 
     Args:
         module: The model and its losses; its ``monitor`` is watched.
@@ -114,11 +130,11 @@ def run(
         trainer_arguments: Further arguments of :class:`lightning.Trainer`.
 
     Returns:
-        History with a row an epoch.
+        History with a row per epoch.
     """
     model, monitor, eval_every = module.model, module.monitor, module.eval_every
     interrupt = _StopOnInterrupt()
-    with tempfile.TemporaryDirectory() as temporary, _quiet():
+    with tempfile.TemporaryDirectory() as temporary, quiet():
         best = ModelCheckpoint(
             checkpoint_dir or temporary,
             filename="best",
@@ -132,7 +148,7 @@ def run(
         )
         use: list[Callback] = [best, *(callbacks or [])]
         if monitor is not None and patience is not None:
-            use.append(_EarlyStopping(monitor, patience=patience, mode=mode, check_on_train_epoch_end=True))
+            use.append(EarlyStopping(monitor, patience=patience, mode=mode, check_on_train_epoch_end=False))
         trainer = lightning.Trainer(
             max_epochs=max_epochs,
             accelerator=accelerator,
@@ -141,17 +157,18 @@ def run(
             callbacks=use,
             enable_progress_bar=progress,
             enable_model_summary=False,
+            check_val_every_n_epoch=eval_every,
             num_sanity_val_steps=0,
+            inference_mode=False,  # what is cached in an evaluation is used by training too
             log_every_n_steps=1 if logger else 50,
             **trainer_arguments,
         )
-        training = model.training
         model.train()
         try:
             with interrupt.listening(trainer):
-                trainer.fit(module, batches, ckpt_path=resume)
+                trainer.fit(module, batches, None if monitor is None else _ONE_EVALUATION, ckpt_path=resume)
         finally:
-            model.train(training)
+            model.eval()
         if interrupt.interrupted:
             print(f"Interrupted after {len(module.rows)} epochs; the best weights so far are restored.")
         if monitor is not None and best.best_model_path:
@@ -179,14 +196,6 @@ def check_rate(lr: float) -> None:
 def power_of_two(about: float, least: int, most: int) -> int:
     """The power of two nearest to a number, within bounds."""
     return int(min(max(2 ** round(math.log2(max(about, 1))), least), most))
-
-
-class _EarlyStopping(EarlyStopping):
-    """Looks only at epochs that ended with an evaluation."""
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if cast(Epochs, pl_module).evaluates(trainer.current_epoch):
-            super().on_train_epoch_end(trainer, pl_module)
 
 
 class _StopOnInterrupt(Callback):
@@ -219,7 +228,7 @@ class _StopOnInterrupt(Callback):
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps Lightning's advice about loaders, devices and empty folders out of a notebook."""
     log = logging.getLogger("lightning.pytorch")
     level = log.level
@@ -227,6 +236,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=r".*defined a `validation_step` but have no.*")
             warnings.filterwarnings("ignore", message=r".*Checkpoint directory .* exists and is not empty.*")
             warnings.filterwarnings("ignore", message=r".*[`']?isinstance\(treespec, LeafSpec\)[`']?.*")
             yield

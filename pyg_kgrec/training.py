@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec._trainer import Epochs, check_counts, check_rate, power_of_two, run
+from pyg_kgrec._trainer import Epochs, check_counts, check_rate, power_of_two, quiet, run
 from pyg_kgrec.data.interactions import label_pairs, labelled_pairs
 from pyg_kgrec.data.store import ITEM, RELATES
 from pyg_kgrec.evaluation import CTR_METRICS, METRICS, evaluate
@@ -33,18 +35,29 @@ class _Examples(Dataset):
         return tuple(column[row] for column in self.columns)
 
 
-class _Cycle:
-    """Positions 0 … n − 1 in random order, a batch at a time, over and over."""
+def _shuffled(size: int, batch_size: int, seed: int) -> Iterator[Tensor]:
+    """Positions 0 … n − 1 in random order, by batches, over and over."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield from torch.randperm(size, generator=generator).split(batch_size)
 
-    def __init__(self, size: int, batch_size: int, seed: int) -> None:
-        self.size, self.batch_size = size, batch_size
-        self._generator = torch.Generator().manual_seed(seed)
-        self._left: list[Tensor] = []
 
-    def next(self) -> Tensor:
-        if not self._left:
-            self._left = list(torch.randperm(self.size, generator=self._generator).split(self.batch_size))
-        return self._left.pop(0)
+class _Every:
+    """A batch of a stream at every so many steps of an epoch, None at the others.
+
+    An epoch goes on where the one before stopped: all triples come in turn, however few an epoch has time for.
+    Lightning's ``CombinedLoader``, to which this is given, would begin anew.
+    """
+
+    def __init__(self, stream: Iterator[Tensor], interval: int, num_steps: int) -> None:
+        self._stream, self._interval, self._num_steps = stream, interval, num_steps
+
+    def __len__(self) -> int:
+        return self._num_steps
+
+    def __iter__(self) -> Iterator[Tensor | None]:
+        for step in range(1, self._num_steps + 1):
+            yield next(self._stream) if step % self._interval == 0 else None
 
 
 class _Module(Epochs):
@@ -59,20 +72,17 @@ class _Module(Epochs):
         lr: float,
         seed: int,
         eval_every: int,
-        batch_size: int,
+        learns_triples: bool,
     ) -> None:
         super().__init__(model, None if val is None else monitor, eval_every)
         self.train_store, self.val_store, self.lr, self.seed = train, val, lr, seed
         self._generator: torch.Generator | None = None
-        num_triples = train[RELATES].num_edges if RELATES in train.edge_types else 0
-        self._triples: _Cycle | None = None
-        if model.knowledge_interval is not None and num_triples:
-            self._triples = _Cycle(num_triples, batch_size, seed)
-            self.automatic_optimization = False
+        # Two tasks with an optimiser each: a weight inside one Adam loss would all but cancel.
+        self.learns_triples, self.automatic_optimization = learns_triples, not learns_triples
 
     def configure_optimizers(self) -> Any:
         fused = self.device.type in ("cpu", "cuda")
-        rates = [self.lr] if self._triples is None else [self.lr, self.lr * self.model.knowledge_lr]
+        rates = [self.lr, self.lr * self.model.knowledge_lr] if self.learns_triples else [self.lr]
         return [torch.optim.Adam(self.model.parameter_groups(lr), fused=fused) for lr in rates]
 
     @property
@@ -82,26 +92,22 @@ class _Module(Epochs):
             self._generator = torch.Generator(self.device).manual_seed(self.seed)
         return self._generator
 
-    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor | None:
-        loss = self.count(self.model.batch_losses(self.train_store, batch, self.generator))
-        if self._triples is None:
-            return loss
-        # Two tasks with an optimiser each: a weight inside one Adam loss would all but cancel.
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        if not self.learns_triples:
+            return self.count(self.model.batch_losses(self.train_store, batch, self.generator))
+        pairs, triples = batch
         first, second = cast(list[Any], self.optimizers())
-        self._step(first, loss)
-        interval = self.model.knowledge_interval
-        assert interval is not None
-        if (batch_idx + 1) % interval == 0:
-            triple = self._triples.next().to(self.device)
-            self._step(
-                second, self.count(self.model.knowledge_losses(self.train_store, triple, self.generator))
-            )
+        self._step(first, self.model.batch_losses(self.train_store, pairs, self.generator))
+        if triples is not None:
+            self._step(second, self.model.knowledge_losses(self.train_store, triples, self.generator))
         return None
 
-    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.model.constrain()
+        super().on_train_batch_end(outputs, batch, batch_idx)
 
-    def _step(self, optimizer: Any, loss: Tensor) -> None:
+    def _step(self, optimizer: Any, losses: dict[str, Tensor]) -> None:
+        loss = self.count(losses)
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
@@ -198,16 +204,23 @@ def fit(
     if resume is not None and not Path(resume).is_file():
         raise FileNotFoundError(f"there is no checkpoint {resume} to resume from")
     if not any(p.requires_grad for p in model.parameters()):
+        model.eval()
         return pd.DataFrame({"epoch": []})
 
     sampler = RandomSampler(examples, generator=torch.Generator().manual_seed(seed))
-    batches = DataLoader(
+    pairs = DataLoader(
         examples,
         sampler=BatchSampler(sampler, batch_size, drop_last=False),
         batch_size=None,
         generator=torch.Generator(),  # without one the loader takes a number from the global generator
     )
-    module = _Module(model, train, val, monitor, lr, seed, eval_every, batch_size)
+    num_triples = train[RELATES].num_edges if RELATES in train.edge_types else 0
+    batches, interval = cast(Any, pairs), model.knowledge_interval if num_triples else None
+    if interval is not None:
+        triples = _Every(_shuffled(num_triples, batch_size, seed), interval, len(pairs))
+        with quiet():
+            batches = CombinedLoader([pairs, triples], "min_size")
+    module = _Module(model, train, val, monitor, lr, seed, eval_every, learns_triples=interval is not None)
     return run(
         module,
         batches,
