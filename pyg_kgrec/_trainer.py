@@ -20,7 +20,11 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.data import DataLoader
+
+_NUMBERS_PER_THREAD = 2**24
+"""What one thread passes over in some ten milliseconds: longer than a system lets a thread run at a stretch."""
 
 _ONE_EVALUATION = range(1)
 """What Lightning's validation loop goes through: its one batch stands for the whole evaluation."""
@@ -29,8 +33,8 @@ _ONE_EVALUATION = range(1)
 class Epochs(lightning.LightningModule):
     """A model as Lightning wants it, with a row of history per epoch.
 
-    A subclass fills in ``configure_optimizers``, ``training_step`` (which hands its losses to :meth:`count`) and
-    what an epoch ends with. All figures of an epoch are logged: ``trainer.callback_metrics`` has them when a
+    A subclass fills in ``configure_optimizers``, :meth:`step` (which hands its losses to :meth:`count`) and what an
+    epoch ends with. All figures of an epoch are logged: ``trainer.callback_metrics`` has them when a
     callback's ``on_validation_end`` or ``on_train_epoch_end`` is called.
 
     Args:
@@ -43,9 +47,14 @@ class Epochs(lightning.LightningModule):
         super().__init__()
         self.model, self.monitor, self.eval_every = model, monitor, eval_every
         self.rows: list[dict[str, float]] = []
+        self.chooses_threads = False
         self._row: dict[str, float] | None = None
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+
+    def step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        """Lightning's ``training_step``."""
+        raise NotImplementedError
 
     def epoch_metrics(self) -> dict[str, float]:
         """Further columns of the history."""
@@ -62,6 +71,21 @@ class Epochs(lightning.LightningModule):
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1
         return torch.stack(list(losses.values())).sum()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        if not self.chooses_threads or self.device.type != "cpu":
+            return self.step(batch, batch_idx)
+        self.chooses_threads = False
+        sizes = [p.numel() for p in self.parameters()]
+
+        def measure(tensor: Tensor) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with saved_tensors_hooks(measure, lambda tensor: tensor):
+            out = self.step(batch, batch_idx)
+        torch.set_num_threads(threads_worth(max(sizes), torch.get_num_threads()))
+        return out
 
     def on_train_epoch_start(self) -> None:
         self._started, self._sums, self._counts, self._row = time.perf_counter(), {}, {}, None
@@ -102,6 +126,7 @@ def run(
     accelerator: str,
     progress: bool,
     mode: Literal["min", "max"] = "max",
+    num_threads: int | None = None,
     precision: Any = "32-true",
     logger: Any = False,
     callbacks: list[Callback] | None = None,
@@ -122,6 +147,7 @@ def run(
         accelerator: Lightning's.
         progress: Show a progress bar.
         mode: Whether the monitor is better when it is higher or lower.
+        num_threads: PyTorch's threads for as long as it takes; None: what :func:`threads_worth` says.
         precision: Lightning's.
         logger: A Lightning logger, or False for none.
         callbacks: Further Lightning callbacks.
@@ -133,8 +159,9 @@ def run(
         History with a row per epoch.
     """
     model, monitor, eval_every = module.model, module.monitor, module.eval_every
+    module.chooses_threads = num_threads is None
     interrupt = _StopOnInterrupt()
-    with tempfile.TemporaryDirectory() as temporary, quiet():
+    with tempfile.TemporaryDirectory() as temporary, quiet(), _threads(num_threads):
         best = ModelCheckpoint(
             checkpoint_dir or temporary,
             filename="best",
@@ -178,6 +205,21 @@ def run(
     if len(history):
         history["epoch"] = history["epoch"].astype(int)
     return history
+
+
+def threads_worth(numbers: int, available: int) -> int:
+    """Number of threads for training steps whose largest tensor holds so many numbers.
+
+    One thread per 2**24 numbers, at least one and at most ``available``. After each parallel operation all threads
+    wait for the slowest. Where another process has taken one of the cores, that is until the system hands it
+    back, some milliseconds later: small operations then take many times as long, those of tens of milliseconds
+    hardly longer than their share of the machine asks for.
+
+    Args:
+        numbers: Size of the largest tensor: a parameter, or what a step keeps for its gradients.
+        available: Most threads.
+    """
+    return max(1, min(available, numbers // _NUMBERS_PER_THREAD))
 
 
 def check_counts(**counts: int | None) -> None:
@@ -225,6 +267,18 @@ class _StopOnInterrupt(Callback):
             raise
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """PyTorch's number of threads set, if one is given, and what it was before afterwards in any case."""
+    before = torch.get_num_threads()
+    try:
+        if number is not None:
+            torch.set_num_threads(number)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -92,7 +92,7 @@ class _Module(Epochs):
             self._generator = torch.Generator(self.device).manual_seed(self.seed)
         return self._generator
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
+    def step(self, batch: Any, batch_idx: int) -> Tensor | None:
         if not self.learns_triples:
             return self.count(self.model.batch_losses(self.train_store, batch, self.generator))
         pairs, triples = batch
@@ -136,6 +136,7 @@ def fit(
     monitor: str = "ndcg@10",
     patience: int | None = 10,
     eval_every: int = 1,
+    num_threads: int | None = None,
     accelerator: str = "auto",
     precision: Any = "32-true",
     logger: Any = False,
@@ -145,14 +146,18 @@ def fit(
     resume: str | Path | None = None,
     **trainer_arguments: Any,
 ) -> pd.DataFrame:
-    """Trains a model on a store, with Lightning.
+    r"""Trains a model on a store, with Lightning.
 
     After each epoch the validation pairs are ranked; training stops when ``monitor`` has not improved for
     ``patience`` evaluations, and the best weights are restored. Ctrl-C ends training after the step at hand, with
-    the best weights so far. Without ``val`` the weights of the last epoch stay.
+    the best weights so far. Without ``val`` the weights of the last epoch stay. The model is left in evaluation
+    mode.
 
     A model with a task on triples (``knowledge_interval``) takes a batch of triples, by an optimiser of its
     own, after every so many batches of the other task.
+
+    Callbacks see the parts of the loss and all validation metrics of an epoch in ``trainer.callback_metrics``, from
+    ``on_validation_end`` on.
 
     The weights are trained on as they are: ``fit`` never initialises them. All randomness comes from ``seed``: the
     same seed, model and machine give the same weights to the last bit.
@@ -165,12 +170,17 @@ def fit(
         max_epochs: Most epochs.
         seed: Seed of the order of pairs, negatives, dropout and all sampling.
         lr: Learning rate of Adam; by default what suits the model (``fit_defaults``).
-        batch_size: Examples (and triples) a step; by default the power of two that makes about forty steps an
-            epoch, from 256 to 2048.
+        batch_size: Examples (and triples) per step; by default the power of two that makes about forty steps
+            per epoch, from 256 to 2048.
         monitor: Metric to watch: ``'ndcg@10'``, ``'recall@20'``, …, or, where ``val`` has labels of both kinds,
             ``'auc'`` or ``'acc'`` (see :func:`evaluate`).
         patience: Evaluations without improvement before training stops; None never stops early.
         eval_every: Epochs between evaluations.
+        num_threads: PyTorch's threads (the compiled kernels use the same) while it trains on a CPU; what was set
+            before is restored. By default one for every 2\ :sup:`24` numbers of the largest tensor of the first
+            step (a parameter, or what is kept for the gradients), at least one and no more than were set
+            before: where another process has a core, the threads of smaller operations wait for it much longer
+            than they work. On an otherwise idle machine tensors of millions of numbers gain by more threads.
         accelerator: Lightning's: ``'auto'``, ``'cpu'``, ``'gpu'``, …
         precision: Lightning's: ``'32-true'``, ``'bf16-mixed'``, …
         logger: A Lightning logger, or False for none.
@@ -182,7 +192,7 @@ def fit(
         trainer_arguments: Further arguments of :class:`lightning.Trainer` (``devices``, ``strategy``, …).
 
     Returns:
-        History with a row an epoch: ``epoch``, the parts of the loss, ``loss``, ``seconds`` (without evaluation)
+        History with a row per epoch: ``epoch``, the parts of the loss, ``loss``, ``seconds`` (without evaluation)
         and the validation metrics.
 
     Raises:
@@ -199,6 +209,7 @@ def fit(
     few = power_of_two(len(examples) / 40, 256, 2048)
     batch_size = defaults.get("batch_size", few) if batch_size is None else batch_size
     _check_arguments(monitor, max_epochs, lr, batch_size, patience, eval_every)
+    check_counts(num_threads=num_threads)
     if val is not None:
         _check_validation(model, val, monitor)
     if resume is not None and not Path(resume).is_file():
@@ -226,6 +237,7 @@ def fit(
         batches,
         max_epochs=max_epochs,
         patience=patience,
+        num_threads=num_threads,
         accelerator=accelerator,
         progress=progress,
         precision=precision,

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, MKR, KGRec, LightGCN, Popularity, Recommender, evaluate, fit
+from pyg_kgrec import BPRMF, MKR, KGRec, LightGCN, Popularity, Recommender, _trainer, evaluate, fit
 from pyg_kgrec.data import INTERACTS, ITEM, RELATES, USER
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -424,6 +424,63 @@ def test_nothing_is_said_without_an_interruption(splits: Splits, capsys: pytest.
     assert captured.err == ""
 
 
+# ---------------------------------------------------------------------- threads
+
+
+class Threads(Callback):
+    """PyTorch's threads at the start of each step and each evaluation."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        self.seen.append(torch.get_num_threads())
+
+    def on_validation_start(self, *args: Any) -> None:
+        self.seen.append(torch.get_num_threads())
+
+
+def test_threads_are_as_many_as_a_tensor_is_worth() -> None:
+    sizes = [0, 2**24, 2**25 - 1, 2**25, 5 * 2**24, 2**40]
+    assert [_trainer.threads_worth(size, 4) for size in sizes] == [1, 1, 1, 2, 4, 4]
+    assert _trainer.threads_worth(2**40, 1) == 1
+
+
+@pytest.mark.parametrize("model", [BPRMF, MKR])
+def test_small_tensors_are_trained_on_one_thread(model: type[Recommender], splits: Splits) -> None:
+    torch.set_num_threads(3)  # what there was before is set again by one_thread
+    seen = Threads()
+    quick(build(model, splits[0]), *splits[:2], callbacks=[seen], max_epochs=2)
+    assert len(seen.seen) > 4
+    assert set(seen.seen[1:]) == {1}
+    assert torch.get_num_threads() == 3
+
+
+def test_large_tensors_are_trained_on_several(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(BPRMF, splits[0])
+    largest = max(p.numel() for p in model.parameters())
+    monkeypatch.setattr(_trainer, "_NUMBERS_PER_THREAD", largest // 2)
+    torch.set_num_threads(3)
+    seen = Threads()
+    quick(model, *splits[:2], callbacks=[seen], batch_size=2)  # the parameters are larger than the batch
+    assert set(seen.seen[1:]) == {2}
+    # With more pairs to a batch, what is kept for the gradients is larger than the parameters.
+    seen = Threads()
+    quick(model, *splits[:2], callbacks=[seen], batch_size=4 * largest)
+    assert set(seen.seen[1:]) == {3}
+
+
+def test_the_number_of_threads_may_be_given_and_is_restored(splits: Splits) -> None:
+    torch.set_num_threads(3)
+    seen = Threads()
+    quick(build(BPRMF, splits[0]), *splits[:2], callbacks=[seen], num_threads=2)
+    assert set(seen.seen) == {2}
+    assert torch.get_num_threads() == 3
+    with pytest.raises(RuntimeError, match="no more"):
+        quick(build(BPRMF, splits[0]), splits[0], callbacks=[Failing()], num_threads=2)
+    assert torch.get_num_threads() == 3
+
+
 # ---------------------------------------------------------------------- checkpoints
 
 
@@ -482,6 +539,7 @@ def test_no_file_is_left_where_none_was_asked_for(
         ({"batch_size": 0}, "batch_size is 0"),
         ({"patience": 0}, "patience is 0"),
         ({"eval_every": 0}, "eval_every is 0"),
+        ({"num_threads": 0}, "num_threads is 0, expected at least 1"),
         ({"lr": 0.0}, r"lr is 0\.0, expected a positive"),
         ({"lr": float("nan")}, "lr is nan"),
         ({"monitor": "ndcg"}, "monitor is 'ndcg', expected a metric and a length, like 'ndcg@10'"),

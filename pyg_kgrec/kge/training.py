@@ -62,6 +62,7 @@ def fit_kge(
     patience: int | None = 5,
     eval_every: int = 5,
     progress: bool = True,
+    num_threads: int | None = None,
     accelerator: str = "auto",
 ) -> pd.DataFrame:
     """Trains a model of :mod:`torch_geometric.nn.kge` on the triples of a store, with Lightning.
@@ -95,6 +96,7 @@ def fit_kge(
         patience: Evaluations without improvement before training stops; None never stops early.
         eval_every: Epochs between evaluations.
         progress: Show a progress bar.
+        num_threads: PyTorch's threads while it trains on a CPU, as :func:`~pyg_kgrec.fit` has them.
         accelerator: Lightning's: ``'auto'``, ``'cpu'``, ``'gpu'``, ….
 
     Returns:
@@ -107,7 +109,13 @@ def fit_kge(
             learned, an argument is out of range, or a weight is NaN or infinite after an epoch.
     """
     _check(model, train, val, monitor)
-    check_counts(max_epochs=max_epochs, batch_size=batch_size, eval_every=eval_every, patience=patience)
+    check_counts(
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        eval_every=eval_every,
+        patience=patience,
+        num_threads=num_threads,
+    )
     check_rate(lr)
     triple = triples(train)
     module = _Module(model, triple, val, monitor, lr, eval_every)
@@ -120,6 +128,7 @@ def fit_kge(
             max_epochs=max_epochs,
             patience=patience,
             mode=mode,
+            num_threads=num_threads,
             accelerator=accelerator,
             progress=progress,
         )
@@ -280,7 +289,7 @@ class _Module(Epochs):
         if isinstance(self.model, UsesTrainingTriples):
             self.model.start_training(self.triple.to(self.device))
 
-    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+    def step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         loss = self.count({"loss": self.model.loss(*batch)})
         optimizers = self.optimizers()
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
