@@ -222,13 +222,6 @@ def threads_worth(numbers: int, available: int) -> int:
     return max(1, min(available, numbers // _NUMBERS_PER_THREAD))
 
 
-def check_counts(**counts: int | None) -> None:
-    """Raises ValueError unless each number that is given is at least 1."""
-    for argument, value in counts.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{argument} is {value}, expected at least 1")
-
-
 def check_rate(lr: float) -> None:
     """Raises ValueError unless ``lr`` is a learning rate."""
     if not lr > 0:

@@ -12,13 +12,13 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
-from torch_geometric.data import HeteroData
 
-from pyg_kgrec._trainer import Epochs, check_counts, check_rate, power_of_two, quiet, run
-from pyg_kgrec.data.interactions import label_pairs, labelled_pairs
-from pyg_kgrec.data.store import ITEM, RELATES
+from pyg_kgrec._checks import check_at_least, check_k
+from pyg_kgrec._trainer import Epochs, check_rate, power_of_two, quiet, run
+from pyg_kgrec.data.interactions import labelled_pairs
 from pyg_kgrec.evaluation import CTR_METRICS, METRICS, evaluate
-from pyg_kgrec.models.base import Recommender, check_k
+from pyg_kgrec.models.base import Recommender, Store
+from pyg_kgrec.models.inputs import Inputs
 
 
 class _Examples(Dataset):
@@ -66,8 +66,8 @@ class _Module(Epochs):
     def __init__(
         self,
         model: Recommender,
-        train: HeteroData,
-        val: HeteroData | None,
+        train: Inputs,
+        val: Inputs | None,
         monitor: str,
         lr: float,
         seed: int,
@@ -75,10 +75,16 @@ class _Module(Epochs):
         learns_triples: bool,
     ) -> None:
         super().__init__(model, None if val is None else monitor, eval_every)
-        self.train_store, self.val_store, self.lr, self.seed = train, val, lr, seed
+        self.train_inputs, self.val_inputs, self.lr, self.seed = train, val, lr, seed
         self._generator: torch.Generator | None = None
         # Two tasks with an optimiser each: a weight inside one Adam loss would all but cancel.
         self.learns_triples, self.automatic_optimization = learns_triples, not learns_triples
+
+    def on_fit_start(self) -> None:
+        # Lightning has put the model on its device by now; where that is another one, the stores follow.
+        self.train_inputs = self.model.prepare(self.train_inputs)
+        if self.val_inputs is not None:
+            self.val_inputs = self.model.prepare(self.val_inputs)
 
     def configure_optimizers(self) -> Any:
         fused = self.device.type in ("cpu", "cuda")
@@ -94,12 +100,12 @@ class _Module(Epochs):
 
     def step(self, batch: Any, batch_idx: int) -> Tensor | None:
         if not self.learns_triples:
-            return self.count(self.model.batch_losses(self.train_store, batch, self.generator))
+            return self.count(self.model.training_losses(self.train_inputs, batch, self.generator))
         pairs, triples = batch
         first, second = cast(list[Any], self.optimizers())
-        self._step(first, self.model.batch_losses(self.train_store, pairs, self.generator))
+        self._step(first, self.model.training_losses(self.train_inputs, pairs, self.generator))
         if triples is not None:
-            self._step(second, self.model.knowledge_losses(self.train_store, triples, self.generator))
+            self._step(second, self.model.knowledge_losses(self.train_inputs, triples, self.generator))
         return None
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -113,21 +119,21 @@ class _Module(Epochs):
         optimizer.step()
 
     def epoch_metrics(self) -> dict[str, float]:
-        return cast(Recommender, self.model).epoch_metrics(self.train_store)
+        return cast(Recommender, self.model).epoch_metrics(self.train_inputs)
 
     def validation_metrics(self) -> dict[str, float]:
         assert self.monitor is not None
-        assert self.val_store is not None
+        assert self.val_inputs is not None
         name, _, length = self.monitor.partition("@")
         if name in CTR_METRICS:
-            return evaluate(self.model, self.val_store, task="ctr")
-        return evaluate(self.model, self.val_store, k=int(length))
+            return evaluate(self.model, self.val_inputs, task="ctr")
+        return evaluate(self.model, self.val_inputs, k=int(length))
 
 
 def fit(
     model: Recommender,
-    train: HeteroData,
-    val: HeteroData | None = None,
+    train: Store,
+    val: Store | None = None,
     *,
     max_epochs: int = 100,
     seed: int = 0,
@@ -153,8 +159,9 @@ def fit(
     the best weights so far. Without ``val`` the weights of the last epoch stay. The model is left in evaluation
     mode.
 
-    A model with a task on triples (``knowledge_interval``) takes a batch of triples, by an optimiser of its
-    own, after every so many batches of the other task.
+    What a model has to learn first it learns here: a :class:`~pyg_kgrec.KSR` without ``kg_embedding`` trains a
+    TransE, with a progress bar of its own. A model with a task on triples (``knowledge_interval``) takes a batch of
+    triples, by an optimiser of its own, after every so many batches of the other task.
 
     Callbacks see the parts of the loss and all validation metrics of an epoch in ``trainer.callback_metrics``, from
     ``on_validation_end`` on.
@@ -164,9 +171,9 @@ def fit(
 
     Args:
         model: The model; changed in place.
-        train: The training store; the pairs of ``edge_label_index`` (or all of ``edge_index``) are what is
-            learned.
-        val: The validation store.
+        train: The training store, or a prepared one; the pairs of ``edge_label_index`` (or all of ``edge_index``)
+            are what is learned.
+        val: The validation store, or a prepared one.
         max_epochs: Most epochs.
         seed: Seed of the order of pairs, negatives, dropout and all sampling.
         lr: Learning rate of Adam; by default what suits the model (``fit_defaults``).
@@ -200,24 +207,24 @@ def fit(
             argument is out of range.
         FileNotFoundError: If there is no checkpoint ``resume``.
     """
-    model.signature.check(train)
+    inputs = model.prepare(train)
     defaults = {"lr": 1e-3} | model.fit_defaults
     lr = defaults["lr"] if lr is None else lr
-    examples = _Examples(model.training_examples(train))
+    examples = _Examples(model.training_examples(inputs))
     if len(examples) == 0:
         raise ValueError("edge_label_index of train holds no pair, expected at least one to learn from")
     few = power_of_two(len(examples) / 40, 256, 2048)
     batch_size = defaults.get("batch_size", few) if batch_size is None else batch_size
     _check_arguments(monitor, max_epochs, lr, batch_size, patience, eval_every)
-    check_counts(num_threads=num_threads)
-    if val is not None:
-        _check_validation(model, val, monitor)
+    check_at_least(1, num_threads=num_threads)
+    val_inputs = None if val is None else _validation(model, val, monitor)
     if resume is not None and not Path(resume).is_file():
         raise FileNotFoundError(f"there is no checkpoint {resume} to resume from")
     if not any(p.requires_grad for p in model.parameters()):
         model.eval()
         return pd.DataFrame({"epoch": []})
 
+    model.pretrain(inputs, progress=progress)
     sampler = RandomSampler(examples, generator=torch.Generator().manual_seed(seed))
     pairs = DataLoader(
         examples,
@@ -225,13 +232,15 @@ def fit(
         batch_size=None,
         generator=torch.Generator(),  # without one the loader takes a number from the global generator
     )
-    num_triples = train[RELATES].num_edges if RELATES in train.edge_types else 0
+    num_triples = inputs.triple.size(1)
     batches, interval = cast(Any, pairs), model.knowledge_interval if num_triples else None
     if interval is not None:
         triples = _Every(_shuffled(num_triples, batch_size, seed), interval, len(pairs))
         with quiet():
             batches = CombinedLoader([pairs, triples], "min_size")
-    module = _Module(model, train, val, monitor, lr, seed, eval_every, learns_triples=interval is not None)
+    module = _Module(
+        model, inputs, val_inputs, monitor, lr, seed, eval_every, learns_triples=interval is not None
+    )
     return run(
         module,
         batches,
@@ -249,14 +258,16 @@ def fit(
     )
 
 
-def _check_validation(model: Recommender, val: HeteroData, monitor: str) -> None:
-    model.signature.check(val)
+def _validation(model: Recommender, val: Store, monitor: str) -> Inputs:
+    """The validation store, prepared, if there is something to be found in it."""
+    inputs = model.prepare(val)
     if monitor in CTR_METRICS:
-        labelled_pairs(val)
-        return
-    check_k(int(monitor.partition("@")[2]), val[ITEM].num_nodes)
-    if label_pairs(val, torch.device("cpu")).item.numel() == 0:
+        labelled_pairs(inputs.data)
+        return inputs
+    check_k(int(monitor.partition("@")[2]), inputs.num_items)
+    if inputs.labels.item.numel() == 0:
         raise ValueError("edge_label_index of val holds no pair to be found, expected at least one")
+    return inputs
 
 
 def _check_arguments(
@@ -268,5 +279,5 @@ def _check_arguments(
         raise ValueError(
             f"monitor is {monitor!r}, expected a metric and a length, like 'ndcg@10', or 'auc' or 'acc'"
         )
-    check_counts(max_epochs=max_epochs, batch_size=batch_size, eval_every=eval_every, patience=patience)
+    check_at_least(1, max_epochs=max_epochs, batch_size=batch_size, eval_every=eval_every, patience=patience)
     check_rate(lr)

@@ -21,6 +21,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import BPRMF, MKR, KGRec, LightGCN, Popularity, Recommender, _trainer, evaluate, fit
 from pyg_kgrec.data import INTERACTS, ITEM, RELATES, USER
+from pyg_kgrec.models.inputs import Inputs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -209,6 +210,45 @@ def test_popularity_needs_no_training(splits: Splits) -> None:
     assert len(fit(Popularity(train), train, val, progress=False)) == 0
 
 
+# ---------------------------------------------------------------------- prepared stores
+
+
+def test_stores_are_read_once_and_may_be_given_prepared(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val, _ = splits
+    read: list[Any] = []
+    of_store = Inputs.read
+    monkeypatch.setattr(Inputs, "read", lambda model, data: (read.append(data), of_store(model, data))[1])
+    model, again = build(KGRec, train), build(KGRec, train)
+    history = quick(model, train, val)
+    assert len(read) == 2
+    expected = quick(again, again.prepare(train), again.prepare(val))
+    assert len(read) == 4
+    assert equal(weights(model), weights(again))
+    pd.testing.assert_frame_equal(history.drop(columns="seconds"), expected.drop(columns="seconds"))
+    with pytest.raises(ValueError, match="prepared by another"):
+        quick(model, again.prepare(train))
+
+
+def test_a_model_learns_first_what_it_has_to(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val, _ = splits
+    model = build(BPRMF, train)
+    order: list[Any] = []
+    losses = model.training_losses
+    monkeypatch.setattr(model, "pretrain", lambda inputs, progress: order.append((type(inputs), progress)))
+    monkeypatch.setattr(model, "training_losses", lambda *args: (order.append("step"), losses(*args))[1])
+    for arguments in ({"resume": tmp_path / "missing.ckpt"}, {"monitor": "ndcg"}, {"num_threads": 0}):
+        with pytest.raises((ValueError, FileNotFoundError)):
+            quick(model, train, val, **arguments)
+    assert order == []
+    quick(model, train, val, max_epochs=1)
+    assert order[0] == (Inputs, False)
+    assert set(order[1:]) == {"step"}
+
+
 # ---------------------------------------------------------------------- callbacks
 
 
@@ -322,9 +362,9 @@ def test_every_positive_is_learned_once_an_epoch(splits: Splits, monkeypatch: py
     learned: list[list[tuple[int, int]]] = []
     losses = model.training_losses
 
-    def watch(data: HeteroData, user: Tensor, item: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        learned.append(list(zip(user.tolist(), item.tolist())))
-        return losses(data, user, item, generator)
+    def watch(inputs: Any, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
+        learned.append(list(zip(*(column.tolist() for column in batch))))
+        return losses(inputs, batch, generator)
 
     monkeypatch.setattr(model, "training_losses", watch)
     quick(model, train, max_epochs=2, batch_size=100)
@@ -348,8 +388,8 @@ def test_triples_come_after_every_so_many_batches_and_all_of_them_in_turn(
     train = splits[0]
     model = build(MKR, train, knowledge_interval=interval)
     order: list[list[int] | None] = []
-    pairs, triples = model.batch_losses, model.knowledge_losses
-    monkeypatch.setattr(model, "batch_losses", lambda *args: (order.append(None), pairs(*args))[1])
+    pairs, triples = model.training_losses, model.knowledge_losses
+    monkeypatch.setattr(model, "training_losses", lambda *args: (order.append(None), pairs(*args))[1])
     monkeypatch.setattr(
         model, "knowledge_losses", lambda *args: (order.append(args[1].tolist()), triples(*args))[1]
     )
