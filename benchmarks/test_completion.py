@@ -21,7 +21,7 @@ from torch_geometric.nn.kge import ComplEx, DistMult, KGEModel, RotatE, TransE
 from pyg_kgrec import evaluate_completion
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
 from pyg_kgrec.data.triples import triples
-from pyg_kgrec.nn import TransH
+from pyg_kgrec.kge import TransH
 from pyg_kgrec.transforms import TripleSplit
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -21,7 +21,7 @@ from torch_geometric.nn.kge import DistMult, TransE
 
 from pyg_kgrec import KTUP, evaluate, evaluate_completion, fit, fit_kge, pretrain_transh
 from pyg_kgrec.datasets import MovieLens100K
-from pyg_kgrec.nn import TransH
+from pyg_kgrec.kge import TransH
 from pyg_kgrec.transforms import TripleSplit
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -1,11 +1,10 @@
 """Knowledge-aware recommendation on PyTorch Geometric: one heterogeneous store, one way to train and explain."""
 
-from pyg_kgrec.completion import evaluate_completion
 from pyg_kgrec.evaluation import evaluate
 from pyg_kgrec.explain import Explanation
+from pyg_kgrec.kge import evaluate_completion, fit_kge, pretrain_transe, pretrain_transh
 from pyg_kgrec.models import BPRMF, KSR, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender
 from pyg_kgrec.presets import preset
-from pyg_kgrec.pretraining import fit_kge, pretrain_transe, pretrain_transh
 from pyg_kgrec.training import fit
 
 __version__ = "0.1.0"

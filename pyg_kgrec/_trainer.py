@@ -13,21 +13,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import lightning
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.data import DataLoader
+
+_NUMBERS_PER_THREAD = 2**24
+"""What one thread passes over in some ten milliseconds: longer than a system lets a thread run at a stretch."""
+
+_ONE_EVALUATION = range(1)
+"""What Lightning's validation loop goes through: its one batch stands for the whole evaluation."""
 
 
 class Epochs(lightning.LightningModule):
-    """A model as Lightning wants it, with a row of history an epoch.
+    """A model as Lightning wants it, with a row of history per epoch.
 
-    A subclass fills in ``configure_optimizers``, ``training_step`` (which hands its losses to :meth:`count`) and
-    what an epoch ends with.
+    A subclass fills in ``configure_optimizers``, :meth:`step` (which hands its losses to :meth:`count`) and what an
+    epoch ends with. All figures of an epoch are logged: ``trainer.callback_metrics`` has them when a
+    callback's ``on_validation_end`` or ``on_train_epoch_end`` is called.
 
     Args:
         model: The model.
@@ -39,8 +47,14 @@ class Epochs(lightning.LightningModule):
         super().__init__()
         self.model, self.monitor, self.eval_every = model, monitor, eval_every
         self.rows: list[dict[str, float]] = []
+        self.chooses_threads = False
+        self._row: dict[str, float] | None = None
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+
+    def step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        """Lightning's ``training_step``."""
+        raise NotImplementedError
 
     def epoch_metrics(self) -> dict[str, float]:
         """Further columns of the history."""
@@ -50,10 +64,6 @@ class Epochs(lightning.LightningModule):
         """What an evaluation gives; asked for with a monitor only."""
         raise NotImplementedError
 
-    def evaluates(self, epoch: int) -> bool:
-        """Whether an epoch ends with an evaluation."""
-        return self.monitor is not None and (epoch + 1) % self.eval_every == 0
-
     def count(self, losses: dict[str, Tensor]) -> Tensor:
         """Adds losses to the epoch's sums, and each other."""
         for name, loss in losses.items():
@@ -62,20 +72,49 @@ class Epochs(lightning.LightningModule):
             self._counts[name] = self._counts.get(name, 0) + 1
         return torch.stack(list(losses.values())).sum()
 
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        if not self.chooses_threads or self.device.type != "cpu":
+            return self.step(batch, batch_idx)
+        self.chooses_threads = False
+        sizes = [p.numel() for p in self.parameters()]
+
+        def measure(tensor: Tensor) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with saved_tensors_hooks(measure, lambda tensor: tensor):
+            out = self.step(batch, batch_idx)
+        torch.set_num_threads(threads_worth(max(sizes), torch.get_num_threads()))
+        return out
+
     def on_train_epoch_start(self) -> None:
-        self._started, self._sums, self._counts = time.perf_counter(), {}, {}
+        self._started, self._sums, self._counts, self._row = time.perf_counter(), {}, {}, None
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.trainer.is_last_batch:  # before validation, whose callbacks want to know the losses
+            self._close()
+
+    def validation_step(self, batch: int, batch_idx: int) -> None:
+        row, metrics = self._close(), self.validation_metrics()
+        row |= metrics
+        self._log(metrics)
 
     def on_train_epoch_end(self) -> None:
-        row: dict[str, float] = {"epoch": float(self.current_epoch)}
-        row |= {name: float(total) / self._counts[name] for name, total in self._sums.items()}
-        row["loss"] = sum(v for k, v in row.items() if k != "epoch")
-        row["seconds"] = time.perf_counter() - self._started
-        row |= self.epoch_metrics()
-        if self.monitor is not None and self.evaluates(self.current_epoch):
-            row |= self.validation_metrics()
-            self.log(self.monitor, row[self.monitor], prog_bar=True)
-        self.log("loss", row["loss"], prog_bar=True)
-        self.rows.append(row)
+        self.rows.append(self._close())
+
+    def _close(self) -> dict[str, float]:
+        """The epoch's row, made where it is first asked for: after the last step, or the one that Ctrl-C ended."""
+        if self._row is None:
+            losses = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+            losses["loss"] = sum(losses.values())
+            seconds, further = time.perf_counter() - self._started, self.epoch_metrics()
+            self._row = {"epoch": float(self.current_epoch), **losses, "seconds": seconds, **further}
+            self._log(losses | further)
+        return self._row
+
+    def _log(self, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            self.log(name, value, prog_bar=name in ("loss", self.monitor), batch_size=1)
 
 
 def run(
@@ -87,6 +126,7 @@ def run(
     accelerator: str,
     progress: bool,
     mode: Literal["min", "max"] = "max",
+    num_threads: int | None = None,
     precision: Any = "32-true",
     logger: Any = False,
     callbacks: list[Callback] | None = None,
@@ -94,9 +134,10 @@ def run(
     resume: str | Path | None = None,
     **trainer_arguments: Any,
 ) -> pd.DataFrame:
-    """Trains the module's model and leaves it with the weights of the best evaluation, if there was one.
+    """Trains the module's model and leaves it with the weights of the best evaluation, in evaluation mode.
 
-    Ctrl-C ends training after the step at hand, with the best weights so far.
+    Without evaluation the weights of the last epoch stay. Ctrl-C ends training after the step at hand, with the
+    best weights so far.
 
     Args:
         module: The model and its losses; its ``monitor`` is watched.
@@ -106,6 +147,7 @@ def run(
         accelerator: Lightning's.
         progress: Show a progress bar.
         mode: Whether the monitor is better when it is higher or lower.
+        num_threads: PyTorch's threads for as long as it takes; None: what :func:`threads_worth` says.
         precision: Lightning's.
         logger: A Lightning logger, or False for none.
         callbacks: Further Lightning callbacks.
@@ -114,11 +156,12 @@ def run(
         trainer_arguments: Further arguments of :class:`lightning.Trainer`.
 
     Returns:
-        History with a row an epoch.
+        History with a row per epoch.
     """
     model, monitor, eval_every = module.model, module.monitor, module.eval_every
+    module.chooses_threads = num_threads is None
     interrupt = _StopOnInterrupt()
-    with tempfile.TemporaryDirectory() as temporary, _quiet():
+    with tempfile.TemporaryDirectory() as temporary, quiet(), _threads(num_threads):
         best = ModelCheckpoint(
             checkpoint_dir or temporary,
             filename="best",
@@ -132,7 +175,7 @@ def run(
         )
         use: list[Callback] = [best, *(callbacks or [])]
         if monitor is not None and patience is not None:
-            use.append(_EarlyStopping(monitor, patience=patience, mode=mode, check_on_train_epoch_end=True))
+            use.append(EarlyStopping(monitor, patience=patience, mode=mode, check_on_train_epoch_end=False))
         trainer = lightning.Trainer(
             max_epochs=max_epochs,
             accelerator=accelerator,
@@ -141,17 +184,18 @@ def run(
             callbacks=use,
             enable_progress_bar=progress,
             enable_model_summary=False,
+            check_val_every_n_epoch=eval_every,
             num_sanity_val_steps=0,
+            inference_mode=False,  # what is cached in an evaluation is used by training too
             log_every_n_steps=1 if logger else 50,
             **trainer_arguments,
         )
-        training = model.training
         model.train()
         try:
             with interrupt.listening(trainer):
-                trainer.fit(module, batches, ckpt_path=resume)
+                trainer.fit(module, batches, None if monitor is None else _ONE_EVALUATION, ckpt_path=resume)
         finally:
-            model.train(training)
+            model.eval()
         if interrupt.interrupted:
             print(f"Interrupted after {len(module.rows)} epochs; the best weights so far are restored.")
         if monitor is not None and best.best_model_path:
@@ -163,11 +207,19 @@ def run(
     return history
 
 
-def check_counts(**counts: int | None) -> None:
-    """Raises ValueError unless each number that is given is at least 1."""
-    for argument, value in counts.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{argument} is {value}, expected at least 1")
+def threads_worth(numbers: int, available: int) -> int:
+    """Number of threads for training steps whose largest tensor holds so many numbers.
+
+    One thread per 2**24 numbers, at least one and at most ``available``. After each parallel operation all threads
+    wait for the slowest. Where another process has taken one of the cores, that is until the system hands it
+    back, some milliseconds later: small operations then take many times as long, those of tens of milliseconds
+    hardly longer than their share of the machine asks for.
+
+    Args:
+        numbers: Size of the largest tensor: a parameter, or what a step keeps for its gradients.
+        available: Most threads.
+    """
+    return max(1, min(available, numbers // _NUMBERS_PER_THREAD))
 
 
 def check_rate(lr: float) -> None:
@@ -179,14 +231,6 @@ def check_rate(lr: float) -> None:
 def power_of_two(about: float, least: int, most: int) -> int:
     """The power of two nearest to a number, within bounds."""
     return int(min(max(2 ** round(math.log2(max(about, 1))), least), most))
-
-
-class _EarlyStopping(EarlyStopping):
-    """Looks only at epochs that ended with an evaluation."""
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if cast(Epochs, pl_module).evaluates(trainer.current_epoch):
-            super().on_train_epoch_end(trainer, pl_module)
 
 
 class _StopOnInterrupt(Callback):
@@ -219,7 +263,19 @@ class _StopOnInterrupt(Callback):
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _threads(number: int | None) -> Iterator[None]:
+    """PyTorch's number of threads set, if one is given, and what it was before afterwards in any case."""
+    before = torch.get_num_threads()
+    try:
+        if number is not None:
+            torch.set_num_threads(number)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
     """Keeps Lightning's advice about loaders, devices and empty folders out of a notebook."""
     log = logging.getLogger("lightning.pytorch")
     level = log.level
@@ -227,6 +283,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=r".*defined a `validation_step` but have no.*")
             warnings.filterwarnings("ignore", message=r".*Checkpoint directory .* exists and is not empty.*")
             warnings.filterwarnings("ignore", message=r".*[`']?isinstance\(treespec, LeafSpec\)[`']?.*")
             yield

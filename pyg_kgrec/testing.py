@@ -243,12 +243,11 @@ class RecommenderTests:
         """Train, validation and test of a small store."""
         return build_splits()
 
-    def trained(self, train: HeteroData, val: HeteroData | None = None, **arguments: Any) -> Any:
+    def trained(self, train: HeteroData, val: HeteroData | None = None, seed: int = 0) -> Any:
         """The model after two epochs of :func:`pyg_kgrec.fit`, or as it is where it does not learn."""
         model = self.build(train)
         if self.learns:
-            arguments = {"max_epochs": 2, "progress": False, "monitor": "ndcg@3"} | arguments
-            fit(model, train, val, **arguments)
+            fit(model, train, val, max_epochs=2, seed=seed, monitor="ndcg@3", progress=False)
         return model
 
     def skip_unless(self, what: bool, reason: str) -> None:

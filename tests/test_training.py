@@ -13,13 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, KGRec, LightGCN, Popularity, Recommender, evaluate, fit
-from pyg_kgrec.data import INTERACTS, ITEM, USER
+from pyg_kgrec import BPRMF, MKR, KGRec, LightGCN, Popularity, Recommender, _trainer, evaluate, fit
+from pyg_kgrec.data import INTERACTS, ITEM, RELATES, USER
+from pyg_kgrec.models.inputs import Inputs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -177,7 +179,20 @@ def test_a_model_in_evaluation_mode_is_trained_all_the_same(splits: Splits, mode
     model = build(KGRec, train).train(mode)
     quick(model, train, val)
     assert equal(weights(model), weights(expected))
-    assert model.training is mode
+
+
+def test_the_model_is_left_in_evaluation_mode(splits: Splits) -> None:
+    train, val, _ = splits
+    for model, callbacks in ((build(BPRMF, train), []), (build(KGRec, train), [Interrupt(1)])):
+        quick(model.train(), train, val, callbacks=callbacks)
+        assert not any(module.training for module in model.modules())
+    popularity = Popularity(train).train()
+    quick(popularity, train, val)
+    assert not popularity.training
+    failing = build(BPRMF, train).train()
+    with pytest.raises(RuntimeError, match="no more"):
+        quick(failing, train, val, callbacks=[Failing()])
+    assert not failing.training
 
 
 def test_a_saved_model_is_trained_on(splits: Splits, tmp_path: Path) -> None:
@@ -195,6 +210,147 @@ def test_popularity_needs_no_training(splits: Splits) -> None:
     assert len(fit(Popularity(train), train, val, progress=False)) == 0
 
 
+# ---------------------------------------------------------------------- prepared stores
+
+
+def test_stores_are_read_once_and_may_be_given_prepared(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val, _ = splits
+    read: list[Any] = []
+    of_store = Inputs.read
+    monkeypatch.setattr(Inputs, "read", lambda model, data: (read.append(data), of_store(model, data))[1])
+    model, again = build(KGRec, train), build(KGRec, train)
+    history = quick(model, train, val)
+    assert len(read) == 2
+    expected = quick(again, again.prepare(train), again.prepare(val))
+    assert len(read) == 4
+    assert equal(weights(model), weights(again))
+    pd.testing.assert_frame_equal(history.drop(columns="seconds"), expected.drop(columns="seconds"))
+    with pytest.raises(ValueError, match="prepared by another"):
+        quick(model, again.prepare(train))
+
+
+def test_a_model_learns_first_what_it_has_to(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val, _ = splits
+    model = build(BPRMF, train)
+    order: list[Any] = []
+    losses = model.training_losses
+    monkeypatch.setattr(model, "pretrain", lambda inputs, progress: order.append((type(inputs), progress)))
+    monkeypatch.setattr(model, "training_losses", lambda *args: (order.append("step"), losses(*args))[1])
+    for arguments in ({"resume": tmp_path / "missing.ckpt"}, {"monitor": "ndcg"}, {"num_threads": 0}):
+        with pytest.raises((ValueError, FileNotFoundError)):
+            quick(model, train, val, **arguments)
+    assert order == []
+    quick(model, train, val, max_epochs=1)
+    assert order[0] == (Inputs, False)
+    assert set(order[1:]) == {"step"}
+
+
+# ---------------------------------------------------------------------- callbacks
+
+
+class Record(Callback):
+    """What a callback sees at the end of validation and at the end of an epoch, by epoch."""
+
+    def __init__(self) -> None:
+        self.validation: dict[int, dict[str, float]] = {}
+        self.epoch: dict[int, dict[str, float]] = {}
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self.validation[trainer.current_epoch] = {k: float(v) for k, v in trainer.callback_metrics.items()}
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self.epoch[trainer.current_epoch] = {k: float(v) for k, v in trainer.callback_metrics.items()}
+
+
+@pytest.mark.parametrize("model", [KGRec, MKR])
+def test_callbacks_see_all_figures_of_the_epoch_they_belong_to(
+    model: type[Recommender], splits: Splits
+) -> None:
+    train, val, _ = splits
+    seen = Record()
+    history = quick(build(model, train), train, val, eval_every=2, max_epochs=5, callbacks=[seen])
+    figures = history.drop(columns=["epoch", "seconds"])
+    metrics = [name for name in figures if "@" in name]
+    losses = [name for name in figures if name not in metrics]
+    assert len(metrics) == 7
+    assert len(losses) >= 4  # further columns of the model among them
+    assert list(seen.validation) == [1, 3]
+    assert list(seen.epoch) == [0, 1, 2, 3, 4]
+    for epoch, found in seen.validation.items():
+        assert found == pytest.approx(figures.loc[epoch].to_dict(), rel=1e-6)
+    for epoch, found in seen.epoch.items():
+        current = figures.loc[epoch, losses if epoch % 2 == 0 else losses + metrics]
+        assert {name: found[name] for name in current.index} == pytest.approx(current.to_dict(), rel=1e-6)
+    # Between two evaluations Lightning keeps the figures of the latest one.
+    assert [seen.epoch[epoch].get("ndcg@10") for epoch in (2, 4)] == [
+        seen.validation[epoch]["ndcg@10"] for epoch in (1, 3)
+    ]
+
+
+def test_callbacks_see_the_epoch_that_ctrl_c_ended(splits: Splits) -> None:
+    train, val, _ = splits
+    seen = Record()
+    history = quick(
+        build(BPRMF, train), train, val, batch_size=16, max_epochs=50, callbacks=[Interrupt(1), seen]
+    )
+    assert len(history) == 2
+    assert seen.validation[1] == pytest.approx(
+        history.drop(columns=["epoch", "seconds"]).loc[1].to_dict(), rel=1e-6
+    )
+
+
+def test_a_callback_may_stop_training_by_what_it_sees(splits: Splits) -> None:
+    train, val, _ = splits
+    stop = EarlyStopping("recall@10", patience=1, mode="max", check_on_train_epoch_end=False)
+    history = quick(build(BPRMF, train), train, val, max_epochs=200, patience=None, lr=0.1, callbacks=[stop])
+    recall = history["recall@10"]
+    assert len(recall) == int(recall.argmax()) + 2 < 200
+
+
+class Logged(Logger):
+    """Keeps what Lightning logs."""
+
+    name, version = "kept", 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[dict[str, float]] = []
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.rows.append(dict(metrics))
+
+
+def test_a_logger_is_told_every_figure_once_per_epoch(splits: Splits) -> None:
+    logged = Logged()
+    history = quick(build(BPRMF, splits[0]), *splits[:2], logger=logged)
+    for name in history.columns.drop(["epoch", "seconds"]):
+        values = [(row["epoch"], row[name]) for row in logged.rows if name in row]
+        assert [epoch for epoch, _ in values] == [0, 1, 2]
+        np.testing.assert_allclose([value for _, value in values], history[name], rtol=1e-6)
+
+
+def test_validation_leaves_nothing_that_training_cannot_use(splits: Splits) -> None:
+    """Tensors made under ``inference_mode`` cannot be saved for a gradient."""
+    train, val, _ = splits
+    model = build(KGRec, train)
+    modes: list[tuple[bool, bool]] = []
+
+    class Watch(Callback):
+        def on_validation_batch_end(self, *args: Any) -> None:
+            modes.append((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+
+    quick(model, train, val, callbacks=[Watch()])
+    assert modes == [(False, False)] * 3
+    quick(model, val, train)
+
+
 # ---------------------------------------------------------------------- pairs
 
 
@@ -206,9 +362,9 @@ def test_every_positive_is_learned_once_an_epoch(splits: Splits, monkeypatch: py
     learned: list[list[tuple[int, int]]] = []
     losses = model.training_losses
 
-    def watch(data: HeteroData, user: Tensor, item: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        learned.append(list(zip(user.tolist(), item.tolist())))
-        return losses(data, user, item, generator)
+    def watch(inputs: Any, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
+        learned.append(list(zip(*(column.tolist() for column in batch))))
+        return losses(inputs, batch, generator)
 
     monkeypatch.setattr(model, "training_losses", watch)
     quick(model, train, max_epochs=2, batch_size=100)
@@ -225,7 +381,40 @@ def test_a_store_that_is_not_split_is_learned_whole(make_store: Callable[..., He
     assert len(history) == 3
 
 
+@pytest.mark.parametrize("interval", [1, 3])
+def test_triples_come_after_every_so_many_batches_and_all_of_them_in_turn(
+    splits: Splits, interval: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = splits[0]
+    model = build(MKR, train, knowledge_interval=interval)
+    order: list[list[int] | None] = []
+    pairs, triples = model.training_losses, model.knowledge_losses
+    monkeypatch.setattr(model, "training_losses", lambda *args: (order.append(None), pairs(*args))[1])
+    monkeypatch.setattr(
+        model, "knowledge_losses", lambda *args: (order.append(args[1].tolist()), triples(*args))[1]
+    )
+    quick(model, train, max_epochs=4, batch_size=32)
+    num_triples, steps = train[RELATES].num_edges, -(-train[INTERACTS].edge_label_index.size(1) // 32)
+    at = [i for i, batch in enumerate(order) if batch is not None]
+    epoch = [step for step in range(1, steps + 1) for _ in range(1 + (step % interval == 0))]
+    assert len(order) == 4 * len(epoch)
+    expected = [i for i in range(1, len(epoch)) if epoch[i] == epoch[i - 1]]
+    assert at == [n * len(epoch) + i for n in range(4) for i in expected]
+    learned = [triple for batch in order if batch is not None for triple in batch]
+    assert len(learned) > num_triples / 2
+    whole = len(learned) // num_triples * num_triples
+    assert sorted(learned[:whole]) == sorted(list(range(num_triples)) * (whole // num_triples))
+    assert len(set(learned[whole:])) == len(learned[whole:])
+
+
 # ---------------------------------------------------------------------- interruption
+
+
+class Failing(Callback):
+    """Raises an error after the first step."""
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        raise RuntimeError("no more")
 
 
 class Interrupt(Callback):
@@ -273,6 +462,63 @@ def test_nothing_is_said_without_an_interruption(splits: Splits, capsys: pytest.
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == ""
+
+
+# ---------------------------------------------------------------------- threads
+
+
+class Threads(Callback):
+    """PyTorch's threads at the start of each step and each evaluation."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        self.seen.append(torch.get_num_threads())
+
+    def on_validation_start(self, *args: Any) -> None:
+        self.seen.append(torch.get_num_threads())
+
+
+def test_threads_are_as_many_as_a_tensor_is_worth() -> None:
+    sizes = [0, 2**24, 2**25 - 1, 2**25, 5 * 2**24, 2**40]
+    assert [_trainer.threads_worth(size, 4) for size in sizes] == [1, 1, 1, 2, 4, 4]
+    assert _trainer.threads_worth(2**40, 1) == 1
+
+
+@pytest.mark.parametrize("model", [BPRMF, MKR])
+def test_small_tensors_are_trained_on_one_thread(model: type[Recommender], splits: Splits) -> None:
+    torch.set_num_threads(3)  # what there was before is set again by one_thread
+    seen = Threads()
+    quick(build(model, splits[0]), *splits[:2], callbacks=[seen], max_epochs=2)
+    assert len(seen.seen) > 4
+    assert set(seen.seen[1:]) == {1}
+    assert torch.get_num_threads() == 3
+
+
+def test_large_tensors_are_trained_on_several(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(BPRMF, splits[0])
+    largest = max(p.numel() for p in model.parameters())
+    monkeypatch.setattr(_trainer, "_NUMBERS_PER_THREAD", largest // 2)
+    torch.set_num_threads(3)
+    seen = Threads()
+    quick(model, *splits[:2], callbacks=[seen], batch_size=2)  # the parameters are larger than the batch
+    assert set(seen.seen[1:]) == {2}
+    # With more pairs to a batch, what is kept for the gradients is larger than the parameters.
+    seen = Threads()
+    quick(model, *splits[:2], callbacks=[seen], batch_size=4 * largest)
+    assert set(seen.seen[1:]) == {3}
+
+
+def test_the_number_of_threads_may_be_given_and_is_restored(splits: Splits) -> None:
+    torch.set_num_threads(3)
+    seen = Threads()
+    quick(build(BPRMF, splits[0]), *splits[:2], callbacks=[seen], num_threads=2)
+    assert set(seen.seen) == {2}
+    assert torch.get_num_threads() == 3
+    with pytest.raises(RuntimeError, match="no more"):
+        quick(build(BPRMF, splits[0]), splits[0], callbacks=[Failing()], num_threads=2)
+    assert torch.get_num_threads() == 3
 
 
 # ---------------------------------------------------------------------- checkpoints
@@ -333,6 +579,7 @@ def test_no_file_is_left_where_none_was_asked_for(
         ({"batch_size": 0}, "batch_size is 0"),
         ({"patience": 0}, "patience is 0"),
         ({"eval_every": 0}, "eval_every is 0"),
+        ({"num_threads": 0}, "num_threads is 0, expected at least 1"),
         ({"lr": 0.0}, r"lr is 0\.0, expected a positive"),
         ({"lr": float("nan")}, "lr is nan"),
         ({"monitor": "ndcg"}, "monitor is 'ndcg', expected a metric and a length, like 'ndcg@10'"),

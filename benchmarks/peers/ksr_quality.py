@@ -24,7 +24,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data import INTERACTS, read_atomic
 from pyg_kgrec.data.sequences import Sequences
-from pyg_kgrec.kg_embedding import kg_tables
+from pyg_kgrec.kge import pretrained_embeddings
 from pyg_kgrec.transforms import LeaveOneOut
 
 LENGTH = 50
@@ -57,7 +57,7 @@ def main() -> None:
     name = args.folder.name
     whole = read_atomic(args.folder, name)
     train, val, test = LeaveOneOut()(whole)
-    tables = kg_tables(train, args.kg)
+    tables = pretrained_embeddings(train, path=args.kg)
     with tempfile.TemporaryDirectory() as path:
         folder = Path(path) / "films"  # hopwise has settings of its own for data called ml-100k
         folder.mkdir()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge
+
+Triples: TypeAlias = HeteroData | Tensor | tuple[Tensor, Tensor, Tensor]
+"""A store, or heads, relations and tails: a tensor ``[3, n]`` or three tensors ``[n]``, int64."""
 
 Part = Literal["edge", "edge_label", "seen_edge"]
 PARTS: Final[tuple[Part, ...]] = ("edge", "edge_label", "seen_edge")

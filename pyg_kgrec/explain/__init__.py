@@ -7,12 +7,6 @@ from pyg_kgrec.explain.paths import PathExplanation
 from pyg_kgrec.explain.preference import PreferenceExplanation
 from pyg_kgrec.explain.session import SessionExplanation, nearest_to_slots
 
-# To be removed with the last model that calls them: the constructors under their old names.
-explain_by_rationale = PathExplanation.from_rationale
-explain_by_deletion = DeletionExplanation.from_units
-explain_by_preference = PreferenceExplanation.from_preferences
-explain_by_memory = SessionExplanation.from_memory
-
 __all__ = [
     "DeletionExplanation",
     "ExplainedGraph",

@@ -14,7 +14,7 @@ from pyg_kgrec import ops
 from pyg_kgrec._checks import check_at_least, check_choices, check_shares
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ENTITY, ITEM, USER
-from pyg_kgrec.explain import Explanation, explain_by_rationale
+from pyg_kgrec.explain import PathExplanation
 from pyg_kgrec.models.base import Batch, Recommender, Store, predicting
 from pyg_kgrec.models.encoding import DotProduct
 from pyg_kgrec.models.graph import CollaborativeGraph
@@ -350,6 +350,8 @@ class KGRec(Recommender):
 
     # ------------------------------------------------------------------ explanation
 
-    def _explain(self, inputs: Inputs, user: int, item: int) -> Explanation:
+    def _explain(self, inputs: Inputs, user: int, item: int) -> PathExplanation:
         score = self.encoding(inputs).score(*(torch.tensor([i], device=self.device) for i in (user, item)))
-        return explain_by_rationale(inputs.data, user, item, self.rationale_score(inputs), score.item())
+        return PathExplanation.from_rationale(
+            inputs.data, user, item, self.rationale_score(inputs), score.item()
+        )

@@ -19,8 +19,8 @@ from pyg_kgrec._checks import check_at_least, check_positive, check_shares
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.sequences import Sequences, check_times
 from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, RELATES, USER
-from pyg_kgrec.explain import Explanation, explain_by_memory, nearest_to_slots
-from pyg_kgrec.kg_embedding import KGEmbedding, KGTables, kg_tables, train_kg_tables
+from pyg_kgrec.explain import SessionExplanation, nearest_to_slots
+from pyg_kgrec.kge import KGEmbedding, KGTables, kg_embeddings, pretrained_embeddings
 from pyg_kgrec.models.base import Batch
 from pyg_kgrec.models.encoding import Products
 from pyg_kgrec.models.inputs import Inputs, WeightStamp
@@ -212,7 +212,7 @@ class KSR(SessionRecommender):
                 )
             use_kg = use_kg and known
             if use_kg and kg_embedding is not None:
-                tables = kg_tables(data, kg_embedding, kg_channels)
+                tables = kg_embeddings(data, kg_embedding, kg_channels)
                 kg_channels = kg_channels if tables is None else tables.entity.size(1)
         # What a file keeps: the embeddings themselves are among the weights.
         self.settings |= {"kg_embedding": None, "kg_channels": kg_channels, "use_kg": use_kg}
@@ -259,7 +259,7 @@ class KSR(SessionRecommender):
         """Trains a TransE on the store's triples where no embeddings were given, and writes the file named."""
         if not self.use_kg or bool(self.pretrained):
             return
-        tables = train_kg_tables(inputs.data, self.kg_channels, self.kg_file, progress=progress)
+        tables = pretrained_embeddings(inputs.data, self.kg_channels, path=self.kg_file, progress=progress)
         row, number = inputs.row[ENTITY], self.signature.relations(inputs.data)
         for mine, theirs, to in (
             (self.entity_start, tables.entity, row), (self.relation_key, tables.relation, number)
@@ -395,7 +395,7 @@ class KSR(SessionRecommender):
 
     # ------------------------------------------------------------------ explanation
 
-    def _explain(self, inputs: Inputs, user: int, item: int) -> Explanation:
+    def _explain(self, inputs: Inputs, user: int, item: int) -> SessionExplanation:
         encoded = self.encode(inputs)
         who, target = torch.tensor([user], device=self.device), encoded.items.scored[item]
 
@@ -428,7 +428,7 @@ class KSR(SessionRecommender):
             if mine.numel():  # else nothing was written
                 linked, entity = (items[row], mine), self._entities(inputs)
                 held = nearest_to_slots(found.memory[0], self.relation_key, entity, inputs.triple, linked)
-        return explain_by_memory(
+        return SessionExplanation.from_memory(
             inputs.data,
             user,
             item,

@@ -12,9 +12,10 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import ops
 from pyg_kgrec._checks import check_at_least, check_choices, check_positive
-from pyg_kgrec.data.sampling import Distribution, TripleSampler
+from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ENTITY, ITEM, USER
-from pyg_kgrec.explain import Explanation, explain_by_preference
+from pyg_kgrec.explain import PreferenceExplanation
+from pyg_kgrec.kge import HyperplaneScorer, TransH, TripleSampler
 from pyg_kgrec.models.base import Batch, Store, predicting
 from pyg_kgrec.models.encoding import Translations
 from pyg_kgrec.models.inputs import Inputs
@@ -23,14 +24,7 @@ from pyg_kgrec.models.objective import Objective, distinct_items
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features
 from pyg_kgrec.nn.loss import Loss
-from pyg_kgrec.nn.transh import (
-    HyperplaneScorer,
-    Norm,
-    TransH,
-    orthogonality_loss,
-    shorten_rows,
-    start_on_sphere,
-)
+from pyg_kgrec.nn.norms import Norm, clip_norm_, orthogonality_loss, unit_norm_
 from pyg_kgrec.ops import Induction
 
 Joint = Literal["sum", "alternate"]
@@ -169,10 +163,10 @@ class KTUP(LinkedRecommender):
         for encoder in self.encoders.values():
             encoder.reset_parameters()  # type: ignore[operator]
             for table in encoder.parameters():
-                start_on_sphere(table)
+                unit_norm_(table)
                 table.data.mul_(_START)
         for name in self._translations():
-            start_on_sphere(self.get_parameter(name))
+            unit_norm_(self.get_parameter(name))
 
     def start_from(self, transh: TransH) -> None:
         """Takes entities and relations from a trained TransH, as the paper does before joint training.
@@ -228,7 +222,7 @@ class KTUP(LinkedRecommender):
                 make it wait at every step, at the end of the epoch.
         """
         tables = self._tables()
-        self._longest = shorten_rows(list(tables.values()))
+        self._longest = clip_norm_(list(tables.values()))
         if self._longest.device.type == "cpu":
             self._check_finite()
 
@@ -237,13 +231,13 @@ class KTUP(LinkedRecommender):
             broken = int((~self._longest.isfinite()).nonzero()[0])
             raise ValueError(
                 f"the table {list(self._tables())[broken]!r} holds NaN or infinity after a step of training, "
-                "expected finite vectors: try a lower learning rate"
+                "expected finite embeddings: try a lower learning rate"
             )
 
     def epoch_metrics(self, inputs: Inputs) -> dict[str, float]:
         """No metrics, but a look at the tables."""
         if self._longest is not None and self._longest.device.type != "cpu":
-            self._longest = shorten_rows(list(self._tables().values()))
+            self._longest = clip_norm_(list(self._tables().values()))
             self._check_finite()
         return {}
 
@@ -380,7 +374,7 @@ class KTUP(LinkedRecommender):
 
     # ------------------------------------------------------------------ explanation
 
-    def _explain(self, inputs: Inputs, user: int, item: int) -> Explanation:
+    def _explain(self, inputs: Inputs, user: int, item: int) -> PreferenceExplanation:
         encoded = self.encoding(inputs)
         assert isinstance(encoded, Translations)
         u, i = encoded.user[user : user + 1], encoded.item[item : item + 1]
@@ -398,7 +392,7 @@ class KTUP(LinkedRecommender):
         if self.use_kg:
             triple_weight = pair.softmax(0)[inputs.triple[1]]
         names = self.signature.relation_name if self.use_kg else []
-        return explain_by_preference(
+        return PreferenceExplanation.from_preferences(
             inputs.data,
             user,
             item,

@@ -18,7 +18,7 @@ from pyg_kgrec import ops
 from pyg_kgrec._checks import check_at_least, check_choices, check_positive
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, USER
-from pyg_kgrec.explain import Explanation, explain_by_deletion
+from pyg_kgrec.explain import DeletionExplanation
 from pyg_kgrec.models.base import Batch, Store
 from pyg_kgrec.models.encoding import DotProduct, Encoding
 from pyg_kgrec.models.inputs import Inputs
@@ -378,7 +378,7 @@ class MKR(LinkedRecommender):
 
     # ------------------------------------------------------------------ explanation
 
-    def _explain(self, inputs: Inputs, user: int, item: int) -> Explanation:
+    def _explain(self, inputs: Inputs, user: int, item: int) -> DeletionExplanation:
         user_node, item_node = (torch.tensor([i], device=self.device) for i in (user, item))
         entity = inputs.graph.entities_of.select(item_node)[1]
         nodes = {USER: user_node, ITEM: item_node, ENTITY: entity}
@@ -401,7 +401,7 @@ class MKR(LinkedRecommender):
         if self.knows:
             among = torch.isin(inputs.triple[[0, 2]], entity).any(0).nonzero().flatten()
             weight[among] = self.triple_scores(inputs, among).to(weight.dtype)
-        return explain_by_deletion(
+        return DeletionExplanation.from_units(
             inputs.data, user, item, float(score), units, weight, "how well its tail is predicted, context"
         )
 

@@ -20,10 +20,11 @@ from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import TransE
 
-from pyg_kgrec import KSR, evaluate, fit, kg_embedding, pretrain_transe
+from pyg_kgrec import KSR, evaluate, fit, pretrain_transe
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
 from pyg_kgrec.data.sampling import NegativeSampler
 from pyg_kgrec.datasets import SyntheticKG
+from pyg_kgrec.kge import embedding
 from pyg_kgrec.transforms import LeaveOneOut
 
 matplotlib.use("Agg")
@@ -250,7 +251,7 @@ def test_knowledge_is_frozen_or_learned_on(splits: Any) -> None:
 def test_a_transe_is_trained_where_no_vectors_are_given(
     splits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kg_embedding, "pretrain_transe", partial(pretrain_transe, max_epochs=2))
+    monkeypatch.setattr(embedding, "pretrain_transe", partial(pretrain_transe, max_epochs=2))
     train, _, test = splits
     model = KSR(train, 8, 7, kg_channels=5)
     expected = pretrain_transe(train, 5, max_epochs=2, progress=False)

@@ -15,7 +15,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import KTUP, fit
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
-from pyg_kgrec.nn import TransH
+from pyg_kgrec.kge import TransH
 
 matplotlib.use("Agg")
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,8 +12,8 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import KTUP, ops
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
-from pyg_kgrec.nn import TransH
-from pyg_kgrec.nn.transh import orthogonality_loss
+from pyg_kgrec.kge import TransH
+from pyg_kgrec.nn.norms import orthogonality_loss
 
 Arrays = dict[str, Tensor]
 

@@ -13,10 +13,9 @@ from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import ComplEx, DistMult, KGEModel, RotatE, TransE
 
-from pyg_kgrec import BPRMF, completion, evaluate_completion, ops
-from pyg_kgrec.completion import TripleScorer
+from pyg_kgrec import BPRMF, evaluate_completion, ops
 from pyg_kgrec.data import ENTITY, IS, RELATES
-from pyg_kgrec.nn import TransH
+from pyg_kgrec.kge import TransH, TripleScorer, scorers
 from pyg_kgrec.transforms import TripleSplit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -212,7 +211,7 @@ NAMES = ["DistMult", "ComplEx", "RotatE", "TransE1", "TransE2", "TransE3", "Tran
 
 
 def scorer_of(model: KGEModel) -> TripleScorer:
-    return completion._scorer(model, torch.empty(3, 0))
+    return scorers.scorer_of(model, None)
 
 
 @pytest.mark.parametrize("backend", ["reference", "auto"])
@@ -281,7 +280,7 @@ def test_a_model_s_own_forward_is_called_in_blocks(monkeypatch: pytest.MonkeyPat
             sizes.append(head_index.numel())
             return super().forward(head_index, rel_type, tail_index)
 
-    monkeypatch.setattr(completion, "_GATHERED", 40)  # four channels: ten triples at a time
+    monkeypatch.setattr(scorers, "_GATHERED", 40)  # four channels: ten triples at a time
     seed_everything(0)
     score, find = torch.rand(N, R, N), [(0, 0, 1), (3, 1, 3), (6, 1, 0)]
     result = evaluate_completion(Watched(score), as_tensor(find), 1)

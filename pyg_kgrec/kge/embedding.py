@@ -1,4 +1,4 @@
-"""Pre-trained vectors of a store's entities and relations: given, read from a file, or learned here."""
+"""Pre-trained embeddings of a store's entities and relations: given, kept in a file, or learned here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import os
 import pickle
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -16,45 +16,54 @@ from torch_geometric.nn.kge import KGEModel, RotatE, TransE
 
 from pyg_kgrec._files import save_whole
 from pyg_kgrec.data.store import ENTITY, RELATES, num_relations
-from pyg_kgrec.pretraining import pretrain_transe
+from pyg_kgrec.kge.training import pretrain_transe
 
 KGEmbedding: TypeAlias = KGEModel | tuple[Tensor, Tensor] | str | os.PathLike[str]
-"""A trained model, its two tables, or a file that keeps them."""
+"""A trained model, its embeddings of entities and relations, or a file that keeps them."""
 
 FORMAT = 1
 
 
 class KGTables(NamedTuple):
-    """Vectors of entities ``[num_entities, K]`` and of relations ``[num_relations, K]``."""
+    """Embeddings of entities ``[num_entities, K]`` and of relations ``[num_relations, K]``."""
 
     entity: Tensor
     relation: Tensor
 
 
-def kg_tables(data: HeteroData, given: KGEmbedding | None = None, hidden_channels: int = 64) -> KGTables:
-    """Vectors of the entities and relations of a store.
+def kg_embeddings(
+    data: HeteroData, given: KGEmbedding | None = None, hidden_channels: int = 64
+) -> KGTables | None:
+    """Embeddings of the entities and relations of a store, as far as there are any: nothing is trained here.
 
     Entities of a :class:`~torch_geometric.nn.kge.TransE` are brought to norm 1, as that model has them in its
-    distance; other models' tables (``node_emb``, ``rel_emb``) are taken as they are, real and imaginary parts
+    distance; other models' embeddings (``node_emb``, ``rel_emb``) are taken as they are, real and imaginary parts
     side by side (of a :class:`~torch_geometric.nn.kge.RotatE`'s relations those of the rotations).
 
     Args:
         data: A store with triples.
         given: A trained model, a pair of float tensors ``[num_entities, K]`` and ``[num_relations, K]``, or a
-            file: read where it is there, and written where it is not. By default a TransE is trained
-            (:func:`pyg_kgrec.pretrain_transe`), once for a store and as long as that lives.
-        hidden_channels: K of the TransE that is trained here.
+            file that :func:`pretrained_embeddings` wrote or is to write.
+        hidden_channels: K of the TransE whose embeddings the file keeps.
 
     Returns:
-        The tables, on the CPU, in PyTorch's default dtype, without gradients.
+        The embeddings, on the CPU, in PyTorch's default dtype, without gradients; None where nothing is given or
+        the file is not there yet, so that :func:`pretrained_embeddings` is to learn them.
 
     Raises:
         TypeError: If what is given is of another kind or dtype.
         ValueError: If its shapes are not those of the store, it holds NaN or infinity, or the file is damaged
             or of another knowledge graph.
+        FileNotFoundError: If the file is not there yet, and its folder neither.
     """
+    if given is None:
+        return None
     if isinstance(given, str | os.PathLike):
-        return _from_file(Path(given), data, hidden_channels)
+        path = Path(given)
+        if path.exists():
+            return _read(path, data, _fingerprint(data, hidden_channels))
+        _check_folder(path)
+        return None
     if isinstance(given, KGEModel):
         tables = _of_model(given)
     elif isinstance(given, tuple) and len(given) == 2:
@@ -67,12 +76,65 @@ def kg_tables(data: HeteroData, given: KGEmbedding | None = None, hidden_channel
     return _checked(tables, data)
 
 
-def train_kg_tables(data, hidden_channels, file=None, *, progress=True):
-    tables = _checked(_of_model(pretrain_transe(data, hidden_channels, progress=progress)), data)
-    if file is not None:
-        save_whole(
-            {"kg_embedding": FORMAT, "graph": _fingerprint(data, hidden_channels), **tables._asdict()}, file
-        )
+def pretrained_embeddings(
+    data: HeteroData,
+    hidden_channels: int = 64,
+    *,
+    path: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    seed: int = 0,
+    **arguments: Any,
+) -> KGTables:
+    """Embeddings of the entities and relations of a store by a TransE that is trained on its triples.
+
+    The embeddings that were trained last are kept in memory: a further model on the same knowledge graph has them
+    at once.
+
+    Args:
+        data: A store with triples.
+        hidden_channels: K, size of the embeddings.
+        path: A file: read where it is there, written where it is not.
+        progress: Say what is done and for how many triples, and show a progress bar.
+        seed: Seed of the first weights and of training; the global random state is left as it was.
+        arguments: Further arguments of :func:`~pyg_kgrec.pretrain_transe`.
+
+    Returns:
+        The embeddings, on the CPU, in PyTorch's default dtype, without gradients.
+
+    Raises:
+        ValueError: If the store has no triples, an argument is out of range, or the file is damaged or of another
+            knowledge graph.
+        FileNotFoundError: If the folder of ``path`` is missing.
+    """
+    if path is not None:
+        kept = kg_embeddings(data, path, hidden_channels)
+        if kept is not None:
+            return kept
+    tables = _trained(data, hidden_channels, progress, {"seed": seed, **arguments})
+    if path is not None:
+        graph = _fingerprint(data, hidden_channels)
+        save_whole({"kg_embedding": FORMAT, "graph": graph, **tables._asdict()}, Path(path))
+    return tables
+
+
+_last: dict[Any, KGTables] = {}
+"""The embeddings that were trained last, by what they depend on: at most one entry."""
+
+
+def _trained(data: HeteroData, hidden_channels: int, progress: bool, arguments: dict[str, Any]) -> KGTables:
+    key = _fingerprint(data, hidden_channels), repr(sorted(arguments.items()))
+    # By content and not by address: the copies of a store that models hold have the same embeddings.
+    tables = _last.get(key)
+    if tables is None:
+        if progress:
+            print(
+                f"Training a TransE of {hidden_channels} channels on {data[RELATES].num_edges:,} triples for the "
+                "embeddings of entities and relations; kg_embedding='a file' would keep them."
+            )
+        model = pretrain_transe(data, hidden_channels, progress=progress, **arguments)
+        tables = _checked(_of_model(model), data)
+        _last.clear()
+        _last[key] = tables
     return tables
 
 
@@ -105,7 +167,7 @@ def _checked(tables: KGTables, data: HeteroData) -> KGTables:
         if not bool(table.isfinite().all()):
             row = int((~table.isfinite()).any(dim=1).nonzero()[0])
             raise ValueError(
-                f"kg_embedding has NaN or infinity among {name} (first in row {row}), expected finite vectors"
+                f"kg_embedding has NaN or infinity among {name} (first in row {row}), expected finite embeddings"
             )
         found.append(table.detach().to("cpu", torch.get_default_dtype(), copy=True))
     if found[0].size(1) != found[1].size(1):
@@ -119,14 +181,10 @@ def _checked(tables: KGTables, data: HeteroData) -> KGTables:
 # ---------------------------------------------------------------------- files
 
 
-def _from_file(path: Path, data: HeteroData, hidden_channels: int) -> KGTables:
-    """The tables that a file keeps; learned and written where there is none yet."""
-    graph = _fingerprint(data, hidden_channels)
-    if path.exists():
-        return _read(path, data, graph)
-    if not path.parent.is_dir():  # before minutes of training
+def _check_folder(path: Path) -> None:
+    """Raises FileNotFoundError before minutes of training rather than after them."""
+    if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent} is not a folder to keep {path.name} in")
-    return None
 
 
 def _read(path: Path, data: HeteroData, graph: str) -> KGTables:
@@ -144,18 +202,18 @@ def _read(path: Path, data: HeteroData, graph: str) -> KGTables:
         TypeError,
     ) as error:
         raise ValueError(
-            f"{path} is damaged or no file of vectors of a knowledge graph: it cannot be read"
+            f"{path} is damaged or no file of embeddings of a knowledge graph: it cannot be read"
         ) from error
     if found != (FORMAT, graph):
         raise ValueError(
-            f"{path} holds vectors of another knowledge graph or another number of channels, expected those of "
+            f"{path} holds embeddings of another knowledge graph or another number of channels, expected those of "
             "this store: remove it to learn anew"
         )
     return _checked(tables, data)
 
 
 def _fingerprint(data: HeteroData, hidden_channels: int) -> str:
-    """What the vectors depend on: triples in their order, entities and relations by number, and channels."""
+    """What the embeddings depend on: triples in their order, entities and relations by number, and channels."""
     store, digest = data[RELATES], hashlib.sha256()
     sizes = data[ENTITY].num_nodes, list(data.relation_name), hidden_channels
     digest.update(repr(sizes).encode())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 from torch.nn import Embedding
@@ -11,9 +9,8 @@ from torch.nn.functional import margin_ranking_loss
 from torch_geometric.nn.kge import KGEModel
 
 from pyg_kgrec import ops
-from pyg_kgrec.data.sampling import TripleSampler
-
-Norm = Literal["l1", "l2"]
+from pyg_kgrec.kge.sampling import TripleSampler
+from pyg_kgrec.nn.norms import Norm, clip_norm_, orthogonality_loss, unit_norm_
 
 
 class TransH(KGEModel):
@@ -24,16 +21,16 @@ class TransH(KGEModel):
         \mathbf{x}_\perp = \mathbf{x} - (\mathbf{x} \cdot \mathbf{w}_r)\, \mathbf{w}_r,
 
     or with the L1 norm for ``p_norm=1``. Wang et al., "Knowledge Graph Embedding by Translating on Hyperplanes",
-    AAAI 2014. All vectors are kept at norm 1 or less (:meth:`constrain`, after every step).
+    AAAI 2014. All embeddings are kept at norm 1 or less (:meth:`constrain`, after every step).
 
     Args:
         num_nodes: Number of entities.
         num_relations: Number of relations.
-        hidden_channels: Size of all vectors.
+        hidden_channels: Size of all embeddings.
         margin: Margin of the ranking loss.
         p_norm: 1 or 2.
         orthogonality: Weight of the loss that keeps a translation within its hyperplane.
-        sparse: Sparse gradients of the entities' table, as PyG's models offer.
+        sparse: Sparse gradients of the entities' embeddings, as PyG's models offer.
     """
 
     def __init__(
@@ -56,12 +53,13 @@ class TransH(KGEModel):
         self.normal_emb = Embedding(num_relations, hidden_channels)
         self.sampler: TripleSampler | None = None
         """Corrupts triples without ever making a true one; without it PyG's ``random_sample`` does."""
+        self._borrowed = False
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws all vectors anew, uniformly from the unit sphere."""
+        """Draws all embeddings anew, uniformly from the unit sphere."""
         for table in (self.node_emb, self.rel_emb, self.normal_emb):
-            start_on_sphere(table.weight)
+            unit_norm_(table.weight)
 
     def forward(self, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
         """Scores of triples, ``[B]``.
@@ -97,78 +95,20 @@ class TransH(KGEModel):
         head, tail = self.sampler.sample(head_index, rel_type, tail_index)
         return head, rel_type, tail
 
+    def start_training(self, triple: Tensor) -> None:
+        """Takes a sampler that knows the training triples, unless :attr:`sampler` is set.
+
+        Args:
+            triple: Heads, relations and tails, ``[3, T]`` int64, on the model's device.
+        """
+        if self.sampler is None:
+            self.sampler, self._borrowed = TripleSampler(triple, self.num_nodes), True
+
+    def end_training(self) -> None:
+        """Drops the sampler that :meth:`start_training` took."""
+        if self._borrowed:
+            self.sampler, self._borrowed = None, False
+
     def constrain(self) -> None:
-        """Shortens every vector that is longer than 1."""
-        shorten_rows([self.node_emb.weight, self.rel_emb.weight, self.normal_emb.weight])
-
-
-class HyperplaneScorer:
-    r"""Completes triples by translation on hyperplanes: scores of every entity as the tail or the head.
-
-    The head side is the tail side read backwards: the distance of :math:`\mathbf{h}_\perp + \mathbf{r}` from
-    :math:`\mathbf{t}_\perp` is that of :math:`\mathbf{t}_\perp - \mathbf{r}` from :math:`\mathbf{h}_\perp`.
-
-    Args:
-        entity: Vectors of entities, ``[N, d]``.
-        translation: Translations of relations, ``[R, d]``.
-        normal: Normals of their hyperplanes, ``[R, d]``.
-        norm: ``'l1'`` or ``'l2'`` (squared).
-    """
-
-    def __init__(self, entity: Tensor, translation: Tensor, normal: Tensor, norm: str = "l2") -> None:
-        check_norm(norm)
-        self.entity, self.translation, self.normal, self.norm = entity, translation, normal, norm
-
-    @property
-    def num_entities(self) -> int:
-        """Number of entities N."""
-        return self.entity.size(0)
-
-    def tails(self, head: Tensor, relation: Tensor) -> Tensor:
-        """Scores of every entity as the tail, ``[B, N]``, of heads and relations ``[B]`` int64."""
-        return ops.hyperplane_scores(
-            self.entity[head], self.entity, self.translation, self.normal, relation, self.norm
-        )
-
-    def heads(self, relation: Tensor, tail: Tensor) -> Tensor:
-        """Scores of every entity as the head, ``[B, N]``, of relations and tails ``[B]`` int64."""
-        return ops.hyperplane_scores(
-            self.entity[tail], self.entity, -self.translation, self.normal, relation, self.norm
-        )
-
-
-def orthogonality_loss(translation: Tensor, normal: Tensor) -> Tensor:
-    r"""How far translations stand off their hyperplanes.
-
-    .. math:: \sum_r (\mathbf{w}_r \cdot \mathbf{r})^2 / \|\mathbf{r}\|^2
-
-    Args:
-        translation: ``[R, d]``; a row of zeros counts as orthogonal.
-        normal: ``[R, d]``.
-    """
-    squared = translation.pow(2).sum(-1).clamp(min=torch.finfo(translation.dtype).tiny)
-    return ((translation * normal).sum(-1).pow(2) / squared).sum()
-
-
-@torch.no_grad()
-def start_on_sphere(table: Tensor) -> None:
-    """Fills a table with rows of norm 1 in random directions."""
-    table.normal_()
-    table.div_(table.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(table.dtype).tiny))
-
-
-@torch.no_grad()
-def shorten_rows(tables: list[Tensor], most: float = 1.0) -> Tensor:
-    """Scales every row that is longer than ``most`` down to it; the longest row of each table before, ``[n]``."""
-    longest = []
-    for table in tables:
-        norm = torch.linalg.vector_norm(table, dim=-1, keepdim=True)
-        table.mul_((most / norm).clamp_(max=1.0))
-        longest.append(norm.amax() if norm.numel() else norm.new_zeros(()))
-    return torch.stack(longest)
-
-
-def check_norm(norm: str) -> None:
-    """Raises ValueError unless ``norm`` is one of the two distances."""
-    if norm not in get_args(Norm):
-        raise ValueError(f"norm is {norm!r}, expected 'l1' or 'l2'")
+        """Brings every embedding back to norm 1 or less."""
+        clip_norm_([self.node_emb.weight, self.rel_emb.weight, self.normal_emb.weight])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pyg_kgrec.data.sampling import TripleSampler
+from pyg_kgrec.kge.sampling import TripleSampler
 
 N, R = 6, 2
 DRAWS = 20_000

@@ -2,53 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 from torch_geometric.data import HeteroData
-from torch_geometric.nn.kge import ComplEx, DistMult, KGEModel, RotatE, TransE
+from torch_geometric.nn.kge import KGEModel
 
-from pyg_kgrec.data.cache import cached
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import ENTITY, has_knowledge, num_relations, validate
-from pyg_kgrec.data.triples import PARTS, entity_name, first_shared, triple_name, triple_tensors, triples
-from pyg_kgrec.nn.transh import HyperplaneScorer, TransH
+from pyg_kgrec.data.triples import (
+    PARTS,
+    Triples,
+    entity_name,
+    first_shared,
+    triple_name,
+    triple_tensors,
+    triples,
+)
+from pyg_kgrec.kge.scorers import CompletesTriples, TripleScorer, scorer_of
 
 Side = Literal["head", "tail"]
-Triples: TypeAlias = HeteroData | Tensor | tuple[Tensor, Tensor, Tensor]
 
 _BLOCK = {"cpu": 2**22, "other": 2**26}
 """Scores at a time; on a processor no more than stay in its cache, where they are compared twice as fast."""
 
 _FEWEST = 32
 """Triples at a time: for fewer of them a matrix product reads all entities for too little work."""
-
-_GATHERED = 2**22
-"""Numbers a tensor of a model that scores triple by triple."""
-
-
-class TripleScorer(Protocol):
-    """What completes triples: a score of every entity as their tail or as their head, the higher the better.
-
-    A recommender that knows triples returns one from ``triple_scorer(data)``, with entities and relations
-    numbered as in that store.
-    """
-
-    @property
-    def num_entities(self) -> int:
-        """Number of entities N."""
-
-    def tails(self, head: Tensor, relation: Tensor) -> Tensor:
-        """Scores of every entity as the tail, ``[B, N]``, of heads and relations ``[B]`` int64."""
-
-    def heads(self, relation: Tensor, tail: Tensor) -> Tensor:
-        """Scores of every entity as the head, ``[B, N]``, of relations and tails ``[B]`` int64."""
 
 
 def evaluate_completion(
@@ -74,8 +58,8 @@ def evaluate_completion(
 
     Args:
         model: A model of :mod:`torch_geometric.nn.kge` (TransE, DistMult, ComplEx, RotatE and
-            :class:`~pyg_kgrec.nn.TransH` in closed form, any other by its ``forward``), or a recommender that
-            knows triples (it has ``triple_scorer``).
+            :class:`~pyg_kgrec.kge.TransH` in closed form, any other by its ``forward``), or a recommender that
+            knows triples (:class:`~pyg_kgrec.kge.CompletesTriples`: it has ``triple_scorer``).
         test: A store of :class:`~pyg_kgrec.transforms.TripleSplit`, whose ``edge_label_index`` and
             ``edge_label_type`` are to be found. For a model of PyG also heads, relations and tails: a tensor
             ``[3, n]`` or a tuple of three tensors ``[n]``, int64.
@@ -99,11 +83,12 @@ def evaluate_completion(
     _check_arguments(model, test, filtered, known, batch_size)
     asked = _check_sides(sides)
     with _predicting(model):
-        scorer = _scorer(model, test)
+        scorer = scorer_of(cast(Any, model), test)
         size = scorer.num_entities
         ks = _check_k(k, size)
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        _check_fit(model, {"test": test} if known is None else {"test": test, "known": known}, size)
+        stores = {"test": test} if known is None else {"test": test, "known": known}
+        _check_fit(stores, size, scorer.num_relations)
         task = _task(test, known if filtered else None, size, device)
         block = _BLOCK.get(device.type, _BLOCK["other"])
         rows = batch_size or max(_FEWEST, block // size)
@@ -117,7 +102,7 @@ def evaluate_completion(
 def check_completion(model: KGEModel, name: str, test: HeteroData) -> None:
     """Raises what :func:`evaluate_completion` would of a model of PyG and the store ``name``; nothing is ranked."""
     _check_triples(name, test, to_find=True)
-    _check_fit(model, {name: test}, model.num_nodes)
+    _check_fit({name: test}, model.num_nodes, model.num_relations)
     _check_split(name, test)
 
 
@@ -157,7 +142,7 @@ class _Answers:
 
 @dataclass(frozen=True)
 class _Task:
-    """Triples to be found ``[3, n]``, and the true answers to them a side."""
+    """Triples to be found ``[3, n]``, and the true answers to them by side."""
 
     triple: Tensor
     answers: dict[Side, _Answers]
@@ -217,136 +202,17 @@ def _rank(scores: Tensor, right: Tensor, true: tuple[Tensor, Tensor] | None) -> 
     return 1 + (others + lead) / 2
 
 
-# ---------------------------------------------------------------------- closed forms
-
-
-class _Rotation:
-    """A head turned by a relation, h ∘ r, beside the tail: their product (DistMult, ComplEx) or distance (RotatE).
-
-    The head side is the same with the tail turned back, t ∘ r̄; real vectors are their own conjugates.
-    """
-
-    def __init__(self, entity: Tensor, relation: Tensor, compare: Callable[[Tensor, Tensor], Tensor]) -> None:
-        self._entity, self._relation, self._compare = entity, relation, compare
-        self._table = _real(entity)
-        self.num_entities = entity.size(0)
-
-    def tails(self, head: Tensor, relation: Tensor) -> Tensor:
-        return self._compare(_real(self._entity[head] * self._relation[relation]), self._table)
-
-    def heads(self, relation: Tensor, tail: Tensor) -> Tensor:
-        return self._compare(_real(self._entity[tail] * self._relation[relation].conj()), self._table)
-
-
-class _Translation:
-    """A head moved by a relation, h + r, beside the tail (TransE)."""
-
-    def __init__(self, entity: Tensor, relation: Tensor, p: float) -> None:
-        self._entity, self._relation, self._p = entity, relation, p
-        self.num_entities = entity.size(0)
-
-    def tails(self, head: Tensor, relation: Tensor) -> Tensor:
-        return -torch.cdist(self._entity[head] + self._relation[relation], self._entity, self._p)
-
-    def heads(self, relation: Tensor, tail: Tensor) -> Tensor:
-        return -torch.cdist(self._entity[tail] - self._relation[relation], self._entity, self._p)
-
-
-class _ByForward:
-    """Any model of PyG: triple by triple through its ``forward``, in blocks."""
-
-    def __init__(self, model: KGEModel) -> None:
-        self._model = model
-        self._block = max(1, _GATHERED // max(model.hidden_channels, 1))
-        self.num_entities: int = model.num_nodes
-
-    def tails(self, head: Tensor, relation: Tensor) -> Tensor:
-        return self._all(relation, lambda row, entity: (head[row], relation[row], entity))
-
-    def heads(self, relation: Tensor, tail: Tensor) -> Tensor:
-        return self._all(relation, lambda row, entity: (entity, relation[row], tail[row]))
-
-    def _all(self, relation: Tensor, triple: Callable[[Tensor, Tensor], tuple[Tensor, ...]]) -> Tensor:
-        n = self.num_entities
-        pair = torch.arange(relation.numel() * n, device=relation.device)
-        scores = [self._model(*triple(block // n, block % n)) for block in pair.split(self._block)]
-        return torch.cat(scores).view(relation.numel(), n)
-
-
-def _real(vector: Tensor) -> Tensor:
-    return torch.view_as_real(vector.resolve_conj()).flatten(1) if vector.is_complex() else vector
-
-
-def _product(query: Tensor, table: Tensor) -> Tensor:
-    return query @ table.t()
-
-
-def _distmult(model: DistMult) -> TripleScorer:
-    return _Rotation(model.node_emb.weight, model.rel_emb.weight, _product)
-
-
-def _complex(model: ComplEx) -> TripleScorer:
-    entity = torch.complex(model.node_emb.weight, model.node_emb_im.weight)
-    return _Rotation(entity, torch.complex(model.rel_emb.weight, model.rel_emb_im.weight), _product)
-
-
-def _rotate(model: RotatE) -> TripleScorer:
-    entity = torch.complex(model.node_emb.weight, model.node_emb_im.weight)
-    angle, margin = model.rel_emb.weight, model.margin
-    turn = torch.polar(torch.ones_like(angle), angle)
-    return _Rotation(entity, turn, lambda query, table: margin - torch.cdist(query, table))
-
-
-def _transe(model: TransE) -> TripleScorer:
-    entity = normalize(model.node_emb.weight, p=model.p_norm, dim=-1)
-    return _Translation(entity, model.rel_emb.weight, float(model.p_norm))
-
-
-def _transh(model: TransH) -> TripleScorer:
-    tables = model.node_emb.weight, model.rel_emb.weight, model.normal_emb.weight
-    return HyperplaneScorer(*tables, model.norm)
-
-
-# By the function that scores and not by class: a subclass may have a forward of its own.
-_CLOSED: dict[Any, Callable[[Any], TripleScorer]] = {
-    DistMult.forward: _distmult,
-    ComplEx.forward: _complex,
-    RotatE.forward: _rotate,
-    TransE.forward: _transe,
-    TransH.forward: _transh,
-}
-
-
-def _scorer(model: Any, test: Triples) -> TripleScorer:
-    if isinstance(model, KGEModel):
-        return _CLOSED.get(type(model).forward, _ByForward)(model)
-    scorer: TripleScorer = model.triple_scorer(test)
-    return scorer
-
-
 # ---------------------------------------------------------------------- what is to be found
 
 
 def _task(test: Triples, known: Triples | None, num_entities: int, device: torch.device) -> _Task:
-    """The triples to be found and their answers; of a store sorted and checked once."""
-    if not isinstance(test, HeteroData):
-        find = _all_triples(test, device)
-        return _Task.build(find, torch.cat([find, _all_triples(known, device)], dim=1), num_entities)
-
-    def build() -> _Task:
+    """The triples to be found and their answers."""
+    if isinstance(test, HeteroData):
         _check_split("test", test)
-        true = torch.cat([_all_triples(test, device), _all_triples(known, device)], dim=1)
-        return _Task.build(triples(test, "edge_label").to(device), true, num_entities)
-
-    return cached(test, ("completion", device), [*_tensors(test), *_tensors(known), num_entities], build)
-
-
-def _tensors(given: Triples | None) -> list[Tensor]:
-    if isinstance(given, HeteroData):
-        return [tensor for part in PARTS for tensor in triple_tensors(given, part)]
-    if given is None:
-        return []
-    return list(given) if isinstance(given, tuple) else [given]
+        find, more = triples(test, "edge_label").to(device), _all_triples(known, device)
+        return _Task.build(find, torch.cat([_all_triples(test, device), more], dim=1), num_entities)
+    find = _all_triples(test, device)
+    return _Task.build(find, torch.cat([find, _all_triples(known, device)], dim=1), num_entities)
 
 
 def _all_triples(given: Triples | None, device: torch.device) -> Tensor:
@@ -364,15 +230,16 @@ def _all_triples(given: Triples | None, device: torch.device) -> Tensor:
 def _check_arguments(model: Any, test: Any, filtered: bool, known: Any, batch_size: int | None) -> None:
     """Checks what can be checked before the model is asked."""
     name = type(model).__name__
-    if not isinstance(model, KGEModel) and not hasattr(model, "triple_scorer"):
+    if isinstance(model, CompletesTriples):
+        if not isinstance(test, HeteroData):
+            raise TypeError(
+                f"test is a {type(test).__name__}, expected a store of TripleSplit for a {name}, which matches "
+                "entities and relations by what the store says of them"
+            )
+    elif not isinstance(model, KGEModel):
         raise TypeError(
             f"model is a {name}, which knows no triples, expected a KGEModel of torch_geometric.nn.kge or a "
             "recommender with triple_scorer, such as KTUP"
-        )
-    if not isinstance(model, KGEModel) and not isinstance(test, HeteroData):
-        raise TypeError(
-            f"test is a {type(test).__name__}, expected a store of TripleSplit for a {name}, which matches "
-            "entities and relations by what the store says of them"
         )
     _check_triples("test", test, to_find=True)
     if known is not None:
@@ -412,15 +279,14 @@ def _check_triples(name: str, given: Any, to_find: bool) -> None:
         raise ValueError(f"{name} holds no triple to be found, expected at least one")
 
 
-def _check_fit(model: Any, stores: dict[str, Triples], num_entities: int) -> None:
+def _check_fit(stores: dict[str, Triples], num_entities: int, relations: int) -> None:
     """Checks that entities and relations are those of the model."""
-    relations = model.num_relations if isinstance(model, KGEModel) else None
     for name, given in stores.items():
         if isinstance(given, HeteroData):
             found = given[ENTITY].num_nodes
             if found != num_entities:
                 raise ValueError(f"{name} has {found} entities, expected {num_entities} as the model has")
-            if relations is not None and num_relations(given) > relations:
+            if num_relations(given) > relations:
                 raise ValueError(
                     f"{name} has {num_relations(given)} relations, expected at most {relations} as the model has"
                 )
@@ -433,7 +299,7 @@ def _check_fit(model: Any, stores: dict[str, Triples], num_entities: int) -> Non
         )
 
 
-def _check_range(name: str, triple: Tensor, num_entities: int, num_relations: int | None) -> None:
+def _check_range(name: str, triple: Tensor, num_entities: int, num_relations: int) -> None:
     head, relation, tail = triple
     columns = {
         "head": (head, num_entities),
@@ -441,7 +307,7 @@ def _check_range(name: str, triple: Tensor, num_entities: int, num_relations: in
         "tail": (tail, num_entities),
     }
     for what, (index, size) in columns.items():
-        if size is None or index.numel() == 0:
+        if index.numel() == 0:
             continue
         low, high = (int(bound) for bound in index.aminmax())
         if low < 0 or high >= size:

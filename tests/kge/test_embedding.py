@@ -1,7 +1,6 @@
-"""Vectors of entities and relations: given, kept in a file, or learned."""
-
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import ComplEx, DistMult, RotatE, TransE
 
-from pyg_kgrec import kg_embedding
 from pyg_kgrec.data import ENTITY, RELATES
-from pyg_kgrec.kg_embedding import kg_tables
+from pyg_kgrec.kge import KGTables, embedding, kg_embeddings, pretrained_embeddings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,14 +30,21 @@ def data(make_store: Callable[..., HeteroData]) -> HeteroData:
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The arguments of each training that was asked for."""
     asked: list[dict[str, Any]] = []
-    train = kg_embedding.pretrain_transe
+    train = embedding.pretrain_transe
+    monkeypatch.setattr(embedding, "_last", {})
 
     def record(data: HeteroData, channels: int, **arguments: Any) -> TransE:
         asked.append({"hidden_channels": channels, **arguments})
         return train(data, channels, **(arguments | {"max_epochs": 2}))
 
-    monkeypatch.setattr(kg_embedding, "pretrain_transe", record)
+    monkeypatch.setattr(embedding, "pretrain_transe", record)
     return asked
+
+
+def given_embeddings(data: HeteroData, given: Any) -> KGTables:
+    found = kg_embeddings(data, given)
+    assert found is not None
+    return found
 
 
 def pair(
@@ -50,7 +55,7 @@ def pair(
 
 def test_a_pair_is_copied_as_it_is(data: HeteroData) -> None:
     entity, relation = pair()
-    tables = kg_tables(data, (entity.double().requires_grad_(), relation))
+    tables = given_embeddings(data, (entity.double().requires_grad_(), relation))
     assert torch.equal(tables.entity, entity)
     assert tables.entity.dtype == torch.float32
     assert not tables.entity.requires_grad
@@ -62,7 +67,7 @@ def test_the_entities_of_a_transe_are_where_its_distance_has_them(data: HeteroDa
     model = TransE(NUM_ENTITIES, NUM_RELATIONS, 6, p_norm=2.0)
     with torch.no_grad():
         model.node_emb.weight.mul_(7)
-    tables = kg_tables(data, model)
+    tables = given_embeddings(data, model)
     torch.testing.assert_close(tables.entity.norm(dim=1), torch.ones(NUM_ENTITIES))
     assert torch.equal(tables.relation, model.rel_emb.weight)
     head, relation, tail = torch.tensor([0, 4]), torch.tensor([1, 2]), torch.tensor([3, 3])
@@ -72,16 +77,16 @@ def test_the_entities_of_a_transe_are_where_its_distance_has_them(data: HeteroDa
 
 def test_another_models_tables_are_taken_as_they_are(data: HeteroData) -> None:
     model = DistMult(NUM_ENTITIES, NUM_RELATIONS, 6)
-    tables = kg_tables(data, model)
+    tables = given_embeddings(data, model)
     assert torch.equal(tables.entity, model.node_emb.weight)
     assert torch.equal(tables.relation, model.rel_emb.weight)
 
 
 def test_complex_vectors_are_taken_whole(data: HeteroData) -> None:
-    found = kg_tables(data, model := ComplEx(NUM_ENTITIES, NUM_RELATIONS, 6))
+    found = given_embeddings(data, model := ComplEx(NUM_ENTITIES, NUM_RELATIONS, 6))
     assert torch.equal(found.entity, torch.cat([model.node_emb.weight, model.node_emb_im.weight], dim=1))
     assert torch.equal(found.relation, torch.cat([model.rel_emb.weight, model.rel_emb_im.weight], dim=1))
-    turned = kg_tables(data, model := RotatE(NUM_ENTITIES, NUM_RELATIONS, 6))
+    turned = given_embeddings(data, model := RotatE(NUM_ENTITIES, NUM_RELATIONS, 6))
     assert torch.equal(turned.entity, torch.cat([model.node_emb.weight, model.node_emb_im.weight], dim=1))
     angle = torch.atan2(turned.relation[:, 6:], turned.relation[:, :6])
     torch.testing.assert_close(angle.remainder(6.283185307), model.rel_emb.weight.remainder(6.283185307))
@@ -130,29 +135,63 @@ def test_what_does_not_fit_is_refused(
     data: HeteroData, given: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        kg_tables(data, given)
+        kg_embeddings(data, given)
 
 
-def test_a_transe_is_trained_once_for_a_store(data: HeteroData, trainings: list[dict[str, Any]]) -> None:
+# ---------------------------------------------------------------------- learned
+
+
+def test_nothing_is_trained_where_nothing_is_given(
+    data: HeteroData, trainings: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    assert kg_embeddings(data) is None
+    assert kg_embeddings(data, tmp_path / "transe.pt") is None
+    assert trainings == []
+
+
+def test_a_transe_is_trained_once_for_a_graph(data: HeteroData, trainings: list[dict[str, Any]]) -> None:
     state = torch.get_rng_state()
-    first = kg_tables(data, hidden_channels=4)
+    first = pretrained_embeddings(data, 4, progress=False)
     assert torch.equal(torch.get_rng_state(), state)
-    assert kg_tables(data, hidden_channels=4) is first
+    for same in (data, copy.copy(data), data.clone()):
+        assert pretrained_embeddings(same, 4, progress=False) is first
     assert first.entity.shape == (NUM_ENTITIES, 4)
-    assert trainings == [{"hidden_channels": 4, "progress": False}]
-    assert kg_tables(data, hidden_channels=3).entity.shape == (NUM_ENTITIES, 3)
+    assert trainings == [{"hidden_channels": 4, "progress": False, "seed": 0}]
+    assert pretrained_embeddings(data, 3, progress=False).entity.shape == (NUM_ENTITIES, 3)
+    assert pretrained_embeddings(data, 4, progress=False, seed=1).entity.ne(first.entity).any()
     data[RELATES].edge_type[0] = 2
-    again = kg_tables(data, hidden_channels=4)
+    again = pretrained_embeddings(data, 4, progress=False)
     assert not torch.equal(again.entity, first.entity)
-    assert len(trainings) == 3
+    assert len(trainings) == 4
 
 
-def test_a_file_keeps_the_vectors(data: HeteroData, trainings: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_it_says_what_it_trains_and_shows_how_far_it_is(
+    data: HeteroData, trainings: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrained_embeddings(data, 4, accelerator="cpu")
+    printed = capsys.readouterr()
+    assert f"Training a TransE of 4 channels on {data[RELATES].num_edges} triples" in printed.out
+    assert "Epoch 1" in printed.out + printed.err
+    pretrained_embeddings(data, 4, accelerator="cpu")  # there already: nothing is said
+    pretrained_embeddings(data, 5, accelerator="cpu", progress=False)
+    assert capsys.readouterr() == ("", "")
+    assert [one["progress"] for one in trainings] == [True, False]
+
+
+def test_a_file_keeps_the_embeddings(
+    data: HeteroData, trainings: list[dict[str, Any]], tmp_path: Path
+) -> None:
     path = tmp_path / "transe.pt"
-    first = kg_tables(data, path, 4)
+    first = pretrained_embeddings(data, 4, path=path, progress=False)
     assert [p.name for p in tmp_path.iterdir()] == ["transe.pt"]
+    embedding._last.clear()
     other = data.clone()
-    for found in (kg_tables(other, str(path), 4), kg_tables(data, path, 4)):
+    for found in (
+        pretrained_embeddings(other, 4, path=str(path)),
+        kg_embeddings(other, str(path), 4),
+        kg_embeddings(data, path, 4),
+    ):
+        assert found is not None
         assert torch.equal(found.entity, first.entity)
         assert torch.equal(found.relation, first.relation)
     assert len(trainings) == 1
@@ -161,7 +200,7 @@ def test_a_file_keeps_the_vectors(data: HeteroData, trainings: list[dict[str, An
 @pytest.mark.usefixtures("trainings")
 def test_a_file_of_something_else_is_refused(data: HeteroData, tmp_path: Path) -> None:
     path = tmp_path / "transe.pt"
-    kg_tables(data, path, 4)
+    pretrained_embeddings(data, 4, path=path, progress=False)
     whole = path.read_bytes()
     changed = data.clone()
     changed[RELATES].edge_type[0] = 2
@@ -169,19 +208,24 @@ def test_a_file_of_something_else_is_refused(data: HeteroData, tmp_path: Path) -
     renamed.relation_name = ["x", *data.relation_name[1:]]
     for store, channels in ((changed, 4), (renamed, 4), (data, 5)):
         with pytest.raises(ValueError, match="of another knowledge graph or another number of channels"):
-            kg_tables(store, path, channels)
+            kg_embeddings(store, path, channels)
+        with pytest.raises(ValueError, match="of another knowledge graph or another number of channels"):
+            pretrained_embeddings(store, channels, path=path)
     for content in (b"", b"nonsense", whole[: len(whole) // 2]):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"transe\.pt is damaged or no file of vectors"):
-            kg_tables(data, path, 4)
+        with pytest.raises(ValueError, match=r"transe\.pt is damaged or no file of embeddings"):
+            kg_embeddings(data, path, 4)
     torch.save({"entity": torch.ones(2)}, path)
-    with pytest.raises(ValueError, match=r"transe\.pt is damaged or no file of vectors"):
-        kg_tables(data, path, 4)
+    with pytest.raises(ValueError, match=r"transe\.pt is damaged or no file of embeddings"):
+        kg_embeddings(data, path, 4)
 
 
 def test_a_missing_folder_is_named_before_any_training(
     data: HeteroData, trainings: list[dict[str, Any]], tmp_path: Path
 ) -> None:
+    path = tmp_path / "nowhere" / "transe.pt"
     with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
-        kg_tables(data, tmp_path / "nowhere" / "transe.pt")
+        kg_embeddings(data, path)
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
+        pretrained_embeddings(data, path=path)
     assert trainings == []

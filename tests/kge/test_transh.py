@@ -1,19 +1,15 @@
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric import seed_everything
 from torch_geometric.nn.kge import KGEModel
 
-from pyg_kgrec.data.sampling import TripleSampler
-from pyg_kgrec.nn import HyperplaneScorer, TransH
-from pyg_kgrec.nn.transh import check_norm, orthogonality_loss, shorten_rows, start_on_sphere
+from pyg_kgrec.kge import TransH, TripleSampler
+from pyg_kgrec.nn.norms import orthogonality_loss
 
 N, R, D = 9, 3, 5
 
@@ -60,44 +56,7 @@ def test_gradients(p_norm: int) -> None:
     assert torch.autograd.gradcheck(score, tables)
 
 
-@pytest.mark.parametrize("norm", ["l1", "l2"])
-def test_heads_are_scored_as_tails_are(norm: Any) -> None:
-    transh = model(1 if norm == "l1" else 2)
-    scorer = HyperplaneScorer(transh.node_emb.weight, transh.rel_emb.weight, transh.normal_emb.weight, norm)
-    assert scorer.num_entities == N
-    head, relation, tail = some_triples()
-    tails, heads = scorer.tails(head, relation), scorer.heads(relation, tail)
-    assert tails.shape == heads.shape == (20, N)
-    expected = transh(head, relation, tail)
-    torch.testing.assert_close(tails.gather(1, tail.unsqueeze(1)).squeeze(1), expected)
-    torch.testing.assert_close(heads.gather(1, head.unsqueeze(1)).squeeze(1), expected)
-    entity = torch.arange(N)
-    torch.testing.assert_close(heads[3], transh(entity, relation[3].expand(N), tail[3].expand(N)))
-
-
 # ---------------------------------------------------------------------- losses
-
-
-def test_orthogonality_is_the_squared_cosine_weighed_by_the_normal() -> None:
-    translation, normal = torch.randn(2, 4, 3)
-    expected = sum((w @ r) ** 2 / (r @ r) for w, r in zip(normal, translation))
-    torch.testing.assert_close(orthogonality_loss(translation, normal), expected)
-    within = (
-        translation
-        - (translation * normal).sum(1, keepdim=True) / normal.pow(2).sum(1, keepdim=True) * normal
-    )
-    assert float(orthogonality_loss(within, normal)) < 1e-10
-    translation = translation.double().requires_grad_()
-    assert torch.autograd.gradcheck(orthogonality_loss, (translation, normal.double().requires_grad_()))
-
-
-def test_a_translation_of_zeros_is_orthogonal() -> None:
-    translation = torch.zeros(2, 3, requires_grad=True)
-    loss = orthogonality_loss(translation, torch.ones(2, 3))
-    assert loss.item() == 0
-    loss.backward()
-    assert translation.grad is not None
-    assert bool((translation.grad == 0).all())
 
 
 def test_the_loss_ranks_against_corrupted_triples_and_keeps_relations_orthogonal(
@@ -139,50 +98,16 @@ def test_gradients_reach_every_table() -> None:
 # ---------------------------------------------------------------------- constraints
 
 
-def test_vectors_start_on_the_sphere() -> None:
+def test_embeddings_start_with_norm_one() -> None:
     transh = model()
     for table in (transh.node_emb, transh.rel_emb, transh.normal_emb):
         torch.testing.assert_close(table.weight.norm(dim=1), torch.ones(table.num_embeddings))
     before = transh.node_emb.weight.clone()
     transh.reset_parameters()
     assert bool((transh.node_emb.weight != before).all())
-    directions = torch.empty(4000, 3)
-    start_on_sphere(directions)
-    assert directions.mean(0).abs().max() < 0.05
-    torch.testing.assert_close(directions.t() @ directions / 4000, torch.eye(3) / 3, rtol=0, atol=0.03)
 
 
-@settings(deadline=None)
-@given(
-    rows=st.lists(st.lists(st.floats(-50, 50, width=32), min_size=3, max_size=3), min_size=1, max_size=8),
-    most=st.sampled_from([1.0, 0.25, 4.0]),
-)
-def test_rows_are_shortened_to_the_norm_and_no_other_is_touched(rows: list[list[float]], most: float) -> None:
-    table = torch.tensor(rows)
-    before = table.clone()
-    norm = before.double().norm(dim=1)
-    longest = shorten_rows([table], most)
-    torch.testing.assert_close(longest.double(), norm.max().view(1))
-    assert bool((table.double().norm(dim=1) <= most * (1 + 1e-6)).all())
-    short = norm <= most * (1 - 1e-6)
-    assert torch.equal(table[short], before[short])
-    long = norm >= most * (1 + 1e-6)
-    torch.testing.assert_close(table[long], (before[long].double() * (most / norm[long, None])).float())
-
-
-def test_rows_of_zeros_and_of_nan_stay_what_they_are() -> None:
-    table = torch.tensor([[0.0, 0.0], [torch.nan, 1.0], [3.0, 4.0], [0.3, 0.4]])
-    other, empty = torch.tensor([[6.0, 8.0]]), torch.empty(0, 2)
-    longest = shorten_rows([table, other, empty])
-    assert table[0].tolist() == [0, 0]
-    assert bool(table[1].isnan().all())
-    torch.testing.assert_close(table[2:], torch.tensor([[0.6, 0.8], [0.3, 0.4]]))
-    torch.testing.assert_close(other, torch.tensor([[0.6, 0.8]]))
-    assert bool(longest[0].isnan())  # so that who asks may name the table
-    assert longest[1:].tolist() == [10, 0]
-
-
-def test_constrain_shortens_every_table_and_keeps_parameters() -> None:
+def test_constrain_clips_every_table_and_keeps_parameters() -> None:
     transh = model()
     tables = [transh.node_emb.weight, transh.rel_emb.weight, transh.normal_emb.weight]
     for table in tables:
@@ -244,20 +169,27 @@ def test_other_norms_are_refused(p_norm: float) -> None:
         TransH(N, R, D, p_norm=p_norm)
 
 
-def test_norms_are_called_by_name() -> None:
-    for norm in ("l1", "l2"):
-        check_norm(norm)
-    for wrong in ("L2", "2"):
-        with pytest.raises(ValueError, match=f"norm is '{wrong}', expected 'l1' or 'l2'"):
-            check_norm(wrong)
-        with pytest.raises(ValueError, match=f"norm is '{wrong}'"):
-            HyperplaneScorer(torch.rand(N, D), torch.rand(R, D), torch.rand(R, D), wrong)
+def test_a_sampler_is_borrowed_for_as_long_as_it_is_trained() -> None:
+    transh, triple = model(), torch.stack(some_triples())
+    transh.start_training(triple)
+    assert transh.sampler is not None
+    transh.end_training()
+    assert transh.sampler is None
+    transh.sampler = own = TripleSampler(triple, N)
+    transh.start_training(triple[:, :3])
+    assert transh.sampler is own
+    transh.end_training()
+    assert transh.sampler is own
 
 
-def test_every_pair_of_a_head_and_a_relation_can_be_asked() -> None:
-    transh = model()
-    pairs = torch.tensor(list(itertools.product(range(N), range(R)))).t()
-    scores = HyperplaneScorer(*(p.data for p in transh.parameters())).tails(*pairs)
-    assert scores.shape == (N * R, N)
-    best = scores.argmax(1)
-    assert bool((transh(pairs[0], pairs[1], best) >= scores.max(1).values - 1e-5).all())
+def test_the_names_of_before_say_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyg_kgrec.nn
+
+    for name in ("TransH", "HyperplaneScorer"):
+        monkeypatch.delitem(vars(pyg_kgrec.nn), name, raising=False)
+        with pytest.warns(DeprecationWarning, match=f"nn.{name} is pyg_kgrec.kge.{name} now") as said:
+            found = [getattr(pyg_kgrec.nn, name) for _ in range(2)]
+        assert found == [getattr(pyg_kgrec.kge, name)] * 2
+        assert len(said) == 1
+    with pytest.raises(AttributeError, match="no attribute 'Trans'"):
+        _ = pyg_kgrec.nn.Trans

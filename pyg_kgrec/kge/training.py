@@ -1,11 +1,11 @@
-"""Vectors of entities and relations learned from the triples alone, by the models of PyG."""
+"""Embeddings of entities and relations learned from the triples alone, by the models of PyG."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import pandas as pd
 import torch
@@ -14,17 +14,40 @@ from torch.nn import Embedding
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import KGEModel, TransE
 
-from pyg_kgrec._trainer import Epochs, check_counts, check_rate, power_of_two, run
-from pyg_kgrec.completion import check_completion, evaluate_completion
-from pyg_kgrec.data.sampling import TripleSampler
+from pyg_kgrec._checks import check_at_least
+from pyg_kgrec._trainer import Epochs, check_rate, power_of_two, run
 from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, num_relations, validate
 from pyg_kgrec.data.triples import first_shared, triple_name, triples
-from pyg_kgrec.nn.transh import TransH
+from pyg_kgrec.kge.evaluation import check_completion, evaluate_completion
+from pyg_kgrec.kge.transh import TransH
 
 Model = TypeVar("Model", bound=KGEModel)
 
 _MONITOR = re.compile(r"(?:head_|tail_)?(?:mrr|mean_rank|hits@([1-9]\d*))")
 _HITS = (1, 3, 10)
+
+
+@runtime_checkable
+class UsesTrainingTriples(Protocol):
+    """A model that needs the training triples as long as it is trained, to sample false ones for instance."""
+
+    def start_training(self, triple: Tensor) -> None:
+        """Called before the first step.
+
+        Args:
+            triple: Heads, relations and tails, ``[3, T]`` int64, on the model's device.
+        """
+
+    def end_training(self) -> None:
+        """Called when training has ended, also by an error."""
+
+
+@runtime_checkable
+class Constrained(Protocol):
+    """A model whose weights have to be put back where they may be after every step."""
+
+    def constrain(self) -> None:
+        """Called after every step of the optimiser."""
 
 
 def fit_kge(
@@ -40,14 +63,17 @@ def fit_kge(
     patience: int | None = 5,
     eval_every: int = 5,
     progress: bool = True,
+    num_threads: int | None = None,
     accelerator: str = "auto",
 ) -> pd.DataFrame:
     """Trains a model of :mod:`torch_geometric.nn.kge` on the triples of a store, with Lightning.
 
     Batches and losses are the model's own (``loader``, ``loss``), the optimiser is Adam (SparseAdam for embeddings
-    with sparse gradients). A model with a method ``constrain`` has it called after every step; a
-    :class:`~pyg_kgrec.nn.TransH` without a ``sampler`` has one for as long as it is trained, so that no triple
-    of training is taken for a false one. PyG's own models corrupt triples at random, true ones included.
+    with sparse gradients). A model of one's own may have methods that are called here: ``constrain`` after every
+    step (:class:`~pyg_kgrec.kge.Constrained`), and ``start_training`` and ``end_training``
+    (:class:`~pyg_kgrec.kge.UsesTrainingTriples`), by which a :class:`~pyg_kgrec.kge.TransH` without a ``sampler``
+    has one for as long as it is trained, so that no triple of training is taken for a false one. PyG's own models
+    corrupt triples at random, true ones included.
 
     After every ``eval_every`` epochs the triples of ``val`` are ranked (:func:`~pyg_kgrec.evaluate_completion`,
     filtered); training stops when ``monitor`` has not improved for ``patience`` evaluations, and the best weights
@@ -64,17 +90,18 @@ def fit_kge(
         val: The validation store of a :class:`~pyg_kgrec.transforms.TripleSplit`.
         max_epochs: Most epochs.
         lr: Learning rate.
-        batch_size: Triples a step.
+        batch_size: Triples per step.
         seed: Seed of the order of triples and of the corrupted ones.
         monitor: What to watch: ``'mrr'``, ``'mean_rank'`` or ``'hits@10'`` (any number), of one side with
             ``'head_'`` or ``'tail_'`` before it.
         patience: Evaluations without improvement before training stops; None never stops early.
         eval_every: Epochs between evaluations.
         progress: Show a progress bar.
+        num_threads: PyTorch's threads while it trains on a CPU, as :func:`~pyg_kgrec.fit` has them.
         accelerator: Lightning's: ``'auto'``, ``'cpu'``, ``'gpu'``, ….
 
     Returns:
-        History with a row an epoch: ``epoch``, ``loss`` (mean of the steps), ``seconds`` (without evaluation) and,
+        History with a row per epoch: ``epoch``, ``loss`` (mean of the steps), ``seconds`` (without evaluation) and,
         where it was evaluated, the figures of :func:`~pyg_kgrec.evaluate_completion`.
 
     Raises:
@@ -83,12 +110,19 @@ def fit_kge(
             learned, an argument is out of range, or a weight is NaN or infinite after an epoch.
     """
     _check(model, train, val, monitor)
-    check_counts(max_epochs=max_epochs, batch_size=batch_size, eval_every=eval_every, patience=patience)
+    check_at_least(
+        1,
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        eval_every=eval_every,
+        patience=patience,
+        num_threads=num_threads,
+    )
     check_rate(lr)
     triple = triples(train)
     module = _Module(model, triple, val, monitor, lr, eval_every)
     mode: Literal["min", "max"] = "min" if monitor.endswith("mean_rank") else "max"
-    with _seeded(seed), _own_sampler(model):
+    with _seeded(seed), _ending(model):
         batches = model.loader(*triple, batch_size=batch_size, shuffle=True)
         return run(
             module,
@@ -96,6 +130,7 @@ def fit_kge(
             max_epochs=max_epochs,
             patience=patience,
             mode=mode,
+            num_threads=num_threads,
             accelerator=accelerator,
             progress=progress,
         )
@@ -121,14 +156,14 @@ def pretrain_transe(
 
     Args:
         data: A store with triples.
-        hidden_channels: Size of the vectors.
+        hidden_channels: Size of the embeddings.
         val: The validation store of a :class:`~pyg_kgrec.transforms.TripleSplit`, to stop by.
         margin: Margin of the ranking loss.
         p_norm: Order of the distance.
         max_epochs: Most epochs; all of them without ``val``.
         lr: Learning rate.
-        batch_size: Triples a step; by default the power of two that makes about twenty steps an epoch, from 256 to
-            4096.
+        batch_size: Triples per step; by default the power of two that makes about twenty steps per epoch, from
+            256 to 4096.
         seed: Seed of the first weights and of training; the global random state is left as it was.
         fit_arguments: Further arguments of :func:`fit_kge`.
 
@@ -163,13 +198,13 @@ def pretrain_transh(
     seed: int = 0,
     **fit_arguments: Any,
 ) -> TransH:
-    """A :class:`~pyg_kgrec.nn.TransH` of the store's entities and relations, trained on its triples.
+    """A :class:`~pyg_kgrec.kge.TransH` of the store's entities and relations, trained on its triples.
 
     The defaults are those of the best validation MRR that a few runs on MovieLens 100K's knowledge graph had.
 
     Args:
         data: A store with triples.
-        hidden_channels: Size of the vectors.
+        hidden_channels: Size of the embeddings.
         val: The validation store of a :class:`~pyg_kgrec.transforms.TripleSplit`, to stop by.
         margin: Margin of the ranking loss.
         p_norm: 1 or 2.
@@ -216,14 +251,13 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _own_sampler(model: KGEModel) -> Iterator[None]:
-    """What a model samples by is afterwards what it was before."""
-    before = model.sampler if isinstance(model, TransH) else None
+def _ending(model: KGEModel) -> Iterator[None]:
+    """Tells a model that asks for it that training has ended, also by an error."""
     try:
         yield
     finally:
-        if isinstance(model, TransH):
-            model.sampler = before
+        if isinstance(model, UsesTrainingTriples):
+            model.end_training()
 
 
 class _Module(Epochs):
@@ -240,6 +274,8 @@ class _Module(Epochs):
     ) -> None:
         super().__init__(model, None if val is None else monitor, eval_every)
         self.triple, self.val_store, self.lr = triple, val, lr
+        # The method: the model itself would be registered a second time.
+        self._constrain = model.constrain if isinstance(model, Constrained) else _nothing
         # By hand, as a model may need an optimiser each for sparse and dense gradients.
         self.automatic_optimization = False
 
@@ -252,10 +288,10 @@ class _Module(Epochs):
         return [*dense, *([torch.optim.SparseAdam(tables, self.lr)] if tables else [])]
 
     def on_fit_start(self) -> None:
-        if isinstance(self.model, TransH) and self.model.sampler is None:
-            self.model.sampler = TripleSampler(self.triple.to(self.device), self.model.num_nodes)
+        if isinstance(self.model, UsesTrainingTriples):
+            self.model.start_training(self.triple.to(self.device))
 
-    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+    def step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         loss = self.count({"loss": self.model.loss(*batch)})
         optimizers = self.optimizers()
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
@@ -264,8 +300,7 @@ class _Module(Epochs):
         self.manual_backward(loss)
         for optimizer in optimizers:
             optimizer.step()
-        if hasattr(self.model, "constrain"):
-            self.model.constrain()
+        self._constrain()
 
     def epoch_metrics(self) -> dict[str, float]:
         for name, parameter in self.model.named_parameters():
@@ -283,6 +318,10 @@ class _Module(Epochs):
         assert asked is not None
         ks = {k for k in _HITS if k <= self.model.num_nodes} | ({int(asked[1])} if asked[1] else set())
         return evaluate_completion(self.model, self.val_store, sorted(ks))
+
+
+def _nothing() -> None:
+    """What a model without constraints does after a step."""
 
 
 def _check(model: Any, train: Any, val: Any, monitor: str) -> None:
