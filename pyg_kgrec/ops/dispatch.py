@@ -8,6 +8,7 @@ where the backend is one file; it is imported when it is first called.
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -180,11 +181,17 @@ def choose(operation: str, device: torch.device | str, size: int) -> Choice:
     return _OPERATIONS[operation].choose(torch.device(device), size)
 
 
-@torch.compiler.assume_constant_result
 def form(backend: str, file: str, name: str) -> Callable[..., Any]:
-    """The function ``name`` of a backend, from its file of that name or, where it is one file, from that."""
-    path = f"{__package__}.{backend}"
-    return getattr(import_module(f"{path}.{file}" if backend in KERNELS else path), name)
+    """The function ``name`` of a backend, from its file ``file`` or, where the backend is one file, from that."""
+    path = f"pyg_kgrec.ops.{backend}"
+    return getattr(sys.modules[_loaded(f"{path}.{file}" if backend in KERNELS else path)], name)
+
+
+@torch.compiler.assume_constant_result
+def _loaded(path: str) -> str:
+    """The name of a module, which is imported here, even while ``torch.compile`` traces."""
+    import_module(path)
+    return path
 
 
 def compiled_for(device: str) -> str:

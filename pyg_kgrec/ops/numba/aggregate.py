@@ -202,10 +202,11 @@ def _weighted_aggregate(
 
 
 def weighted_aggregate(
-    x: Tensor, source: Tensor, weight: Tensor | None, segments: Sequence[Tensor]
-) -> Tensor:
-    """Weighted sum of the rows ``source`` of ``x`` over each segment's edges, [S, d]."""
-    seg = view(Pieces, segments)
+    x: Tensor, source: Tensor, target: Tensor, weight: Tensor | None, forward: Sequence[Tensor],
+    backward: Sequence[Tensor],
+) -> Tensor:  # fmt: skip
+    """Weighted sum of the rows ``source`` of ``x`` over the edges of each segment of ``forward``, [S, d]."""
+    seg = view(Pieces, forward)
     out, part = x.new_empty(seg.num_segments, x.size(1)), seg.part(x, x.size(1))
     given = as_array(x.new_empty(0)) if weight is None else as_array(weight.to(x.dtype))
     run(

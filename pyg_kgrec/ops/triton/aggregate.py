@@ -37,7 +37,8 @@ def relational_mean_backward(
 
 
 def weighted_aggregate(
-    x: Tensor, source: Tensor, weight: Tensor | None, segments: Sequence[Tensor]
-) -> Tensor:
-    """Weighted sum of the rows ``source`` of ``x`` over each segment's edges, [S, d]."""
-    return gather_sum(Segments(*segments), x, source, weight=weight).to(x.dtype)
+    x: Tensor, source: Tensor, target: Tensor, weight: Tensor | None, forward: Sequence[Tensor],
+    backward: Sequence[Tensor],
+) -> Tensor:  # fmt: skip
+    """Weighted sum of the rows ``source`` of ``x`` over the edges of each segment of ``forward``, [S, d]."""
+    return gather_sum(Segments(*forward), x, source, weight=weight).to(x.dtype)
