@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor
 
 from pyg_kgrec import ops
+from pyg_kgrec.ops import dispatch
+
+TORCH_AND_NUMBA = [
+    "torch",
+    pytest.param("numba", marks=pytest.mark.skipif(not dispatch.installed("numba"), reason="no numba")),
+]
+"""The backends of operations without another form."""
 
 
 def triples(

@@ -6,6 +6,8 @@ import gc
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from pyg_kgrec import ops
 pytest.importorskip("numba", reason="the numba backend needs numba")
 
 from pyg_kgrec.ops import private
-from pyg_kgrec.ops.numba import segments, threads
+from pyg_kgrec.ops.numba import compiler, segments, threads
 
 
 @pytest.fixture(params=["pool", "team"])
@@ -111,3 +113,28 @@ def test_the_numba_kernel_follows_no_wild_index(name: str, wrong: int) -> None:
             return
         with pytest.raises(IndexError, match="point outside the tables"):
             ops.relational_attention(x, x, relation, index, 2).sum().backward()
+
+
+def test_a_changed_shared_loop_is_compiled_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Numba's cache on disk looks at the file of a loop alone; the name of a loop tells of the shared ones."""
+    before = compiler._stamp()
+    for name in compiler._SHARED:
+        (tmp_path / name).write_bytes(Path(compiler.__file__).with_name(name).read_bytes())
+    monkeypatch.setattr(compiler, "__file__", str(tmp_path / "compiler.py"))
+    assert compiler._stamp() == before
+    with (tmp_path / "rows.py").open("a") as file:
+        file.write("\n")
+    assert compiler._stamp() != before
+    assert segments.merge_sum.py_func.__qualname__ == f"merge_sum_{before}"
+
+
+def test_loops_call_loops_of_their_own_file_or_of_the_shared_ones() -> None:
+    called = set()
+    for file in Path(segments.__file__).parent.glob("*.py"):
+        module = vars(import_module(f"pyg_kgrec.ops.numba.{file.stem}"))
+        own = [loop.py_func for loop in module.values() if hasattr(loop, "py_func")]
+        for loop in (loop for loop in own if Path(loop.__code__.co_filename) == file):
+            for other in (module.get(name) for name in loop.__code__.co_names):
+                if hasattr(other, "py_func") and (path := Path(other.py_func.__code__.co_filename)) != file:
+                    called.add(path.name)
+    assert called == set(compiler._SHARED)

@@ -6,13 +6,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops_graphs import assert_same, tables
+from ops_graphs import TORCH_AND_NUMBA, assert_same, tables
 from torch_geometric.utils import cumsum
 
 from pyg_kgrec import ops
 from pyg_kgrec.ops import catalogue_cross_entropy, dispatch
 
 
+@pytest.mark.parametrize("backend", TORCH_AND_NUMBA)
 def test_sampled_scores(backend: str) -> None:
     # A catalogue that is small for the sample, and one that is large for it: plain PyTorch goes two ways.
     for num_items, width in ((6, 3), (400, 2)):
@@ -30,6 +31,7 @@ def test_sampled_scores(backend: str) -> None:
             assert nobody.shape == (0, width)
 
 
+@pytest.mark.parametrize("backend", TORCH_AND_NUMBA)
 def test_sampled_scores_refuse_bad_input(backend: str) -> None:
     user, item = tables(2, 3, channels=4)
     with ops.backend(backend):

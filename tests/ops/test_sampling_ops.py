@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops_graphs import triples
+from ops_graphs import TORCH_AND_NUMBA, triples
 from torch_geometric.utils import cumsum
 
 from pyg_kgrec import ops
@@ -36,13 +36,11 @@ def test_stratified_keep_is_exact_in_every_relation(share: float) -> None:
         assert not torch.equal(keep, _keep(index, share, 12, "numba"))
 
 
-@pytest.mark.parametrize("name", ["torch", "numba"])
-def test_stratified_keep_is_uniform(name: str) -> None:
-    if not dispatch.installed(name):
-        pytest.skip(f"backend {name} needs a package that is not installed")
+@pytest.mark.parametrize("backend", TORCH_AND_NUMBA)
+def test_stratified_keep_is_uniform(backend: str) -> None:
     index = ops.TripleIndex.build(*triples(10, 41, 2), 10, 3)
     single = ops.TripleIndex.build(torch.tensor([[0], [1]]), torch.tensor([0]), 2, 1)
-    with ops.backend(name):
+    with ops.backend(backend):
         total = sum(ops.stratified_keep(index, 0.5, s).double() for s in range(300)) / 300
         once = sum(float(ops.stratified_keep(single, 0.5, s)) for s in range(300)) / 300
     assert isinstance(total, torch.Tensor)
@@ -68,6 +66,7 @@ def test_topk_mask_equals_plain_pytorch(values: list[float], k: int, dtype: torc
         assert float(score[ours].min()) >= float(score[~ours].max())
 
 
+@pytest.mark.parametrize("backend", TORCH_AND_NUMBA)
 def test_sample_mask_follows_the_weights(backend: str) -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.tensor([1.0, 2.0, 4.0, 0.0, 1.0])
@@ -93,6 +92,7 @@ def test_bad_requests_are_refused() -> None:
         ops.stratified_keep(ops.TripleIndex.build(*triples(4, 5, 2), 4, 2), 1.5, 0)
 
 
+@pytest.mark.parametrize("backend", TORCH_AND_NUMBA)
 def test_search_rows_is_a_search_in_all_keys(backend: str) -> None:
     generator = torch.Generator().manual_seed(0)
     degree = torch.randint(6, (30,), generator=generator)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_kgrec.ops.numba.compile import jit
+from pyg_kgrec.ops.numba.compiler import jit
 from pyg_kgrec.ops.numba.rows import AHEAD, add, add2, add2_row, fill, piece_ok, prefetch, store, takes_part
 from pyg_kgrec.ops.numba.segments import Pieces, Triples, mask_of, merge_sum, relation_gradient, view
 from pyg_kgrec.ops.numba.threads import as_array, run

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_kgrec.ops.numba.compile import jit
+from pyg_kgrec.ops.numba.compiler import jit
 from pyg_kgrec.ops.numba.hashing import hash_row, survives
 from pyg_kgrec.ops.numba.threads import as_array, ranges_of, run
 

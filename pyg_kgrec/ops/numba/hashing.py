@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyg_kgrec.ops.numba.compile import inline
+from pyg_kgrec.ops.numba.compiler import inline
 
 
 @inline

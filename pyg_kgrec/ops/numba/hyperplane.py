@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_kgrec.ops.numba.compile import jit
+from pyg_kgrec.ops.numba.compiler import jit
 from pyg_kgrec.ops.numba.threads import as_array, ranges_of, run
 
 _TILE = 256  # targets whose best relation is sought together: their sums stay in the first cache

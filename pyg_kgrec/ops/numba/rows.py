@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from pyg_kgrec.ops.numba.compile import inline, jit
+from pyg_kgrec.ops.numba.compiler import inline, jit
 
 AHEAD = 8
 """Gathers are bound by the latency of memory: edges between asking for a row and using it."""

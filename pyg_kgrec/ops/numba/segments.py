@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from pyg_kgrec.ops.numba.compile import jit
+from pyg_kgrec.ops.numba.compiler import jit
 from pyg_kgrec.ops.numba.rows import add, fill, piece_ok, store
 from pyg_kgrec.ops.numba.threads import as_array, parallel, ranges_of, run, tasks_of
 
