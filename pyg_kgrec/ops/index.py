@@ -202,7 +202,7 @@ class TripleIndex(_Tensors):
             TypeError: Wrong dtypes.
             ValueError: Wrong shapes, devices, or an index out of range.
         """
-        _check_pairs("edge_index", edge_index)
+        _check_edges("edge_index", edge_index)
         if edge_type.dtype != edge_index.dtype:
             raise TypeError(
                 f"edge_type is {edge_type.dtype} but edge_index {edge_index.dtype}: expected the same"
@@ -316,14 +316,14 @@ class TripleIndex(_Tensors):
 
 @dataclass(frozen=True, eq=False)
 class BipartiteIndex(_Tensors):
-    """User–item pairs by user and by item. Weights per pair are in the order by user (``perm``), as in a CSR.
+    """Interactions by user and by item. Weights are in the order by user (``perm``), as in a CSR.
 
     Attributes:
         user: [E]; sorted.
         item: [E]; row of the item table, -1 for a zero vector.
-        perm: [E]; the column of ``edge_index`` that each pair came from.
-        by_user: Pairs of each user.
-        by_item: Pairs of each row of the item table.
+        perm: [E]; the column of ``edge_index`` that each interaction came from.
+        by_user: Interactions of each user.
+        by_item: Interactions of each row of the item table.
         num_users: Number of users.
         num_items: Rows of the item table.
     """
@@ -338,13 +338,13 @@ class BipartiteIndex(_Tensors):
 
     @classmethod
     def build(cls, edge_index: Tensor, num_users: int, num_items: int) -> BipartiteIndex:
-        """Build the index from pairs [2, E] (user over item, int32 or int64) in any order.
+        """Build the index from interactions [2, E] (user over item, int32 or int64) in any order.
 
         Raises:
             TypeError: Wrong dtype.
             ValueError: Wrong shape or an index out of range.
         """
-        _check_pairs("edge_index", edge_index)
+        _check_edges("edge_index", edge_index)
         _check_range("edge_index[0]", edge_index[0], num_users, "num_users")
         _check_range("edge_index[1]", edge_index[1], num_items, "num_items")
         dtype = edge_index.dtype
@@ -363,7 +363,7 @@ class BipartiteIndex(_Tensors):
         )
 
     def with_item_rows(self, row: Tensor, num_rows: int) -> BipartiteIndex:
-        """The same pairs over another item table.
+        """The same interactions over another item table.
 
         Args:
             row: [num_items], same dtype as the index; the row of each item, -1 where it is a zero vector.
@@ -388,23 +388,23 @@ class BipartiteIndex(_Tensors):
 
     @property
     def num_edges(self) -> int:
-        """Number of pairs."""
+        """Number of interactions."""
         return self.user.numel()
 
     def degree(self) -> Tensor:
-        """Pairs of each user, [num_users] int64."""
+        """Interactions of each user, [num_users] int64."""
         return self.by_user.ptr.long().diff()
 
     def mean_weight(self) -> Tensor:
-        """The weight 1 / |N_u| of each pair, [E] float32, in this index's order."""
+        """The weight 1 / |N_u| of each interaction, [E] float32, in this index's order."""
         return self.degree().float().reciprocal()[self.user.long()]
 
 
-def _check_pairs(name: str, pairs: Tensor) -> None:
-    if pairs.dtype not in _INDEX_DTYPES:
-        raise TypeError(f"{name} is {pairs.dtype}, expected torch.int32 or torch.int64")
-    if pairs.dim() != 2 or pairs.size(0) != 2:
-        raise ValueError(f"{name} has shape {tuple(pairs.shape)}, expected (2, number of edges)")
+def _check_edges(name: str, edges: Tensor) -> None:
+    if edges.dtype not in _INDEX_DTYPES:
+        raise TypeError(f"{name} is {edges.dtype}, expected torch.int32 or torch.int64")
+    if edges.dim() != 2 or edges.size(0) != 2:
+        raise ValueError(f"{name} has shape {tuple(edges.shape)}, expected (2, number of edges)")
 
 
 def _check_range(name: str, index: Tensor, size: int, what: str, lowest: int = 0) -> None:

@@ -29,7 +29,7 @@ def relational_memory(
     ``torch`` holds a vector for each step and relation: none takes memory that grows as L·B·R·K.
 
     Args:
-        entity: e, [B, L, K]; vectors of the entities of each sequence's items, in the order of time.
+        entity: e, [B, L, K]; embeddings of the entities of each sequence's items, in the order of time.
         relation: k, [R, K]; keys.
         attention: w, [B, L, R]; weights of the read at each step, a softmax for example.
         mask: [B, L] bool; steps that write (default: all). At others (padding, an item without an entity) the

@@ -7,8 +7,8 @@
   the next one: other threads have to share the processors with them. Where they cannot be had, Python threads run
   the loops (:mod:`pyg_kgrec.ops.numba.threads`).
 
-Results are the same either way, to the bit. Nothing else in the package depends on what PyTorch keeps to itself,
-and :func:`avoided` does without it, to measure what it brings.
+Results are the same either way, to the bit. Tensors' version counters aside, the operations depend on nothing else
+that PyTorch keeps to itself, and :func:`avoided` does without it, to measure what it brings.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def test_all_hooks_and_steps_of_message_passing_are_seen(monkeypatch: pytest.Mon
     assert fused == [True], "none of these may take the fused operation"
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_a_traced_hop_computes_anew() -> None:
     graph, conv = Graph(), AttnHGCNConv(CHANNELS, RELATIONS).double()
     index = TripleIndex.build(graph.edge_index, graph.edge_type, NODES, RELATIONS)

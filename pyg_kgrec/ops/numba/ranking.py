@@ -65,14 +65,14 @@ def _sort_by_item(sample, grad, ptr, row, value):
         return bad
     for i in range(count):
         ptr[i + 1] += ptr[i]
-    place = ptr[:-1].copy()
+    free = ptr[:-1].copy()
     for b in range(sample.shape[0]):
         for j in range(sample.shape[1]):
             i = sample[b, j]
-            p = place[i]
+            p = free[i]
             row[p] = b
             value[p] = grad[b, j]
-            place[i] = p + 1
+            free[i] = p + 1
     return 0
 
 
