@@ -33,7 +33,7 @@ def _best_relations(pi_x, b, pi_y, first, count, top, best):
 def _hard_squared(
     lo, hi, pi_x, pi_y, nu_x, nu_y, squared_x, squared_y, squared_p, squared_w, along, given, is_given, out
 ):
-    """Scores for L2 with one relation per pair; ``out`` comes with the inner products of the rows of both tables."""
+    """Scores for L2 with one relation per pair; ``out`` comes with the inner products of the tables' rows."""
     zero, two = out.dtype.type(0), out.dtype.type(2)
     top, best = np.empty(_TILE, out.dtype), np.zeros(_TILE, np.int32)
     bad = 0
