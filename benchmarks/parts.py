@@ -25,7 +25,7 @@ from torch_geometric import seed_everything
 
 from pyg_kgrec import KGRec
 from pyg_kgrec.data import read_atomic
-from pyg_kgrec.ops import fused
+from pyg_kgrec.ops.numba import sampling as kernels
 
 sys.path.insert(0, str(Path(__file__).parent))
 from floors import floor_seconds
@@ -60,7 +60,7 @@ class Stopwatch(TorchDispatchMode):
 
     def watch(self, name: str) -> None:
         """Times a kernel that is no operator."""
-        kernel: Callable[..., Any] = getattr(fused, name)
+        kernel: Callable[..., Any] = getattr(kernels, name)
 
         def call(*args: Any) -> Any:
             start = time.perf_counter()
@@ -68,7 +68,7 @@ class Stopwatch(TorchDispatchMode):
             self.seconds[name] += time.perf_counter() - start
             return out
 
-        setattr(fused, name, call)
+        setattr(kernels, name, call)
 
 
 def _floors(model: KGRec, triples: int, heads: int, nodes: int, pairs: int, users: int) -> dict[str, float]:

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch_geometric.utils import scatter, softmax
 
 from pyg_kgrec import ops
-from pyg_kgrec.ops import door
+from pyg_kgrec.ops import dispatch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from floors import floor_seconds, peak_mebibytes
@@ -36,11 +36,11 @@ TOY = os.environ.get("PYG_KGREC_BENCH") == "toy"
 HEADS, RELATIONS = 2, 51
 BACKENDS = [
     name
-    for name in door.BACKENDS
+    for name in dispatch.BACKENDS
     if name != "scan"  # offered by the memory alone
-    and door.installed(name)
-    and (name != "fused" or DEVICE == "cpu")
-    and (name != "triton" or DEVICE == "cuda" or (TOY and door.interpreting()))
+    and dispatch.installed(name)
+    and (name != "numba" or DEVICE == "cpu")
+    and (name != "triton" or DEVICE == "cuda" or (TOY and dispatch.interpreting()))
 ]
 
 
@@ -136,7 +136,7 @@ def pyg(x: Tensor, weight: Tensor, relation: Tensor, size: Size) -> Tensor:
 
 
 def ours(x: Tensor, weight: Tensor, relation: Tensor, size: Size) -> Tensor:
-    """Attention through the door."""
+    """Attention by the backend that is asked for."""
     return ops.relational_attention(x @ weight, x, relation, graph(size)[2], HEADS)
 
 
@@ -220,7 +220,9 @@ def test_weighted_aggregate(benchmark: Any, name: str, size: Size) -> None:
         measure(benchmark, step, name, size, size.triples * 2 * (row + 8 + 4) + size.nodes * 2 * row)
 
 
-@pytest.mark.parametrize("name", [n for n in BACKENDS if n in door._OFFERS["dropout_normalize"]])
+@pytest.mark.parametrize(
+    "name", [n for n in BACKENDS if n in dispatch._OPERATIONS["dropout_normalize"].backends]
+)
 def test_dropout_normalize(benchmark: Any, name: str) -> None:
     rows, channels = (30, 8) if TOY else (35_000, 64)
     benchmark.group = f"dropout_normalize N={rows:,} d={channels} float32 {DEVICE}"
@@ -230,7 +232,9 @@ def test_dropout_normalize(benchmark: Any, name: str) -> None:
         measure(benchmark, step, name, None, 5 * 4 * rows * channels)
 
 
-@pytest.mark.parametrize("name", [n for n in BACKENDS if n in door._OFFERS["stratified_keep"]])
+@pytest.mark.parametrize(
+    "name", [n for n in BACKENDS if n in dispatch._OPERATIONS["stratified_keep"].backends]
+)
 @pytest.mark.parametrize("operation", ["stratified_keep", "topk_mask", "sample_mask"])
 def test_sampling(benchmark: Any, name: str, operation: str) -> None:
     size = SIZES[0]
@@ -246,7 +250,7 @@ def test_sampling(benchmark: Any, name: str, operation: str) -> None:
         measure(benchmark, calls[operation], name, None, size.triples * 9)
 
 
-@pytest.mark.parametrize("name", [n for n in BACKENDS if n in door._OFFERS["rank_topk"]])
+@pytest.mark.parametrize("name", [n for n in BACKENDS if n in dispatch._OPERATIONS["rank_topk"].backends])
 def test_rank_topk(benchmark: Any, name: str) -> None:
     users, items, channels, k = (5, 30, 8, 3) if TOY else (943, 20_000, 64, 20)
     benchmark.group = f"rank_topk users={users:,} items={items:,} d={channels} k={k} float32 {DEVICE}"
@@ -258,7 +262,9 @@ def test_rank_topk(benchmark: Any, name: str) -> None:
         measure(benchmark, call, name, None, 4 * 2 * users * items, 2 * users * items * channels)
 
 
-@pytest.mark.parametrize("name", [n for n in BACKENDS if n in door._OFFERS["sampled_scores"]])
+@pytest.mark.parametrize(
+    "name", [n for n in BACKENDS if n in dispatch._OPERATIONS["sampled_scores"].backends]
+)
 @pytest.mark.parametrize("num_items", [30] if TOY else [1_700, 100_000])
 def test_sampled_scores(benchmark: Any, name: str, num_items: int) -> None:
     users, width, channels = (5, 3, 8) if TOY else (2048, 65, 64)

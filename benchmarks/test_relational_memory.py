@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pyg_kgrec import ops
-from pyg_kgrec.ops import door
+from pyg_kgrec.ops import dispatch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from floors import floor_seconds, peak_mebibytes
@@ -28,10 +28,10 @@ TOY = os.environ.get("PYG_KGREC_BENCH") == "toy"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FORMS = [
     name
-    for name in ("reference", "scan", "fused", "triton")
-    if door.installed(name)
-    and (name != "fused" or DEVICE == "cpu")
-    and (name != "triton" or DEVICE == "cuda" or (TOY and door.interpreting()))
+    for name in ("torch", "scan", "numba", "triton")
+    if dispatch.installed(name)
+    and (name != "numba" or DEVICE == "cpu")
+    and (name != "triton" or DEVICE == "cuda" or (TOY and dispatch.interpreting()))
 ]
 
 
@@ -81,7 +81,7 @@ def measure(benchmark: Any, size: Size, form: str, frozen: bool = False) -> None
     vectors = size.batch * size.steps * size.relations * size.channels
     moved = 3 * 4 * sum(t.numel() for t in inputs)
     floor = floor_seconds(moved, (10 if frozen else 23) * vectors, torch.float32, DEVICE)
-    rounds = 9 if form in ("fused", "triton") else 3 if vectors < 10**8 else 1
+    rounds = 9 if form in ("numba", "triton") else 3 if vectors < 10**8 else 1
     benchmark.group = f"relational_memory{' frozen' if frozen else ''} {size} {DEVICE}"
     step()
     benchmark.extra_info |= {

@@ -28,7 +28,6 @@ from pyg_kgrec.models.objective import Objective
 from pyg_kgrec.models.session import SessionRecommender
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features, embed_rows
-from pyg_kgrec.nn.loss import catalogue_cross_entropy
 
 SessionLoss = Literal["ce", "bpr"]
 
@@ -367,7 +366,7 @@ class KSR(SessionRecommender):
         if self.objective.loss == "ce":
             items = self._items(inputs)
             out = self.read(items, index, mask, state, dropout_mask).out[learned]
-            return {"ranking": catalogue_cross_entropy(out, items.scored, target[learned])}
+            return {"ranking": ops.catalogue_cross_entropy(out, items.scored, target[learned])}
         owner = user.unsqueeze(1).expand_as(target)[learned]
         candidate = self.objective.candidates(inputs, owner, target[learned], generator)
         # Of a large catalogue only what the step needs.

@@ -14,6 +14,14 @@ from torch_geometric.utils import softmax
 from pyg_kgrec import ops
 from pyg_kgrec.ops import BipartiteIndex, TripleIndex
 
+_STEPS = ("message", "aggregate", "update")
+_HOOKS = tuple(
+    f"_{step}_forward_{hook}"
+    for step in ("propagate", "message", "aggregate")
+    for hook in ("pre_hooks", "hooks")
+)
+"""Where PyG keeps the hooks on what the fused operation does not go through."""
+
 
 class AttnHGCNConv(MessagePassing):
     r"""One hop of KGRec's attentive heterogeneous graph convolution over a knowledge graph.
@@ -25,7 +33,7 @@ class AttnHGCNConv(MessagePassing):
         \left( \mathbf{e}_t \mathbf{W} \odot \mathbf{e}_r \right)}{\sqrt{d_k}},
         \qquad d_k = d / H,
 
-    and an entity becomes the attention-weighted sum of what its triples say of it,
+    and an entity becomes the attention-weighted sum of its triples' messages,
 
     .. math::
         \mathbf{e}_h' = \sum_{(r, t) \in \mathcal{N}_h} \omega_{hrt}\, \mathbf{e}_t \odot \mathbf{e}_r,
@@ -36,11 +44,14 @@ class AttnHGCNConv(MessagePassing):
     eq. 1–3 (the paper writes :math:`\mathbf{W}_Q` and :math:`\mathbf{W}_K`; the authors' code shares one).
 
     Triples point head → tail and the head, row 0 of ``edge_index``, receives. Given as an ``edge_index`` they go
-    through :meth:`message`, triple by triple; given as a :class:`~pyg_kgrec.ops.TripleIndex`, which is built once
-    for a graph, through the fused operations of :mod:`pyg_kgrec.ops`: the same numbers.
+    through :meth:`message`, triple by triple. Given as a :class:`~pyg_kgrec.ops.TripleIndex`, which is built once
+    for a graph, they go through one fused operation of :mod:`pyg_kgrec.ops`, unless somebody watches: with hooks on
+    messages, aggregation or propagation, in PyG's explain mode, under ``torch.jit.trace`` and in a subclass with
+    messages of its own they go through :meth:`message` too, in the order of the ``edge_index`` that the index was
+    built from. The numbers are the same.
 
     Args:
-        hidden_channels: Size :math:`d` of all vectors.
+        hidden_channels: Size :math:`d` of all embeddings.
         num_relations: Number :math:`R` of relations.
         num_heads: Number :math:`H` of attention heads; divides ``hidden_channels``.
     """
@@ -59,7 +70,7 @@ class AttnHGCNConv(MessagePassing):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws all parameters anew (Xavier uniform)."""
+        """Initialises all parameters (Xavier uniform)."""
         super().reset_parameters()
         glorot(self.weight)
         glorot(self.relation_embedding)
@@ -68,15 +79,15 @@ class AttnHGCNConv(MessagePassing):
         """Aggregates over triples.
 
         Args:
-            x: Node vectors, ``[N, hidden_channels]``.
+            x: Node embeddings, ``[N, hidden_channels]``.
             edge_index: Triples head → tail, ``[2, T]`` int64, or the index of a graph.
             edge_type: Relation of each triple, ``[T]`` int64; part of an index.
 
         Returns:
-            Aggregated vectors, ``[N, hidden_channels]``.
+            Aggregated embeddings, ``[N, hidden_channels]``.
         """
         if isinstance(edge_index, TripleIndex):
-            return edge_index.dense(self.message_and_aggregate(edge_index, x))
+            return edge_index.dense(self.hop(edge_index, x))
         assert edge_type is not None
         logits = self.attention_logits(x, edge_index, edge_type)
         alpha = softmax(logits, edge_index[0], num_nodes=x.size(0))
@@ -84,17 +95,17 @@ class AttnHGCNConv(MessagePassing):
         return out
 
     def message(self, x_j: Tensor, edge_type: Tensor, alpha: Tensor) -> Tensor:
-        """What a triple says of its head: ω (e_t ⊙ e_r)."""
+        """What a triple sends to its head: ω (e_t ⊙ e_r)."""
         message = (x_j * self.relation_embedding[edge_type]).view(-1, self.num_heads, self._head_channels)
         return (message * alpha.unsqueeze(-1)).flatten(1)
 
-    def message_and_aggregate(
-        self, edge_index: TripleIndex, x: Tensor, query: Tensor | None = None, keep: Tensor | None = None
+    def hop(
+        self, index: TripleIndex, x: Tensor, query: Tensor | None = None, keep: Tensor | None = None
     ) -> Tensor:
-        """The hop in one operation, without a tensor of the size triples × channels.
+        """Aggregates over the triples of an index, in one operation where nobody watches.
 
         Args:
-            edge_index: Index of the graph.
+            index: Index of the graph.
             x: Input rows of the index, ``[num_inputs, hidden_channels]``.
             query: ``project(x)``, if it is at hand.
             keep: Triples that take part, ``[T]`` bool in the order of the index; all if None.
@@ -103,7 +114,39 @@ class AttnHGCNConv(MessagePassing):
             Output rows of the index, ``[num_rows, hidden_channels]``.
         """
         query = self.project(x) if query is None else query
-        return ops.relational_attention(query, x, self.relation_embedding, edge_index, self.num_heads, keep)
+        if self._is_watched():
+            return self._hop_by_messages(index, x, query, keep)
+        return ops.relational_attention(query, x, self.relation_embedding, index, self.num_heads, keep)
+
+    def _is_watched(self) -> bool:
+        """Whether somebody looks at messages, or makes them otherwise."""
+        return bool(
+            self.explain
+            or any(getattr(self, name, None) for name in _HOOKS)
+            or any(getattr(type(self), name) is not getattr(AttnHGCNConv, name) for name in _STEPS)
+            or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        )
+
+    def _hop_by_messages(self, index: TripleIndex, x: Tensor, query: Tensor, keep: Tensor | None) -> Tensor:
+        """The hop triple by triple, in the order of the graph that the index was built from."""
+        row, tail = index.row.long(), index.tail.long()
+        tail = torch.where(
+            tail >= 0, tail, x.size(0)
+        )  # a tail of -1 is a zero vector, the row that is appended
+        x, key = (torch.cat([table, table.new_zeros(1, table.size(1))]) for table in (x, query))
+        logits = self._logits(query[index.head_row.long()[row]], key[tail], index.edge_type.long())
+        if keep is not None:
+            logits = logits.masked_fill(~keep.unsqueeze(1), -torch.inf)
+        alpha = ops.segment_softmax(logits, index.rows)
+        order = index.perm.long().argsort()
+        out: Tensor = self.propagate(
+            torch.stack([row, tail])[:, order],
+            size=(index.num_rows, x.size(0)),
+            x=x,
+            edge_type=index.edge_type.long()[order],
+            alpha=alpha[order],
+        )
+        return out
 
     def project(self, x: Tensor) -> Tensor:
         """Queries and keys of nodes, x W."""
@@ -112,7 +155,11 @@ class AttnHGCNConv(MessagePassing):
     def attention_logits(self, x: Tensor, edge_index: Tensor, edge_type: Tensor) -> Tensor:
         """Logits s of the triples before the softmax, ``[T, num_heads]``."""
         query = self.project(x)
-        product = query[edge_index[0]] * query[edge_index[1]] * self.relation_embedding[edge_type]
+        return self._logits(query[edge_index[0]], query[edge_index[1]], edge_type)
+
+    def _logits(self, query: Tensor, key: Tensor, edge_type: Tensor) -> Tensor:
+        """Products q · (k ⊙ r) / sqrt(d_k) for each head of attention, from a query and a key per triple."""
+        product = query * key * self.relation_embedding[edge_type]
         shape = (-1, self.num_heads, self._head_channels)
         return product.view(shape).sum(dim=-1) / math.sqrt(self._head_channels)
 
@@ -129,7 +176,7 @@ class AttnHGCNConv(MessagePassing):
         .. math:: \gamma_{hrt} = |\mathcal{N}_h|\, \mathrm{softmax}_{\mathcal{N}_h}(\bar{s}_{hrt})
 
         with the logits averaged over heads: 1 is an average triple of its head (KGRec, eq. 4). Arguments as in
-        :meth:`forward` and :meth:`message_and_aggregate`; a triple that is not kept scores 0.
+        :meth:`forward` and :meth:`hop`; a triple that is not kept scores 0.
         """
         with torch.no_grad():
             if isinstance(edge_index, TripleIndex):
@@ -163,26 +210,25 @@ class AttnHGCN(torch.nn.Module):
     then drops out (training only) and L2-normalises rows; the output is the sum of the start and all hops. All
     hops share the same projection and relation embeddings, as in the authors' code.
 
-    With ``item_gate``, which the paper does not have, an item with users hears from them as well,
+    With ``item_gate``, which the paper does not have, items also aggregate their users' embeddings,
 
     .. math::
         \mathbf{e}_i' \leftarrow (1 - g_i)\, \mathbf{e}_i' + g_i\, \frac{\mathbf{a}_i}{\|\mathbf{a}_i\|}, \qquad
         \mathbf{a}_i = \sum_{u \in \mathcal{N}_i} w_{ui}\, \mathbf{e}_u, \qquad
         g_i = \sigma(\alpha + \beta \log(1 + |\mathcal{N}_i|)),
 
-    after both parts were dropped out and normalised: the gate learns from an item's number of users how much they
-    have to say beside its triples.
+    after dropout and normalisation of both parts, through a gate learned from the item's number of users.
 
     An entity that is the head of no triple comes out of a hop as zero and adds nothing to the sum; the hops
     therefore work on the rows of heads only (:class:`~pyg_kgrec.ops.TripleIndex` with ``compact=True``).
 
     Args:
-        hidden_channels: Size of all vectors.
+        hidden_channels: Size of all embeddings.
         num_relations: Number of relations.
         num_layers: Number of hops.
         num_heads: Number of attention heads.
         dropout: Share of values dropped after each hop in training.
-        item_gate: Let items hear from their users.
+        item_gate: Let items aggregate their users' embeddings.
     """
 
     def __init__(
@@ -206,7 +252,7 @@ class AttnHGCN(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws all parameters anew; the gate starts at 0.34 for an item with one user, 0.79 with 100."""
+        """Initialises all parameters; the gate starts at 0.34 for an item with one user, 0.79 with 100."""
         self.conv.reset_parameters()
         if self.gate is not None:
             with torch.no_grad():
@@ -225,13 +271,13 @@ class AttnHGCN(torch.nn.Module):
         """Encodes users and entities.
 
         Args:
-            user: User vectors, ``[num_users, hidden_channels]``.
-            entity: Entity vectors, items first, ``[N, hidden_channels]``.
+            user: User embeddings, ``[num_users, hidden_channels]``.
+            entity: Entity embeddings, items first, ``[N, hidden_channels]``.
             edge_index: Triples head → tail, ``[2, T]`` int64.
             edge_type: Relation of each triple, ``[T]`` int64.
             inter_edge_index: Interactions user → item, ``[2, n]`` int64.
             inter_weight: Weight of each interaction, ``[n]``; 1/|N_u| in the paper.
-            generator: Source of dropout's randomness on the device of the vectors.
+            generator: Source of dropout's randomness on the device of the embeddings.
 
         Returns:
             Users ``[num_users, hidden_channels]`` and entities ``[N, hidden_channels]``.
@@ -259,11 +305,11 @@ class AttnHGCN(torch.nn.Module):
         keep: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """What all hops add to the start, from indexes that were built once for the graph.
+        """Sum of all hops without the start, from indexes that were built once for the graph.
 
         Args:
-            user: User vectors, ``[num_users, hidden_channels]``.
-            entity: Entity vectors, ``[N, hidden_channels]``.
+            user: User embeddings, ``[num_users, hidden_channels]``.
+            entity: Entity embeddings, ``[N, hidden_channels]``.
             triples: Index of the triples.
             pairs: Index of the interactions over the rows of ``entity`` (or its first ones).
             inter_weight: Weight of each interaction in the order of ``pairs``, ``[n]``, 0 for one left out.
@@ -285,7 +331,7 @@ class AttnHGCN(torch.nn.Module):
         inner_pairs = self.inner_pairs(pairs, triples) if inner_pairs is None else inner_pairs
         for _ in range(self.num_layers):
             to_user = ops.weighted_aggregate(item, pairs, inter_weight)
-            x = item = self._finish(self.conv.message_and_aggregate(index, x, query, keep), generator)
+            x = item = self._finish(self.conv.hop(index, x, query, keep), generator)
             if self.gate is not None:
                 to_item = ops.weighted_aggregate(user, inner_pairs, inter_weight, to_items=True)
                 x = item = torch.lerp(x, self._finish(to_item, generator), self._openness(inner_pairs))
@@ -316,11 +362,11 @@ class AttnHGCN(torch.nn.Module):
         inter_weight: Tensor,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Items as users see them: hops in both directions with the same weights.
+        """Items by their interactions alone: hops in both directions with the same weights.
 
         Args:
-            user: User vectors, ``[num_users, channels]``.
-            item: Item vectors, ``[num_items, channels]``.
+            user: User embeddings, ``[num_users, channels]``.
+            item: Item embeddings, ``[num_items, channels]``.
             pairs: Index of the interactions over items.
             inter_weight: Weight of each interaction in the order of ``pairs``, ``[n]``, 0 for one left out.
             generator: Source of dropout's randomness.
@@ -331,7 +377,7 @@ class AttnHGCN(torch.nn.Module):
         out = item
         for hop in range(self.num_layers):
             new_item = ops.weighted_aggregate(user, pairs, inter_weight, to_items=True)
-            if hop + 1 < self.num_layers:  # nobody hears from the users of the last hop
+            if hop + 1 < self.num_layers:  # no item aggregates the users of the last hop
                 user = self._finish(ops.weighted_aggregate(item, pairs, inter_weight), generator)
             item = self._finish(new_item, generator)
             out = out + item
@@ -344,10 +390,10 @@ class AttnHGCN(torch.nn.Module):
         keep: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """What triples alone say of entities: the mean of e_t ⊙ e_r over a head's triples in each hop.
+        """Entities by their triples alone: the mean of e_t ⊙ e_r over a head's triples in each hop.
 
         Args:
-            entity: Entity vectors, ``[N, channels]``.
+            entity: Entity embeddings, ``[N, channels]``.
             triples: Index of the triples.
             keep: Triples that take part, ``[T]`` bool in the order of ``triples``; all if None.
             generator: Source of dropout's randomness.

@@ -6,13 +6,18 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
+from torch.utils.checkpoint import checkpoint
 
-from pyg_kgrec.ops import reference
-from pyg_kgrec.ops.door import check_floating, choose
-from pyg_kgrec.ops.functional import _check_table, _full
-from pyg_kgrec.ops.index import check_same_device
+from pyg_kgrec.ops.checks import check_floating, check_same_device, check_table, full_precision
+from pyg_kgrec.ops.dispatch import register
+from pyg_kgrec.ops.ranking import sampled_scores
 
 Induction = Literal["soft", "hard"]
+
+_SCORES = register("hyperplane_scores", __name__, "numba")
+_BLOCK = 2**22  # floats of a block of pairs: 16 MiB
+_DENSE = 4  # a pair within a matrix product costs about a fifth of one that is gathered
 
 
 def translate(
@@ -37,7 +42,9 @@ def translate(
     Returns:
         ``[...]``, differentiable in all four.
     """
-    return reference.translate(source, translation, normal, target, norm)
+    between = source - target
+    step = between + translation - (between * normal).sum(-1, keepdim=True) * normal
+    return -(step.abs() if norm == "l1" else step.pow(2)).sum(-1)
 
 
 def choose_relation(pi: Tensor, noise: Tensor | None = None, temperature: float = 1.0) -> Tensor:
@@ -52,7 +59,12 @@ def choose_relation(pi: Tensor, noise: Tensor | None = None, temperature: float 
     Returns:
         ``[..., R]``, ones and zeros; of equal weights the first counts.
     """
-    return reference.choose_relation(pi, noise, temperature)
+    logits = pi if noise is None else pi + noise
+    hard = torch.zeros_like(pi).scatter_(-1, logits.argmax(-1, keepdim=True), 1)
+    if noise is None:
+        return hard
+    soft = (logits / temperature).softmax(-1)
+    return hard - soft.detach() + soft
 
 
 def hyperplane_scores(
@@ -105,25 +117,18 @@ def hyperplane_scores(
     """
     tables = {"source": source, "target": target, "translation": translation, "normal": normal}
     _check(tables, relation, norm, sample, row, noise, temperature)
-    x, y, p, w = _full(*tables.values())
+    x, y, p, w = full_precision(*tables.values())
     if sample is not None:
         assert isinstance(relation, str)
-        return reference.sampled_hyperplane_scores(
-            x, y, p, w, relation, norm, sample, row, noise, temperature
-        )
+        return _sampled_scores(x, y, p, w, relation, norm, sample, row, noise, temperature)
     asks_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (x, y, p, w))
-    size = source.size(0) * target.size(0)
-    name = choose("hyperplane_scores", source.device, size).backend
+    backend = _SCORES.choose(source.device, source.size(0) * target.size(0)).backend
     # Soft and L2 is four matrix products; the loops have no derivatives.
-    if (
-        name == "fused"
-        and not asks_gradient
-        and not (norm == "l2" and isinstance(relation, str) and relation == "soft")
-    ):
-        from pyg_kgrec.ops import fused
-
-        return fused.hyperplane_scores(x, y, p, w, relation, norm)
-    return reference.hyperplane_scores(x, y, p, w, relation, norm)
+    products = norm == "l2" and isinstance(relation, str) and relation == "soft"
+    if backend == "torch" or asks_gradient or products:
+        return hyperplane_scores_torch(x, y, p, w, relation, norm)
+    scores: Tensor = _SCORES.form(backend)(x, y, p, w, relation, norm)
+    return scores
 
 
 def _check(
@@ -141,13 +146,13 @@ def _check(
     )
     check_floating(**tables)
     source, target, translation, normal = tables.values()
-    for name, table, what in (
-        ("source", source, "a source"),
-        ("target", target, "a target"),
-        ("translation", translation, "a relation"),
+    for name, table, row_of in (
+        ("source", source, "source"),
+        ("target", target, "target"),
+        ("translation", translation, "relation"),
     ):
-        _check_table(name, table, table.size(0), what)
-    _check_table("normal", normal, translation.size(0), "a relation")
+        check_table(name, table, table.size(0), row_of)
+    check_table("normal", normal, translation.size(0), "relation")
     for name, table in tables.items():
         if table.size(1) != source.size(1):
             raise ValueError(f"{name} has {table.size(1)} channels, expected {source.size(1)} as source has")
@@ -184,3 +189,160 @@ def _check(
             )
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}, expected above 0")
+
+
+def hyperplane_scores_torch(
+    source: Tensor, target: Tensor, translation: Tensor, normal: Tensor, relation: str | Tensor, norm: str
+) -> Tensor:
+    """Scores of all pairs in plain PyTorch, block by block of sources."""
+    tables = translation, normal
+    width = target.size(0)
+    if norm == "l2" and relation == "soft":
+        factors = _factors(source, target, *tables)
+
+        def block(part: slice) -> Tensor:
+            return _combine(*(left[part] @ right.t() for left, right in factors))
+
+    elif norm == "l2":
+        pi_x, pi_y = (x @ translation.t() for x in (source, target))
+        nu_x, nu_y = (x @ normal.t() for x in (source, target))
+        squared = [x.pow(2).sum(-1) for x in (source, target, translation, normal)]
+        along = 2 * (translation * normal).sum(-1)
+        width *= 1 if isinstance(relation, Tensor) else translation.size(0)
+
+        def block(part: slice) -> Tensor:
+            x_r = pi_x[part], nu_x[part]
+            if isinstance(relation, Tensor):
+                r = relation[part].unsqueeze(1)
+                y_r = [y.t()[relation[part]] for y in (pi_y, nu_y)]
+            else:
+                r = (x_r[0].unsqueeze(1) + pi_y).argmax(-1)
+                y_r = [y.gather(1, r.t()).t() for y in (pi_y, nu_y)]
+            s = x_r[1].gather(1, r) - y_r[1]
+            h = squared[0][part].unsqueeze(1) + squared[1] - 2 * source[part] @ target.t()
+            h = h + 2 * (x_r[0].gather(1, r) - y_r[0]) + squared[2][r]
+            return -(h + s * (s * (squared[3][r] - 2) - along[r]))
+
+    else:
+        width *= target.size(1)
+
+        def block(part: slice) -> Tensor:
+            return _pairs(source[part], target.unsqueeze(0), *tables, _part(relation, part), norm)
+
+    rows = max(1, _BLOCK // max(width, 1))
+    if source.size(0) <= rows:
+        return block(slice(None))
+    starts = range(0, source.size(0), rows)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (source, target, *tables)):
+        return torch.cat([block(slice(i, i + rows)) for i in starts])
+    out = source.new_empty(source.size(0), target.size(0))
+    for i in starts:
+        out[i : i + rows] = block(slice(i, i + rows))
+    return out
+
+
+def _factors(
+    source: Tensor, target: Tensor, translation: Tensor, normal: Tensor
+) -> list[tuple[Tensor, Tensor]]:
+    """Left and right factors of -‖h₀‖², s, w·h₀ and ‖w‖² in soft mode: each is ``left @ right.t()``.
+
+    All but the first are sums over relations; where there are more relations than channels, over channels.
+    """
+    pi = [x @ translation.t() for x in (source, target)]
+    a, b = source + pi[0] @ translation, target - pi[1] @ translation  # h₀ = a - b
+    if normal.size(0) <= normal.size(1):
+        (c_x, c_y), gram = pi, normal @ normal.t()
+        n_x, n_y, n_a, n_b = (v @ normal.t() for v in (source, target, a, b))
+    else:
+        c_x, c_y = (p @ normal for p in pi)
+        gram, (n_x, n_y, n_a, n_b) = None, (source, target, a, b)
+    g_x, g_y = (c if gram is None else c @ gram for c in (c_x, c_y))
+    one_x, one_y = (torch.ones_like(v[:, :1]) for v in (source, target))
+
+    def dot(x: Tensor, y: Tensor) -> Tensor:
+        return (x * y).sum(-1, keepdim=True)
+
+    return [
+        (torch.cat([2 * a, -dot(a, a), one_x], 1), torch.cat([b, one_y, -dot(b, b)], 1)),
+        (torch.cat([n_x, -c_x, dot(n_x, c_x), one_x], 1), torch.cat([c_y, n_y, one_y, -dot(n_y, c_y)], 1)),
+        (torch.cat([n_a, -c_x, dot(n_a, c_x), one_x], 1), torch.cat([c_y, n_b, one_y, -dot(n_b, c_y)], 1)),
+        (torch.cat([2 * g_x, dot(g_x, c_x), one_x], 1), torch.cat([c_y, one_y, dot(g_y, c_y)], 1)),
+    ]
+
+
+def _combine(minus_h: Tensor, s: Tensor, g: Tensor, q: Tensor) -> Tensor:
+    """Scores -(h - 2 s g + s² q)."""
+    return minus_h.addcmul(s, g.addcmul(s, q, value=-0.5), value=2)
+
+
+def _part(relation: str | Tensor, part: slice) -> str | Tensor:
+    return relation[part] if isinstance(relation, Tensor) else relation
+
+
+def _pairs(
+    source: Tensor, target: Tensor, translation: Tensor, normal: Tensor, relation: str | Tensor, norm: str,
+    noise: Tensor | None = None, temperature: float = 1.0,
+) -> Tensor:  # fmt: skip
+    """Scores of sources [B, d] with targets [B, k, d] or [1, k, d] by the definition."""
+    x = source.unsqueeze(1)
+    if isinstance(relation, Tensor):
+        weight = None
+        p, w = (table[relation].unsqueeze(1) for table in (translation, normal))
+    else:
+        pi = (source @ translation.t()).unsqueeze(1) + target @ translation.t()
+        weight = pi if relation == "soft" else choose_relation(pi, noise, temperature)
+        p, w = weight @ translation, weight @ normal
+    return translate(x, p, w, target, norm)
+
+
+def _sampled_scores(
+    source: Tensor, target: Tensor, translation: Tensor, normal: Tensor, relation: str, norm: str,
+    sample: Tensor, row: Tensor | None, noise: Tensor | None, temperature: float,
+) -> Tensor:  # fmt: skip
+    """Scores of sampled pairs, on any device and with derivatives."""
+    tables = translation, normal
+    if norm == "l2" and relation == "soft":
+        if source.size(0) * target.size(0) <= _DENSE * sample.numel():
+            every = hyperplane_scores_torch(source, target, *tables, relation, norm)
+            start = torch.arange(sample.size(0), device=sample.device) if row is None else row
+            pair = (start * target.size(0)).unsqueeze(1) + sample
+            return every.flatten().index_select(0, pair.flatten()).view(sample.shape)
+        lefts, rights = zip(*_factors(source, target, *tables))
+        own = [left if row is None else left.index_select(0, row) for left in lefts]
+        return _combine(*(sampled_scores(left, right, sample) for left, right in zip(own, rights)))
+
+    x = source if row is None else source.index_select(0, row)
+    rows = max(1, _BLOCK // max(sample.size(1) * (source.size(1) if norm == "l1" else normal.size(0)), 1))
+
+    def block(x: Tensor, chosen: Tensor, gumbel: Tensor | None, y: Tensor, p: Tensor, w: Tensor) -> Tensor:
+        if norm == "l2":
+            return _hard_squared(x, y, p, w, chosen, gumbel, temperature)
+        return _pairs(x, embedding(chosen, y), p, w, relation, norm, gumbel, temperature)
+
+    if sample.size(0) <= rows:
+        return block(x, sample, noise, target, *tables)
+    # Blocks are computed again in the backward pass: their [rows, k, d] tensors live one at a time.
+    noises = [None] * sample.size(0) if noise is None else noise.split(rows)
+    parts = zip(x.split(rows), sample.split(rows), noises)
+    return torch.cat([checkpoint(block, *part, target, *tables, use_reentrant=False) for part in parts])
+
+
+def _hard_squared(
+    x: Tensor, y: Tensor, p: Tensor, w: Tensor, sample: Tensor, noise: Tensor | None, temperature: float
+) -> Tensor:
+    """Scores for L2 with one relation per pair, from [B, k, R] tensors instead of [B, k, d].
+
+    A polynomial in the choice, so that the straight-through gradient is that of the definition.
+    """
+    squared_x, squared_y = (v.pow(2).sum(-1, keepdim=True) for v in (x, y))
+    one_x, one_y = torch.ones_like(squared_x), torch.ones_like(squared_y)
+    left, right = torch.cat([x, squared_x, one_x], 1), torch.cat([-2 * y, one_y, squared_y], 1)
+    pi_x, nu_x = (x @ p.t()).unsqueeze(1), (x @ w.t()).unsqueeze(1)
+    of_y = embedding(sample, torch.cat([y @ p.t(), y @ w.t()], 1))
+    pi_y, nu_y = of_y.chunk(2, dim=-1)
+    choice = choose_relation(pi_x + pi_y, noise, temperature)
+    forms = torch.cat([p @ p.t(), p @ w.t(), w @ w.t()], 1)
+    p_p, w_p, w_w = ((choice * part).sum(-1) for part in (choice @ forms).chunk(3, dim=-1))
+    s = (choice * (nu_x - nu_y)).sum(-1)
+    h = sampled_scores(left, right, sample) + 2 * (choice * (pi_x - pi_y)).sum(-1) + p_p
+    return -(h + s * (s * (w_w - 2) - 2 * w_p))

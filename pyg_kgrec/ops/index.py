@@ -12,14 +12,13 @@ whatever the number of threads.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.utils import cumsum
 
 PIECE = 1024
 """Longest run of edges that one piece of work holds."""
@@ -120,14 +119,14 @@ class Segments(_Tensors):
             piece_segment=segment.to(ptr.dtype),
             piece_slot=slot.to(ptr.dtype),
             split_segment=split_segment.to(ptr.dtype),
-            split_ptr=_pointer(count[split_segment]).to(ptr.dtype),
+            split_ptr=cumsum(count[split_segment]).to(ptr.dtype),
         )
 
     @classmethod
     def by_key(cls, key: Tensor, num_segments: int, edge: Tensor | None = None) -> Segments:
         """Sort edges (their positions, or the given ones) stably by ``key`` and cut them into pieces."""
         _, order = torch.sort(key, stable=True)
-        ptr = _pointer(torch.bincount(key, minlength=num_segments)).to(key.dtype)
+        ptr = cumsum(torch.bincount(key, minlength=num_segments)).to(key.dtype)
         return cls.from_sorted(ptr, (order if edge is None else edge[order]).to(key.dtype))
 
     @property
@@ -203,7 +202,7 @@ class TripleIndex(_Tensors):
             TypeError: Wrong dtypes.
             ValueError: Wrong shapes, devices, or an index out of range.
         """
-        _check_pairs("edge_index", edge_index)
+        _check_edges("edge_index", edge_index)
         if edge_type.dtype != edge_index.dtype:
             raise TypeError(
                 f"edge_type is {edge_type.dtype} but edge_index {edge_index.dtype}: expected the same"
@@ -211,7 +210,7 @@ class TripleIndex(_Tensors):
         if edge_type.shape != edge_index.shape[1:]:
             raise ValueError(
                 f"edge_type has shape {tuple(edge_type.shape)}, expected ({edge_index.size(1)},): "
-                "one relation a triple"
+                "one relation per triple"
             )
         if edge_type.device != edge_index.device:
             raise ValueError(f"edge_type is on {edge_type.device} but edge_index on {edge_index.device}")
@@ -245,7 +244,7 @@ class TripleIndex(_Tensors):
             col_row=row[cols.edge.long()],
             col_type=edge_type[cols.edge.long()],
             rows=Segments.from_sorted(
-                _pointer(degree).to(dtype), torch.arange(head.numel(), dtype=dtype, device=device)
+                cumsum(degree).to(dtype), torch.arange(head.numel(), dtype=dtype, device=device)
             ),
             cols=cols,
             rels=Segments.by_key(edge_type, num_relations),
@@ -300,8 +299,7 @@ class TripleIndex(_Tensors):
         length = self.rows.ptr.long().diff()
         if keep is None:
             return length
-        before = torch.cat([keep.new_zeros(1, dtype=torch.long), keep.long().cumsum(0)])
-        return before[self.rows.ptr.long()].diff()
+        return cumsum(keep.long())[self.rows.ptr.long()].diff()
 
     def to_original(self, x: Tensor) -> Tensor:
         """Bring something per triple, [E, …] in this index's order, into the order of ``edge_index``."""
@@ -318,14 +316,14 @@ class TripleIndex(_Tensors):
 
 @dataclass(frozen=True, eq=False)
 class BipartiteIndex(_Tensors):
-    """User–item pairs by user and by item. Weights per pair are in the order by user (``perm``), as in a CSR.
+    """Interactions by user and by item. Weights are in the order by user (``perm``), as in a CSR.
 
     Attributes:
         user: [E]; sorted.
         item: [E]; row of the item table, -1 for a zero vector.
-        perm: [E]; the column of ``edge_index`` that each pair came from.
-        by_user: Pairs of each user.
-        by_item: Pairs of each row of the item table.
+        perm: [E]; the column of ``edge_index`` that each interaction came from.
+        by_user: Interactions of each user.
+        by_item: Interactions of each row of the item table.
         num_users: Number of users.
         num_items: Rows of the item table.
     """
@@ -340,20 +338,20 @@ class BipartiteIndex(_Tensors):
 
     @classmethod
     def build(cls, edge_index: Tensor, num_users: int, num_items: int) -> BipartiteIndex:
-        """Build the index from pairs [2, E] (user over item, int32 or int64) in any order.
+        """Build the index from interactions [2, E] (user over item, int32 or int64) in any order.
 
         Raises:
             TypeError: Wrong dtype.
             ValueError: Wrong shape or an index out of range.
         """
-        _check_pairs("edge_index", edge_index)
+        _check_edges("edge_index", edge_index)
         _check_range("edge_index[0]", edge_index[0], num_users, "num_users")
         _check_range("edge_index[1]", edge_index[1], num_items, "num_items")
         dtype = edge_index.dtype
         user, perm = torch.sort(edge_index[0], stable=True)
         item = edge_index[1][perm]
         edge = torch.arange(user.numel(), dtype=dtype, device=user.device)
-        ptr = _pointer(torch.bincount(user, minlength=num_users)).to(dtype)
+        ptr = cumsum(torch.bincount(user, minlength=num_users)).to(dtype)
         return cls(
             user=user,
             item=item,
@@ -365,7 +363,7 @@ class BipartiteIndex(_Tensors):
         )
 
     def with_item_rows(self, row: Tensor, num_rows: int) -> BipartiteIndex:
-        """The same pairs over another item table.
+        """The same interactions over another item table.
 
         Args:
             row: [num_items], same dtype as the index; the row of each item, -1 where it is a zero vector.
@@ -376,7 +374,7 @@ class BipartiteIndex(_Tensors):
         """
         if row.shape != (self.num_items,):
             raise ValueError(
-                f"row has shape {tuple(row.shape)}, expected ({self.num_items},): one row an item"
+                f"row has shape {tuple(row.shape)}, expected ({self.num_items},): one row per item"
             )
         _check_range("row", row, num_rows, "num_rows", lowest=-1)
         item = torch.where(self.item >= 0, row[self.item.clamp(min=0).long()], -1).to(self.item.dtype)
@@ -390,73 +388,23 @@ class BipartiteIndex(_Tensors):
 
     @property
     def num_edges(self) -> int:
-        """Number of pairs."""
+        """Number of interactions."""
         return self.user.numel()
 
     def degree(self) -> Tensor:
-        """Pairs of each user, [num_users] int64."""
+        """Interactions of each user, [num_users] int64."""
         return self.by_user.ptr.long().diff()
 
     def mean_weight(self) -> Tensor:
-        """The weight 1 / |N_u| of each pair, [E] float32, in this index's order."""
+        """The weight 1 / |N_u| of each interaction, [E] float32, in this index's order."""
         return self.degree().float().reciprocal()[self.user.long()]
 
 
-@dataclass(frozen=True)
-class GraphStamp:
-    """Remembers which tensors an index was built from, to detect a graph changed under a cached index.
-
-    Example:
-        >>> stamp = GraphStamp.of(edge_index, edge_type)
-        >>> edge_index[0, 0] = 1
-        >>> stamp.matches(edge_index, edge_type)
-        False
-    """
-
-    references: tuple[weakref.ref[Tensor], ...]
-    versions: tuple[int, ...]
-    shapes: tuple[torch.Size, ...] = field(default=())
-
-    @classmethod
-    def of(cls, *tensors: Tensor) -> GraphStamp:
-        """Stamp the tensors as they are now. Holds weak references only."""
-        return cls(
-            tuple(weakref.ref(t) for t in tensors),
-            tuple(map(_version, tensors)),
-            tuple(t.shape for t in tensors),
-        )
-
-    def matches(self, *tensors: Tensor) -> bool:
-        """Whether these are the stamped tensors, unchanged (without waiting for a device)."""
-        return (
-            len(tensors) == len(self.references)
-            and all(ref() is t for ref, t in zip(self.references, tensors))
-            and self.versions == tuple(map(_version, tensors))
-            and self.shapes == tuple(t.shape for t in tensors)
-        )
-
-    def check(self, *tensors: Tensor) -> None:
-        """Raise unless :meth:`matches`.
-
-        Raises:
-            RuntimeError: The graph is another one or was changed in place.
-        """
-        if not self.matches(*tensors):
-            raise RuntimeError(
-                "the graph is not the one that the cached index was built from (another tensor, or changed "
-                "in place); build the index anew"
-            )
-
-
-def _pointer(count: Tensor) -> Tensor:
-    return torch.cat([count.new_zeros(1), count.cumsum(0)])
-
-
-def _check_pairs(name: str, pairs: Tensor) -> None:
-    if pairs.dtype not in _INDEX_DTYPES:
-        raise TypeError(f"{name} is {pairs.dtype}, expected torch.int32 or torch.int64")
-    if pairs.dim() != 2 or pairs.size(0) != 2:
-        raise ValueError(f"{name} has shape {tuple(pairs.shape)}, expected (2, number of edges)")
+def _check_edges(name: str, edges: Tensor) -> None:
+    if edges.dtype not in _INDEX_DTYPES:
+        raise TypeError(f"{name} is {edges.dtype}, expected torch.int32 or torch.int64")
+    if edges.dim() != 2 or edges.size(0) != 2:
+        raise ValueError(f"{name} has shape {tuple(edges.shape)}, expected (2, number of edges)")
 
 
 def _check_range(name: str, index: Tensor, size: int, what: str, lowest: int = 0) -> None:
@@ -466,17 +414,3 @@ def _check_range(name: str, index: Tensor, size: int, what: str, lowest: int = 0
     if low < lowest or high >= size:
         wrong = low if low < lowest else high
         raise ValueError(f"{name} holds {wrong}, expected values in {lowest} … {size - 1} ({what} is {size})")
-
-
-def check_same_device(tensors: Sequence[tuple[str, Tensor | None]]) -> torch.device:
-    """The one device that all tensors are on.
-
-    Raises:
-        ValueError: They are on different devices.
-    """
-    present = [(name, t) for name, t in tensors if t is not None]
-    name, first = present[0]
-    for other, t in present[1:]:
-        if t.device != first.device:
-            raise ValueError(f"{other} is on {t.device} but {name} on {first.device}: expected one device")
-    return first.device

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 from torch.utils.checkpoint import checkpoint
 
-from pyg_kgrec.ops.reference import empty_memory
+from pyg_kgrec.ops.memory import empty_memory
 
 _CHUNK = 12  # steps; with 64 channels 8 to 16 take about the same time, 32 takes longer
 _BLOCK = 1 << 24  # numbers that a block's gradient may need, about

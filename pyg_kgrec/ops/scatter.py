@@ -1,7 +1,8 @@
 """Backend ``scatter``: compositions of torch-scatter's segment reductions over sorted triples.
 
-Segments come as compressed pointers, so that sums are deterministic. [E, d] intermediates remain. A graph
-without edges goes to ``reference``: torch-scatter would return memory that nobody wrote.
+Segments come as compressed pointers, so that sums are deterministic. [E, d] intermediates remain. A graph without
+edges goes to plain PyTorch: torch-scatter would return memory that nobody wrote. Kept to compare kernels on a GPU
+with; on the CPU it is taken only where it is asked for by name.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor
 from torch_scatter import gather_csr, segment_csr
 
-from pyg_kgrec.ops import reference
+from pyg_kgrec.ops.aggregate import relational_mean_torch, weighted_aggregate_torch
+from pyg_kgrec.ops.attention import rationale_scores_torch, relational_attention_torch, segment_softmax_torch
+from pyg_kgrec.ops.checks import accumulated
 from pyg_kgrec.ops.index import BipartiteIndex, Segments, TripleIndex
-from pyg_kgrec.ops.reference import _accumulate, _gather
+from pyg_kgrec.ops.rows import gather_rows
 
 
 def _softmax(src: Tensor, ptr: Tensor) -> Tensor:
@@ -25,24 +28,24 @@ def _softmax(src: Tensor, ptr: Tensor) -> Tensor:
 
 def relational_attention(
     query: Tensor, value: Tensor, relation: Tensor, index: TripleIndex, num_heads: int, keep: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """See :func:`pyg_kgrec.ops.relational_attention`; also returns the weights [E, H]."""
+) -> tuple[Tensor, Tensor]:
+    """Output and logits, see :func:`pyg_kgrec.ops.relational_attention`."""
     if index.num_edges == 0:
-        return reference.relational_attention(query, value, relation, index, num_heads, keep)
+        return relational_attention_torch(query, value, relation, index, num_heads, keep)
     ptr, width = index.rows.ptr.long(), query.size(1) // num_heads
-    q, v = _accumulate(query), _accumulate(value)
-    r = _accumulate(relation).index_select(0, index.edge_type)
-    key = _gather(q, index.tail) * r
+    q, v = accumulated(query), accumulated(value)
+    r = accumulated(relation).index_select(0, index.edge_type)
+    key = gather_rows(q, index.tail) * r
     logits = (gather_csr(q.index_select(0, index.head_row), ptr) * key).view(-1, num_heads, width).sum(
         -1
     ) / width**0.5
     taking_part = logits if keep is None else logits.masked_fill(~keep.view(-1, 1), -torch.inf)
     weight = _softmax(taking_part, ptr)
-    message = (_gather(v, index.tail) * r).view(-1, num_heads, width) * weight.unsqueeze(-1)
+    message = (gather_rows(v, index.tail) * r).view(-1, num_heads, width) * weight.unsqueeze(-1)
     out = segment_csr(message.flatten(1), ptr, reduce="sum")
     if keep is not None:
         logits = logits.masked_fill(~keep.view(-1, 1), 0)
-    return out.to(value.dtype), logits, weight
+    return out.to(value.dtype), logits
 
 
 def rationale_scores(
@@ -50,9 +53,9 @@ def rationale_scores(
 ) -> Tensor:
     """See :func:`pyg_kgrec.ops.rationale_scores`."""
     if index.num_edges == 0:
-        return reference.rationale_scores(query, relation, index, num_heads, keep)
-    ptr, q = index.rows.ptr.long(), _accumulate(query)
-    key = _gather(q, index.tail) * _accumulate(relation).index_select(0, index.edge_type)
+        return rationale_scores_torch(query, relation, index, num_heads, keep)
+    ptr, q = index.rows.ptr.long(), accumulated(query)
+    key = gather_rows(q, index.tail) * accumulated(relation).index_select(0, index.edge_type)
     logits = (gather_csr(q.index_select(0, index.head_row), ptr) * key).sum(-1, keepdim=True)
     logits = logits / (num_heads * (query.size(1) // num_heads) ** 0.5)
     if keep is not None:
@@ -63,8 +66,10 @@ def rationale_scores(
 def relational_mean(value: Tensor, relation: Tensor, index: TripleIndex, keep: Tensor | None) -> Tensor:
     """See :func:`pyg_kgrec.ops.relational_mean`."""
     if index.num_edges == 0:
-        return reference.relational_mean(value, relation, index, keep)
-    message = _gather(_accumulate(value), index.tail) * _accumulate(relation).index_select(0, index.edge_type)
+        return relational_mean_torch(value, relation, index, keep)
+    message = gather_rows(accumulated(value), index.tail) * accumulated(relation).index_select(
+        0, index.edge_type
+    )
     if keep is not None:
         message = message * keep.view(-1, 1)
     out = segment_csr(message, index.rows.ptr.long(), reduce="sum")
@@ -74,17 +79,17 @@ def relational_mean(value: Tensor, relation: Tensor, index: TripleIndex, keep: T
 def segment_softmax(src: Tensor, seg: Segments) -> Tensor:
     """See :func:`pyg_kgrec.ops.segment_softmax`."""
     if src.numel() == 0:
-        return reference.segment_softmax(src, seg)
-    return _softmax(_accumulate(src), seg.ptr.long()).to(src.dtype)
+        return segment_softmax_torch(src, seg)
+    return _softmax(accumulated(src), seg.ptr.long()).to(src.dtype)
 
 
 def weighted_aggregate(x: Tensor, weight: Tensor | None, index: BipartiteIndex, to_items: bool) -> Tensor:
     """See :func:`pyg_kgrec.ops.weighted_aggregate`."""
     if (index.by_item if to_items else index.by_user).edge.numel() == 0:
-        return reference.weighted_aggregate(x, weight, index, to_items)
+        return weighted_aggregate_torch(x, weight, index, to_items)
     seg = index.by_item if to_items else index.by_user
     edge = seg.edge.long()
-    message = _gather(_accumulate(x), (index.user if to_items else index.item)[edge])
+    message = gather_rows(accumulated(x), (index.user if to_items else index.item)[edge])
     if weight is not None:
         message = message * weight[edge].view(-1, 1).to(message.dtype)
     return segment_csr(message, seg.ptr.long(), reduce="sum").to(x.dtype)

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
 
+from pyg_kgrec import ops
 from pyg_kgrec.nn import AttnHGCN, AttnHGCNConv
 from pyg_kgrec.ops import BipartiteIndex, TripleIndex
 
@@ -77,6 +82,115 @@ def test_an_index_gives_what_the_triples_give(seed: int) -> None:
     torch.testing.assert_close(conv(graph.entity, index), expected)
     score = conv.rationale_score(graph.entity, graph.edge_index, graph.edge_type)
     torch.testing.assert_close(index.to_original(conv.rationale_score(graph.entity, index)), score)
+
+
+@contextmanager
+def watched(conv: AttnHGCNConv) -> Iterator[list[torch.Size]]:
+    """Shapes of the messages that went through the layer."""
+    seen: list[torch.Size] = []
+    handle = conv.register_message_forward_hook(lambda module, inputs, out: seen.append(out.shape))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("hop", ["dense", "compact", "inner"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_watched_hop_gives_the_same(hop: str, masked: bool) -> None:
+    graph, conv = Graph(), AttnHGCNConv(CHANNELS, RELATIONS, num_heads=2).double()
+    index = TripleIndex.build(graph.edge_index, graph.edge_type, NODES, RELATIONS, compact=hop != "dense")
+    index = index.inner if hop == "inner" else index
+    x = torch.randn(index.num_inputs, CHANNELS, dtype=torch.float64, requires_grad=True)
+    keep = torch.rand(index.num_edges, generator=torch.Generator().manual_seed(3)) < 0.6 if masked else None
+    leaves = [x, conv.weight, conv.relation_embedding]
+    plain = conv.hop(index, x, keep=keep)
+    with watched(conv) as seen:
+        by_messages = conv.hop(index, x, keep=keep)
+    assert seen == [(15, CHANNELS)]
+    torch.testing.assert_close(by_messages, plain)
+    gradients = (torch.autograd.grad(out.sin().sum(), leaves) for out in (by_messages, plain))
+    torch.testing.assert_close(*gradients)
+    conv.hop(index, x, keep=keep)
+    assert len(seen) == 1, "without its hook the layer takes the fused operation again"
+
+
+def test_all_hooks_and_steps_of_message_passing_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, conv = Graph(), AttnHGCNConv(CHANNELS, RELATIONS).double()
+    index = TripleIndex.build(graph.edge_index, graph.edge_type, NODES, RELATIONS)
+    fused: list[bool] = []
+    operation = ops.relational_attention
+
+    def spy(*arguments: object) -> Tensor:
+        fused.append(True)
+        return operation(*arguments)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(ops, "relational_attention", spy)
+    expected = conv(graph.entity, index)
+    assert fused == [True]
+    for step in ("propagate", "message", "aggregate"):
+        for hook in ("forward_pre_hook", "forward_hook"):
+            called: list[bool] = []
+            handle = getattr(conv, f"register_{step}_{hook}")(lambda *_: called.append(True))  # noqa: B023
+            torch.testing.assert_close(conv(graph.entity, index), expected)
+            handle.remove()
+            assert called == [True], (step, hook)
+
+    class Doubled(AttnHGCNConv):
+        def message(self, x_j: Tensor, edge_type: Tensor, alpha: Tensor) -> Tensor:
+            return 2 * super().message(x_j, edge_type, alpha)
+
+    double = Doubled(CHANNELS, RELATIONS).double()
+    double.load_state_dict(conv.state_dict())
+    torch.testing.assert_close(double(graph.entity, index), 2 * expected)
+    assert fused == [True], "none of these may take the fused operation"
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_a_traced_hop_computes_anew() -> None:
+    graph, conv = Graph(), AttnHGCNConv(CHANNELS, RELATIONS).double()
+    index = TripleIndex.build(graph.edge_index, graph.edge_type, NODES, RELATIONS)
+
+    class Hop(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = conv
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x, index)
+
+    traced, other = torch.jit.trace(Hop(), graph.entity), graph.entity + 1
+    torch.testing.assert_close(traced(other), conv(other, index))
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_an_explainers_mask_reaches_the_triples_of_an_index(compact: bool) -> None:
+    """In the order of the ``edge_index`` that the index was built from."""
+    graph, conv = Graph(), AttnHGCNConv(CHANNELS, RELATIONS, num_heads=2).double()
+    index = TripleIndex.build(graph.edge_index, graph.edge_type, NODES, RELATIONS, compact=compact)
+    plain = conv(graph.entity, index)
+    mask = torch.rand(15, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    set_masks(conv, mask, graph.edge_index, apply_sigmoid=False)
+    masked = conv(graph.entity, index)
+    expected = conv(graph.entity, graph.edge_index, graph.edge_type)
+    torch.testing.assert_close(masked, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(out.sin().sum(), mask)[0] for out in (masked, expected)))
+    assert not torch.allclose(masked, plain)
+    set_masks(conv, torch.ones_like(mask), graph.edge_index, apply_sigmoid=False)
+    torch.testing.assert_close(conv(graph.entity, index), plain)
+    clear_masks(conv)
+    assert torch.equal(conv(graph.entity, index), plain)
+
+
+def test_an_explainers_mask_reaches_every_hop(encoder: AttnHGCN) -> None:
+    graph = Graph()
+    plain = graph.encode(encoder)[1]
+    set_masks(encoder, torch.ones(15, dtype=torch.float64), graph.edge_index, apply_sigmoid=False)
+    with watched(encoder.conv) as seen:
+        torch.testing.assert_close(graph.encode(encoder)[1], plain)
+    assert len(seen) == encoder.num_layers
+    set_masks(encoder, torch.linspace(-3, 3, 15, dtype=torch.float64), graph.edge_index)
+    assert not torch.allclose(graph.encode(encoder)[1], plain)
 
 
 def test_a_hop_by_hand() -> None:

@@ -17,11 +17,11 @@ from pyg_kgrec.nn import AttnHGCN, AttnHGCNConv, Contrast, bpr_loss
 from pyg_kgrec.nn.loss import l2_penalty
 from pyg_kgrec.nn.rationale import ItemTriples, drop_knowledge, item_rationale
 from pyg_kgrec.ops import BipartiteIndex, TripleIndex
-from pyg_kgrec.ops.door import installed
+from pyg_kgrec.ops.dispatch import installed
 
 BACKENDS = [
     pytest.param(name, marks=pytest.mark.skipif(not installed(name), reason=f"{name} is not installed"))
-    for name in ("reference", "scatter", "fused")
+    for name in ("torch", "scatter", "numba")
 ]
 
 

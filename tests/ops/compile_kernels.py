@@ -12,7 +12,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from pyg_kgrec.ops import triton_kernels as kernels
+from pyg_kgrec.ops.triton import attention, dropout, memory, segments
 
 TABLES = {
     "query",
@@ -64,24 +64,24 @@ def main(table: str) -> None:
     """Compile all kernels for one type of table."""
     wide, acc = ("*fp64", tl.float64) if table == "*fp64" else ("*fp32", tl.float32)
     layout = {"H": 2, "K": 24, "HP": 2, "KP": 32}
-    attention = {**layout, "BLOCK": 16, "MASKED": True}
+    heads = {**layout, "BLOCK": 16, "MASKED": True}
     gather = {**layout, "BLOCK": 16, "BY_POSITION": True, "VIA": True, "PAIR": True, "WEIGHTED": True}
-    dropout = {"D": 48, "DP": 64, "DROP": True}
+    rows = {"D": 48, "DP": 64, "DROP": True}
     softmax = {"H": 2, "HP": 2, "BLOCK": 64}
-    memory = {"K": 48, "KP": 64, "RP": 32, "MASKED": True}
+    slots = {"K": 48, "KP": 64, "RP": 32, "MASKED": True}
     for kernel, settings, results in (
-        (kernels._attention_forward, attention, table),
-        (kernels._merge_attention, layout, table),
-        (kernels._attention_backward_rows, attention, table),
-        (kernels._gather_sum, {**gather, "SHARED": False, "ADD": True}, wide),
-        (kernels._merge_sum, {"D": 48, "BLOCK": 32, "VIA": True}, wide),
-        (kernels._mean_logits, {"D": 48, "DP": 64, "BLOCK": 64, "MASKED": True}, wide),
-        (kernels._softmax_forward, {**softmax, "TIMES_COUNT": True}, table),
-        (kernels._softmax_backward, softmax, table),
-        (kernels._dropout_normalize_forward, dropout, table),
-        (kernels._dropout_normalize_backward, dropout, table),
-        (kernels._memory_forward, {**memory, "WEIGHTS": False}, table),
-        (kernels._memory_backward, memory, table),
+        (attention._attention_forward, heads, table),
+        (attention._merge_attention, layout, table),
+        (attention._attention_backward_rows, heads, table),
+        (segments._gather_sum, {**gather, "SHARED": False, "ADD": True}, wide),
+        (segments._merge_sum, {"D": 48, "BLOCK": 32, "VIA": True}, wide),
+        (attention._mean_logits, {"D": 48, "DP": 64, "BLOCK": 64, "MASKED": True}, wide),
+        (attention._softmax_forward, {**softmax, "TIMES_COUNT": True}, table),
+        (attention._softmax_backward, softmax, table),
+        (dropout._dropout_normalize_forward, rows, table),
+        (dropout._dropout_normalize_backward, rows, table),
+        (memory._memory_forward, {**slots, "WEIGHTS": False}, table),
+        (memory._memory_backward, slots, table),
     ):
         constants = {**settings, "ACC": acc} if "ACC" in kernel.arg_names else settings
         types = {}

@@ -7,18 +7,18 @@ import torch
 from ops_graphs import triples
 
 from pyg_kgrec import ops
-from pyg_kgrec.ops import door, index, library
+from pyg_kgrec.ops import dispatch, index
 
 
 def need(name: str) -> None:
     """Skip where a backend cannot run in this process."""
-    if not door.installed(name):
+    if not dispatch.installed(name):
         pytest.skip(f"backend {name} needs a package that is not installed")
-    if name == "triton" and not (torch.cuda.is_available() or door.interpreting()):
+    if name == "triton" and not (torch.cuda.is_available() or dispatch.interpreting()):
         pytest.skip("test_triton.py runs this under TRITON_INTERPRET=1")
 
 
-@pytest.fixture(params=[name for name in door.BACKENDS if name != "scan"])  # the memory's alone
+@pytest.fixture(params=[name for name in dispatch.BACKENDS if name != "scan"])  # the memory's alone
 def backend(request: pytest.FixtureRequest) -> str:
     """Name of each backend in turn; skips where its package is missing."""
     name: str = request.param
@@ -26,7 +26,7 @@ def backend(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(params=library.KERNELS)
+@pytest.fixture(params=dispatch.KERNELS)
 def kernel(request: pytest.FixtureRequest) -> str:
     """Name of each backend that consists of custom operators."""
     name: str = request.param

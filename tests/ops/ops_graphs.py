@@ -1,9 +1,21 @@
-"""Small graphs and tables that the tests of the operations share."""
+"""Small graphs, tables and comparisons that the tests of the operations share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 import torch
 from torch import Tensor
+
+from pyg_kgrec import ops
+from pyg_kgrec.ops import dispatch
+
+TORCH_AND_NUMBA = [
+    "torch",
+    pytest.param("numba", marks=pytest.mark.skipif(not dispatch.installed("numba"), reason="no numba")),
+]
+"""The backends of operations without another form."""
 
 
 def triples(
@@ -23,3 +35,21 @@ def tables(*rows: int, channels: int, dtype: torch.dtype = torch.float64, seed: 
     """Random tables that ask for gradients."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(n, channels, dtype=dtype, generator=generator).requires_grad_() for n in rows]
+
+
+def with_grads(run: Callable[..., Tensor], inputs: list[Tensor], name: str) -> list[Tensor]:
+    """A result on a backend and the gradients of its inputs."""
+    leaves = [x.detach().clone().requires_grad_() for x in inputs]
+    with ops.backend(name):
+        out = run(*leaves)
+        generator = torch.Generator().manual_seed(9)
+        out.backward(torch.randn(out.shape, dtype=torch.float64, generator=generator).to(out.dtype))
+    grads = [x.grad for x in leaves]
+    assert all(g is not None for g in grads)
+    return [out.detach(), *(g for g in grads if g is not None)]
+
+
+def assert_same(run: Callable[..., Tensor], inputs: list[Tensor], name: str) -> None:
+    """A backend gives the result and the gradients of plain PyTorch."""
+    for ours, expected in zip(with_grads(run, inputs, name), with_grads(run, inputs, "torch")):
+        torch.testing.assert_close(ours, expected)

@@ -1,4 +1,4 @@
-"""Sampling, masking and ranking: exact sizes, the right distribution, the same choice in every backend."""
+"""Sampling, masking and searching: exact sizes, the right distribution, the same choice in every backend."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops_graphs import triples
+from ops_graphs import TORCH_AND_NUMBA, triples
+from torch_geometric.utils import cumsum
 
 from pyg_kgrec import ops
-from pyg_kgrec.ops import door
+from pyg_kgrec.ops import dispatch
 
-needs_fused = pytest.mark.skipif(not door.installed("fused"), reason="numba is not installed")
+needs_numba = pytest.mark.skipif(not dispatch.installed("numba"), reason="numba is not installed")
 
 
 def _keep(index: ops.TripleIndex, share: float, seed: int, name: str) -> torch.Tensor:
@@ -19,29 +20,27 @@ def _keep(index: ops.TripleIndex, share: float, seed: int, name: str) -> torch.T
         return ops.stratified_keep(index, share, seed)
 
 
-@needs_fused
+@needs_numba
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
 def test_stratified_keep_is_exact_in_every_relation(share: float) -> None:
     edge_index, edge_type = triples(50, 3000, 7)
     edge_type[edge_type == 3] = 2
     edge_type[0] = 3  # a relation with a single triple
     index = ops.TripleIndex.build(edge_index, edge_type, 50, 8)  # relation 7 has none
-    keep = _keep(index, share, 11, "fused")
-    assert torch.equal(keep, _keep(index, share, 11, "reference"))
+    keep = _keep(index, share, 11, "numba")
+    assert torch.equal(keep, _keep(index, share, 11, "torch"))
     size = torch.bincount(index.edge_type, minlength=8)
     kept = torch.bincount(index.edge_type[keep], minlength=8)
     assert bool(((kept - size * share).abs() < 1).all())
     if 0 < share < 1:
-        assert not torch.equal(keep, _keep(index, share, 12, "fused"))
+        assert not torch.equal(keep, _keep(index, share, 12, "numba"))
 
 
-@pytest.mark.parametrize("name", ["reference", "fused"])
-def test_stratified_keep_is_uniform(name: str) -> None:
-    if not door.installed(name):
-        pytest.skip(f"backend {name} needs a package that is not installed")
+@pytest.mark.parametrize("backend", TORCH_AND_NUMBA)
+def test_stratified_keep_is_uniform(backend: str) -> None:
     index = ops.TripleIndex.build(*triples(10, 41, 2), 10, 3)
     single = ops.TripleIndex.build(torch.tensor([[0], [1]]), torch.tensor([0]), 2, 1)
-    with ops.backend(name):
+    with ops.backend(backend):
         total = sum(ops.stratified_keep(index, 0.5, s).double() for s in range(300)) / 300
         once = sum(float(ops.stratified_keep(single, 0.5, s)) for s in range(300)) / 300
     assert isinstance(total, torch.Tensor)
@@ -49,24 +48,25 @@ def test_stratified_keep_is_uniform(name: str) -> None:
     assert abs(once - 0.5) < 0.15
 
 
-@needs_fused
+@needs_numba
 @settings(deadline=None, max_examples=60)
 @given(
     values=st.lists(st.sampled_from([-torch.inf, -3.5, -0.0, 0.0, 1e-30, 1.0, 7.25, torch.inf]), max_size=60),
     k=st.integers(0, 70),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-def test_topk_mask_equals_reference(values: list[float], k: int, dtype: torch.dtype) -> None:
+def test_topk_mask_equals_plain_pytorch(values: list[float], k: int, dtype: torch.dtype) -> None:
     score = torch.tensor(values, dtype=dtype)
-    with ops.backend("fused"):
+    with ops.backend("numba"):
         ours = ops.topk_mask(score, k)
-    with ops.backend("reference"):
+    with ops.backend("torch"):
         assert torch.equal(ours, ops.topk_mask(score, k))
     assert int(ours.sum()) == min(k, int((score > -torch.inf).sum()))
     if 0 < int(ours.sum()) < len(values):
         assert float(score[ours].min()) >= float(score[~ours].max())
 
 
+@pytest.mark.parametrize("backend", TORCH_AND_NUMBA)
 def test_sample_mask_follows_the_weights(backend: str) -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.tensor([1.0, 2.0, 4.0, 0.0, 1.0])
@@ -85,65 +85,19 @@ def test_gumbel_noise_is_finite_and_seeded() -> None:
     assert abs(float(one.mean()) - 0.5772) < 0.02
 
 
-def test_dropout_drops_the_asked_share() -> None:
-    x = torch.ones(2000, 64)
-    y = ops.dropout_normalize(x, 0.3, 9)
-    assert abs(float((y == 0).float().mean()) - 0.3) < 0.01
-    torch.testing.assert_close(y.norm(dim=1), torch.ones(2000))
-    assert torch.equal(y, ops.dropout_normalize(x, 0.3, torch.tensor(9)))
-    assert not torch.equal(y == 0, ops.dropout_normalize(x, 0.3, 10) == 0)
-    rows = (y == 0).float().mean(1)
-    assert float(rows.std()) < 2 * (0.3 * 0.7 / 64) ** 0.5, "rows must not share one fate"
-
-
-def test_make_seed_is_seeded() -> None:
-    seeds = [int(ops.make_seed(torch.Generator().manual_seed(s))) for s in (1, 1, 2)]
-    assert seeds[0] == seeds[1] != seeds[2]
-
-
-@settings(deadline=None, max_examples=30)
-@given(
-    users=st.integers(0, 7), items=st.integers(1, 30), k=st.integers(1, 40), seed=st.integers(0, 99),
-    name=st.sampled_from([n for n in ("reference", "fused") if door.installed(n)]), banned=st.floats(0, 1),
-)  # fmt: skip
-def test_rank_topk_equals_sorting(
-    users: int, items: int, k: int, seed: int, name: str, banned: float
-) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    user = torch.randn(users, 4, generator=generator, dtype=torch.float64)
-    item = torch.randn(items, 4, generator=generator, dtype=torch.float64)
-    seen = torch.rand(users, items, generator=generator) < banned
-    ptr = torch.cat([torch.zeros(1).long(), seen.sum(1).cumsum(0)])
-    with ops.backend(name):
-        index, value = ops.rank_topk(user, item, k, (ptr, seen.nonzero()[:, 1]), block=3)
-    assert index.shape == value.shape == (users, k)
-    score = (user @ item.t()).masked_fill(seen, -torch.inf)
-    best, order = score.sort(dim=1, descending=True)
-    width = min(k, items)
-    torch.testing.assert_close(value[:, :width], best[:, :width])
-    assert torch.equal(index[:, :width], order[:, :width].masked_fill(best[:, :width] == -torch.inf, -1))
-    assert bool((index[:, width:] == -1).all())
-
-
 def test_bad_requests_are_refused() -> None:
-    user, item = torch.zeros(2, 3), torch.zeros(4, 3)
-    with pytest.raises(ValueError, match="k is 0"):
-        ops.rank_topk(user, item, 0)
-    with pytest.raises(ValueError, match=r"items outside 0 … 3"):
-        ops.rank_topk(user, item, 1, (torch.tensor([0, 1, 1]), torch.tensor([4])))
-    with pytest.raises(ValueError, match="no ascending pointer"):
-        ops.rank_topk(user, item, 1, (torch.tensor([0, 2, 1]), torch.tensor([1])))
     with pytest.raises(ValueError, match="k is -1"):
         ops.topk_mask(torch.zeros(3), -1)
     with pytest.raises(ValueError, match=r"share is 1\.5"):
         ops.stratified_keep(ops.TripleIndex.build(*triples(4, 5, 2), 4, 2), 1.5, 0)
 
 
+@pytest.mark.parametrize("backend", TORCH_AND_NUMBA)
 def test_search_rows_is_a_search_in_all_keys(backend: str) -> None:
     generator = torch.Generator().manual_seed(0)
     degree = torch.randint(6, (30,), generator=generator)
     degree[7] = 0
-    ptr = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
+    ptr = cumsum(degree)
     run = torch.arange(30).repeat_interleave(degree)
     key = (run * 100 + torch.randint(100, (run.numel(),), generator=generator)).sort().values
     row = torch.randint(30, (50,), generator=generator)
@@ -158,8 +112,8 @@ def test_search_rows_is_a_search_in_all_keys(backend: str) -> None:
 
 
 def test_search_rows_looks_at_no_run_that_is_not_there() -> None:
-    pytest.importorskip("numba", reason="only the fused backend looks at runs")
+    pytest.importorskip("numba", reason="only the numba backend looks at runs")
     key, ptr = torch.arange(4), torch.tensor([0, 2, 4])
     for wrong in (-1, 2):
-        with ops.backend("fused"), pytest.raises(IndexError):
+        with ops.backend("numba"), pytest.raises(IndexError):
             ops.search_rows(key, ptr, torch.tensor([wrong]), torch.zeros(1, 1, dtype=torch.int64))

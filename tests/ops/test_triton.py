@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pyg_kgrec.ops import door
+from pyg_kgrec.ops import dispatch
 
 HERE = Path(__file__).parent
 
@@ -26,15 +26,15 @@ def _python(*args: str, interpret: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.skipif(
-    not door.installed("triton"), reason="backend triton needs a package that is not installed"
+    not dispatch.installed("triton"), reason="backend triton needs a package that is not installed"
 )
-@pytest.mark.skipif(door.interpreting(), reason="this process interprets the kernels itself")
+@pytest.mark.skipif(dispatch.interpreting(), reason="this process interprets the kernels itself")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU the kernels run there")
-@pytest.mark.parametrize("name", ["test_backends.py", "test_relational_memory.py"])
-def test_kernels_in_the_interpreter(name: str) -> None:
-    file = str(HERE / name)
+def test_kernels_in_the_interpreter() -> None:
+    names = ("attention", "aggregate", "dropout", "memory", "operator")
+    files = [str(HERE / f"test_{name}.py") for name in names]
     result = _python(
-        "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "triton or half", file, interpret="1"
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "triton or half", *files, interpret="1"
     )
     assert result.returncode == 0, result.stdout[-4000:]
     assert " passed" in result.stdout
@@ -42,7 +42,7 @@ def test_kernels_in_the_interpreter(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not door.installed("triton"), reason="backend triton needs a package that is not installed"
+    not dispatch.installed("triton"), reason="backend triton needs a package that is not installed"
 )
 @pytest.mark.parametrize("table", ["*fp32", "*bf16", "*fp64"])
 def test_kernels_compile_for_a_gpu(table: str) -> None:

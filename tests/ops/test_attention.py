@@ -1,4 +1,4 @@
-"""Every backend computes what ``reference`` computes, in every shape a graph may have."""
+"""Attention over triples, their scores and softmax over segments: every backend against plain PyTorch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from ops_graphs import tables, triples
+from ops_graphs import assert_same, tables, triples, with_grads
 from torch import Tensor
 
 from pyg_kgrec import ops
-from pyg_kgrec.ops import door, library
+from pyg_kgrec.ops import dispatch
 
-CHANNELS, HEADS = 6, 2  # three channels a head: no power of two
+CHANNELS, HEADS = 6, 2  # three channels per head: no power of two
 
 
 def _attention(index: ops.TripleIndex, keep: Tensor | None) -> Callable[..., Tensor]:
@@ -24,26 +24,10 @@ def _mean(index: ops.TripleIndex, keep: Tensor | None) -> Callable[..., Tensor]:
     return lambda v, r: ops.relational_mean(v, r, index, keep)
 
 
-def _with_grads(run: Callable[..., Tensor], inputs: list[Tensor], name: str) -> list[Tensor]:
-    leaves = [x.detach().clone().requires_grad_() for x in inputs]
-    with ops.backend(name):
-        out = run(*leaves)
-        generator = torch.Generator().manual_seed(9)
-        out.backward(torch.randn(out.shape, dtype=torch.float64, generator=generator).to(out.dtype))
-    grads = [x.grad for x in leaves]
-    assert all(g is not None for g in grads)
-    return [out.detach(), *(g for g in grads if g is not None)]
-
-
-def _assert_same(run: Callable[..., Tensor], inputs: list[Tensor], name: str) -> None:
-    for ours, expected in zip(_with_grads(run, inputs, name), _with_grads(run, inputs, "reference")):
-        torch.testing.assert_close(ours, expected)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("ids", [torch.int32, torch.int64])
 @pytest.mark.parametrize("hop", ["dense", "compact", "inner"])
-def test_operations_equal_reference(
+def test_operations_equal_plain_pytorch(
     backend: str, hop: str, ids: torch.dtype, dtype: torch.dtype, small_pieces: None
 ) -> None:
     if backend == "triton" and (dtype == torch.float64 or (ids == torch.int32) == (hop == "inner")):
@@ -53,10 +37,10 @@ def test_operations_equal_reference(
     assert index.rows.split_segment.numel() > 0, "the test is meant to have rows of several pieces"
     query, value, relation = tables(index.num_inputs, index.num_inputs, 3, channels=CHANNELS, dtype=dtype)
     keep = torch.arange(13) % 3 != 0
-    _assert_same(_attention(index, None), [query, value, relation], backend)
-    _assert_same(_attention(index, keep), [query, value, relation], backend)
-    _assert_same(_mean(index, keep), [value, relation], backend)
-    with ops.backend("reference"):
+    assert_same(_attention(index, None), [query, value, relation], backend)
+    assert_same(_attention(index, keep), [query, value, relation], backend)
+    assert_same(_mean(index, keep), [value, relation], backend)
+    with ops.backend("torch"):
         scores = ops.rationale_scores(query, relation, index, HEADS, keep)
         logits = ops.relational_attention(query, value, relation, index, HEADS, keep, return_logits=True)[1]
     with ops.backend(backend):
@@ -83,36 +67,14 @@ def test_compact_rows_carry_the_numbers_of_dense_ones(backend: str) -> None:
     assert bool((one[4:] == 0).all()), "nodes without triples must come out as exactly zero"
 
 
-@pytest.mark.parametrize("to_items", [False, True])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("compact", [False, True])
-def test_aggregate_equals_reference(
-    backend: str, to_items: bool, weighted: bool, compact: bool, small_pieces: None
-) -> None:
-    pairs = ops.BipartiteIndex.build(triples(7, 15, 2)[0], 5, 7)
-    if compact:
-        pairs = pairs.with_item_rows(torch.tensor([2, -1, 0, 1, -1, 3, 4]), 5)
-    weight = torch.arange(15).double() / 7 if weighted else None  # holds a zero: a dropped interaction
-    (x,) = tables(5 if to_items else pairs.num_items, channels=CHANNELS)
-    _assert_same(lambda t: ops.weighted_aggregate(t, pairs, weight, to_items), [x], backend)
-
-
-def test_segment_softmax_equals_reference(backend: str, graph: ops.TripleIndex) -> None:
+def test_segment_softmax_equals_plain_pytorch(backend: str, graph: ops.TripleIndex) -> None:
     (src,) = tables(graph.num_edges, channels=HEADS)
     masked = torch.arange(graph.num_edges).view(-1, 1) % 4 == 0
-    _assert_same(lambda s: ops.segment_softmax(s.masked_fill(masked, -torch.inf), graph.rows), [src], backend)
+    assert_same(lambda s: ops.segment_softmax(s.masked_fill(masked, -torch.inf), graph.rows), [src], backend)
     with ops.backend(backend):
         flat = ops.segment_softmax(src[:, 0], graph.rows)
     sums = torch.zeros(8, dtype=torch.float64).index_add(0, graph.row, flat.detach())
     torch.testing.assert_close(sums, (graph.degree() > 0).double())
-
-
-@pytest.mark.parametrize("p", [0.0, 0.4])
-def test_dropout_normalize_equals_reference(backend: str, p: float) -> None:
-    (x,) = tables(5, channels=CHANNELS)
-    x.data[2] = 0
-    x.data[3] *= 1e-14  # below the smallest norm, which is a constant there
-    _assert_same(lambda t: ops.dropout_normalize(t, p, (5 << 33) + 7), [x], backend)
 
 
 def test_gradcheck(backend: str, graph: ops.TripleIndex) -> None:
@@ -127,89 +89,6 @@ def test_gradcheck(backend: str, graph: ops.TripleIndex) -> None:
         assert torch.autograd.gradcheck(lambda s: ops.segment_softmax(s, graph.rows), (src,), **fast)
         assert torch.autograd.gradcheck(lambda x: ops.weighted_aggregate(x, pairs), (value,), **fast)
         assert torch.autograd.gradcheck(lambda x: ops.dropout_normalize(x, 0.3, 5), (value,), **fast)
-
-
-def test_opcheck(kernel: str) -> None:
-    index = ops.TripleIndex.build(*triples(4, 5, 2), 4, 2)
-    keep = torch.arange(5) % 2 == 0
-    query, value, relation = tables(4, 4, 2, channels=4)
-    pairs = ops.BipartiteIndex.build(triples(4, 5, 2)[0], 4, 4)
-    user, item, weight = pairs.by_user.tensors(), pairs.by_item.tensors(), torch.ones(5).double()
-    (src,) = tables(5, channels=2)
-    count = index.degree(keep)
-    for operator, args in (
-        (library.relational_attention, (query, value, relation, index.tensors(), 2, keep, kernel)),
-        (library.relational_mean, (value, relation, index.tensors(), keep, count, kernel)),
-        (library.rationale_scores, (query.detach(), relation.detach(), index.tensors(), 2, keep, kernel)),
-        (library.segment_softmax, (src, index.rows.tensors(), kernel)),
-        (library.weighted_aggregate, (value, pairs.item, pairs.user, weight, user, item, kernel)),
-        (library.dropout_normalize, (value, 0.3, torch.tensor(4), kernel)),
-        *(
-            [(library.sampled_scores, (value, query, torch.tensor([[0], [3]] * 2), kernel))]
-            * (kernel == "fused")
-        ),
-    ):
-        result = torch.library.opcheck(operator.custom, args)
-        assert set(result.values()) == {"SUCCESS"}
-
-
-def test_direct_calls_equal_the_custom_operator(kernel: str) -> None:
-    index = ops.TripleIndex.build(*triples(4, 5, 2), 4, 2)
-    pairs = ops.BipartiteIndex.build(triples(4, 5, 2)[0], 4, 4)
-    user, item = pairs.by_user.tensors(), pairs.by_item.tensors()
-    tensors, count = index.tensors(), index.degree()
-    calls = (
-        (library.relational_attention, (tensors, 2, None, kernel), (4, 4, 2)),
-        (library.relational_mean, (tensors, None, count, kernel), (4, 2)),
-        (library.weighted_aggregate, (pairs.item, pairs.user, None, user, item, kernel), (4,)),
-        (library.segment_softmax, (index.rows.tensors(), kernel), (5,)),
-        (library.dropout_normalize, (0.3, torch.tensor(4), kernel), (4,)),
-    )
-    for operator, settings, rows in calls:
-        found = []
-        for call in (operator, operator.custom):
-            inputs = tables(*rows, channels=4)
-            out = call(*inputs, *settings)
-            out = out[0] if isinstance(out, tuple) else out
-            found.append((out, *torch.autograd.grad(out.pow(2).sum(), inputs)))
-        assert all(torch.equal(a, b) for a, b in zip(*found)), operator.name
-
-
-def test_second_derivatives_are_refused(kernel: str) -> None:
-    (x,) = tables(4, channels=4)
-    out = library.dropout_normalize(x, 0.0, torch.tensor(0), kernel)[0]
-    (grad,) = torch.autograd.grad(out.pow(3).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        grad.sum().backward()
-
-
-def test_sampled_scores(backend: str) -> None:
-    # A catalogue that is small for the sample, and one that is large for it: reference goes two ways.
-    for num_items, width in ((6, 3), (400, 2)):
-        user, item = tables(4, num_items, channels=5)
-        sample = torch.randint(num_items, (4, width), generator=torch.Generator().manual_seed(0))
-        sample[0, 1] = sample[0, 0]
-        _assert_same(lambda u, i: ops.sampled_scores(u, i, sample), [user, item], backend)  # noqa: B023
-        with ops.backend(backend):
-            torch.testing.assert_close(
-                ops.sampled_scores(user, item, sample), (user[:, None] * item[sample]).sum(-1)
-            )
-            assert torch.autograd.gradcheck(lambda u, i: ops.sampled_scores(u, i, sample), [user, item])  # noqa: B023
-            nobody = ops.sampled_scores(user[:0], item, sample[:0])
-            nobody.sum().backward()
-            assert nobody.shape == (0, width)
-
-
-def test_sampled_scores_refuse_bad_input(backend: str) -> None:
-    user, item = tables(2, 3, channels=4)
-    with ops.backend(backend):
-        for wrong in (3, -1):
-            with pytest.raises(IndexError):
-                ops.sampled_scores(user, item, torch.tensor([[0], [wrong]]))
-        with pytest.raises(TypeError, match=r"sample is torch\.int32, expected torch\.int64"):
-            ops.sampled_scores(user, item, torch.zeros(2, 1, dtype=torch.int32))
-        with pytest.raises(ValueError, match=r"expected \(B, d\), \(I, d\) and \(B, k\)"):
-            ops.sampled_scores(user, item, torch.zeros(3, 1, dtype=torch.int64))
 
 
 def test_empty_graph(backend: str) -> None:
@@ -266,7 +145,7 @@ def test_strided_tables_and_gradients(backend: str, graph: ops.TripleIndex) -> N
     with ops.backend(backend):
         out = _attention(graph, None)(*[t[:, ::3] for t in leaves])
         out.sum().backward()  # the gradient of a sum is an expanded number
-    with ops.backend("reference"):
+    with ops.backend("torch"):
         expected = _attention(graph, None)(*plain)
         expected.sum().backward()
     torch.testing.assert_close(out, expected)
@@ -278,7 +157,7 @@ def test_strided_tables_and_gradients(backend: str, graph: ops.TripleIndex) -> N
         ops.dropout_normalize(x).t().contiguous().sum(0).norm().backward()
     grad = x.grad
     x.grad = None
-    with ops.backend("reference"):
+    with ops.backend("torch"):
         ops.dropout_normalize(x).t().contiguous().sum(0).norm().backward()
     torch.testing.assert_close(grad, x.grad)
 
@@ -287,13 +166,13 @@ def test_logits_of_any_size(backend: str, graph: ops.TripleIndex) -> None:
     query, value, relation = tables(8, 8, 3, channels=4, dtype=torch.float32)
     with torch.no_grad():
         query *= 1e4
-    result = _with_grads(_attention(graph, None), [query, value, relation], backend)
+    result = with_grads(_attention(graph, None), [query, value, relation], backend)
     assert all(bool(t.isfinite().all()) for t in result)
 
 
-@pytest.mark.parametrize("name", ["scatter", "fused"])
+@pytest.mark.parametrize("name", ["scatter", "numba"])
 def test_hub_of_a_million_triples(name: str) -> None:
-    if not door.installed(name):
+    if not dispatch.installed(name):
         pytest.skip(f"backend {name} needs a package that is not installed")
     edges, nodes = 1_000_000, 1000
     generator = torch.Generator().manual_seed(0)
@@ -302,7 +181,7 @@ def test_hub_of_a_million_triples(name: str) -> None:
     edge_index[1, edges // 2 :] = 7
     index = ops.TripleIndex.build(edge_index, edge_index.sum(0) % 5, nodes, 5)
     inputs = tables(nodes, nodes, 5, channels=8)
-    _assert_same(lambda q, v, r: ops.relational_attention(q, v, r, index, 2), inputs, name)
+    assert_same(lambda q, v, r: ops.relational_attention(q, v, r, index, 2), inputs, name)
 
 
 def test_same_bits_twice_and_on_any_number_of_threads(backend: str) -> None:
@@ -314,12 +193,12 @@ def test_same_bits_twice_and_on_any_number_of_threads(backend: str) -> None:
         runs = []
         for threads in (1, 2, 2):
             torch.set_num_threads(threads)
-            runs.append(_with_grads(_attention(index, None), inputs, backend))
+            runs.append(with_grads(_attention(index, None), inputs, backend))
     finally:
         torch.set_num_threads(before)
     for a, b in zip(runs[1], runs[2]):
         assert torch.equal(a, b)
-    if backend in library.KERNELS:
+    if backend in dispatch.KERNELS:
         for a, b in zip(runs[0], runs[1]):
             assert torch.equal(a, b)
 
@@ -329,11 +208,11 @@ def test_callers_in_several_threads(backend: str) -> None:
         pytest.skip("the interpreter patches its language module and knows one caller")
     index = ops.TripleIndex.build(*triples(300, 20_000, 3), 300, 3)
     inputs = tables(300, 300, 3, channels=8)
-    expected = _with_grads(_attention(index, None), inputs, backend)
+    expected = with_grads(_attention(index, None), inputs, backend)
     results: list[list[Tensor]] = []
 
     def work() -> None:
-        results.extend(_with_grads(_attention(index, None), inputs, backend) for _ in range(3))
+        results.extend(with_grads(_attention(index, None), inputs, backend) for _ in range(3))
 
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
@@ -345,23 +224,6 @@ def test_callers_in_several_threads(backend: str) -> None:
         torch.testing.assert_close(result, expected)
 
 
-def test_tables_of_more_than_two_to_the_31_numbers(kernel: str) -> None:
-    """Only the rows that are used are ever touched, so that the table costs address space, not memory."""
-    nodes, width = 2**25 + 8, 64
-    table = torch.empty(nodes, width)
-    table[nodes - 1], table[0] = 3.0, 1.0
-    relation = torch.arange(2 * width).view(2, width).float()
-    small = ops.TripleIndex.build(torch.tensor([[0, 1], [2, 2]]).int(), torch.tensor([0, 1]).int(), 3, 2)
-    tensors = small.tensors()
-    tensors[0] = torch.tensor([0, nodes - 1, 0]).int()
-    tensors[3] = torch.tensor([nodes - 1, 0]).int()
-    mean = library.relational_mean(table, relation, tensors, None, small.degree(), kernel)
-    torch.testing.assert_close(mean, torch.stack([3 * relation[0], relation[1], 0 * relation[0]]))
-    out, logits, _ = library.relational_attention(table, table, relation, tensors, 1, None, kernel)
-    torch.testing.assert_close(out, mean)
-    torch.testing.assert_close(logits.view(-1), 3 * relation.sum(1) / 8)
-
-
 def test_compiled_equals_eager(backend: str, graph: ops.TripleIndex) -> None:
     if backend == "scatter":
         pytest.skip("torch-scatter's operators describe no shapes for tracing")
@@ -370,9 +232,9 @@ def test_compiled_equals_eager(backend: str, graph: ops.TripleIndex) -> None:
     def run(q: Tensor, v: Tensor, r: Tensor) -> Tensor:
         return ops.dropout_normalize(ops.relational_attention(q, v, r, graph, 2), 0.2, 3)
 
-    torch._dynamo.reset()
+    torch.compiler.reset()
     compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
-    for ours, expected in zip(_with_grads(compiled, inputs, backend), _with_grads(run, inputs, backend)):
+    for ours, expected in zip(with_grads(compiled, inputs, backend), with_grads(run, inputs, backend)):
         torch.testing.assert_close(ours, expected)
 
 
@@ -387,12 +249,40 @@ def test_autocast_computes_in_float32(backend: str, graph: ops.TripleIndex) -> N
 
 
 def test_half_precision_accumulates_in_float32(graph: ops.TripleIndex) -> None:
-    if not (door.installed("triton") and door.interpreting()):
+    if not (dispatch.installed("triton") and dispatch.interpreting()):
         pytest.skip("test_triton.py runs this under TRITON_INTERPRET=1")
     query, value, relation = (t.detach().bfloat16() for t in tables(8, 8, 3, channels=4))
-    with ops.backend("reference"):
+    with ops.backend("torch"):
         expected = ops.relational_attention(query.float(), value.float(), relation.float(), graph, 2)
     with ops.backend("triton"):
         out = ops.relational_attention(query, value, relation, graph, 2)
     assert out.dtype == torch.bfloat16
     torch.testing.assert_close(out, expected.bfloat16())
+
+
+def test_bad_tables_are_refused() -> None:
+    index = ops.TripleIndex.build(*triples(4, 5, 2), 4, 2)
+    x, relation = (t.detach() for t in tables(4, 2, channels=6))
+    keep = torch.ones(5, dtype=torch.bool)
+    for arguments, error, message in (
+        ((x[:3], x, relation, index), ValueError, r"query has shape \(3, 6\), expected \(4, channels\)"),
+        ((x, x, relation[:1], index), ValueError, "one row per relation"),
+        ((x, x[:, :4], relation, index), ValueError, "value has 4 channels, expected 6"),
+        ((x, x, relation, index, 4), ValueError, "6 channels cannot be split into 4 heads"),
+        ((x, x.float(), relation, index), TypeError, "value is torch.float32 but query is torch.float64"),
+        ((x.long(), x, relation, index), TypeError, "query is torch.int64 on cpu, expected one of"),
+        ((x, x, relation, index, 2, keep.float()), TypeError, "keep is torch.float32, expected torch.bool"),
+        ((x, x, relation, index, 2, keep[:4]), ValueError, "one entry per triple"),
+        ((x, x.to("meta"), relation, index), ValueError, "value is on meta but query on cpu"),
+        ((x, x, relation, index.to("meta")), ValueError, "index is on meta but query on cpu"),
+    ):
+        with pytest.raises(error, match=message):
+            ops.relational_attention(*arguments)
+    for p, seed, error in (
+        (1.0, 0, ValueError),
+        (-0.1, 0, ValueError),
+        (0.1, -1, ValueError),
+        (0.1, x, TypeError),
+    ):
+        with pytest.raises(error):
+            ops.dropout_normalize(x, p, seed)

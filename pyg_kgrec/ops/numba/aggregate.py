@@ -1,0 +1,217 @@
+# mypy: disable-error-code="no-untyped-def"
+"""Mean over triples and weighted sum over interactions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyg_kgrec.ops.numba.compiler import jit
+from pyg_kgrec.ops.numba.rows import AHEAD, add, add2, add2_row, fill, piece_ok, prefetch, store, takes_part
+from pyg_kgrec.ops.numba.segments import Pieces, Triples, mask_of, merge_sum, relation_gradient, view
+from pyg_kgrec.ops.numba.threads import as_array, run
+
+
+@jit
+def _mean_forward(
+    lo,
+    hi,
+    piece_ptr,
+    piece_segment,
+    piece_slot,
+    tail,
+    edge_type,
+    value,
+    relation,
+    keep,
+    masked,
+    count,
+    out,
+    part,
+):
+    """Mean of value ⊙ relation; the partial results of long rows are already divided by the row's count."""
+    dtype = value.dtype.type
+    zero, one = dtype(0), dtype(1)
+    channels = value.shape[1]
+    acc = np.empty(channels, value.dtype)
+    bad = 0
+    for p in range(lo, hi):
+        a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
+        if not piece_ok(a, b, m, slot, tail.shape[0], out.shape[0], part.shape[0]):
+            bad += 1
+            continue
+        fill(acc, zero)
+        for e in range(a, b):
+            if e + AHEAD < tail.shape[0] and takes_part(keep, masked, e + AHEAD):
+                prefetch(value, tail[e + AHEAD])
+            if masked and not keep[e]:
+                continue
+            t, kind = tail[e], edge_type[e]
+            if t >= value.shape[0] or not 0 <= kind < relation.shape[0]:
+                bad += 1
+            elif t >= 0:
+                add2(acc, one, value, t, relation, kind, 0, channels)
+        inverse = one / dtype(max(count[m], 1))
+        if slot < 0:
+            store(out, m, acc, inverse, 0, channels)
+        else:
+            store(part, slot, acc, inverse, 0, channels)
+    return bad
+
+
+@jit
+def _mean_backward_rows(
+    lo,
+    hi,
+    piece_ptr,
+    piece_segment,
+    piece_slot,
+    tail,
+    edge_type,
+    value,
+    keep,
+    masked,
+    count,
+    grad,
+    d_relation,
+):
+    dtype = value.dtype.type
+    bad = 0
+    for p in range(lo, hi):
+        a, b, m = piece_ptr[p], piece_ptr[p + 1], piece_segment[p]
+        if not piece_ok(a, b, m, -1, tail.shape[0], grad.shape[0], 0):
+            bad += 1
+            continue
+        inverse = dtype(1) / dtype(max(count[m], 1))
+        for e in range(a, b):
+            if e + AHEAD < tail.shape[0] and takes_part(keep, masked, e + AHEAD):
+                prefetch(value, tail[e + AHEAD])
+            t, kind = tail[e], edge_type[e]
+            if t >= value.shape[0] or not 0 <= kind < d_relation.shape[0]:
+                bad += 1
+            elif t >= 0 and not (masked and not keep[e]):
+                add2_row(d_relation, kind, inverse, grad, m, value, t, 0, value.shape[1])
+    return bad
+
+
+@jit
+def _mean_backward_cols(
+    lo, hi, piece_ptr, piece_segment, piece_slot, col_edge, col_row, col_type, relation, keep, masked, count,
+    grad, d_value, part,
+):  # fmt: skip
+    dtype = relation.dtype.type
+    zero, one = dtype(0), dtype(1)
+    channels = relation.shape[1]
+    acc = np.empty(channels, relation.dtype)
+    bad = 0
+    for p in range(lo, hi):
+        a, b, n, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
+        if not piece_ok(a, b, n, slot, col_edge.shape[0], d_value.shape[0], part.shape[0]):
+            bad += 1
+            continue
+        fill(acc, zero)
+        for j in range(a, b):
+            if j + AHEAD < col_edge.shape[0]:
+                prefetch(grad, col_row[j + AHEAD])
+            e, m, kind = col_edge[j], col_row[j], col_type[j]
+            if masked and not (0 <= e < keep.shape[0] and keep[e]):
+                continue
+            if not (0 <= m < grad.shape[0] and 0 <= kind < relation.shape[0]):
+                bad += 1
+                continue
+            add2(acc, one / dtype(max(count[m], 1)), grad, m, relation, kind, 0, channels)
+        if slot < 0:
+            store(d_value, n, acc, one, 0, channels)
+        else:
+            store(part, slot, acc, one, 0, channels)
+    return bad
+
+
+def relational_mean(
+    value: Tensor, relation: Tensor, index: Sequence[Tensor], keep: Tensor | None, count: Tensor
+) -> Tensor:
+    """Mean of value ⊙ relation over each row's kept triples, [M, d]."""
+    ix = view(Triples, index)
+    out = value.new_empty(len(ix.head_row), value.size(1))
+    part = ix.rows.part(value, value.size(1))
+    run(
+        _mean_forward, ix.rows.ranges, *ix.rows.args(), ix.tail, ix.edge_type, as_array(value),
+        as_array(relation), *mask_of(keep), as_array(count), as_array(out), part,
+    )  # fmt: skip
+    ix.rows.merge(merge_sum, as_array(out), part)
+    return out
+
+
+def relational_mean_backward(
+    grad: Tensor, value: Tensor, relation: Tensor, index: Sequence[Tensor], keep: Tensor | None, count: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of value and relation."""
+    ix = view(Triples, index)
+    g, c, kept = as_array(grad), as_array(count), mask_of(keep)
+    fixed = (*ix.rows.args(), ix.tail, ix.edge_type, as_array(value), *kept, c, g)
+    d_relation = relation_gradient(
+        lambda span, buffer: _mean_backward_rows(*span, *fixed, buffer), ix.rows.ranges, relation
+    )
+    d_value, part = torch.empty_like(value), ix.cols.part(value, value.size(1))
+    run(
+        _mean_backward_cols, ix.cols.ranges, *ix.cols.args(), ix.cols.edge, ix.col_row, ix.col_type,
+        as_array(relation), *kept, c, g, as_array(d_value), part,
+    )  # fmt: skip
+    ix.cols.merge(merge_sum, as_array(d_value), part)
+    return d_value, d_relation
+
+
+@jit
+def _weighted_aggregate(
+    lo, hi, piece_ptr, piece_segment, piece_slot, edge, source, x, weight, weighted, out, part
+):
+    """Weighted sum of rows of ``x`` over each segment's edges."""
+    dtype = x.dtype.type
+    zero, one = dtype(0), dtype(1)
+    channels = x.shape[1]
+    acc = np.empty(channels, x.dtype)
+    bad = 0
+    for p in range(lo, hi):
+        a, b, n, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
+        if not piece_ok(a, b, n, slot, edge.shape[0], out.shape[0], part.shape[0]):
+            bad += 1
+            continue
+        fill(acc, zero)
+        for j in range(a, b):
+            if j + AHEAD < edge.shape[0] and 0 <= edge[j + AHEAD] < source.shape[0]:
+                prefetch(x, source[edge[j + AHEAD]])
+            e = edge[j]
+            if not 0 <= e < source.shape[0]:
+                bad += 1
+                continue
+            i, w = source[e], one
+            if weighted:
+                w = weight[e]
+            if i >= x.shape[0]:
+                bad += 1
+            elif i >= 0 and w != 0:
+                add(acc, w, x, i, 0, channels)
+        if slot < 0:
+            store(out, n, acc, one, 0, channels)
+        else:
+            store(part, slot, acc, one, 0, channels)
+    return bad
+
+
+def weighted_aggregate(
+    x: Tensor, source: Tensor, target: Tensor, weight: Tensor | None, forward: Sequence[Tensor],
+    backward: Sequence[Tensor],
+) -> Tensor:  # fmt: skip
+    """Weighted sum of the rows ``source`` of ``x`` over the edges of each segment of ``forward``, [S, d]."""
+    seg = view(Pieces, forward)
+    out, part = x.new_empty(seg.num_segments, x.size(1)), seg.part(x, x.size(1))
+    given = as_array(x.new_empty(0)) if weight is None else as_array(weight.to(x.dtype))
+    run(
+        _weighted_aggregate, seg.ranges, *seg.args(), seg.edge, as_array(source), as_array(x), given,
+        weight is not None, as_array(out), part,
+    )  # fmt: skip
+    seg.merge(merge_sum, as_array(out), part)
+    return out

@@ -1,0 +1,40 @@
+"""How the loops of this backend are compiled.
+
+Two habits make them fast. Rows of tables are addressed as ``table[row, d]`` with unsigned numbers, never taken as
+views: a view counts references atomically, and threads then fight for the counter. And results gather in a small
+local array, so that the compiler need not prove that tables do not overlap. Of the fast-math flags those that
+assume away NaN and infinity are left out, because -inf marks what takes no part in a softmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numba
+
+_FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
+_SHARED = ("rows.py", "hashing.py")
+
+
+def _stamp() -> str:
+    """A name for the state of the files whose loops are compiled into those of other files."""
+    files = (Path(__file__).with_name(name) for name in _SHARED)
+    return sha256(b"".join(file.read_bytes() for file in files if file.is_file())).hexdigest()[:8]
+
+
+_STAMP = _stamp()
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile a loop, cached on disk."""
+    # Numba's cache looks for changes in the loop's own file alone. The name of a loop is part of its key.
+    function.__qualname__ += f"_{_STAMP}"
+    return numba.njit(cache=True, **_FLAGS)(function)
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """Copy a loop into those that call it."""
+    return numba.njit(inline="always", **_FLAGS)(function)
