@@ -49,10 +49,11 @@ test: $(STAMP) ## Run the tests that take at most a few seconds each
 test-all: $(STAMP) ## Run all tests
 	OMP_NUM_THREADS=$(TEST_THREADS) $(RUN) pytest $(ARGS)
 
-lint: $(STAMP) ## Check format, style and types
+lint: $(STAMP) ## Check format, style, types and who imports whom
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
+	$(VENV)/bin/lint-imports --no-cache
 
 bench: $(STAMP) ## Run the benchmarks (BENCH_THREADS=2), tables and a picture in out/
 	@mkdir -p out
