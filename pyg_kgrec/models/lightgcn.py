@@ -57,25 +57,25 @@ class LightGCN(CollaborativeRecommender):
         super().__init__(data, hidden_channels, features, loss, num_negatives, negatives, decay)
         self.convs = torch.nn.ModuleList(LGConv(normalize=False) for _ in range(num_layers))
 
-    def build_graph(self, inputs: Inputs) -> Tensor:
-        """The normalised adjacency of users, then items, in PyTorch's CSR layout."""
-        num_nodes = inputs.num_users + inputs.num_items
-        edge_index = inputs.edge_index + torch.tensor([[0], [inputs.num_users]], device=inputs.device)
-        edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1)
-        dtype = next(self.parameters()).dtype
-        edge_index, weight = gcn_norm(edge_index, num_nodes=num_nodes, add_self_loops=False, dtype=dtype)
-        adjacency = torch.sparse_coo_tensor(edge_index, weight, (num_nodes,) * 2, check_invariants=False)
-        with warnings.catch_warnings():  # PyTorch calls its CSR layout beta at every first use
-            warnings.simplefilter("ignore")
-            return adjacency.coalesce().to_sparse_csr()
-
     def encode(self, inputs: Inputs) -> DotProduct:
         """Embeddings of all users and items of the store, layers included."""
         x = torch.cat(self.embed(inputs))
-        adjacency = inputs.graph.to(x.dtype)
+        adjacency = inputs.part(("adjacency", x.dtype), lambda: normalized_adjacency(inputs, x.dtype))
         out = x
         for conv in self.convs:
             x = conv(x, adjacency)
             out = out + x
         out = out / (len(self.convs) + 1)
         return DotProduct(out[: inputs.num_users], out[inputs.num_users :])
+
+
+def normalized_adjacency(inputs: Inputs, dtype: torch.dtype) -> Tensor:
+    """The symmetric-normalised adjacency of users, then items, ``[n, n]`` in PyTorch's CSR layout."""
+    num_nodes = inputs.num_users + inputs.num_items
+    edge_index = inputs.edge_index + torch.tensor([[0], [inputs.num_users]], device=inputs.device)
+    edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1)
+    edge_index, weight = gcn_norm(edge_index, num_nodes=num_nodes, add_self_loops=False, dtype=dtype)
+    adjacency = torch.sparse_coo_tensor(edge_index, weight, (num_nodes,) * 2, check_invariants=False)
+    with warnings.catch_warnings():  # PyTorch calls its CSR layout beta at every first use
+        warnings.simplefilter("ignore")
+        return adjacency.coalesce().to_sparse_csr()
