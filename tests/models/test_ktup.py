@@ -15,6 +15,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import KTUP, fit
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
+from pyg_kgrec.models import ktup as ktup_module
 from pyg_kgrec.models.ktup import Translations
 from pyg_kgrec.nn import TransH
 
@@ -196,6 +197,21 @@ def test_margin_ranking_against_false_triples(splits: Any, norm: str) -> None:
     rows = zip(triple.t().tolist(), false)
     expected = torch.stack([(0.7 - score(*good) + score(*bad)).clamp(min=0) for good, bad in rows]).mean()
     torch.testing.assert_close(found, expected)
+
+
+def test_true_triples_are_indexed_once_for_a_store(splits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, built = splits[0], []
+    sampler = ktup_module.TripleSampler
+    monkeypatch.setattr(ktup_module, "TripleSampler", lambda *args: built.append(args) or sampler(*args))
+    model = build(data)
+    for _ in range(2):
+        step(model, data)  # a store prepared anew
+    assert len(built) == 2
+    inputs = model.prepare(data)
+    for seed in range(3):
+        model.knowledge_losses(inputs, torch.arange(4), torch.Generator().manual_seed(seed))
+    assert len(built) == 3
+    assert torch.equal(built[2][0], inputs.triple)
 
 
 def test_the_two_tasks_are_weighed(splits: Any) -> None:
