@@ -79,14 +79,18 @@ def test_scores_of_pairs_are_those_of_the_catalogue(encoding: Encoding) -> None:
 
 def test_products_are_inner_products_of_what_users_gives() -> None:
     found = encodings()
-    table, dot, doubled = (found[name].score_all(torch.arange(USERS)) for name in ("table", "dot", "products"))
+    table, dot, doubled = (
+        found[name].score_all(torch.arange(USERS)) for name in ("table", "dot", "products")
+    )
     torch.testing.assert_close(dot, table)
     torch.testing.assert_close(doubled, 2 * table)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 1024])
 @pytest.mark.parametrize("k", [1, 4, ITEMS])
-def test_the_best_unseen_items_by_sorting(encoding: Encoding, seen: PairIndex, k: int, batch_size: int) -> None:
+def test_the_best_unseen_items_by_sorting(
+    encoding: Encoding, seen: PairIndex, k: int, batch_size: int
+) -> None:
     users = torch.tensor([4, 0, 2, 0, 1])
     items, scores = encoding.rank(users, k, seen, batch_size)
     assert items.shape == scores.shape == (5, k)

@@ -342,7 +342,9 @@ def test_a_tensor_that_was_written_to_is_named(
 
 def test_another_models_store_is_refused(splits: Splits, inputs: Inputs) -> None:
     for other in (BPRMF(splits[0], hidden_channels=4), Popularity(splits[0])):
-        with pytest.raises(ValueError, match=f"was prepared by another {type(other).__name__} or another model"):
+        with pytest.raises(
+            ValueError, match=f"was prepared by another {type(other).__name__} or another model"
+        ):
             other.prepare(inputs)
 
 
@@ -504,7 +506,13 @@ def test_a_stamp_of_weights_goes_by_their_bytes(splits: Splits) -> None:
     def swap() -> None:
         model.user_encoder.weight = torch.nn.Parameter(weight.detach().clone())
 
-    for change in (lambda: weight.data[0].mul_(2), numpy, lambda: weight.detach().mul_(1), swap, model.double):
+    for change in (
+        lambda: weight.data[0].mul_(2),
+        numpy,
+        lambda: weight.detach().mul_(1),
+        swap,
+        model.double,
+    ):
         stamp = WeightStamp(model)
         change()
         assert WeightStamp(model) != stamp

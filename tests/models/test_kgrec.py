@@ -217,9 +217,7 @@ def test_a_user_who_has_everything_has_no_negative(make_store: Callable[..., Het
     del data[INTERACTS].time
     model = KGRec(data, hidden_channels=8)
     with pytest.raises(ValueError, match="user 0 has interacted with every item"):
-        model.training_losses(
-            model.prepare(data), (torch.tensor([0]), torch.tensor([1])), torch.Generator()
-        )
+        model.training_losses(model.prepare(data), (torch.tensor([0]), torch.tensor([1])), torch.Generator())
 
 
 @pytest.mark.parametrize("inverse", [False, True])

@@ -328,9 +328,7 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kg_embedding, "pretrain_transe", fail)
 
 
-def test_the_constructor_trains_nothing(
-    splits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_constructor_trains_nothing(splits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train, _, test = splits
     nothing_is_trained(monkeypatch)
     for settings in ({}, {"kg_embedding": tmp_path / "kg.pt"}, {"freeze_kg": False}):
@@ -345,8 +343,8 @@ def test_the_constructor_trains_nothing(
 
 
 NEVER_FITTED = (
-    "this KSR was never fitted: it has no embeddings of entities and relations yet, expected fit to be called first, "
-    "or kg_embedding to be given"
+    "this KSR was never fitted: it has no embeddings of entities and relations yet, expected fit to be called "
+    "first, or kg_embedding to be given"
 )
 
 

@@ -42,9 +42,7 @@ def tables_of(model: KTUP) -> dict[str, Tensor]:
 
 def step(model: KTUP, data: HeteroData, seed: int = 0) -> dict[str, Tensor]:
     inputs = model.prepare(data)
-    return model.training_losses(
-        inputs, model.training_examples(inputs), torch.Generator().manual_seed(seed)
-    )
+    return model.training_losses(inputs, model.training_examples(inputs), torch.Generator().manual_seed(seed))
 
 
 # ---------------------------------------------------------------------- items and their entities
