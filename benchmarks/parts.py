@@ -108,11 +108,11 @@ def main() -> None:
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     pairs = train["user", "interacts", "item"].edge_label_index
-    generator = torch.Generator().manual_seed(0)
+    generator, inputs = torch.Generator().manual_seed(0), model.prepare(train)
 
     def step() -> None:
         batch = pairs[:, torch.randint(pairs.size(1), (BATCH,), generator=generator)]
-        losses = model.training_losses(train, batch[0], batch[1], generator)
+        losses = model.training_losses(inputs, (batch[0], batch[1]), generator)
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
@@ -135,7 +135,7 @@ def main() -> None:
     found = {part: sum(own.pop(name, 0.0) for name in names) for part, names in PARTS.items()}
     found["other operations"] = sum(own.values())
     found["Python"] = watched - sum(found.values())
-    graph = model.graph(train)
+    graph = inputs.graph
     floors = _floors(
         model,
         graph.triples.num_edges,

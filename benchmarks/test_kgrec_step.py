@@ -29,7 +29,7 @@ from pyg_kgrec import KGRec, ops
 from pyg_kgrec.data import read_atomic
 from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.transforms import RandomSplit
-from pyg_kgrec.transforms.collaborative import NODE_RELATES, collaborative_kg
+from pyg_kgrec.transforms.collaborative import NODE_RELATES, CollaborativeKG
 
 BATCH = 2048
 
@@ -49,7 +49,7 @@ class PublicForm:
 
     def __init__(self, model: KGRec, train: HeteroData) -> None:
         self.model = model
-        relates = collaborative_kg(train)[NODE_RELATES]
+        relates = CollaborativeKG()(train)[NODE_RELATES]
         self.edge_index, self.edge_type = relates.edge_index, relates.edge_type
         self.interactions = train["user", "interacts", "item"].edge_index
         degree = torch.bincount(self.interactions[0], minlength=train["user"].num_nodes)
@@ -121,7 +121,7 @@ class PublicForm:
         negative = torch.tensor([self.negatives(u) for u in user.tolist()])
         e_u, e_i, e_j = e_user[user], e_entity[item], e_entity[negative]
         scores = torch.cat([(e_u * e_i).sum(-1, keepdim=True), (e_u.unsqueeze(1) * e_j).sum(-1)], dim=1)
-        if model.loss == "bpr":
+        if model.objective.loss == "bpr":
             loss = -F.logsigmoid(scores[:, :1] - scores[:, 1:]).mean()
         else:
             loss = F.cross_entropy(scores, torch.zeros_like(user))
@@ -152,7 +152,7 @@ class PublicForm:
 
     def negatives(self, user: int) -> list[int]:
         found: list[int] = []
-        while len(found) < self.model.num_negatives:
+        while len(found) < self.model.objective.num_negatives:
             item = int(self.rng.integers(self.num_items))
             if item not in self.positives[user]:
                 found.append(item)
@@ -160,9 +160,9 @@ class PublicForm:
 
 
 def _ours(model: KGRec, train: HeteroData) -> Callable[[Tensor, Tensor], Tensor]:
-    generator = torch.Generator().manual_seed(0)
+    generator, inputs = torch.Generator().manual_seed(0), model.prepare(train)
     return lambda user, item: torch.stack(
-        list(model.training_losses(train, user, item, generator).values())
+        list(model.training_losses(inputs, (user, item), generator).values())
     ).sum()
 
 

@@ -22,7 +22,7 @@ from torch_geometric.data import HeteroData
 from pyg_kgrec import KSR, ops
 from pyg_kgrec.data import INTERACTS
 from pyg_kgrec.datasets import SyntheticKG
-from pyg_kgrec.nn.loss import catalogue_cross_entropy
+from pyg_kgrec.ops import catalogue_cross_entropy
 
 sys.path.insert(0, str(Path(__file__).parent))
 from floors import floor_seconds, measure
@@ -69,13 +69,14 @@ def test_training_step(benchmark: Any, form: str) -> None:
     model = KSR(data, CHANNELS, STATE, kg_embedding=(entity, relation), use_kg=form != "without memory").to(
         DEVICE
     )
-    window, user = (t.to(DEVICE) for t in model.training_examples(data))
+    inputs = model.prepare(data)
+    batch = tuple(column.to(DEVICE) for column in model.training_examples(inputs))
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     draws = torch.Generator(DEVICE).manual_seed(0)
 
     def step() -> None:
         with ops.backend("auto" if form == "without memory" else form):
-            loss = model.batch_losses(data, (window, user), draws)["ranking"]
+            loss = model.training_losses(inputs, batch, draws)["ranking"]
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -92,13 +92,14 @@ def test_a_large_catalogue(benchmark: Any, induction: Any, norm: Any, what: str)
     seed_everything(0)
     model = KTUP(data, CHANNELS, induction=induction, norm=norm).to(DEVICE)
     user = torch.arange(users, device=DEVICE)
-    encoded = model.encode(data)
+    inputs = model.prepare(data)
+    encoded = model.encoding(inputs)
 
     @torch.no_grad()
     def step() -> object:
         if what == "score_all":
-            return model.score_all_encoded(encoded, user)
-        return model.rank(data, encoded, user, 10)
+            return encoded.score_all(user)
+        return encoded.rank(user, 10, inputs.seen)
 
     flops = flops_of(users, items, induction, norm)
     floor = floor_seconds(users * items * 4, flops, torch.float32, DEVICE)

@@ -21,9 +21,9 @@ from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import BPRMF, KSR, Popularity, Recommender, evaluate, fit
-from pyg_kgrec.data.sequences import Sequences
 from pyg_kgrec.datasets import MovieLens100K
-from pyg_kgrec.models.base import DotProductRecommender, EncodedPairs
+from pyg_kgrec.models.encoding import DotProduct
+from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.nn.encoder import embed_rows
 from pyg_kgrec.transforms import LeaveOneOut
 
@@ -37,22 +37,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
 OTHERS = ("Popularity", "BPRMF", "last-item", "last-item-KSR")
 
 
-class LastItem(DotProductRecommender):
+class LastItem(Recommender):
     """Recommends what is most alike, in another model's eyes, to the item that a user had last."""
 
     def __init__(self, data: HeteroData, model: Recommender) -> None:
-        super().__init__(data, {})
+        super().__init__(data)
         self.model = model
 
     def reset_parameters(self) -> None:
-        """Does nothing: the other model's vectors are used as they are."""
+        """Does nothing: the other model's embeddings are used as they are."""
 
-    def encode(self, data: HeteroData) -> EncodedPairs:
+    def encode(self, inputs: Inputs) -> DotProduct:
         """Directions of all items, and of the last item of each user (none: zero)."""
-        item = normalize(self.model.item_vectors(self.model.encode(data)), dim=-1)
-        users = torch.arange(data["user"].num_nodes)
-        last = Sequences.from_store(data, item.device).last(users, 1)[:, 0]
-        return EncodedPairs(embed_rows(item, last), item)
+        item = self.model.encoding(self.model.inputs(inputs.data)).unit_items
+        last = inputs.sequences().last(torch.arange(inputs.num_users), 1)[:, 0]
+        return DotProduct(embed_rows(item, last), item)
 
 
 def main() -> None:
@@ -61,7 +60,7 @@ def main() -> None:
     parser.add_argument("--source", help="local folder or base URL to take the files from")
     parser.add_argument("--model", choices=[*VARIANTS, *OTHERS], nargs="+", default=["KSR"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--kg", type=Path, help="file that keeps the pre-trained vectors between runs")
+    parser.add_argument("--kg", type=Path, help="file that keeps the pre-trained embeddings between runs")
     parser.add_argument("--set", type=json.loads, default={}, help="further arguments of the model, as JSON")
     parser.add_argument("--fit", type=json.loads, default={}, help="further arguments of fit, as JSON")
     parser.add_argument(
@@ -105,8 +104,8 @@ def trained(
             model = BPRMF(train, loss="softmax", num_negatives=64)
         else:
             own = VARIANTS["KSR" if name == "last-item-KSR" else name] | settings
-            vectors = random_vectors(train, seed) if name == "KSR-random" else kg
-            model = KSR(train, kg_embedding=vectors, **own)
+            embeddings = random_embeddings(train, seed) if name == "KSR-random" else kg
+            model = KSR(train, kg_embedding=embeddings, **own)
         history = fit(model, train, val, seed=seed, progress=False, **arguments)
         best = history.iloc[int(history["ndcg@10"].argmax())]
         row = {"val ndcg@10": best["ndcg@10"], "best epoch": best["epoch"] + 1}
@@ -117,7 +116,7 @@ def trained(
     return model, {"recall@10": found["recall@10"], "ndcg@10": found["ndcg@10"]} | row
 
 
-def random_vectors(data: HeteroData, seed: int, channels: int = 64) -> tuple[Tensor, Tensor]:
+def random_embeddings(data: HeteroData, seed: int, channels: int = 64) -> tuple[Tensor, Tensor]:
     """Directions drawn at random for entities and relations: what the pre-training is worth."""
     rng = torch.Generator().manual_seed(seed)
     sizes = data["entity"].num_nodes, len(data.relation_name)

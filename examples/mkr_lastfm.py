@@ -26,7 +26,7 @@ from pyg_kgrec import MKR, evaluate, fit
 from pyg_kgrec.datasets import LastFM
 from pyg_kgrec.transforms import ClickThroughSplit
 
-# Chosen by validation AUC, from a few. On so few pairs, layers that learn as fast as vectors help.
+# Chosen by validation AUC, from a few. On so few pairs, layers that learn as fast as embeddings help.
 SETTINGS: dict[str, Any] = {
     "hidden_channels": 64,
     "num_layers": 1,
@@ -128,9 +128,9 @@ def learn_triples_alone(data: HeteroData, seed: int, settings: dict[str, Any], e
         raise SystemExit("this variant has no knowledge task to be learned alone")
     steps = epochs * -(-train["user", "interacts", "item"].edge_label.numel() // FIT["batch_size"])
     optimizer = torch.optim.Adam(model.parameters(), lr=FIT["lr"] * model.knowledge_lr)
-    generator = torch.Generator().manual_seed(seed)
+    inputs, generator = model.prepare(train), torch.Generator().manual_seed(seed)
     for triple in itertools.islice(_batches(data, generator), steps // model.knowledge_interval):
-        loss = torch.stack(list(model.knowledge_losses(train, triple, generator).values())).sum()
+        loss = torch.stack(list(model.knowledge_losses(inputs, triple, generator).values())).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

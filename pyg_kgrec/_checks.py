@@ -18,15 +18,18 @@ def check_choices(**choices: tuple[Any, Iterable[str]]) -> None:
             raise ValueError(f"{name} is {value!r}, expected {listed}")
 
 
-def check_at_least(least: int, **numbers: int | None) -> None:
-    """Raises TypeError for an argument that is no whole number, ValueError for one below ``least``; None passes."""
+def check_at_least(least: int, **numbers: int) -> None:
+    """Raises TypeError for an argument that is no whole number, ValueError for one below ``least``."""
     for name, number in numbers.items():
-        if number is None:
-            continue
         if isinstance(number, bool | np.bool_) or not isinstance(number, int | np.integer):
             raise TypeError(f"{name} is {number!r}, expected a whole number")
         if number < least:
             raise ValueError(f"{name} is {number}, expected {f'at least {least}' if least else '0 or more'}")
+
+
+def check_optional(least: int, **numbers: int | None) -> None:
+    """As :func:`check_at_least`, of those arguments that are not None."""
+    check_at_least(least, **{name: number for name, number in numbers.items() if number is not None})
 
 
 def check_shares(**shares: float) -> None:

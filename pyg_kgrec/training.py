@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
-from pyg_kgrec._checks import check_at_least, check_k
+from pyg_kgrec._checks import check_at_least, check_k, check_optional
 from pyg_kgrec._trainer import Epochs, check_rate, power_of_two, quiet, run
 from pyg_kgrec.data.interactions import labelled_pairs
 from pyg_kgrec.evaluation import CTR_METRICS, METRICS, evaluate
@@ -216,7 +216,7 @@ def fit(
     few = power_of_two(len(examples) / 40, 256, 2048)
     batch_size = defaults.get("batch_size", few) if batch_size is None else batch_size
     _check_arguments(monitor, max_epochs, lr, batch_size, patience, eval_every)
-    check_at_least(1, num_threads=num_threads)
+    check_optional(1, num_threads=num_threads)
     val_inputs = None if val is None else _validation(model, val, monitor)
     if resume is not None and not Path(resume).is_file():
         raise FileNotFoundError(f"there is no checkpoint {resume} to resume from")
@@ -279,5 +279,6 @@ def _check_arguments(
         raise ValueError(
             f"monitor is {monitor!r}, expected a metric and a length, like 'ndcg@10', or 'auc' or 'acc'"
         )
-    check_at_least(1, max_epochs=max_epochs, batch_size=batch_size, eval_every=eval_every, patience=patience)
+    check_at_least(1, max_epochs=max_epochs, batch_size=batch_size, eval_every=eval_every)
+    check_optional(1, patience=patience)
     check_rate(lr)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import BPRMF, MKR, KGRec, Popularity, Recommender, evaluate, fit
 from pyg_kgrec.data import INTERACTS, ITEM, USER, read_atomic
+from pyg_kgrec.models.encoding import DotProduct, Encoding
+from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.transforms import ClickThroughSplit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,25 +31,31 @@ class Table(Recommender):
     """Scores that were written down, to be ranked."""
 
     def __init__(self, data: HeteroData, scores: Tensor) -> None:
-        super().__init__(data, {})
+        super().__init__(data)
         self.scores = scores
-        self.encoded = 0
 
     def reset_parameters(self) -> None:
         pass
 
-    def encode(self, data: HeteroData) -> Tensor:
-        self.encoded += 1
-        return self.scores
+    def encode(self, inputs: Inputs) -> Written:
+        return Written(self.scores)
 
-    def score_encoded(self, encoded: Tensor, user: Tensor, item: Tensor) -> Tensor:
-        return encoded[user, item]
 
-    def score_all_encoded(self, encoded: Tensor, user: Tensor) -> Tensor:
-        return encoded[user]
+@dataclass(frozen=True)
+class Written(Encoding):
+    """The scores of users ``[num_users, num_items]``."""
 
-    def item_vectors(self, encoded: Tensor) -> Tensor:
-        return encoded.t()
+    scores: Tensor
+
+    def score(self, user: Tensor, item: Tensor) -> Tensor:
+        return self.scores[user, item]
+
+    def score_all(self, user: Tensor) -> Tensor:
+        return self.scores[user]
+
+    @property
+    def item_embeddings(self) -> Tensor:
+        return self.scores.t()
 
 
 def by_hand(
@@ -56,7 +65,7 @@ def by_hand(
     relevant: set[tuple[int, int]],
     k: int,
 ) -> dict[str, float]:
-    """The seven metrics as the textbook has them, a user and a rank at a time."""
+    """The seven metrics as the textbook has them, one user and one rank at a time."""
     rows: list[list[float]] = []
     shown: set[int] = set()
     for user, row in enumerate(scores):
@@ -158,11 +167,17 @@ def test_the_default_lengths_are_ten_and_twenty(make_splits: Callable[..., Split
     assert all(type(value) is float for value in result.values())
 
 
-def test_the_graph_is_encoded_once(make_splits: Callable[..., Splits]) -> None:
+def test_the_graph_is_encoded_once(
+    make_splits: Callable[..., Splits], monkeypatch: pytest.MonkeyPatch
+) -> None:
     train, _, test = make_splits()
-    model = Table(train, torch.rand(10, 14))
-    evaluate(model, test, k=(3, 5), batch_size=2)
-    assert model.encoded == 1
+    model, stores = Table(train, torch.rand(10, 14)), []
+    encode = Table.encode
+    monkeypatch.setattr(Table, "encode", lambda self, inputs: stores.append(inputs) or encode(self, inputs))
+    first = evaluate(model, test, k=(3, 5), batch_size=2)
+    assert len(stores) == 1
+    assert evaluate(model, stores[0], k=(3, 5)) == first  # nor is a prepared store encoded again
+    assert len(stores) == 1
 
 
 def test_perfect_and_hopeless_scores(make_splits: Callable[..., Splits]) -> None:
@@ -276,7 +291,7 @@ def test_large_scores_are_told_apart(
     model = MKR(test, hidden_channels=4)
     order = torch.arange(float(test[INTERACTS].edge_label.numel()))
     score = 200 + torch.where(test[INTERACTS].edge_label == 1, order + 1000, order)
-    monkeypatch.setattr(model, "score_encoded", lambda *args: score)
+    monkeypatch.setattr(DotProduct, "score", lambda *args: score)
     assert evaluate(model, test, task="ctr") == {"auc": 1.0, "acc": pytest.approx(0.5, abs=0.3)}
 
 

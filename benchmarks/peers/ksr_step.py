@@ -5,7 +5,7 @@
     OMP_NUM_THREADS=2 python benchmarks/peers/ksr_step.py --length 50 200 --relations 25 60
 
 A step is the forward pass, the loss (cross entropy over the catalogue), the backward pass and Adam, on one batch of
-random data: a sequence of full length for each user, items that all have an entity, vectors of entities and
+random data: a sequence of full length for each user, items that all have an entity, embeddings of entities and
 relations at random. Seconds are the median of the steps after a first one; the peak is the highest resident memory
 of these steps over what was resident after the first, which loads libraries and makes Adam's tables. Each
 measurement has a process of its own.
@@ -15,9 +15,9 @@ Both have 64 channels (items, entities, output), a GRU of one layer of twice as 
 
 - A step of ours learns every item of a sequence but the first (B·L targets), with a read of the memory after each;
   one of hopwise learns the last item (B targets) with a single read, and L of them learn as much. "The last item
-  alone" is ours with hopwise's targets (`training_losses`): the session is still read after every step.
-- hopwise learns the vectors of entities unless told otherwise, ours keeps them by default: both are measured both
-  ways, and each way is set against hopwise's own.
+  alone" is ours with hopwise's targets: the session is still read after every step.
+- hopwise learns the embeddings of entities unless told otherwise, ours keeps them by default: both are measured
+  both ways, and each way is set against hopwise's own.
 - hopwise keeps a slot for the padding beside those of the relations; its graph has a relation less here, so that
   both have R slots.
 """
@@ -114,6 +114,7 @@ def ours(folder: Path, size: Size, steps: int, freeze_kg: bool, backend: str, la
     """Our step, in the process at hand; ``last`` learns the last item of each sequence alone."""
     from pyg_kgrec import KSR, ops  # hopwise's environment, which takes `measure` from here, has no pyg_kgrec
     from pyg_kgrec.data import read_atomic
+    from pyg_kgrec.ops import catalogue_cross_entropy
 
     train = read_atomic(folder / "ours", "ours")
     torch.manual_seed(0)
@@ -127,18 +128,21 @@ def ours(folder: Path, size: Size, steps: int, freeze_kg: bool, backend: str, la
         freeze_kg=freeze_kg,
         max_length=size.length,
     )
-    batch = model.training_examples(train)
+    inputs = model.prepare(train)
+    batch = model.training_examples(inputs)
     if batch[0].shape != (size.batch, size.length + 1):
         raise RuntimeError(
             f"the batch has shape {tuple(batch[0].shape)}, not {size.batch} × {size.length + 1}"
         )
-    window, user = batch
-    generator = torch.Generator().manual_seed(0)
+    window, generator = batch[0], torch.Generator().manual_seed(0)
+    session, target = window[:, :-1], window[:, -1]
 
     def loss() -> Tensor:
-        if last:
-            return model.training_losses(train, user, window[:, -1], generator)["ranking"]
-        return model.batch_losses(train, batch, generator)["ranking"]
+        if not last:
+            return model.training_losses(inputs, batch, generator)["ranking"]
+        items, dropout_mask = model.encode(inputs).items, model._dropout_mask(session, generator)
+        read = model.read(items, session, session >= 0, dropout_mask=dropout_mask)
+        return catalogue_cross_entropy(read.out[:, -1], items.scored, target)
 
     with ops.backend(backend):
         return measure(model, loss, steps)

@@ -14,7 +14,7 @@ from torch.nn import Embedding
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import KGEModel, TransE
 
-from pyg_kgrec._checks import check_at_least
+from pyg_kgrec._checks import check_at_least, check_optional
 from pyg_kgrec._trainer import Epochs, check_rate, power_of_two, run
 from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, num_relations, validate
 from pyg_kgrec.data.triples import first_shared, triple_name, triples
@@ -110,14 +110,8 @@ def fit_kge(
             learned, an argument is out of range, or a weight is NaN or infinite after an epoch.
     """
     _check(model, train, val, monitor)
-    check_at_least(
-        1,
-        max_epochs=max_epochs,
-        batch_size=batch_size,
-        eval_every=eval_every,
-        patience=patience,
-        num_threads=num_threads,
-    )
+    check_at_least(1, max_epochs=max_epochs, batch_size=batch_size, eval_every=eval_every)
+    check_optional(1, patience=patience, num_threads=num_threads)
     check_rate(lr)
     triple = triples(train)
     module = _Module(model, triple, val, monitor, lr, eval_every)

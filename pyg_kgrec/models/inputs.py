@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pyg_kgrec.models.base import Recommender
 
 T = TypeVar("T")
-_BLOCK = 509  # a prime, so that rows of a table that change places do not go unnoticed
+_BLOCK = 509  # a prime, so that few rows of a table that change places stay in their columns
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -270,11 +270,17 @@ def fingerprint(tensor: Tensor) -> Tensor:
     flat = tensor.detach().contiguous().view(-1).view(torch.uint8)
     whole = flat.numel() // 8 * 8
     words, rest = flat[:whole].view(torch.int64), flat[whole:]
-    rows = words.numel() // _BLOCK * _BLOCK
-    weight = torch.arange(1, 2 * _BLOCK, 2, device=tensor.device) * 0x9E3779B97F4A7C15 % 2**63
-    total = (words[:rows].view(-1, _BLOCK).sum(0) * weight).sum()
-    tail = words[rows:]
-    return total + (tail * weight[: tail.numel()]).sum() + rest.sum()
+    rows = words.numel() // _BLOCK
+    block, tail = words[: rows * _BLOCK].view(rows, _BLOCK), words[rows * _BLOCK :]
+    # By both sums no two words can change places unnoticed, wherever they stand.
+    down, across = _odd_weights(_BLOCK, tensor.device), _odd_weights(rows + 1, tensor.device)
+    total = (block.sum(0) * down).sum() + (block.sum(1) * across[:rows]).sum()
+    total = total + (tail * down[: tail.numel()]).sum() + tail.sum() * across[rows]
+    return total + (rest * down[: rest.numel()]).sum()
+
+
+def _odd_weights(number: int, device: torch.device) -> Tensor:
+    return torch.arange(1, 2 * number, 2, device=device) * 0x9E3779B97F4A7C15
 
 
 class WeightStamp:

@@ -164,9 +164,10 @@ class MKR(LinkedRecommender):
         decay: float = 1e-6,
     ) -> None:
         check_at_least(
-            1, num_layers=num_layers, num_kge_layers=num_kge_layers, num_head_layers=num_head_layers,
-            knowledge_interval=knowledge_interval,
+            1, num_layers=num_layers, num_kge_layers=num_kge_layers, num_head_layers=num_head_layers
         )  # fmt: skip
+        if knowledge_interval is not None:
+            check_at_least(1, knowledge_interval=knowledge_interval)
         check_choices(
             head=(head, get_args(Head)), partners=(partners, get_args(Partners)),
             knowledge_loss=(knowledge_loss, get_args(Form)), knowledge_form=(knowledge_form, get_args(Form)),

@@ -45,10 +45,11 @@ class Objective:
         known: Mapping[str, int] = NUM_NEGATIVES,
     ) -> None:
         check_choices(loss=(loss, known))
+        num_negatives = known[loss] if num_negatives is None else num_negatives
         check_at_least(1, num_negatives=num_negatives)
         check_distribution(negatives)
         object.__setattr__(self, "loss", loss)
-        object.__setattr__(self, "num_negatives", known[loss] if num_negatives is None else num_negatives)
+        object.__setattr__(self, "num_negatives", num_negatives)
         object.__setattr__(self, "negatives", negatives)
 
     def negative(self, inputs: Inputs, user: Tensor, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data import INTERACTS
-from pyg_kgrec.data.interactions import PairIndex, label_pairs, seen_pairs
+from pyg_kgrec.data.interactions import PairIndex, label_pairs, labelled_pairs, positive_pairs, seen_pairs
 
 CPU = torch.device("cpu")
 pairs = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=30)
@@ -56,14 +56,47 @@ def test_labels_of_zero_are_not_to_be_found(make_splits: Callable[..., tuple[Het
     assert label_pairs(data, CPU).item.numel() == 6
 
 
-def test_an_index_is_built_once_and_again_after_a_change(
+@given(rows=pairs, users=st.lists(st.integers(0, 5), max_size=8))
+def test_compressed_rows_are_the_pairs_of_a_batch(rows: list[tuple[int, int]], users: list[int]) -> None:
+    index, batch = PairIndex.from_pairs(as_tensor(rows), num_users=6), torch.tensor(users, dtype=torch.long)
+    pointer, item = index.rows(batch)
+    assert pointer.dtype == item.dtype == torch.int64
+    assert pointer.tolist()[0] == 0
+    assert pointer.numel() == len(users) + 1
+    assert item.numel() == int(pointer[-1])
+    for place, user in enumerate(users):
+        mine = item[pointer[place] : pointer[place + 1]].tolist()
+        assert mine == sorted({i for u, i in rows if u == user})
+
+
+def test_all_interactions_are_learned_where_nothing_else_is_named(
     make_splits: Callable[..., tuple[HeteroData, ...]],
 ) -> None:
-    data = make_splits()[2]
-    first = seen_pairs(data, CPU)
-    assert seen_pairs(data, CPU) is first
-    data[INTERACTS].seen_edge_index = data[INTERACTS].seen_edge_index[:, 1:]
-    assert seen_pairs(data, CPU).item.numel() == first.item.numel() - 1
+    train = make_splits()[0]
+    assert torch.equal(positive_pairs(train), train[INTERACTS].edge_label_index)
+    bare = copy.copy(train)
+    del bare[INTERACTS].edge_label_index
+    assert torch.equal(positive_pairs(bare), train[INTERACTS].edge_index)
+    train[INTERACTS].edge_label = torch.arange(train[INTERACTS].edge_label_index.size(1)) % 2
+    assert torch.equal(positive_pairs(train), train[INTERACTS].edge_label_index[:, 1::2])
+    train[INTERACTS].edge_label[:] = 0
+    with pytest.raises(ValueError, match="holds no positive pair, expected at least one to learn from"):
+        positive_pairs(train)
+
+
+def test_labelled_pairs_are_of_both_kinds(make_splits: Callable[..., tuple[HeteroData, ...]]) -> None:
+    train = make_splits()[0]
+    with pytest.raises(ValueError, match="has no edge_label, expected pairs labelled 0 and 1"):
+        labelled_pairs(train)
+    pairs = train[INTERACTS].edge_label_index
+    train[INTERACTS].edge_label = torch.ones(pairs.size(1))
+    with pytest.raises(ValueError, match="holds one kind of label, expected both 0 and 1"):
+        labelled_pairs(train)
+    train[INTERACTS].edge_label[3] = 0
+    user, item, label = labelled_pairs(train)
+    assert torch.equal(torch.stack([user, item]), pairs)
+    assert label.dtype == torch.int64
+    assert (label == 0).nonzero().tolist() == [[3]]
 
 
 def test_a_store_without_labels_cannot_be_ranked(make_store: Callable[..., HeteroData]) -> None:

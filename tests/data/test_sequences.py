@@ -82,21 +82,10 @@ def test_every_item_but_the_first_is_a_target_once(rows: Rows, most: int) -> Non
         assert [row[0] for row in mine[::-1]] == starts
 
 
-@given(rows_of_pairs, st.integers(1, 6))
-def test_what_came_before_an_item(rows: Rows, most: int) -> None:
-    pairs = [(u, i) for u in range(NUM_USERS) for i in range(NUM_ITEMS)]
-    user, item = torch.tensor(pairs).t()
-    found = lists(Sequences.from_store(store(rows), CPU).before(user, item, most))
-    for (u, i), row in zip(pairs, found):
-        whole = by_hand(rows, u)
-        assert row == (whole[: whole.index(i)] if i in whole else whole)[-most:]
-
-
 def test_nobody_and_nothing() -> None:
     sequences = Sequences.from_store(store([(0, 1, 0)]), CPU)
     nobody = torch.empty(0, dtype=torch.long)
     assert sequences.last(nobody, 3).shape == (0, 1)
-    assert sequences.before(nobody, nobody, 3).shape == (0, 1)
     assert sequences.windows(3)[0].shape == (0, 1)
     assert sequences.last(torch.tensor([3]), 3).tolist() == [[-1]]
 
@@ -135,11 +124,3 @@ def test_without_time_there_is_no_order(make_splits: Callable[..., Any]) -> None
         ):
             Sequences.from_store(broken, CPU)
     assert Sequences.from_store(broken, CPU, seen=False).item.numel() == test[INTERACTS].edge_index.size(1)
-
-
-def test_they_are_built_once_and_again_when_the_store_changes() -> None:
-    data = store([(0, 1, 0), (0, 2, 1)])
-    first = Sequences.from_store(data, CPU)
-    assert Sequences.from_store(data, CPU) is first
-    data[INTERACTS].time[0] = 9
-    assert Sequences.from_store(data, CPU).item.tolist() == [2, 1]

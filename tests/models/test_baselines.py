@@ -50,9 +50,9 @@ def test_lightgcn_by_a_dense_matrix(make_splits: SplitBuilder, num_layers: int) 
 @pytest.mark.parametrize("model", [BPRMF, LightGCN])
 def test_losses_and_their_negatives(model: type[BPRMF], make_splits: SplitBuilder) -> None:
     train = make_splits()[0]
-    assert model(train).num_negatives == 1
-    assert model(train, loss="softmax").num_negatives == 256
-    assert model(train, num_negatives=4).num_negatives == 4
+    assert model(train).objective.num_negatives == 1
+    assert model(train, loss="softmax").objective.num_negatives == 256
+    assert model(train, num_negatives=4).objective.num_negatives == 4
     for message, settings in (
         ("loss is 'mse'", {"loss": "mse"}),
         ("num_negatives is 0", {"num_negatives": 0}),

@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import KGRec
 from pyg_kgrec.data import INTERACTS, IS, ITEM, RELATES, USER
+from pyg_kgrec.data.sampling import NegativeSampler
 from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.models import kgrec as kgrec_module
 from pyg_kgrec.nn import AttnHGCN
@@ -23,8 +24,9 @@ SplitBuilder = Callable[..., tuple[HeteroData, HeteroData, HeteroData]]
 
 
 def losses_of(model: KGRec, train: HeteroData, seed: int = 0) -> dict[str, Tensor]:
-    user, item = train[INTERACTS].edge_label_index
-    return model.train().training_losses(train, user, item, torch.Generator().manual_seed(seed))
+    inputs = model.prepare(train)
+    batch = model.training_examples(inputs)
+    return model.train().training_losses(inputs, batch, torch.Generator().manual_seed(seed))
 
 
 def test_scores_are_the_encoders_of_the_collaborative_graph(make_splits: SplitBuilder) -> None:
@@ -68,8 +70,8 @@ def test_rationale_scores_with_inverse_relations_are_those_of_the_heads(make_spl
     model = KGRec(train, hidden_channels=8, inverse=True)
     score = model.rationale_score(train)
     assert bool((score > 0).all())
-    graph = model.graph(train)
-    _, node = model.embed(train, graph)
+    inputs = model.prepare(train)
+    graph, (_, node) = inputs.graph, model.embed(inputs)
     full = model.encoder.conv.rationale_score(node, graph.triples)
     plain = graph.triples.edge_type < model.num_relations // 2
     for place in range(score.numel()):
@@ -140,13 +142,14 @@ def test_the_reconstruction_by_hand(make_splits: SplitBuilder, monkeypatch: pyte
         contrast="none",
         **AS_IN_THE_PAPER,
     )
-    graph, hidden = model.graph(train), torch.tensor([3, 5, 0, 9])
+    inputs, hidden = model.prepare(train), torch.tensor([3, 5, 0, 9])
+    graph = inputs.graph
     monkeypatch.setattr(kgrec_module, "mask_rationale", lambda *args: hidden)
     losses = losses_of(model, train)
 
     left = torch.ones(graph.triples.num_edges, dtype=torch.bool)
     left[hidden] = False
-    user, node = model.embed(train, graph)
+    user, node = model.embed(inputs)
     store = train[INTERACTS]
     weight = 1 / store.edge_index[0].bincount().float()[store.edge_index[0]]
     edge_type = graph.triples.edge_type
@@ -165,7 +168,7 @@ def test_the_relation_of_a_link_starts_as_ones(make_splits: SplitBuilder) -> Non
         assert not (relation[:3] == 1).any()
 
 
-def test_an_item_linked_to_several_entities_hears_of_them(make_splits: SplitBuilder) -> None:
+def test_an_item_linked_to_several_entities_aggregates_them(make_splits: SplitBuilder) -> None:
     train, _, test = make_splits()
     model = KGRec(train, hidden_channels=8)
     before = model.score_all(test, torch.arange(10))[:, 10]
@@ -214,7 +217,7 @@ def test_a_user_who_has_everything_has_no_negative(make_store: Callable[..., Het
     del data[INTERACTS].time
     model = KGRec(data, hidden_channels=8)
     with pytest.raises(ValueError, match="user 0 has interacted with every item"):
-        model.training_losses(data, torch.tensor([0]), torch.tensor([1]), torch.Generator())
+        model.training_losses(model.prepare(data), (torch.tensor([0]), torch.tensor([1])), torch.Generator())
 
 
 @pytest.mark.parametrize("inverse", [False, True])
@@ -227,8 +230,10 @@ def test_odd_graphs_train(make_store: Callable[..., HeteroData], inverse: bool) 
         data[INTERACTS].edge_index = data[INTERACTS].edge_index[:, 6:]
         del data[INTERACTS].time
         model = KGRec(data, hidden_channels=8, inverse=inverse)
-        user, item = data[INTERACTS].edge_index
-        losses = model.training_losses(data, user, item, torch.Generator().manual_seed(0))
+        inputs = model.prepare(data)
+        losses = model.training_losses(
+            inputs, model.training_examples(inputs), torch.Generator().manual_seed(0)
+        )
         torch.stack(list(losses.values())).sum().backward()
         for parameter in model.parameters():
             assert parameter.grad is None or bool(torch.isfinite(parameter.grad).all())
@@ -251,7 +256,8 @@ def test_a_step_by_hand(make_splits: SplitBuilder, monkeypatch: pytest.MonkeyPat
         mae_msize=2,
         **AS_IN_THE_PAPER,
     ).double()
-    graph, rng = model.graph(train), torch.Generator().manual_seed(0)
+    inputs, rng = model.prepare(train), torch.Generator().manual_seed(0)
+    graph = inputs.graph
     num_triples, num_pairs = graph.triples.num_edges, graph.pairs.num_edges
     keep = torch.rand(num_triples, generator=rng) < 0.7
     keep_inter = torch.rand(num_pairs, generator=rng) < 0.7
@@ -274,11 +280,11 @@ def test_a_step_by_hand(make_splits: SplitBuilder, monkeypatch: pytest.MonkeyPat
         ("sample_interactions", chosen),
     ):
         monkeypatch.setattr(kgrec_module, name, lambda *args, value=value: value)
-    monkeypatch.setattr(kgrec_module.NegativeSampler, "sample", lambda *args: negative)
+    monkeypatch.setattr(NegativeSampler, "sample", lambda *args: negative)
     monkeypatch.setattr(model.contrast, "forward", contrast)
-    losses = model.training_losses(train, user, item, torch.Generator())
+    losses = model.training_losses(inputs, (user, item), torch.Generator())
 
-    user_0, node_0 = model.embed(train, graph)
+    user_0, node_0 = model.embed(inputs)
     relation, normalize = model.encoder.conv.relation_embedding, torch.nn.functional.normalize
     head, tail = graph.edge_index
     edge_type, count = graph.triples.edge_type, torch.tensor([4] * 10)
@@ -329,7 +335,7 @@ def test_how_much_a_step_draws(make_splits: SplitBuilder, monkeypatch: pytest.Mo
     model = KGRec(
         train, hidden_channels=8, node_dropout_rate=0.5, cl_drop=0.4, mae_msize=3, hide_targets=False
     )
-    triples, pairs = model.graph(train).triples.num_edges, train[INTERACTS].edge_index.size(1)
+    triples, pairs = model.prepare(train).graph.triples.num_edges, train[INTERACTS].edge_index.size(1)
     asked: dict[str, tuple[Any, ...]] = {}
     for name in ("sparsify_triples", "mask_rationale", "drop_knowledge", "sample_interactions"):
         function = getattr(kgrec_module, name)
@@ -352,7 +358,7 @@ def test_how_much_a_step_draws(make_splits: SplitBuilder, monkeypatch: pytest.Mo
     assert torch.equal(asked["drop_knowledge"][0][1], keep)
 
 
-def test_a_new_item_of_a_known_entity_has_its_vector(make_splits: SplitBuilder) -> None:
+def test_a_new_item_of_a_known_entity_has_its_embedding(make_splits: SplitBuilder) -> None:
     train, _, test = make_splits()
     model = KGRec(train, hidden_channels=8)
     isolated = next(
@@ -362,9 +368,8 @@ def test_a_new_item_of_a_known_entity_has_its_vector(make_splits: SplitBuilder) 
     data[ITEM].num_nodes = 15
     data[ITEM].id, data[ITEM].name = [*test[ITEM].id, 999], [*test[ITEM].name, "new"]
     data[IS].edge_index = torch.cat([test[IS].edge_index, torch.tensor([[14], [isolated]])], dim=1)
-    graph = model.graph(data)
     trained = model.signature.entity_node[isolated]
-    _, node = model.embed(data, graph)
+    _, node = model.embed(model.prepare(data))
     assert torch.equal(node[14], model.node_encoder.weight[trained])
     users = torch.arange(10)
     old, new = model.score_all(test, users), model.score_all(data, users)
@@ -372,14 +377,14 @@ def test_a_new_item_of_a_known_entity_has_its_vector(make_splits: SplitBuilder) 
     assert bool(new[:, 14].any())
 
 
-def test_an_item_that_loses_its_entity_keeps_its_vector(make_splits: SplitBuilder) -> None:
+def test_an_item_that_loses_its_entity_keeps_its_embedding(make_splits: SplitBuilder) -> None:
     train, _, test = make_splits()
     model = KGRec(train, hidden_channels=8)
     data = copy.copy(test)
     data[IS].edge_index = test[IS].edge_index[:, 1:]
     item, entity = test[IS].edge_index[:, 0].tolist()
-    graph = model.graph(data)
-    _, node = model.embed(data, graph)
+    inputs = model.prepare(data)
+    graph, (_, node) = inputs.graph, model.embed(inputs)
     assert torch.equal(node[item], model.node_encoder.weight[item])
     alone = int((graph.entity == entity).nonzero())
     assert alone >= 14
@@ -430,8 +435,9 @@ def test_targets_are_hidden_from_their_users(
     monkeypatch.setattr(AttnHGCN, "hops", watch)
     for hide, batch in ((True, pairs[:, 3:17]), (False, pairs[:, 3:17]), (True, pairs)):
         model = KGRec(train, hidden_channels=8, node_dropout_rate=0.0, hide_targets=hide)
-        model.training_losses(train, batch[0], batch[1], torch.Generator().manual_seed(0))
-        index = model.graph(train).pairs
+        inputs = model.prepare(train)
+        model.training_losses(inputs, (batch[0], batch[1]), torch.Generator().manual_seed(0))
+        index = inputs.graph.pairs
         seen = set(zip(index.user[weights[-1] > 0].tolist(), index.item[weights[-1] > 0].tolist()))
         hidden = set(map(tuple, batch.t().tolist())) - seen
         quarter = pairs.size(1) // 4
@@ -441,7 +447,7 @@ def test_targets_are_hidden_from_their_users(
 
 def test_pairs_that_are_no_interactions_hide_nothing(make_splits: SplitBuilder) -> None:
     train = make_splits()[0]
-    graph = KGRec(train, hidden_channels=8).graph(train)
+    graph = KGRec(train, hidden_channels=8).prepare(train).graph
     user, item = train[INTERACTS].edge_index
     free = torch.ones(10, 14, dtype=torch.bool)
     free[user, item] = False
@@ -449,15 +455,16 @@ def test_pairs_that_are_no_interactions_hide_nothing(make_splits: SplitBuilder) 
     assert graph.interactions_of(user, item).all()
 
 
-def test_items_hear_from_users_through_the_gate(make_splits: SplitBuilder) -> None:
+def test_items_aggregate_their_users_through_the_gate(make_splits: SplitBuilder) -> None:
     """The encoder with the gate, worked out with dense matrices."""
     train = make_splits()[0]
     model = KGRec(train, hidden_channels=8, num_layers=2, item_gate=True).double().eval()
-    graph, normalize = model.graph(train), torch.nn.functional.normalize
+    inputs, normalize = model.prepare(train), torch.nn.functional.normalize
+    graph = inputs.graph
     assert model.encoder.gate is not None
     with torch.no_grad():
         model.encoder.gate.copy_(torch.tensor([-0.3, 0.7]))
-    user_0, node_0 = model.embed(train, graph)
+    user_0, node_0 = model.embed(inputs)
     weight = torch.zeros(10, 14, dtype=torch.float64)
     weight[tuple(train[INTERACTS].edge_index)] = 1
     degree = weight.sum(0)
@@ -470,7 +477,7 @@ def test_items_hear_from_users_through_the_gate(make_splits: SplitBuilder) -> No
         heard = (1 - openness) * new_node[:14] + openness * normalize(weight.t() @ user)
         user, node = new_user, torch.cat([heard, new_node[14:]])
         users, nodes = users + user, nodes + node
-    encoded = model.encode(train)
+    encoded = model.encode(inputs)
     torch.testing.assert_close(encoded.user, users)
     torch.testing.assert_close(encoded.item, nodes[:14])
     store = train[INTERACTS]

@@ -22,9 +22,10 @@ from torch_geometric.nn.kge import TransE
 
 from pyg_kgrec import KSR, evaluate, fit, pretrain_transe
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
-from pyg_kgrec.data.sampling import NegativeSampler
 from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.kge import embedding
+from pyg_kgrec.models.base import predicting
+from pyg_kgrec.testing import permuted
 from pyg_kgrec.transforms import LeaveOneOut
 
 matplotlib.use("Agg")
@@ -38,7 +39,7 @@ def splits(make_splits: SplitBuilder) -> tuple[HeteroData, HeteroData, HeteroDat
     return make_splits()
 
 
-def vectors(data: HeteroData, channels: int = 6) -> tuple[Tensor, Tensor]:
+def embeddings(data: HeteroData, channels: int = 6) -> tuple[Tensor, Tensor]:
     rng = torch.Generator().manual_seed(5)
     entity, relation = (
         torch.randn(n, channels, generator=rng) for n in (data[ENTITY].num_nodes, len(data.relation_name))
@@ -49,7 +50,7 @@ def vectors(data: HeteroData, channels: int = 6) -> tuple[Tensor, Tensor]:
 def build(data: HeteroData, seed: int = 0, **settings: Any) -> KSR:
     seed_everything(seed)
     if settings.get("use_kg", True) and ENTITY in data.node_types:
-        settings.setdefault("kg_embedding", vectors(data))
+        settings.setdefault("kg_embedding", embeddings(data))
     return KSR(data, **({"embedding_channels": 8, "hidden_channels": 7} | settings))
 
 
@@ -120,8 +121,9 @@ def test_an_item_without_an_entity_writes_nothing(splits: Any) -> None:
     linked = set(data[IS].edge_index[0].tolist())
     alone = next(i for i in range(data[ITEM].num_nodes) if i not in linked)
     session = torch.tensor([[alone, alone], [0, alone], [0, -1]])
-    with model.predicting():
-        read = model.read(model.encode(data).items, session.clamp(min=0), session >= 0)
+    with predicting():
+        items = model.encode(model.prepare(data)).items
+        read = model.read(items, session.clamp(min=0), session >= 0)
     assert not read.memory[0].any()
     assert read.memory[1].any()
     assert torch.equal(read.memory[1], read.memory[2])  # neither does padding
@@ -155,8 +157,9 @@ def test_sessions_are_read_in_groups(splits: Any, monkeypatch: pytest.MonkeyPatc
 def test_a_batch_of_windows_is_all_their_next_items(splits: Any) -> None:
     train = splits[0]
     model = build(train, dropout=0.0)
-    window, user = model.training_examples(train)
-    found = model.batch_losses(train, (window, user), torch.Generator())["ranking"]
+    inputs = model.prepare(train)
+    batch = model.training_examples(inputs)
+    found = model.training_losses(inputs, batch, torch.Generator())["ranking"]
     sessions = sessions_of(train)
     expected = [
         torch.nn.functional.cross_entropy(by_hand(model, train, session[:t]), torch.tensor(session[t]))
@@ -167,36 +170,37 @@ def test_a_batch_of_windows_is_all_their_next_items(splits: Any) -> None:
     torch.testing.assert_close(found.detach(), torch.stack(expected).mean(), rtol=1e-5, atol=1e-5)
 
 
-def test_pairs_are_told_from_what_came_before(splits: Any) -> None:
+def test_an_item_is_predicted_from_what_came_before(splits: Any) -> None:
     train = splits[0]
     model, session = build(train, dropout=0.0), sessions_of(train)[3]
-    for t, item in enumerate(session):
-        loss = model.training_losses(train, torch.tensor([3]), torch.tensor([item]), torch.Generator())[
-            "ranking"
-        ]
-        expected = torch.nn.functional.cross_entropy(by_hand(model, train, session[:t]), torch.tensor(item))
-        torch.testing.assert_close(loss.detach(), expected, rtol=1e-5, atol=1e-5)
+    inputs, user, so_far = model.prepare(train), torch.tensor([3]), []
+    for t in range(1, len(session)):
+        window = torch.tensor([[*session[: t + 1], -1]])
+        loss = model.training_losses(inputs, (window, user), torch.Generator())["ranking"]
+        score, target = by_hand(model, train, session[:t]), torch.tensor(session[t])
+        so_far.append(torch.nn.functional.cross_entropy(score, target))
+        torch.testing.assert_close(loss.detach(), torch.stack(so_far).mean(), rtol=1e-5, atol=1e-5)
 
 
 def test_what_validation_holds_is_not_learned(splits: Any) -> None:
     _, _, test = splits
     model = build(splits[0])
-    assert [t.tolist() for t in model.training_examples(test)] == [
-        t.tolist() for t in model.training_examples(splits[0])
-    ]
+    learned = [model.training_examples(model.prepare(data)) for data in (test, splits[0])]
+    assert [t.tolist() for t in learned[0]] == [t.tolist() for t in learned[1]]
 
 
 def test_bpr_compares_with_what_the_user_never_had(splits: Any) -> None:
     train = splits[0]
     model = build(train, loss="bpr", num_negatives=5, dropout=0.0)
-    window, user = model.training_examples(train)
-    found = model.batch_losses(train, (window, user), torch.Generator().manual_seed(3))["ranking"]
+    inputs = model.prepare(train)
+    window, user = model.training_examples(inputs)
+    found = model.training_losses(inputs, (window, user), torch.Generator().manual_seed(3))["ranking"]
     sessions = sessions_of(train)
     learned = [
         (u, sessions[u][:t], sessions[u][t]) for u in user.tolist() for t in range(1, len(sessions[u]))
     ]
     owners = torch.tensor([u for u, _, _ in learned])
-    negative = NegativeSampler.from_store(train).sample(owners, 5, torch.Generator().manual_seed(3))
+    negative = inputs.negatives().sample(owners, 5, torch.Generator().manual_seed(3))
     terms = []
     for (u, before, item), others in zip(learned, negative.tolist()):
         assert not set(others) & set(sessions[u])
@@ -209,11 +213,12 @@ def test_bpr_compares_with_what_the_user_never_had(splits: Any) -> None:
 def test_gradients_of_a_step_in_double_precision(splits: Any, loss: str) -> None:
     train = splits[0]
     model = build(train, loss=loss, freeze_kg=False, embedding_channels=3, hidden_channels=2).double().train()
-    examples = model.training_examples(train)
+    inputs = model.prepare(train)
+    examples = model.training_examples(inputs)
     parameters = list(model.parameters())
 
     def losses(*values: Tensor) -> Tensor:
-        return model.batch_losses(train, examples, torch.Generator().manual_seed(0))["ranking"]
+        return model.training_losses(inputs, examples, torch.Generator().manual_seed(0))["ranking"]
 
     assert torch.autograd.gradcheck(losses, parameters, fast_mode=True, rtol=1e-4)
 
@@ -221,10 +226,11 @@ def test_gradients_of_a_step_in_double_precision(splits: Any, loss: str) -> None
 def test_dropout_draws_in_training_only(splits: Any) -> None:
     train = splits[0]
     model = build(train, dropout=0.5)
-    examples = model.training_examples(train)
+    inputs = model.prepare(train)
+    examples = model.training_examples(inputs)
 
     def loss(seed: int) -> float:
-        return model.batch_losses(train, examples, torch.Generator().manual_seed(seed))["ranking"].item()
+        return model.training_losses(inputs, examples, torch.Generator().manual_seed(seed))["ranking"].item()
 
     model.train()
     assert loss(0) == loss(0) != loss(1)
@@ -248,24 +254,169 @@ def test_knowledge_is_frozen_or_learned_on(splits: Any) -> None:
             assert torch.equal(model.state_dict()["entity"], before["entity_start"])
 
 
-def test_a_transe_is_trained_where_no_vectors_are_given(
-    splits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def quick_transe(monkeypatch: pytest.MonkeyPatch) -> Callable[..., TransE]:
+    """Two epochs of TransE, where a model trains one itself too."""
+    quick = partial(pretrain_transe, max_epochs=2)
+    monkeypatch.setattr(embedding, "pretrain_transe", quick)
+    return partial(quick, progress=False)
+
+
+def test_fit_trains_a_transe_where_no_embeddings_are_given(
+    splits: Any, tmp_path: Path, quick_transe: Callable[..., TransE]
 ) -> None:
-    monkeypatch.setattr(embedding, "pretrain_transe", partial(pretrain_transe, max_epochs=2))
-    train, _, test = splits
+    train, val, test = splits
     model = KSR(train, 8, 7, kg_channels=5)
-    expected = pretrain_transe(train, 5, max_epochs=2, progress=False)
-    torch.testing.assert_close(
-        model.entity_start, torch.nn.functional.normalize(expected.node_emb.weight.detach())
-    )
-    assert torch.equal(model.relation_key, expected.rel_emb.weight)
-    same = KSR(train, 8, 7, kg_channels=5, kg_embedding=tmp_path / "kg.pt")
-    assert torch.equal(same.entity_start, model.entity_start)
+    assert not model.pretrained
+    fit(model, train, val, max_epochs=1, progress=False)
+    assert model.pretrained
+    expected = quick_transe(train, 5)
+    entity, relation = expected.node_emb.weight.detach(), expected.rel_emb.weight.detach()
+    torch.testing.assert_close(model.entity_start, torch.nn.functional.normalize(entity))
+    assert torch.equal(model.relation_key, relation)
     model.save(tmp_path / "model.pt")
     loaded = KSR.load(tmp_path / "model.pt", test)
+    assert loaded.pretrained
+    assert loaded.kg_channels == 5
     assert torch.equal(loaded.score_all(test, torch.arange(3)), model.score_all(test, torch.arange(3)))
     other = KSR(train, 8, 7, kg_embedding=TransE(train[ENTITY].num_nodes, 3, 4))
     assert other.kg_channels == 4
+    assert other.pretrained
+
+
+def test_what_was_trained_in_fit_is_trained_once(
+    splits: Any, quick_transe: Callable[..., TransE], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = splits[0]
+    model = KSR(train, 8, 7, kg_channels=5, freeze_kg=False)
+    fit(model, train, max_epochs=1, progress=False)
+    start, learned = model.entity_start.clone(), model.state_dict()["entity"].clone()
+    assert not torch.equal(start, learned)
+    nothing_is_trained(monkeypatch)
+    model.pretrain(model.prepare(train), progress=False)
+    assert torch.equal(model.state_dict()["entity"], learned)
+    fit(model, train, max_epochs=1, progress=False)
+    assert torch.equal(model.entity_start, start)
+
+
+def test_entities_that_are_learned_on_start_where_transe_left_them(
+    splits: Any, quick_transe: Callable[..., TransE]
+) -> None:
+    train = splits[0]
+    model = KSR(train, 8, 7, kg_channels=5, freeze_kg=False)
+    model.pretrain(model.prepare(train), progress=False)
+    assert model.entity is not None
+    assert torch.equal(model.entity.detach(), model.entity_start)
+    assert bool(model.entity_start.any())
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_training_of_a_transe_is_shown(
+    splits: Any, quick_transe: Callable[..., TransE], capfd: pytest.CaptureFixture[str], progress: bool
+) -> None:
+    train = splits[0]
+    fit(KSR(train, 8, 7, kg_channels=3 + progress), train, max_epochs=1, progress=progress)
+    shown = "".join(capfd.readouterr())
+    assert ("TransE" in shown) == progress
+
+
+def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on no TransE is trained."""
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a TransE was trained")
+
+    monkeypatch.setattr(kg_embedding, "pretrain_transe", fail)
+
+
+def test_the_constructor_trains_nothing(splits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, _, test = splits
+    nothing_is_trained(monkeypatch)
+    for settings in ({}, {"kg_embedding": tmp_path / "kg.pt"}, {"freeze_kg": False}):
+        assert not KSR(train, 8, 7, **settings).pretrained
+    assert list(tmp_path.iterdir()) == []
+    given = build(train)
+    assert given.pretrained
+    fit(given, train, max_epochs=1, progress=False)
+    alone = build(train, use_kg=False)
+    fit(alone, train, max_epochs=1, progress=False)
+    assert bool(alone.score_all(test, torch.arange(10)).isfinite().all())
+
+
+NEVER_FITTED = (
+    "this KSR was never fitted: it has no embeddings of entities and relations yet, expected fit to be called "
+    "first, or kg_embedding to be given"
+)
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_model_that_was_never_fitted_answers_nothing(splits: Any, tmp_path: Path, loaded: bool) -> None:
+    train, _, test = splits
+    model = KSR(train, 8, 7, kg_channels=5)
+    if loaded:
+        model.save(tmp_path / "model.pt")
+        model = KSR.load(tmp_path / "model.pt", test)
+    ready = model.prepare(test)
+    for ask in (
+        lambda: model.score(test, ["u1"], [101]),
+        lambda: model.score_all(ready, ["u1"]),
+        lambda: model.recommend(ready, ["u1"]),
+        lambda: model.rank(test, ["u1"]),
+        lambda: model.similar_items(test, [101]),
+        lambda: model.explain(test, "u1", 101),
+        lambda: model.recommend_session([101, 102]),
+        lambda: model.recommend_session([101, 102], data=ready),
+        lambda: evaluate(model, test, k=3),
+    ):
+        with pytest.raises(ValueError, match=NEVER_FITTED):
+            ask()
+
+
+def test_a_model_that_was_loaded_unfitted_can_be_fitted(
+    splits: Any, tmp_path: Path, quick_transe: Callable[..., TransE]
+) -> None:
+    train, _, test = splits
+    model = KSR(train, 8, 7, kg_channels=5)
+    model.save(tmp_path / "model.pt")
+    loaded = KSR.load(tmp_path / "model.pt")
+    for one in (model, loaded):
+        fit(one, train, max_epochs=1, progress=False)
+    assert torch.equal(loaded.score_all(test, torch.arange(10)), model.score_all(test, torch.arange(10)))
+
+
+def test_embeddings_go_to_the_rows_of_training(splits: Any, quick_transe: Callable[..., TransE]) -> None:
+    """The store that fit gets may have its entities and relations in another order than the constructor's."""
+    train = splits[0]
+    other = permuted(train)
+    model = KSR(train, 8, 7, kg_channels=5)
+    model.pretrain(model.prepare(other), progress=False)
+    expected = quick_transe(other, 5)
+    entity = torch.nn.functional.normalize(expected.node_emb.weight.detach())
+    for raw, mine in zip(train[ENTITY].id, model.entity_start):
+        torch.testing.assert_close(mine, entity[other[ENTITY].id.index(raw)])
+    for name, mine in zip(train.relation_name, model.relation_key):
+        assert torch.equal(mine, expected.rel_emb.weight[other.relation_name.index(name)])
+
+
+def test_a_file_of_embeddings_is_written_by_fit_and_read_by_the_next_constructor(
+    splits: Any, tmp_path: Path, quick_transe: Callable[..., TransE], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, _, test = splits
+    path = tmp_path / "kg.pt"
+    model = KSR(train, 8, 7, kg_channels=5, kg_embedding=path)
+    assert not path.exists()
+    fit(model, train, max_epochs=1, progress=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["kg.pt"]
+    nothing_is_trained(monkeypatch)
+    again = KSR(train, 8, 7, kg_channels=5, kg_embedding=str(path))
+    assert again.pretrained
+    assert torch.equal(again.entity_start, model.entity_start)
+    assert torch.equal(again.relation_key, model.relation_key)
+    assert again.settings["kg_embedding"] is None  # the embeddings are among the weights
+    fit(again, train, max_epochs=1, progress=False)
+    assert bool(again.score_all(test, torch.arange(10)).isfinite().all())
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
+        KSR(train, 8, 7, kg_embedding=tmp_path / "nowhere" / "kg.pt")
 
 
 def test_without_a_graph_it_is_the_gru(splits: Any, make_splits: SplitBuilder) -> None:
@@ -304,7 +455,8 @@ def test_users_who_had_one_item_are_left_out(splits: Any) -> None:
         torch.arange(store.edge_index.size(1)) == (store.edge_index[0] == 2).nonzero()[0]
     )
     store.edge_index, store.time = store.edge_index[:, kept], store.time[kept]
-    assert 2 not in build(train).training_examples(train)[1].tolist()
+    model = build(train)
+    assert 2 not in model.training_examples(model.prepare(train))[1].tolist()
 
 
 # ---------------------------------------------------------------------- bad input
@@ -337,13 +489,13 @@ def test_a_size_is_a_whole_number(splits: Any, size: Any) -> None:
         build(splits[0], max_length=size)
 
 
-def test_vectors_are_of_a_graph(make_splits: SplitBuilder) -> None:
+def test_embeddings_are_of_a_graph(make_splits: SplitBuilder) -> None:
     with pytest.raises(ValueError, match="kg_embedding is given, but the store has no triples"):
         KSR(make_splits(knowledge=False)[0], kg_embedding="transe.pt")
 
 
-def test_bad_vectors_are_refused(splits: Any) -> None:
-    entity, relation = vectors(splits[0])
+def test_bad_embeddings_are_refused(splits: Any) -> None:
+    entity, relation = embeddings(splits[0])
     with pytest.raises(ValueError, match=r"relations of shape \[2, 6\], expected \[3, K\]"):
         build(splits[0], kg_embedding=(entity, relation[:-1]))
     with pytest.raises(ValueError, match="NaN or infinity among entities"):
@@ -539,27 +691,18 @@ def test_a_list_needs_ids_or_names(make_splits: SplitBuilder) -> None:
     assert model.recommend_session(torch.tensor([3, 4]), k=3)[0].shape == (3,)
 
 
-def test_words_are_looked_up_once(splits: Any) -> None:
-    for names in (True, False):
-        data = splits[0].clone()
-        if not names:
-            del data[ITEM].name
-        model = build(data)
-        store = model.signature.catalogue
-        assert model._words(store) is model._words(store)
-
-
-def test_a_file_without_links_asks_for_a_store(splits: Any, tmp_path: Path) -> None:
-    path, model = tmp_path / "model.pt", build(splits[0])
-    model.save(path)
-    content = torch.load(path, weights_only=True)
-    del content["schema"]["link"]
-    torch.save(content, path)
-    loaded = KSR.load(path)
-    with pytest.raises(ValueError, match="does not hold the links of items and entities, expected data"):
-        loaded.recommend_session([103])
-    expected = model.recommend_session([103], k=3)[0]
-    assert torch.equal(loaded.recommend_session([103], k=3, data=splits[2])[0], expected)
+@pytest.mark.parametrize("names", [True, False])
+def test_the_catalogue_and_its_words_are_read_once(splits: Any, names: bool) -> None:
+    if not names:
+        del splits[0][ITEM].name
+    model = build(splits[0])
+    inputs = model._catalogue()
+    words = model._words(inputs)
+    model.recommend_session([103], k=3)
+    assert model._catalogue() is inputs
+    assert model._words(inputs) is words
+    assert words[0] == {100 + i: i for i in range(14)}
+    assert words[1] == ({f"item <{i}>": i for i in range(14)} if names else {})
 
 
 # ---------------------------------------------------------------------- explanation
@@ -609,7 +752,7 @@ def test_attention_and_what_the_memory_held(splits: Any, joined_by_all: bool) ->
     assert memory["relation"].iloc[0] == last.idxmax()
     assert memory["attention"].is_monotonic_decreasing
     assert set(memory["relation"]) == set(train.relation_name)
-    encoded = model.encode(test)
+    encoded = model.encode(model.prepare(test))
     read = model.read(encoded.items, torch.tensor([session]), torch.ones(1, 5, dtype=torch.bool))
     entities = {
         e: {i for i, x in test[IS].edge_index.t().tolist() if x == e and i in session}
@@ -722,8 +865,8 @@ def test_a_new_entity_without_features_is_as_none(splits: Any) -> None:
     linked = set(test[IS].edge_index[0].tolist())
     alone = next(i for i in range(14) if i not in linked)
     other[IS].edge_index = torch.cat([test[IS].edge_index, torch.tensor([[alone, 0], [new, new]])], dim=1)
-    with model.predicting():
-        first, second = model.encode(test).items, model.encode(other).items
+    with predicting():
+        first, second = (model.encode(model.prepare(data)).items for data in (test, other))
     assert torch.equal(first.e, second.e)
     assert torch.equal(first.linked, second.linked)
 

@@ -16,6 +16,8 @@ from torch_geometric.data import HeteroData
 from pyg_kgrec import KTUP, fit
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
 from pyg_kgrec.kge import TransH
+from pyg_kgrec.models import ktup as ktup_module
+from pyg_kgrec.models.ktup import Translations
 
 matplotlib.use("Agg")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -39,8 +41,8 @@ def tables_of(model: KTUP) -> dict[str, Tensor]:
 
 
 def step(model: KTUP, data: HeteroData, seed: int = 0) -> dict[str, Tensor]:
-    pairs = data[INTERACTS].edge_label_index
-    return model.training_losses(data, *pairs, torch.Generator().manual_seed(seed))
+    inputs = model.prepare(data)
+    return model.training_losses(inputs, model.training_examples(inputs), torch.Generator().manual_seed(seed))
 
 
 # ---------------------------------------------------------------------- items and their entities
@@ -49,7 +51,7 @@ def step(model: KTUP, data: HeteroData, seed: int = 0) -> dict[str, Tensor]:
 def test_an_item_is_itself_and_the_mean_of_its_entities(splits: Any) -> None:
     model, data = build(splits[0]), splits[2]
     with torch.no_grad():
-        encoded = model.encode(data)
+        encoded = model.encode(model.prepare(data))
     item, entity = data[IS].edge_index
     for i in range(data[ITEM].num_nodes):
         mine = entity[item == i]
@@ -75,7 +77,7 @@ def test_without_the_graph_it_is_tup(splits: Any) -> None:
     for call in (
         lambda: model.triple_scores(splits[0]),
         lambda: model.triple_scorer(splits[0]),
-        lambda: model.knowledge_losses(splits[0], torch.tensor([0]), torch.Generator()),
+        lambda: model.knowledge_losses(model.prepare(splits[0]), torch.tensor([0]), torch.Generator()),
     ):
         with pytest.raises(ValueError, match=r"no knowledge task \(use_kg=False\)"):
             call()
@@ -118,9 +120,9 @@ def test_ranking_takes_few_users_of_a_large_catalogue_at_a_time(
     model, test = build(splits[0]), splits[2]
     expected = model.recommend(test, torch.arange(10), k=3)
     asked: list[int] = []
-    whole = model.score_all_encoded
+    whole = Translations.score_all
     monkeypatch.setattr("pyg_kgrec.models.ktup._BLOCK", 3 * test[ITEM].num_nodes)
-    monkeypatch.setattr(model, "score_all_encoded", lambda e, u: asked.append(u.numel()) or whole(e, u))
+    monkeypatch.setattr(Translations, "score_all", lambda e, u: asked.append(u.numel()) or whole(e, u))
     found = model.recommend(test, torch.arange(10), k=3)
     assert asked == [3, 3, 3, 1]
     assert torch.equal(found[0], expected[0])
@@ -140,11 +142,12 @@ def test_gradients_of_a_step(splits: Any, induction: str, norm: str, loss: str) 
     ).double()
     model.requires_grad_(True)
     names, tensors = zip(*model.named_parameters())
-    pairs = data[INTERACTS].edge_label_index[:, :4]
+    inputs = model.prepare(data)
+    user, item = data[INTERACTS].edge_label_index[:, :4]
 
     def losses(*values: Tensor) -> Tensor:
         def call(module: KTUP) -> Tensor:
-            parts = module.training_losses(data, *pairs, torch.Generator().manual_seed(0))
+            parts = module.training_losses(inputs, (user, item), torch.Generator().manual_seed(0))
             return torch.stack([parts[n] for n in parts]).sum()
 
         return torch.func.functional_call(
@@ -171,10 +174,10 @@ class _Losses(torch.nn.Module):
 @pytest.mark.parametrize("norm", ["l1", "l2"])
 def test_margin_ranking_against_false_triples(splits: Any, norm: str) -> None:
     model, data = build(splits[0], norm=norm, margin=0.7), splits[0]
-    every = torch.arange(data[RELATES].num_edges)
-    found = model.knowledge_losses(data, every, torch.Generator().manual_seed(3))["knowledge"]
-    triple = model.graph(data).triple
-    ends, relation = model._false_and_true(data, 0, torch.Generator().manual_seed(3), every)
+    inputs, every = model.prepare(data), torch.arange(data[RELATES].num_edges)
+    found = model.knowledge_losses(inputs, every, torch.Generator().manual_seed(3))["knowledge"]
+    triple = inputs.triple
+    ends, relation = model._false_and_true(inputs, 0, torch.Generator().manual_seed(3), every)
     assert torch.equal(ends[0, 0], triple[0])
     assert torch.equal(ends[1, 0], triple[2])
     assert torch.equal(relation, triple[1])
@@ -192,6 +195,21 @@ def test_margin_ranking_against_false_triples(splits: Any, norm: str) -> None:
     rows = zip(triple.t().tolist(), false)
     expected = torch.stack([(0.7 - score(*good) + score(*bad)).clamp(min=0) for good, bad in rows]).mean()
     torch.testing.assert_close(found, expected)
+
+
+def test_true_triples_are_indexed_once_for_a_store(splits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, built = splits[0], []
+    sampler = ktup_module.TripleSampler
+    monkeypatch.setattr(ktup_module, "TripleSampler", lambda *args: built.append(args) or sampler(*args))
+    model = build(data)
+    for _ in range(2):
+        step(model, data)  # a store prepared anew
+    assert len(built) == 2
+    inputs = model.prepare(data)
+    for seed in range(3):
+        model.knowledge_losses(inputs, torch.arange(4), torch.Generator().manual_seed(seed))
+    assert len(built) == 3
+    assert torch.equal(built[2][0], inputs.triple)
 
 
 def test_the_two_tasks_are_weighed(splits: Any) -> None:
@@ -249,7 +267,7 @@ def test_aligned_items_stay_within_their_bound(splits: Any, induction: str, norm
         model = build(train, induction=induction, norm=norm, joint=joint, item_norm=bound)
         fit(model, train, max_epochs=2, lr=0.5, batch_size=16, progress=False)
         with torch.no_grad():
-            longest[bound] = float(model.encode(train).item.norm(dim=1).max())
+            longest[bound] = float(model.encode(model.prepare(train)).item.norm(dim=1).max())
     assert 0.699 < longest[0.7] <= 0.7 + 1e-6
     assert 0.999 < longest[1.0] <= 1 + 1e-6 < longest[torch.inf]  # the sum would have gone beyond
     assert build(train).item_norm == 1.0
@@ -259,7 +277,7 @@ def test_the_bound_shortens_long_sums_alone_and_training_sees_it(splits: Any) ->
     train = splits[0]
     free, bound = (build(train, item_norm=most) for most in (torch.inf, 0.15))  # rows start at norm 0.1
     with torch.no_grad():
-        long, short = free.encode(train).item, bound.encode(train).item
+        long, short = (model.encode(model.prepare(train)).item for model in (free, bound))
     norm = long.norm(dim=1, keepdim=True)
     assert bool((norm > 0.16).any())
     assert bool((norm < 0.14).any())
@@ -328,7 +346,7 @@ def test_a_start_from_transh(splits: Any) -> None:
     torch.testing.assert_close(model.relation, transh.rel_emb.weight)
     torch.testing.assert_close(model.relation_normal, transh.normal_emb.weight)
     assert torch.equal(model.encoders[USER].weight, user)
-    head, relation, tail = model.graph(train).triple
+    head, relation, tail = model.prepare(train).triple
     torch.testing.assert_close(model.triple_scores(train), transh(head, relation, tail))
 
 
@@ -399,7 +417,7 @@ def test_what_an_explanation_tells(splits: Any) -> None:
     assert preferences["profile"].sum() == pytest.approx(1, abs=1e-5)
     assert preferences["probability"].is_monotonic_decreasing
     with torch.no_grad():
-        encoded = model.encode(test)
+        encoded = model.encode(model.prepare(test))
         pair = ((encoded.user[3] + encoded.item[4]) @ encoded.translation.t()).softmax(-1)
         alone = (encoded.user[3] @ encoded.translation.t()).softmax(-1)
     by_name = preferences.set_index("name").loc[train.relation_name]

@@ -40,7 +40,7 @@ def labelled(make_store: StoreBuilder) -> Splits:
 
 
 def mean_over(model: MKR, own: Tensor, others: Tensor, side: int) -> Tensor:
-    """A vector after the units with each of others, averaged; itself without others."""
+    """An embedding after the units with each of others, averaged; itself without others."""
     assert model.units is not None
     if not len(others):
         return own
@@ -53,10 +53,11 @@ def test_nodes_are_means_over_their_partners_and_themselves_without(splits: Spli
     model = build(train, features="id")
     item, entity = (model.encoders[t].weight.detach() for t in (ITEM, ENTITY))
     of_item, of_entity = train[IS].edge_index
-    found = model.encode(train).item.detach()
+    inputs = model.prepare(train)
+    found = model.encode(inputs).item.detach()
     for i in range(train[ITEM].num_nodes):
         torch.testing.assert_close(found[i], mean_over(model, item[i], entity[of_entity[of_item == i]], 0))
-    found = model.entity_latent(train, torch.arange(train[ENTITY].num_nodes)).detach()
+    found = model.entity_latent(inputs, torch.arange(train[ENTITY].num_nodes)).detach()
     for e in range(train[ENTITY].num_nodes):
         torch.testing.assert_close(found[e], mean_over(model, entity[e], item[of_item[of_entity == e]], 1))
     assert {int((of_item == i).sum()) for i in range(14)} == {0, 1, 2}
@@ -64,7 +65,7 @@ def test_nodes_are_means_over_their_partners_and_themselves_without(splits: Spli
 
 def test_sampled_partners_are_partners_each_alike(splits: Splits) -> None:
     train = splits[0]
-    index = build(train).graph(train).entities_of
+    index = build(train).prepare(train).graph.entities_of
     node = torch.tensor([13, 10, 0]).repeat(500)
     row, partner = module._partners(index, node, torch.Generator().manual_seed(0))
     links = set(map(tuple, train[IS].edge_index.t().tolist()))
@@ -79,7 +80,7 @@ def test_sampled_partners_are_partners_each_alike(splits: Splits) -> None:
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("block", [50, 2**22])
-def test_the_mlp_head_is_an_mlp_on_both_vectors(
+def test_the_mlp_head_is_an_mlp_on_both_embeddings(
     splits: Splits, monkeypatch: pytest.MonkeyPatch, layers: int, block: int
 ) -> None:
     monkeypatch.setattr(module, "_BLOCK", block)
@@ -90,7 +91,7 @@ def test_the_mlp_head_is_an_mlp_on_both_vectors(
             parameter.add_(torch.randn_like(parameter) / 3)
     dot = copy.deepcopy(model)
     dot.head = "dot"
-    latent = dot.encode(test)
+    latent = dot.encode(dot.prepare(test))
     pairs = torch.cartesian_prod(torch.arange(10), torch.arange(14))
     hidden = torch.cat([latent.user[pairs[:, 0]], latent.item[pairs[:, 1]]], dim=1)
     weight = torch.cat([model.head_user.weight, model.head_item.weight], dim=1)
@@ -175,7 +176,7 @@ def test_layers_learn_at_a_rate_of_their_own(splits: Splits) -> None:
 def test_the_start_changes_nothing_much(splits: Splits) -> None:
     for layers in (1, 2, 3):
         model = build(splits[0], hidden_channels=64, num_layers=layers, features="id")
-        encoded = model.encode(splits[0])
+        encoded = model.encode(model.prepare(splits[0]))
         for found, table in ((encoded.user, USER), (encoded.item, ITEM)):
             own = model.encoders[table].weight
             similarity = torch.nn.functional.cosine_similarity(found, own).detach()
@@ -197,7 +198,10 @@ def test_the_papers_loss_lowers_false_triples(splits: Splits) -> None:
     train = splits[0]
     every = torch.arange(train[RELATES].num_edges)
     authors, paper = (build(train, knowledge_loss=kind) for kind in ("authors", "paper"))
-    losses = [m.knowledge_losses(train, every, torch.Generator().manual_seed(0)) for m in (authors, paper)]
+    losses = [
+        m.knowledge_losses(m.prepare(train), every, torch.Generator().manual_seed(0))
+        for m in (authors, paper)
+    ]
     false = losses[1]["knowledge"] - losses[0]["knowledge"]
     assert 0 < float(false.detach()) < 1
     torch.testing.assert_close(losses[0]["knowledge"], -authors.triple_scores(train).mean())
@@ -206,8 +210,8 @@ def test_the_papers_loss_lowers_false_triples(splits: Splits) -> None:
 def test_labels_are_learned(labelled: Splits) -> None:
     train, val, _ = labelled
     model = build(train, layer_lr=1.0)
-    assert model.loss == "bce"
-    user, item, label = model.training_examples(train)
+    assert model.objective.loss == "bce"
+    user, item, label = model.training_examples(model.prepare(train))
     assert torch.equal(torch.stack([user, item]), train[INTERACTS].edge_label_index)
     assert torch.equal(label, train[INTERACTS].edge_label)
     history = fit(
@@ -215,9 +219,10 @@ def test_labels_are_learned(labelled: Splits) -> None:
     )
     assert history["auc"].max() > 0.6
     assert evaluate(model, train, task="ctr")["auc"] > 0.8
-    assert build(train, loss="softmax").training_examples(train)[0].numel() == int(label.sum())
+    positives = build(train, loss="softmax")
+    assert positives.training_examples(positives.prepare(train))[0].numel() == int(label.sum())
     loaded = MKR(model.signature, **model.settings)
-    assert loaded.loss == "bce"
+    assert loaded.objective.loss == "bce"
 
 
 def test_no_start_is_dead(labelled: Splits) -> None:
@@ -226,14 +231,15 @@ def test_no_start_is_dead(labelled: Splits) -> None:
     dead = 0
     for seed in range(40):
         model = build(train, seed, hidden_channels=4, num_layers=2, activation="relu")
-        user, item, label = model.training_examples(train)
-        model.training_losses(train, user, item, torch.Generator(), label)["ranking"].backward()
-        assert float(model.encode(train).user.abs().max()) > 0, seed
+        inputs = model.prepare(train)
+        batch = model.training_examples(inputs)
+        model.training_losses(inputs, batch, torch.Generator())["ranking"].backward()
+        assert bool(model.encode(inputs).user.any()), seed
         assert bool(model.encoders[USER].weight.grad.any()), seed
         seed_everything(seed)
         for layer in model.user_mlp.lins:
             layer.reset_parameters()  # PyTorch's usual start
-        dead += not bool(model.encode(train).user.any())
+        dead += not bool(model.encode(inputs).user.any())
     assert dead >= 2
 
 
@@ -315,9 +321,9 @@ def test_an_explanation_reads_and_draws_itself(splits: Splits) -> None:
         ({"loss": "hinge"}, "loss is 'hinge', expected 'bce', 'softmax' or 'bpr'"),
         ({"knowledge_loss": "mine"}, "knowledge_loss is 'mine'"),
         ({"knowledge_form": "mine"}, "knowledge_form is 'mine'"),
-        ({"knowledge_interval": 0}, "knowledge_interval is 0, expected at least 1, or None"),
-        ({"knowledge_lr": 0.0}, "knowledge_lr is 0.0, expected a positive"),
-        ({"layer_lr": -1.0}, r"layer_lr is -1\.0, expected a positive"),
+        ({"knowledge_interval": 0}, "knowledge_interval is 0, expected at least 1"),
+        ({"knowledge_lr": 0.0}, r"knowledge_lr is 0\.0, expected above 0"),
+        ({"layer_lr": -1.0}, r"layer_lr is -1\.0, expected above 0"),
         ({"num_negatives": 0}, "num_negatives is 0"),
         ({"negatives": "hard"}, "negatives is 'hard'"),
         ({"activation": "reluu"}, "activation is 'reluu'"),

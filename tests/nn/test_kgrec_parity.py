@@ -24,6 +24,8 @@ BACKENDS = [
     for name in ("torch", "scatter", "numba")
 ]
 
+NUMBERS = ("one", "two", "three", "four")
+
 
 class Reference:
     """The arrays, and the layers with their weights."""
@@ -54,8 +56,16 @@ class Reference:
     def pairs(self, num_items: int) -> BipartiteIndex:
         return BipartiteIndex.build(self.interactions, self["user_emb"].size(0), num_items)
 
-    def encoder(self, num_layers: int = 2) -> AttnHGCN:
-        encoder = AttnHGCN(16, self["relation_emb"].size(0), num_layers, int(self["num_heads"]), dropout=0.0)
+    @cached_property
+    def hops(self) -> str:
+        """Start of the names of the encoder's results: ``'two_hop'`` of two layers."""
+        (name,) = (n for n in self.arrays if n.endswith("_hop_entity"))
+        return name.removesuffix("_entity")
+
+    def encoder(self) -> AttnHGCN:
+        num_layers = NUMBERS.index(self.hops.removesuffix("_hop")) + 1
+        num_relations, channels = self["relation_emb"].shape
+        encoder = AttnHGCN(channels, num_relations, num_layers, int(self["num_heads"]), dropout=0.0)
         with torch.no_grad():
             encoder.conv.weight.copy_(self["W_Q"])
             encoder.conv.relation_embedding.copy_(self["relation_emb"])
@@ -64,7 +74,7 @@ class Reference:
     def conv(self) -> AttnHGCNConv:
         return self.encoder().conv
 
-    def two_hops(self, encoder: AttnHGCN, user: Tensor, entity: Tensor) -> tuple[Tensor, Tensor]:
+    def all_hops(self, encoder: AttnHGCN, user: Tensor, entity: Tensor) -> tuple[Tensor, Tensor]:
         return encoder(
             user, entity, self.edge_index, self["edge_type"], self.interactions, self["inter_weight"]
         )
@@ -113,9 +123,9 @@ def test_the_weight_of_an_interaction_is_one_over_the_number_of_the_users(refere
 
 
 @pytest.mark.parametrize("part", ["user", "entity"])
-def test_two_hops(reference: Reference, backend: str, part: str) -> None:
-    user, entity = reference.two_hops(reference.encoder(), reference["user_emb"], reference["entity_emb"])
-    close(user if part == "user" else entity, reference[f"two_hop_{part}"])
+def test_all_hops(reference: Reference, backend: str, part: str) -> None:
+    user, entity = reference.all_hops(reference.encoder(), reference["user_emb"], reference["entity_emb"])
+    close(user if part == "user" else entity, reference[f"{reference.hops}_{part}"])
 
 
 @pytest.mark.parametrize("of", ["entity_emb", "user_emb", "W_Q", "relation_emb"])
@@ -127,7 +137,7 @@ def test_gradient(reference: Reference, backend: str, of: str) -> None:
         "W_Q": encoder.conv.weight,
         "relation_emb": encoder.conv.relation_embedding,
     }
-    user, entity = reference.two_hops(encoder, inputs["user_emb"], inputs["entity_emb"])
+    user, entity = reference.all_hops(encoder, inputs["user_emb"], inputs["entity_emb"])
     objective = (entity * reference["obj_entity_weight"]).sum() + (user * reference["obj_user_weight"]).sum()
     (gradient,) = torch.autograd.grad(objective, inputs[of])
     close(gradient, reference[f"grad_{of}"])
@@ -198,7 +208,7 @@ def test_knowledge_view(reference: Reference, backend: str, compact: bool) -> No
 
 
 def test_contrast(reference: Reference) -> None:
-    contrast = Contrast(16, tau=float(reference["contrast_tau"]))
+    contrast = Contrast(reference["ui_view_item"].size(1), tau=float(reference["contrast_tau"]))
     with torch.no_grad():
         for name, mlp in (("mlp1", contrast.mlp1), ("mlp2", contrast.mlp2)):
             for layer, place in zip(mlp.lins, (0, 2)):
@@ -209,21 +219,21 @@ def test_contrast(reference: Reference) -> None:
 
 
 def test_reconstruction(reference: Reference) -> None:
-    entity, hidden = reference["two_hop_entity"], reference["mae_edges"]
+    entity, hidden = reference[f"{reference.hops}_entity"], reference["mae_edges"]
     head, tail = reference.edge_index[:, hidden]
     relation = reference["relation_emb"][reference["edge_type"][hidden]]
     close(-logsigmoid((entity[head] * entity[tail] * relation).sum(-1)).mean(), reference["mae_loss"])
 
 
 def test_bpr(reference: Reference) -> None:
-    user = reference["two_hop_user"][reference["bpr_user"]]
+    user = reference[f"{reference.hops}_user"][reference["bpr_user"]]
     sample = torch.stack([reference["bpr_pos"], reference["bpr_neg"]], dim=1)
-    scores = ops.sampled_scores(user, reference["two_hop_entity"], sample)
+    scores = ops.sampled_scores(user, reference[f"{reference.hops}_entity"], sample)
     close(bpr_loss(scores), reference["bpr_mf"])
 
 
 def test_decay(reference: Reference) -> None:
-    user = reference["two_hop_user"][reference["bpr_user"]]
+    user = reference[f"{reference.hops}_user"][reference["bpr_user"]]
     negative = reference["bpr_neg"].unsqueeze(1)
-    penalty = l2_penalty(user, reference["two_hop_entity"], reference["bpr_pos"], negative)
+    penalty = l2_penalty(user, reference[f"{reference.hops}_entity"], reference["bpr_pos"], negative)
     close(reference["bpr_decay"].float() * penalty, reference["bpr_reg"])

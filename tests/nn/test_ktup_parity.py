@@ -83,7 +83,7 @@ def test_hard_scores(data: HeteroData, arrays: Arrays, backend: str) -> None:
 def test_the_induced_preference(data: HeteroData, arrays: Arrays) -> None:
     model = build(data, arrays)
     with torch.no_grad():
-        encoded = model.encode(data)
+        encoded = model.encode(model.prepare(data))
         pi = (encoded.user[arrays["user"]] + encoded.item[arrays["item"]]) @ encoded.translation.t()
     close(pi, arrays["preference"])
     close(pi @ encoded.translation, arrays["preference_translation"])
@@ -102,7 +102,7 @@ def test_triples(data: HeteroData, arrays: Arrays, norm: str) -> None:
     close(heads[row, head], arrays[f"kg_pos_{norm}"])
     close(tails[row, arrays["neg_tail"]], arrays[f"kg_neg_{norm}"])
 
-    layer = TransH(data[ENTITY].num_nodes, 7, 16, p_norm=int(norm[1]))
+    layer = TransH(data[ENTITY].num_nodes, *arrays["relation_emb"].shape, p_norm=int(norm[1]))
     sources = {"node_emb": "entity_emb", "rel_emb": "relation_emb", "normal_emb": "relation_norm_emb"}
     layer.load_state_dict({f"{name}.weight": arrays[source] for name, source in sources.items()})
     with torch.no_grad():
@@ -115,7 +115,7 @@ def test_triples(data: HeteroData, arrays: Arrays, norm: str) -> None:
 def test_alignment_and_orthogonality(data: HeteroData, arrays: Arrays, norm: str) -> None:
     model = build(data, arrays, norm=norm, joint_ratio=1.0)
     batch = arrays["user"], arrays["item"]
-    losses = model.training_losses(data, *batch, torch.Generator().manual_seed(0))
+    losses = model.training_losses(model.prepare(data), batch, torch.Generator().manual_seed(0))
     close(losses["orthogonality"].detach(), arrays["orthogonal_pref"])
     close(orthogonality_loss(arrays["pref_emb"], arrays["pref_norm_emb"]), arrays["orthogonal_pref"])
     close(losses["alignment"].detach(), arrays[f"align_{norm}"])

@@ -13,6 +13,8 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import MKR
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
+from pyg_kgrec.models.encoding import DotProduct
+from pyg_kgrec.models.inputs import Inputs
 
 Arrays = dict[str, Tensor]
 
@@ -39,7 +41,8 @@ def data(arrays: Arrays) -> HeteroData:
 
 @pytest.fixture(scope="module")
 def model(arrays: Arrays, data: HeteroData) -> MKR:
-    model = MKR(data, hidden_channels=8, num_layers=int(arrays["num_layers"]), loss="bce", activation="relu")
+    channels, num_layers = arrays["user_emb"].size(1), int(arrays["num_layers"])
+    model = MKR(data, channels, num_layers, loss="bce", activation="relu")
     with torch.no_grad():
         for node_type in (USER, ITEM, ENTITY):
             model.encoders[node_type].weight.copy_(arrays[f"{node_type}_emb"])
@@ -57,40 +60,47 @@ def model(arrays: Arrays, data: HeteroData) -> MKR:
     return model
 
 
+@pytest.fixture(scope="module")
+def inputs(model: MKR, data: HeteroData) -> Inputs:
+    return model.prepare(data)
+
+
 def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_latent_vectors(model: MKR, data: HeteroData, arrays: Arrays) -> None:
-    encoded = model.encode(data)
+def test_latent_embeddings(model: MKR, inputs: Inputs, arrays: Arrays) -> None:
+    encoded = model.encode(inputs)
+    assert isinstance(encoded, DotProduct)
     close(encoded.user[arrays["user"]], arrays["user_latent"])
     close(encoded.item[arrays["item"]], arrays["item_latent"])
-    close(model.entity_latent(data, arrays["item"]), arrays["entity_latent"])
+    close(model.entity_latent(inputs, arrays["item"]), arrays["entity_latent"])
 
 
-def test_scores_and_loss(model: MKR, data: HeteroData, arrays: Arrays) -> None:
+def ranking(model: MKR, inputs: Inputs, arrays: Arrays) -> Tensor:
+    batch = arrays["user"], arrays["item"], arrays["label"]
+    return model.training_losses(inputs, batch, torch.Generator())["ranking"]
+
+
+def test_scores_and_loss(model: MKR, data: HeteroData, inputs: Inputs, arrays: Arrays) -> None:
     score = model.score(data, arrays["user"], arrays["item"])
     close(score, arrays["score"])
     close(binary_cross_entropy_with_logits(score, arrays["label"]), arrays["bce"])
-    losses = model.training_losses(data, arrays["user"], arrays["item"], torch.Generator(), arrays["label"])
-    close(losses["ranking"].detach(), arrays["bce"])
+    close(ranking(model, inputs, arrays).detach(), arrays["bce"])
 
 
-def test_gradients(model: MKR, data: HeteroData, arrays: Arrays) -> None:
+def test_gradients(model: MKR, inputs: Inputs, arrays: Arrays) -> None:
     model.zero_grad()
-    label = arrays["label"]
-    model.training_losses(data, arrays["user"], arrays["item"], torch.Generator(), label)[
-        "ranking"
-    ].backward()
+    ranking(model, inputs, arrays).backward()
     close(model.encoders[ITEM].weight.grad, arrays["grad_item_emb"])
     close(model.encoders[ENTITY].weight.grad, arrays["grad_entity_emb"])
 
 
-def test_knowledge_side(model: MKR, data: HeteroData, arrays: Arrays) -> None:
-    close(model.tail_latent(data, arrays["tail"]), arrays["tail_latent"])
-    close(model.predict_tail(data, arrays["head"], arrays["relation"]), arrays["tail_pred"])
+def test_knowledge_side(model: MKR, data: HeteroData, inputs: Inputs, arrays: Arrays) -> None:
+    close(model.tail_latent(inputs, arrays["tail"]), arrays["tail_latent"])
+    close(model.predict_tail(inputs, arrays["head"], arrays["relation"]), arrays["tail_pred"])
     close(model.triple_scores(data), arrays["kge_score"])
     assert model.kge_rmse(data) == pytest.approx(float(arrays["kge_rmse"]), abs=1e-5)
     every = torch.arange(arrays["head"].numel())
-    loss = model.knowledge_losses(data, every, torch.Generator())["knowledge"]
+    loss = model.knowledge_losses(inputs, every, torch.Generator())["knowledge"]
     close(loss.detach(), -arrays["kge_score"].mean())

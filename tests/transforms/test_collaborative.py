@@ -13,7 +13,7 @@ from pyg_kgrec.transforms.collaborative import (
     NODE,
     NODE_RELATES,
     USER_NODE,
-    collaborative_kg,
+    number_entities,
     one_to_one,
 )
 
@@ -125,15 +125,11 @@ def test_functional_name_and_repr(make_store: Callable[..., HeteroData]) -> None
     assert repr(CollaborativeKG(inverse=True)) == "CollaborativeKG(inverse=True)"
 
 
-def test_computed_once_for_a_store_and_anew_after_a_change(make_store: Callable[..., HeteroData]) -> None:
-    data = make_store()
-    first = collaborative_kg(data)
-    assert collaborative_kg(data) is first
-    assert collaborative_kg(data, inverse=True) is not first
-    data[IS].edge_index[1, 0] = data[IS].edge_index[1, 1]
-    second = collaborative_kg(data)
-    assert second is not first
-    assert second[NODE].num_nodes != first[NODE].num_nodes
+def test_entities_are_numbered_after_the_items_and_links_given_twice_count_once() -> None:
+    links = torch.tensor([[0, 1, 1, 2, 0], [4, 0, 3, 1, 4]])
+    node, other = number_entities(links, 4, 5)
+    assert node.tolist() == [4, 2, 5, 6, 0]
+    assert other.tolist() == [[1, 1], [0, 3]]
 
 
 def test_a_damaged_store_is_refused(make_store: Callable[..., HeteroData]) -> None:
