@@ -23,7 +23,7 @@ NEIGHBOURS = [-1, 0, 1, 2, 3, 10**9]
 
 
 def pairs_in_common(data: HeteroData) -> pd.DataFrame:
-    """A row a pair of linked items: ``raters`` and ``neighbours`` that they have in common."""
+    """One row per pair of linked items: ``raters`` and ``neighbours`` that they have in common."""
     num_items = data["item"].num_nodes
     rated = torch.zeros(num_items, data["user"].num_nodes)
     user, item = data["user", "interacts", "item"].edge_index

@@ -1,4 +1,4 @@
-"""Optional dependencies: one door, one sentence where they are missing."""
+"""Optional dependencies: asked for in one place, one sentence where they are missing."""
 
 from __future__ import annotations
 

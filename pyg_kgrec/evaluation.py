@@ -120,7 +120,7 @@ def _click_through(model: Recommender, inputs: Inputs) -> dict[str, float]:
     user, item, label = (x.to(inputs.device) for x in labelled_pairs(inputs.data))
     with predicting():
         score = model.encoding(inputs).score(user, item)
-    # Places instead of scores: torchmetrics would take a sigmoid, in which large scores are equal.
-    place = score.unique(return_inverse=True)[1].double()
-    auc = binary_auroc(place / place.max().clamp(min=1), label)
+    # Ranks instead of scores: torchmetrics would take a sigmoid, in which large scores are equal.
+    rank = score.unique(return_inverse=True)[1].double()
+    auc = binary_auroc(rank / rank.max().clamp(min=1), label)
     return {"auc": float(auc), "acc": float(((score > 0) == (label > 0)).float().mean())}

@@ -116,10 +116,10 @@ def build_splits(**arguments: Any) -> Splits:
     """Train, validation and test of :func:`build_store`: the last two interactions of each user are held out."""
     data = build_store(**arguments)
     user = data[INTERACTS].edge_index[0]
-    fold = torch.zeros_like(user)
+    split = torch.zeros_like(user)
     last = torch.cat([(user.diff() != 0).nonzero().flatten(), torch.tensor([user.numel() - 1])])
-    fold[last], fold[last - 1] = 2, 1
-    return apply_split(data, fold)
+    split[last], split[last - 1] = 2, 1
+    return apply_split(data, split)
 
 
 def permuted(data: HeteroData, seed: int = 0) -> HeteroData:

@@ -101,8 +101,8 @@ def read_atomic(
     data, rows = build_store(tables, min_rating)
     if splits is None:
         return data
-    fold = np.repeat(np.arange(3), [len(frame) for frame in frames])[rows]
-    return apply_split(data, torch.from_numpy(fold))
+    split = np.repeat(np.arange(3), [len(frame) for frame in frames])[rows]
+    return apply_split(data, torch.from_numpy(split))
 
 
 def _read(

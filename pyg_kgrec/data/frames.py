@@ -74,13 +74,13 @@ def from_pandas(
     ``links=pd.DataFrame({'item_id': ids, 'entity_id': ids})``.
 
     Args:
-        interactions: One row an interaction: user, item, and optionally rating and time. Times may be numbers
+        interactions: One row per interaction: user, item, and optionally rating and time. Times may be numbers
             or datetimes, which become Unix seconds; whole numbers are stored as int64, others as float64.
-        triples: One row a triple: head, relation, tail.
+        triples: One row per triple: head, relation, tail.
         links: One row a link: item, entity. An item may have none, one or several.
-        items: One row an item: its id, and optionally its name and features.
-        users: One row a user, likewise.
-        entities: One row an entity, likewise. If given, it must list every entity of ``triples``.
+        items: One row per item: its id, and optionally its name and features.
+        users: One row per user, likewise.
+        entities: One row per entity, likewise. If given, it must list every entity of ``triples``.
         user_col: Column of user ids (in ``interactions`` and ``users``).
         item_col: Column of item ids (in ``interactions``, ``links`` and ``items``).
         entity_col: Column of entity ids (in ``links`` and ``entities``).

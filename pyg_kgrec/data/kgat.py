@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data.splitting import TEST, TRAIN, VAL, apply_split, random_fold
+from pyg_kgrec.data.splitting import TEST, TRAIN, VAL, apply_split, random_split
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, validate
 
 Array = NDArray[Any]
@@ -73,16 +73,16 @@ def read_kgat(
     data.relation_name = [str(relation) for relation in range(int(triples[:, 1].max(initial=-1)) + 1)]
     validate(data)
 
-    fold = torch.full((len(pairs),), TEST)
+    split = torch.full((len(pairs),), TEST)
     train_rows = torch.from_numpy(~in_test)
     user = data[INTERACTS].edge_index[0, train_rows]
-    # In a split with no test of its own the folds are 0 (train) and 1 (validation).
-    fold[train_rows] = torch.where(random_fold(user, val, 0.0, seed) == VAL, VAL, TRAIN)
-    return apply_split(data, fold)
+    # In a split with no test of its own the splits are 0 (train) and 1 (validation).
+    split[train_rows] = torch.where(random_split(user, val, 0.0, seed) == VAL, VAL, TRAIN)
+    return apply_split(data, split)
 
 
 def _read_pairs(path: Path) -> Array:
-    """The pairs [n, 2] of a file with a user and its items a line."""
+    """The pairs [n, 2] of a file with one user and their items per line."""
     line, number = _read_numbers(path)
     starts = np.diff(line, prepend=-1) != 0
     user = number[starts][np.cumsum(starts) - 1]

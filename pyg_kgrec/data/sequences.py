@@ -77,11 +77,11 @@ class Sequences:
         """Items ``max(start, end - most) … end``, ``[B, L]``."""
         start = torch.maximum(start, end - most)
         length = max(int((end - start).max()), 1) if end.numel() else 1
-        place = start.unsqueeze(1) + torch.arange(length, device=start.device)
-        inside = place < end.unsqueeze(1)
+        index = start.unsqueeze(1) + torch.arange(length, device=start.device)
+        inside = index < end.unsqueeze(1)
         if self.item.numel() == 0:
-            return torch.full_like(place, -1)
-        return torch.where(inside, self.item[place.clamp(max=self.item.numel() - 1)], -1)
+            return torch.full_like(index, -1)
+        return torch.where(inside, self.item[index.clamp(max=self.item.numel() - 1)], -1)
 
 
 def check_times(data: HeteroData, seen: bool = True) -> list[tuple[Tensor, Tensor]]:

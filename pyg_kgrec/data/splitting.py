@@ -1,4 +1,4 @@
-"""Who learns from which interaction: folds per user, and the three stores made of them."""
+"""Which interaction belongs to which split, by user, and the three stores made of them."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ TEST: Final = 2
 _SPLIT_FIELDS: Final = ("edge_label_index", "edge_label", "seen_edge_index")
 
 
-def apply_split(data: HeteroData, fold: Tensor) -> tuple[HeteroData, HeteroData, HeteroData]:
+def apply_split(data: HeteroData, split: Tensor) -> tuple[HeteroData, HeteroData, HeteroData]:
     """Makes the train, validation and test store of one store.
 
     All three share (nothing is copied) the nodes, their features, the knowledge graph and the training
     interactions: ``edge_index``, with their ``time`` and ``rating``. ``edge_label_index`` holds the pairs of
-    the fold itself, in the order of the rows of ``data``, with ``edge_label_time`` and ``edge_label_rating``
+    the split itself, in the order of the rows of ``data``, with ``edge_label_time`` and ``edge_label_rating``
     beside them. The test store's ``seen_edge_index`` holds the validation pairs, with ``seen_time`` and
-    ``seen_rating``. Every other tensor with one entry an interaction is split alike.
+    ``seen_rating``. Every other tensor with one entry per interaction is split alike.
 
-    A pair that stands in ``data`` several times may be told to go to several folds, and will:
-    :func:`~pyg_kgrec.data.from_pandas` and the other readers keep one row a pair.
+    A pair that stands in ``data`` several times may be told to go to several splits, and will:
+    :func:`~pyg_kgrec.data.from_pandas` and the other readers keep one row per pair.
 
     Args:
         data: A store with n interactions that is not split yet.
-        fold: Where each interaction goes, an int64 tensor [n] of 0 (train), 1 (validation) and 2 (test).
+        split: Where each interaction goes, an int64 tensor [n] of 0 (train), 1 (validation) and 2 (test).
 
     Returns:
         The stores ``(train, val, test)``.
 
     Raises:
-        TypeError: If ``fold`` is no int64 tensor.
-        ValueError: If ``fold`` has another shape or other values, or leaves nothing to train on, or if
+        TypeError: If ``split`` is no int64 tensor.
+        ValueError: If ``split`` has another shape or other values, or leaves nothing to train on, or if
             ``data`` is split already.
     """
     store = data[INTERACTS]
     check_unsplit(data)
-    _check_fold(fold, store.edge_index.size(1))
+    _check_split(split, store.edge_index.size(1))
     columns = {
         key: value
         for key, value in store.items()
-        if isinstance(value, Tensor) and "index" not in key and value.dim() and value.size(0) == fold.numel()
+        if isinstance(value, Tensor) and "index" not in key and value.dim() and value.size(0) == split.numel()
     }
-    rows = [(fold == part).nonzero().flatten().to(store.edge_index.device) for part in (TRAIN, VAL, TEST)]
+    rows = [(split == part).nonzero().flatten().to(store.edge_index.device) for part in (TRAIN, VAL, TEST)]
     pairs = [store.edge_index[:, row] for row in rows]
     values = [{key: column[row] for key, column in columns.items()} for row in rows]
 
@@ -64,24 +64,24 @@ def apply_split(data: HeteroData, fold: Tensor) -> tuple[HeteroData, HeteroData,
     return parts[TRAIN], parts[VAL], parts[TEST]
 
 
-def random_fold(user: Tensor, val: float, test: float, seed: int) -> Tensor:
-    """Draws the folds of :class:`~pyg_kgrec.transforms.RandomSplit` for the interactions of ``user`` [n]."""
+def random_split(user: Tensor, val: float, test: float, seed: int) -> Tensor:
+    """Draws the splits of :class:`~pyg_kgrec.transforms.RandomSplit` for the interactions of ``user`` [n]."""
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(user.numel(), generator=generator)
     return _last_fractions(user, _rank(user, shuffled), val, test)
 
 
-def temporal_fold(user: Tensor, time: Tensor, val: float, test: float) -> Tensor:
-    """The folds of :class:`~pyg_kgrec.transforms.TemporalSplit` for ``user`` [n] and ``time`` [n]."""
+def temporal_split(user: Tensor, time: Tensor, val: float, test: float) -> Tensor:
+    """The splits of :class:`~pyg_kgrec.transforms.TemporalSplit` for ``user`` [n] and ``time`` [n]."""
     return _last_fractions(user, _rank(user, time), val, test)
 
 
-def leave_one_out_fold(user: Tensor, time: Tensor) -> Tensor:
-    """The folds of :class:`~pyg_kgrec.transforms.LeaveOneOut` for ``user`` [n] and ``time`` [n]."""
+def leave_one_out_split(user: Tensor, time: Tensor) -> Tensor:
+    """The splits of :class:`~pyg_kgrec.transforms.LeaveOneOut` for ``user`` [n] and ``time`` [n]."""
     user = user.cpu()
     count = user.bincount()[user]
     held_out = torch.where(count >= 3, 1, 0)
-    return _fold(_rank(user, time), count, held_out, held_out)
+    return _by_rank(_rank(user, time), count, held_out, held_out)
 
 
 def _prefixed(prefix: str, columns: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -94,7 +94,7 @@ def _last_fractions(user: Tensor, rank: Tensor, val: float, test: float) -> Tens
     num_test = torch.minimum(_share(count, test), (count - 1).clamp(min=0))
     num_val = torch.minimum(_share(count, val), (count - 1 - num_test).clamp(min=0))
     user = user.cpu()
-    return _fold(rank, count[user], num_val[user], num_test[user])
+    return _by_rank(rank, count[user], num_val[user], num_test[user])
 
 
 def _share(count: Tensor, fraction: float) -> Tensor:
@@ -102,7 +102,7 @@ def _share(count: Tensor, fraction: float) -> Tensor:
     return (count.double() * fraction + 0.5 + 1e-9).floor().long()
 
 
-def _fold(rank: Tensor, count: Tensor, num_val: Tensor, num_test: Tensor) -> Tensor:
+def _by_rank(rank: Tensor, count: Tensor, num_val: Tensor, num_test: Tensor) -> Tensor:
     from_end = count - rank
     return torch.where(from_end <= num_test, TEST, torch.where(from_end <= num_test + num_val, VAL, TRAIN))
 
@@ -129,15 +129,15 @@ def check_unsplit(data: HeteroData) -> None:
             )
 
 
-def _check_fold(fold: Tensor, num_pairs: int) -> None:
-    if not isinstance(fold, Tensor) or fold.dtype != torch.long:
-        found = fold.dtype if isinstance(fold, Tensor) else type(fold).__name__
-        raise TypeError(f"fold is {found}, expected an int64 tensor with one entry an interaction.")
-    if list(fold.shape) != [num_pairs]:
+def _check_split(split: Tensor, num_pairs: int) -> None:
+    if not isinstance(split, Tensor) or split.dtype != torch.long:
+        found = split.dtype if isinstance(split, Tensor) else type(split).__name__
+        raise TypeError(f"split is {found}, expected an int64 tensor with one entry per interaction.")
+    if list(split.shape) != [num_pairs]:
         raise ValueError(
-            f"fold has the shape {list(fold.shape)}, expected [{num_pairs}], one an interaction."
+            f"split has the shape {list(split.shape)}, expected [{num_pairs}], one per interaction."
         )
-    if not bool(((fold >= TRAIN) & (fold <= TEST)).all()):
-        raise ValueError("fold holds other values, expected 0 (train), 1 (validation) and 2 (test).")
-    if not bool((fold == TRAIN).any()):
-        raise ValueError("fold sends no interaction to training, expected at least one.")
+    if not bool(((split >= TRAIN) & (split <= TEST)).all()):
+        raise ValueError("split holds other values, expected 0 (train), 1 (validation) and 2 (test).")
+    if not bool((split == TRAIN).any()):
+        raise ValueError("split sends no interaction to training, expected at least one.")

@@ -208,7 +208,7 @@ def _check_relations(data: HeteroData, name: str, symbol: str, num_triples: int)
         raise TypeError(f"{key} has the dtype {_dtype(relation)}, expected int64.")
     if list(relation.shape) != [num_triples]:
         raise ValueError(
-            f"{key} has the shape {list(relation.shape)}, expected [{num_triples}], one a triple."
+            f"{key} has the shape {list(relation.shape)}, expected [{num_triples}], one per triple."
         )
     _check_range(key, relation, num_relations(data), "relation_name has {} labels")
 
@@ -238,14 +238,14 @@ def _check_range(key: str, index: Tensor, size: int, because: str) -> None:
 
 
 def _check_column(key: str, column: Any, length: int, of: str) -> None:
-    """Checks one number a pair."""
+    """Checks one number per pair."""
     if not isinstance(column, Tensor):
         raise TypeError(f"{key} is a {type(column).__name__}, expected a tensor [{length}].")
     if column.is_complex():
         raise TypeError(f"{key} has the dtype {_dtype(column)}, expected real numbers.")
     if list(column.shape) != [length]:
         raise ValueError(
-            f"{key} has the shape {list(column.shape)}, expected [{length}], one a pair of {of}."
+            f"{key} has the shape {list(column.shape)}, expected [{length}], one per pair of {of}."
         )
     if column.is_floating_point() and not bool(torch.isfinite(column).all()):
         row = int((~torch.isfinite(column)).nonzero()[0])

@@ -52,5 +52,5 @@ class MovieLens100K(FetchedDataset):
             and ``evaluate``.
         """
         packed = np.load(_SPLIT)
-        fold = (packed[:, None] >> np.array([0, 2, 4, 6], dtype=np.uint8)) & 3
-        return apply_split(self[0], torch.from_numpy(fold.reshape(-1).astype(np.int64)))
+        split = (packed[:, None] >> np.array([0, 2, 4, 6], dtype=np.uint8)) & 3
+        return apply_split(self[0], torch.from_numpy(split.reshape(-1).astype(np.int64)))

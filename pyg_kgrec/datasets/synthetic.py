@@ -132,7 +132,7 @@ class SyntheticKG(InMemoryDataset):
         num_entities: The number of entities, the items' own included (10 or more). If there are few, fewer
             items have one, so that a third of the entities are left for other things.
         num_relations: The number of relations (2 or more).
-        num_interactions: The number of user-item pairs, all different, at least one a user; 28 a user on
+        num_interactions: The number of user-item pairs, all different, at least one per user; 28 per user on
             average (or a quarter of the items, if that is less) if :obj:`None`.
         seed: The seed that everything follows from.
         transform: Called on the store whenever it is accessed.
@@ -167,8 +167,8 @@ class SyntheticKG(InMemoryDataset):
             num_interactions = num_users * min(28, max(1, num_items // 4))
         if not num_users <= num_interactions <= most:
             raise ValueError(
-                f"num_interactions is {num_interactions}, expected {num_users} (one a user) "
-                f"to {most} (half of the items a user)."
+                f"num_interactions is {num_interactions}, expected {num_users} (one per user) "
+                f"to {most} (half of the items per user)."
             )
         super().__init__(None, transform)
         rng = np.random.default_rng(seed)

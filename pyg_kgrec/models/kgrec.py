@@ -308,7 +308,7 @@ class KGRec(Recommender):
         keep = sparsify_triples(graph.triples, share, generator)
         keep_inter = sparsify_interactions(graph.inter_weight, share, generator)
         if self.hide_targets:
-            # A batch may be all there is, and users must hear of something: a quarter at most is hidden.
+            # A batch may be all there is, and users must aggregate something: at most a quarter is hidden.
             user, item = (end[: graph.pairs.num_edges // 4] for end in target)
             keep_inter = keep_inter & ~graph.interactions_of(user, item)
         score = self.encoder.conv.rationale_score(node, graph.triples, query=query, keep=keep)

@@ -133,7 +133,7 @@ class MKR(LinkedRecommender):
         knowledge_loss: ``'authors'`` raises the scores of true triples; ``'paper'`` (eq. 9) lowers those of false
             ones too, one for each, with a random tail.
         knowledge_form: ``'authors'`` or ``'paper'``, see above.
-        decay: λ₂, weight of half the squared norm of a batch's vectors (a mean over the batch) and of the
+        decay: λ₂, weight of half the squared norm of a batch's embeddings (a mean over the batch) and of the
             weights of layers and units.
     """
 

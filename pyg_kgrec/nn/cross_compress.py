@@ -27,7 +27,7 @@ class CrossCompressUnit(torch.nn.Module):
     for Knowledge Graph Enhanced Recommendation", WWW 2019, eq. 1–3.
 
     Args:
-        hidden_channels: Size d of both vectors.
+        hidden_channels: Size d of both embeddings.
     """
 
     def __init__(self, hidden_channels: int) -> None:
@@ -65,7 +65,7 @@ class CrossCompressUnit(torch.nn.Module):
 
 
 class CrossUnit(torch.nn.Module):
-    r"""The unit of MKR-DCN: each side crosses its partner's first vector with itself.
+    r"""The unit of MKR-DCN: each side crosses its partner's first embedding with itself.
 
     .. math::
         \mathbf{v}' = \mathbf{e}_0 (\mathbf{v} \cdot \mathbf{w}_v) + \mathbf{v} + \mathbf{b}_v, \qquad
@@ -74,7 +74,7 @@ class CrossUnit(torch.nn.Module):
     (MKR, section on deep&cross networks.)
 
     Args:
-        hidden_channels: Size d of both vectors.
+        hidden_channels: Size d of both embeddings.
     """
 
     def __init__(self, hidden_channels: int) -> None:
@@ -143,7 +143,7 @@ class CrossUnits(torch.nn.Module):
     The mean is of the units' outputs, not of the entities. A node without a partner skips the units.
 
     Args:
-        hidden_channels: Size d of all vectors.
+        hidden_channels: Size d of all embeddings.
         num_layers: Number of units L.
         unit: ``'cross_compress'``, ``'dcn'`` or ``'stitch'``.
     """

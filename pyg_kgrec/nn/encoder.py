@@ -1,4 +1,4 @@
-"""The one way in which nodes of the store become vectors."""
+"""The one way in which nodes of the store become embeddings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Features = Literal["id", "x", "both"]
 
 
 class NodeEncoder(torch.nn.Module):
-    r"""Vectors of the nodes of one type: an ID embedding, a projection of their features, or the sum.
+    r"""Embeddings of the nodes of one type: an ID embedding, a projection of their features, or the sum.
 
     .. math:: \mathbf{e}_v = \mathbf{E}_v + \mathbf{x}_v \mathbf{W}
 
@@ -22,7 +22,7 @@ class NodeEncoder(torch.nn.Module):
 
     Args:
         num_embeddings: Rows of the ID table.
-        hidden_channels: Size of a vector.
+        hidden_channels: Size of an embedding.
         in_channels: Width of ``x``; 0 for a type without features.
         features: ``'id'``, ``'x'`` or ``'both'``.
     """
@@ -55,7 +55,7 @@ class NodeEncoder(torch.nn.Module):
             x: Features, ``[n, in_channels]``; needed where the encoder projects features.
 
         Returns:
-            Vectors, ``[n, hidden_channels]``.
+            Embeddings, ``[n, hidden_channels]``.
         """
         out: Tensor | None = None
         if self.weight is not None:

@@ -63,12 +63,12 @@ class ClickThroughSplit(BaseTransform):
         label[user.numel() :] = 0
 
         num_val, num_test = (round(share * label.numel()) for share in (self.val, self.test))
-        fold = torch.full((label.numel(),), TRAIN)
+        split = torch.full((label.numel(),), TRAIN)
         order = torch.randperm(label.numel(), generator=generator)
-        fold[order[:num_test]] = TEST
-        fold[order[num_test : num_test + num_val]] = VAL
+        split[order[:num_test]] = TEST
+        split[order[num_test : num_test + num_val]] = VAL
         device = data[INTERACTS].edge_index.device
-        liked = [pairs[:, (fold == part) & (label == 1)].to(device) for part in (TRAIN, VAL)]
+        liked = [pairs[:, (split == part) & (label == 1)].to(device) for part in (TRAIN, VAL)]
         if liked[0].size(1) == 0:
             raise ValueError(
                 f"the {label.numel()} labelled pairs leave no positive for training, expected at least one."
@@ -81,8 +81,8 @@ class ClickThroughSplit(BaseTransform):
             out[INTERACTS].update(
                 {
                     "edge_index": liked[0],
-                    "edge_label_index": pairs[:, fold == part].to(device),
-                    "edge_label": label[fold == part].to(device),
+                    "edge_label_index": pairs[:, split == part].to(device),
+                    "edge_label": label[split == part].to(device),
                 }
             )
             parts.append(out)

@@ -7,7 +7,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from pyg_kgrec.data.splitting import apply_split, leave_one_out_fold, random_fold, temporal_fold
+from pyg_kgrec.data.splitting import apply_split, leave_one_out_split, random_split, temporal_split
 from pyg_kgrec.data.store import INTERACTS, validate
 
 __all__ = ["LeaveOneOut", "RandomSplit", "TemporalSplit", "apply_split"]
@@ -44,7 +44,7 @@ class RandomSplit(BaseTransform):
     def forward(self, data: HeteroData) -> Split:
         """Splits ``data`` into ``(train, val, test)``."""
         validate(data)
-        return apply_split(data, random_fold(data[INTERACTS].edge_index[0], self.val, self.test, self.seed))
+        return apply_split(data, random_split(data[INTERACTS].edge_index[0], self.val, self.test, self.seed))
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(val={self.val}, test={self.test}, seed={self.seed})"
@@ -74,7 +74,7 @@ class TemporalSplit(BaseTransform):
     def forward(self, data: HeteroData) -> Split:
         """Splits ``data`` into ``(train, val, test)``."""
         time = _time_of(data, self)
-        return apply_split(data, temporal_fold(data[INTERACTS].edge_index[0], time, self.val, self.test))
+        return apply_split(data, temporal_split(data[INTERACTS].edge_index[0], time, self.val, self.test))
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(val={self.val}, test={self.test})"
@@ -94,7 +94,7 @@ class LeaveOneOut(BaseTransform):
     def forward(self, data: HeteroData) -> Split:
         """Splits ``data`` into ``(train, val, test)``."""
         time = _time_of(data, self)
-        return apply_split(data, leave_one_out_fold(data[INTERACTS].edge_index[0], time))
+        return apply_split(data, leave_one_out_split(data[INTERACTS].edge_index[0], time))
 
 
 def _check_shares(val: float, test: float) -> None:

@@ -29,7 +29,7 @@ class TripleSplit(BaseTransform):
     The result is ``(train, val, test)``. All three hold the training triples as ``edge_index`` and ``edge_type`` of
     ``('entity', 'relates', 'entity')``; ``edge_label_index`` and ``edge_label_type`` hold the triples of the part
     itself, and the test store's ``seen_edge_index`` and ``seen_edge_type`` the validation triples. Other tensors
-    with one entry a triple are split alike (``edge_label_…``, ``seen_…``). All else is shared, not copied, and
+    with one entry per triple are split alike (``edge_label_…``, ``seen_…``). All else is shared, not copied, and
     the order of the rows is kept.
 
     The same seed gives the same split of the same triples, so that the three stores of a split of interactions can
@@ -59,14 +59,14 @@ class TripleSplit(BaseTransform):
         """Splits ``data`` into ``(train, val, test)``."""
         validate(data)
         _check_whole(data)
-        fold = triple_fold(triples(data), data[ENTITY].num_nodes, self.val, self.test, self.seed)
-        return _apply(data, fold)
+        split = triple_split(triples(data), data[ENTITY].num_nodes, self.val, self.test, self.seed)
+        return _apply(data, split)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(val={self.val}, test={self.test}, seed={self.seed})"
 
 
-def triple_fold(triple: Tensor, num_entities: int, val: float, test: float, seed: int) -> Tensor:
+def triple_split(triple: Tensor, num_entities: int, val: float, test: float, seed: int) -> Tensor:
     """Draws 0 (train), 1 (validation) or 2 (test) for each triple ``[3, n]``: ``[n]`` int64.
 
     Raises:
@@ -87,10 +87,10 @@ def triple_fold(triple: Tensor, num_entities: int, val: float, test: float, seed
         )
     # Shuffled anew: in the first order, triples of rare entities are free only towards the end.
     free = free[torch.randperm(free.numel(), generator=generator)]
-    fold = torch.full((different,), TRAIN)
-    fold[free[:num_test]] = TEST
-    fold[free[num_test : num_test + num_val]] = VAL
-    return fold[number]
+    split = torch.full((different,), TRAIN)
+    split[free[:num_test]] = TEST
+    split[free[num_test : num_test + num_val]] = VAL
+    return split[number]
 
 
 def _free(triple: Tensor, num_entities: int, place: Tensor) -> Tensor:
@@ -102,15 +102,15 @@ def _free(triple: Tensor, num_entities: int, place: Tensor) -> Tensor:
     return (~torch.isin(place, first)).nonzero().flatten()
 
 
-def _apply(data: HeteroData, fold: Tensor) -> tuple[HeteroData, HeteroData, HeteroData]:
+def _apply(data: HeteroData, split: Tensor) -> tuple[HeteroData, HeteroData, HeteroData]:
     store = data[RELATES]
     device = store.edge_index.device
     columns = {
         key: value
         for key, value in store.items()
-        if isinstance(value, Tensor) and "index" not in key and value.dim() and value.size(0) == fold.numel()
+        if isinstance(value, Tensor) and "index" not in key and value.dim() and value.size(0) == split.numel()
     }
-    rows = [(fold == part).nonzero().flatten().to(device) for part in (TRAIN, VAL, TEST)]
+    rows = [(split == part).nonzero().flatten().to(device) for part in (TRAIN, VAL, TEST)]
     pairs = [store.edge_index[:, row] for row in rows]
     values = [{key: column[row] for key, column in columns.items()} for row in rows]
 

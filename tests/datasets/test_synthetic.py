@@ -184,7 +184,7 @@ def test_transform_is_applied() -> None:
         ({"num_items": 3}, "num_items is 3, expected 4 or more"),
         ({"num_entities": 9}, "num_entities is 9, expected 10 or more"),
         ({"num_relations": 1}, "num_relations is 1, expected 2 or more"),
-        ({"num_interactions": 599}, r"num_interactions is 599, expected 600 \(one a user\) to 240000"),
+        ({"num_interactions": 599}, r"num_interactions is 599, expected 600 \(one per user\) to 240000"),
         ({"num_interactions": 240_001}, "num_interactions is 240001"),
     ],
 )

@@ -326,7 +326,7 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise AssertionError("a TransE was trained")
 
-    monkeypatch.setattr(kg_embedding, "pretrain_transe", fail)
+    monkeypatch.setattr(embedding, "pretrain_transe", fail)
 
 
 def test_the_constructor_trains_nothing(splits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from torch_geometric.data import HeteroData
 from pyg_kgrec import KSR, ops
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
 from pyg_kgrec.models.base import predicting
-from pyg_kgrec.nn.loss import catalogue_cross_entropy
+from pyg_kgrec.ops import catalogue_cross_entropy
 
 Arrays = dict[str, Tensor]
 WEIGHTS = {

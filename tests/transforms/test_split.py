@@ -198,18 +198,18 @@ def test_a_split_store_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fold", "error", "match"),
+    ("split", "error", "match"),
     [
-        ([0, 1, 2], TypeError, "fold is list, expected an int64 tensor"),
-        (torch.zeros(3), TypeError, r"fold is torch\.float32"),
+        ([0, 1, 2], TypeError, "split is list, expected an int64 tensor"),
+        (torch.zeros(3), TypeError, r"split is torch\.float32"),
         (torch.tensor([0, 1]), ValueError, r"shape \[2\], expected \[3\]"),
         (torch.tensor([0, 1, 3]), ValueError, "other values"),
         (torch.tensor([1, 2, 2]), ValueError, "no interaction to training"),
     ],
 )
-def test_bad_folds_are_refused(fold: Tensor, error: type[Exception], match: str) -> None:
+def test_bad_folds_are_refused(split: Tensor, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
-        apply_split(make_store([0, 0, 0]), fold)
+        apply_split(make_store([0, 0, 0]), split)
 
 
 def test_bad_stores_are_refused() -> None:
