@@ -57,7 +57,7 @@ def floor_of_step(entities: int) -> float:
     return floor_seconds(3 * 4 * ITEMS * CHANNELS, flops, torch.float32, DEVICE)
 
 
-@pytest.mark.parametrize("form", ["without memory", "reference", "scan", "fused", "auto"])
+@pytest.mark.parametrize("form", ["without memory", "torch", "scan", "numba", "auto"])
 def test_training_step(benchmark: Any, form: str) -> None:
     """Forward, loss, backward and Adam."""
     if form == "fused" and DEVICE == "cuda":

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import pandas as pd
 
-TRIPLES: Final = ("about", "head", "relation", "tail", "weight", "context")
 UNITS: Final = ("kind", "name", "id", "contribution")
 PATHS: Final = ("history", "relation", "entity", "item_relation", "weight")
 PREFERENCES: Final = ("name", "weight", "probability", "profile")

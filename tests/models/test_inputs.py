@@ -445,14 +445,6 @@ def test_what_no_model_reads_is_not_in_a_stamp(splits: Splits) -> None:
     assert StoreStamp.of(train) == before
 
 
-def test_a_stamp_names_what_was_written_to(splits: Splits) -> None:
-    train = splits[0]
-    stamp = StoreStamp.of(train)
-    assert stamp.written(train) is None
-    train[ITEM].x.add_(1)
-    assert stamp.written(train) == "data['item'].x"
-
-
 def test_a_damaged_store_has_a_stamp(splits: Splits) -> None:
     train = splits[0]
     train[INTERACTS].edge_index = torch.eye(3).to_sparse()
