@@ -49,8 +49,9 @@ class Operator:
             schema=torch.library.infer_schema(shapes, mutates_args=()),
         )
         self.custom.register_fake(shapes)
-        for device in devices:
+        for device in devices[1:]:
             self.custom.register_kernel(device)(self._kernels[device])
+        for device in devices:
             self.custom.register_autocast(device, torch.float32)
 
     def _kernel_on(self, device: str) -> Callable[..., Any]:

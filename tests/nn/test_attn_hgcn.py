@@ -146,6 +146,14 @@ def test_all_hooks_and_steps_of_message_passing_are_seen(monkeypatch: pytest.Mon
     assert fused == [True], "none of these may take the fused operation"
 
 
+def test_a_compiled_hop_is_one_graph() -> None:
+    graph, conv = Graph(), AttnHGCNConv(CHANNELS, RELATIONS).double()
+    index = TripleIndex.build(graph.edge_index, graph.edge_type, NODES, RELATIONS)
+    torch.compiler.reset()
+    compiled = torch.compile(lambda x: conv(x, index), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(graph.entity), conv(graph.entity, index))
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_a_traced_hop_computes_anew() -> None:
     graph, conv = Graph(), AttnHGCNConv(CHANNELS, RELATIONS).double()

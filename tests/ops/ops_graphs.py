@@ -18,6 +18,11 @@ TORCH_AND_NUMBA = [
 """The backends of operations without another form."""
 
 
+def interpreted(name: str) -> bool:
+    """Whether a backend's kernels go through Triton's interpreter, which is slow."""
+    return name == "triton" and not torch.cuda.is_available()
+
+
 def triples(
     nodes: int, edges: int, kinds: int, dtype: torch.dtype = torch.int64, seed: int = 0
 ) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from ops_graphs import assert_same, tables, triples, with_grads
+from ops_graphs import assert_same, interpreted, tables, triples, with_grads
 from torch import Tensor
 
 from pyg_kgrec import ops
@@ -185,9 +185,10 @@ def test_hub_of_a_million_triples(name: str) -> None:
 
 
 def test_same_bits_twice_and_on_any_number_of_threads(backend: str) -> None:
-    size = (8, 13) if backend == "triton" else (300, 20_000)
-    index = ops.TripleIndex.build(*triples(*size, 3), size[0], 3)
-    inputs = tables(size[0], size[0], 3, channels=8, dtype=torch.float32)
+    if interpreted(backend):
+        pytest.skip("the interpreter is one thread")
+    index = ops.TripleIndex.build(*triples(300, 20_000, 3), 300, 3)
+    inputs = tables(300, 300, 3, channels=8, dtype=torch.float32)
     before = torch.get_num_threads()
     try:
         runs = []
@@ -227,6 +228,8 @@ def test_callers_in_several_threads(backend: str) -> None:
 def test_compiled_equals_eager(backend: str, graph: ops.TripleIndex) -> None:
     if backend == "scatter":
         pytest.skip("torch-scatter's operators describe no shapes for tracing")
+    if interpreted(backend):
+        pytest.skip("the interpreter is slow, and the operator is the one that numba's kernel has")
     inputs = tables(8, 8, 3, channels=4)
 
     def run(q: Tensor, v: Tensor, r: Tensor) -> Tensor:
