@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch_geometric.utils import cumsum
 
 Unit = Literal["cross_compress", "dcn", "stitch"]
 
@@ -198,7 +199,7 @@ def _mean_or_self(own: Tensor, out: Tensor, row: Tensor) -> Tensor:
     """Mean of the pairs' outputs for each row; a row without a pair stays as it was."""
     count = torch.bincount(row, minlength=own.size(0)).unsqueeze(-1)
     # Rows ascend: sorted segments, no atomics.
-    ptr = torch.cat([count.new_zeros(1), count.flatten().cumsum(0)])
+    ptr = cumsum(count.flatten())
     total = torch.segment_reduce(out, "sum", offsets=ptr, axis=0, initial=0)
     return torch.where(count > 0, total / count.clamp(min=1).to(out.dtype), own)
 
