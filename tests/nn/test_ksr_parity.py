@@ -77,7 +77,7 @@ def model(data: HeteroData, arrays: Arrays) -> KSR:
     return model
 
 
-@pytest.fixture(params=["reference", "scan", "auto"])
+@pytest.fixture(params=["torch", "scan", "auto"])
 def backend(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
