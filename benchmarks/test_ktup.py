@@ -2,7 +2,7 @@
 
     make bench BENCH=benchmarks/test_ktup.py
 
-The definition forms [users, items, d] in blocks of 16 MiB, as the ``reference`` backend does for L1; the peers
+The definition forms [users, items, d] in blocks of 16 MiB, as the ``torch`` backend does for L1; the peers
 expand all of it.
 """
 
@@ -67,7 +67,7 @@ def flops_of(users: int, items: int, relation: str, norm: str) -> float:
 @pytest.mark.parametrize("relation", ["soft", "hard"])
 def test_scores_of_all_pairs(benchmark: Any, relation: Any, norm: str, form: str) -> None:
     """All pairs of MovieLens 100K's sizes."""
-    if form == "fused" and (DEVICE == "cuda" or (relation, norm) == ("soft", "l2")):
+    if form == "numba" and (DEVICE == "cuda" or (relation, norm) == ("soft", "l2")):
         pytest.skip("no such kernel: four matrix products do it" if DEVICE == "cpu" else "runs on the CPU")
     given = tables(USERS, ITEMS)
 

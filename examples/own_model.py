@@ -54,6 +54,6 @@ class TestPopularFactors(RecommenderTests):
 if __name__ == "__main__":
     train, val, test = RandomSplit(seed=0)(SyntheticKG(num_users=300, num_items=200, seed=0)[0])
     torch.manual_seed(0)
-    fit(mine := PopularFactors(train), train, val, max_epochs=10, progress=False)
+    fit(mine := PopularFactors(train), train, val, max_epochs=10, lr=5e-3, progress=False)
     print(*(f"{type(m).__name__}: {evaluate(m, test)['ndcg@10']:.4f}" for m in (mine, Popularity(train))))
     print(mine.recommend(test, ["u000"], k=5, as_frame=True))

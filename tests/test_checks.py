@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyg_kgrec._checks import check_at_least, check_choices, check_k, check_positive, check_shares
+from pyg_kgrec._checks import (
+    check_at_least,
+    check_choices,
+    check_k,
+    check_optional,
+    check_positive,
+    check_shares,
+)
 
 
 @pytest.mark.parametrize("number", [None, True, np.True_, 2.0, "2"])
@@ -23,6 +30,14 @@ def test_a_number_is_large_enough() -> None:
         check_at_least(1, size=1, other=0)
     with pytest.raises(ValueError, match="size is -1, expected 0 or more"):
         check_at_least(0, size=-1)
+
+
+def test_a_number_that_may_be_none() -> None:
+    check_optional(1, size=None, other=2)
+    with pytest.raises(ValueError, match="other is 0, expected at least 1"):
+        check_optional(1, size=None, other=0)
+    with pytest.raises(TypeError, match="size is True, expected a whole number"):
+        check_optional(1, size=True)
 
 
 def test_a_choice_is_a_known_one() -> None:

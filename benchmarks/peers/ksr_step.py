@@ -168,7 +168,7 @@ def forms(python: str, folder: Path, size: Size, steps: int) -> Iterator[tuple[s
         for name, backend, last in (
             ("ours, the last item alone", "auto", True),
             ("ours", "auto", False),
-            ("ours by the plain loop", "reference", False),
+            ("ours by the plain loop", "torch", False),
         ):
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
                 found = pool.submit(ours, folder, size, steps, freeze_kg, backend, last).result()

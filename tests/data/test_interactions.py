@@ -102,3 +102,18 @@ def test_labelled_pairs_are_of_both_kinds(make_splits: Callable[..., tuple[Heter
 def test_a_store_without_labels_cannot_be_ranked(make_store: Callable[..., HeteroData]) -> None:
     with pytest.raises(ValueError, match=r"no edge_label_index to be ranked, expected a split"):
         label_pairs(make_store(), CPU)
+
+
+@given(rows=pairs, users=st.lists(st.integers(0, 5), max_size=8), seed=st.integers(0, 99))
+def test_a_random_pair_of_each_user_who_has_one(
+    rows: list[tuple[int, int]], users: list[int], seed: int
+) -> None:
+    index, batch = PairIndex.from_pairs(as_tensor(rows), num_users=6), torch.tensor(users, dtype=torch.long)
+    row, item = index.partners(batch, torch.Generator().manual_seed(seed))
+    having = {u for u, _ in rows}
+    assert row.tolist() == [place for place, user in enumerate(users) if user in having]
+    assert {(users[r], i) for r, i in zip(row.tolist(), item.tolist())} <= set(rows)
+    every = index.partners(batch)
+    assert all(torch.equal(one, other) for one, other in zip(every, index.select(batch)))
+    whole = index.partners()
+    assert sorted(zip(*(column.tolist() for column in whole))) == sorted(set(rows))

@@ -121,7 +121,7 @@ def test_ranking_takes_few_users_of_a_large_catalogue_at_a_time(
     expected = model.recommend(test, torch.arange(10), k=3)
     asked: list[int] = []
     whole = Translations.score_all
-    monkeypatch.setattr("pyg_kgrec.models.ktup._BLOCK", 3 * test[ITEM].num_nodes)
+    monkeypatch.setattr("pyg_kgrec.models.encoding._BLOCK", 3 * test[ITEM].num_nodes)
     monkeypatch.setattr(Translations, "score_all", lambda e, u: asked.append(u.numel()) or whole(e, u))
     found = model.recommend(test, torch.arange(10), k=3)
     assert asked == [3, 3, 3, 1]
