@@ -37,7 +37,7 @@ class Graph(NamedTuple):
 
     edge_index: Tensor
     edge_type: Tensor
-    index: ops.TripleIndex
+    triples: ops.TripleIndex
 
 
 _graphs: dict[Size, Graph] = {}
@@ -87,7 +87,7 @@ def pyg(x: Tensor, weight: Tensor, relation: Tensor, size: Size) -> Tensor:
 
 def ours(x: Tensor, weight: Tensor, relation: Tensor, size: Size) -> Tensor:
     """Attention with its projection by the backend that is asked for."""
-    return ops.relational_attention(x @ weight, x, relation, graph(size).index, HEADS)
+    return ops.relational_attention(x @ weight, x, relation, graph(size).triples, HEADS)
 
 
 def leaves(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -133,8 +133,12 @@ def traffic(size: Size, dtype: torch.dtype = torch.float32) -> Traffic:
     is_head = torch.zeros(nodes, dtype=torch.bool, device=head.device).index_fill(0, head, True)
     is_tail = torch.zeros_like(is_head).index_fill(0, tail, True)
     heads, tails, both = (int(mask.sum()) for mask in (is_head, is_tail, is_head | is_tail))
-    gathered = triples * (10 * row + 18 * entry + 8 * per_head) + nodes * (4 * row + 4 * wide_row + 2 * per_head)
-    relations = 5 * size.relations * row  # read twice by the two passes together, and again for the tables' gradients
+    gathered = triples * (10 * row + 18 * entry + 8 * per_head) + nodes * (
+        4 * row + 4 * wide_row + 2 * per_head
+    )
+    relations = (
+        5 * size.relations * row
+    )  # read twice by the two passes together, and again for the tables' gradients
     forward = both * row + tails * row + nodes * (row + per_head) + triples * (2 * entry + per_head)
     backward = (both + tails + 2 * heads + 2 * nodes) * row + nodes * per_head
     backward += triples * (7 * entry + per_head)
