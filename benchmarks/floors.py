@@ -19,16 +19,43 @@ from typing import Any
 import torch
 
 
-def _seconds(run: Callable[[], object], device: str, rounds: int = 7) -> float:
-    """Median time of a call, after one to warm up."""
+def call_times(
+    run: Callable[[], object],
+    device: str = "cpu",
+    rounds: int = 7,
+    before: Callable[[], object] | None = None,
+) -> list[float]:
+    """Seconds of each of some calls, after one to warm up.
+
+    Args:
+        run: What is timed.
+        device: ``'cuda'`` times with events of the device: how long it works, not how long the host does.
+        rounds: How often.
+        before: Called before each timed call, untimed. On a GPU it may queue work that empties the cache and lets
+            the host run ahead.
+    """
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        marks = []
+        for _ in range(rounds):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            if before is not None:
+                before()
+            start.record()
+            run()
+            end.record()
+            marks.append((start, end))
+        torch.cuda.synchronize()
+        return [start.elapsed_time(end) / 1e3 for start, end in marks]
     times = []
-    for _ in range(rounds + 1):
-        start = time.perf_counter()
+    for _ in range(rounds):
+        if before is not None:
+            before()
+        begun = time.perf_counter()
         run()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return median(times[1:])
+        times.append(time.perf_counter() - begun)
+    return times
 
 
 @cache
@@ -36,14 +63,14 @@ def copy_bandwidth(device: str = "cpu", mebibytes: int = 256) -> float:
     """Bytes a second that a large copy moves, reading and writing counted."""
     source = torch.ones(mebibytes << 18, device=device)
     target = torch.empty_like(source)
-    return 2 * source.nbytes / _seconds(lambda: target.copy_(source), device)
+    return 2 * source.nbytes / median(call_times(lambda: target.copy_(source), device))
 
 
 @cache
 def gemm_rate(dtype: torch.dtype = torch.float32, device: str = "cpu", size: int = 1024) -> float:
     """Floating-point operations a second of a square matrix product."""
     a = torch.ones(size, size, dtype=dtype, device=device)
-    return 2 * size**3 / _seconds(lambda: a @ a, device)
+    return 2 * size**3 / median(call_times(lambda: a @ a, device))
 
 
 def floor_seconds(num_bytes: float, flops: float, dtype: torch.dtype, device: str = "cpu") -> float:

@@ -2,9 +2,8 @@
 
     make bench BENCH=benchmarks/test_ops.py
 
-Two compositions stand beside the backends of the attention: ``per-edge``, as public code has it (both ends of
-each triple projected), and ``pyg``, the best that PyG's pieces give (nodes projected, ``utils.softmax``,
-``utils.scatter``). All of them include the projection. Times are forward and backward; sizes and dtype stand in
+Two compositions stand beside the backends of the attention, ``per-edge`` and ``pyg`` (:mod:`attentions`). All of
+them include the projection. Times are forward and backward; sizes and dtype stand in
 the name of the group. ``floor_ms`` counts each triple's rows once for every pass that needs them (a cache may do
 better), ``ratio_to_floor`` is the median over it.
 
@@ -18,22 +17,20 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch_geometric.utils import scatter, softmax
 
 from pyg_kgrec import ops
 from pyg_kgrec.ops import dispatch
 
 sys.path.insert(0, str(Path(__file__).parent))
+from attentions import DEVICE, HEADS, Size, both_passes, graph, leaves, ours, per_edge, pyg
 from floors import floor_seconds, peak_mebibytes
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOY = os.environ.get("PYG_KGREC_BENCH") == "toy"
-HEADS, RELATIONS = 2, 51
 BACKENDS = [
     name
     for name in dispatch.BACKENDS
@@ -44,20 +41,8 @@ BACKENDS = [
 ]
 
 
-class Size(NamedTuple):
-    """A triple graph to measure on."""
-
-    nodes: int
-    triples: int
-    channels: int
-    shape: str
-
-    def __str__(self) -> str:
-        return f"N={self.nodes:,} E={self.triples:,} d={self.channels} {self.shape} float32 {DEVICE}"
-
-
 if TOY:
-    SIZES = [Size(30, 60, 8, "uniform")]
+    SIZES = [Size(30, 60, 8, "uniform", 3)]
 elif DEVICE == "cuda":
     SIZES = [
         Size(e // 10, e, d, s) for e in (10**6, 10**7, 10**8) for d in (64, 128) for s in ("uniform", "hubs")
@@ -67,23 +52,6 @@ else:
 # The attention is measured at more sizes, for the picture of its growth.
 GROWTH = [Size(35_000, e, 64, "uniform") for e in (10_000, 215_000)] if DEVICE == "cpu" and not TOY else []
 sizes = pytest.mark.parametrize("size", SIZES, ids=str)
-_graphs: dict[Size, tuple[Tensor, Tensor, ops.TripleIndex]] = {}
-
-
-def graph(size: Size) -> tuple[Tensor, Tensor, ops.TripleIndex]:
-    """Triples and their index; ``hubs`` draws both ends from a power law: a few nodes hold most of them."""
-    if size not in _graphs:
-        _graphs.clear()
-        torch.manual_seed(0)
-        share = torch.rand(2, size.triples, device=DEVICE, dtype=torch.float64)
-        edge_index = (size.nodes * (share if size.shape == "uniform" else share**4)).long()
-        edge_type = torch.randint(RELATIONS, (size.triples,), device=DEVICE)
-        _graphs[size] = (
-            edge_index,
-            edge_type,
-            ops.TripleIndex.build(edge_index, edge_type, size.nodes, RELATIONS),
-        )
-    return _graphs[size]
 
 
 def measure(
@@ -113,58 +81,12 @@ def measure(
         benchmark.extra_info["ratio_to_floor"] = round(benchmark.stats.stats.median / floor, 2)
 
 
-def per_edge(x: Tensor, weight: Tensor, relation: Tensor, size: Size) -> Tensor:
-    """Attention as public code has it."""
-    (head, tail), kind, _ = graph(size)
-    rel = relation[kind]
-    query = (x[head] @ weight).view(-1, HEADS, size.channels // HEADS)
-    key = ((x[tail] @ weight) * rel).view_as(query)
-    share = softmax((query * key).sum(-1) / (size.channels // HEADS) ** 0.5, head, num_nodes=size.nodes)
-    message = (x[tail] * rel).view_as(query) * share.unsqueeze(-1)
-    return x.new_zeros(x.shape).index_add(0, head, message.flatten(1))
-
-
-def pyg(x: Tensor, weight: Tensor, relation: Tensor, size: Size) -> Tensor:
-    """Attention from PyG's pieces: project nodes, then gather."""
-    (head, tail), kind, _ = graph(size)
-    rel, projected = relation.index_select(0, kind), x @ weight
-    query = projected.index_select(0, head).view(-1, HEADS, size.channels // HEADS)
-    key = (projected.index_select(0, tail) * rel).view_as(query)
-    share = softmax((query * key).sum(-1) / (size.channels // HEADS) ** 0.5, head, num_nodes=size.nodes)
-    message = (x.index_select(0, tail) * rel).view_as(query) * share.unsqueeze(-1)
-    return scatter(message.flatten(1), head, 0, size.nodes, "sum")
-
-
-def ours(x: Tensor, weight: Tensor, relation: Tensor, size: Size) -> Tensor:
-    """Attention by the backend that is asked for."""
-    return ops.relational_attention(x @ weight, x, relation, graph(size)[2], HEADS)
-
-
-def leaves(*shapes: tuple[int, ...]) -> list[Tensor]:
-    """Random leaf tensors."""
-    torch.manual_seed(1)
-    return [(torch.randn(s, device=DEVICE) * 0.1).requires_grad_() for s in shapes]
-
-
-def both_passes(run: Callable[..., Tensor], inputs: list[Tensor]) -> Callable[[], None]:
-    """Forward and backward with a fixed gradient."""
-    with torch.no_grad():
-        gradient = torch.randn_like(run(*inputs))
-
-    def step() -> None:
-        for x in inputs:
-            x.grad = None
-        run(*inputs).backward(gradient)
-
-    return step
-
-
 @pytest.mark.parametrize("size", SIZES + GROWTH, ids=str)
 @pytest.mark.parametrize("name", ["per-edge", "pyg", *BACKENDS])
 def test_attention(benchmark: Any, name: str, size: Size) -> None:
     benchmark.group = f"relational_attention {size}"
     x, weight, relation = leaves(
-        (size.nodes, size.channels), (size.channels, size.channels), (RELATIONS, size.channels)
+        (size.nodes, size.channels), (size.channels, size.channels), (size.relations, size.channels)
     )
     form = {"per-edge": per_edge, "pyg": pyg}.get(name, ours)
     edges, nodes, row = size.triples, size.nodes, 4 * size.channels
@@ -179,7 +101,7 @@ def test_attention(benchmark: Any, name: str, size: Size) -> None:
 @pytest.mark.parametrize("name", BACKENDS)
 def test_relational_mean(benchmark: Any, name: str, size: Size) -> None:
     benchmark.group = f"relational_mean {size}"
-    x, relation = leaves((size.nodes, size.channels), (RELATIONS, size.channels))
+    x, relation = leaves((size.nodes, size.channels), (size.relations, size.channels))
     index, row = graph(size)[2], 4 * size.channels
     with ops.backend(name):
         step = both_passes(lambda a, b: ops.relational_mean(a, b, index), [x, relation])
@@ -190,7 +112,7 @@ def test_relational_mean(benchmark: Any, name: str, size: Size) -> None:
 @pytest.mark.parametrize("name", BACKENDS)
 def test_rationale_scores(benchmark: Any, name: str, size: Size) -> None:
     benchmark.group = f"rationale_scores {size}"
-    x, relation = (t.detach() for t in leaves((size.nodes, size.channels), (RELATIONS, size.channels)))
+    x, relation = (t.detach() for t in leaves((size.nodes, size.channels), (size.relations, size.channels)))
     index, row = graph(size)[2], 4 * size.channels
     with ops.backend(name):
         call = lambda: ops.rationale_scores(x, relation, index, HEADS)  # noqa: E731
