@@ -1,4 +1,4 @@
-"""What a run found out, as JSON and Markdown, written anew after every row, so that a run cut off leaves its rows."""
+"""What a run found out, as JSON and Markdown, written anew after every row: a run cut off leaves its rows."""
 
 from __future__ import annotations
 

@@ -31,6 +31,12 @@ class PairIndex:
         key = torch.unique(edge_index[0] * stride + edge_index[1])
         return cls(cumsum(torch.bincount(key // stride, minlength=num_users)), key % stride)
 
+    def of(self, user: Tensor) -> Tensor:
+        """The items of one user ``[1]``, ``[m]`` int64."""
+        first = int(user)
+        start, end = self.start[first : first + 2].tolist()
+        return self.item[start:end]
+
     def rows(self, user: Tensor) -> tuple[Tensor, Tensor]:
         """The pairs of some users ``[B]`` as compressed rows: pointer ``[B + 1]`` and items ``[m]``, int64."""
         return cumsum(self.start[user + 1] - self.start[user]), self.select(user)[1]

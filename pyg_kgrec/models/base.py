@@ -182,12 +182,13 @@ class Recommender(torch.nn.Module, ABC):
     def encoding(self, inputs: Inputs) -> Encoding:
         """What :meth:`encode` returns in evaluation mode, kept until a weight changes."""
         self.check_ready()
-        stamp = WeightStamp(self)
 
         def build() -> tuple[WeightStamp, Encoding]:
-            return stamp, self.evaluating().encode(inputs)
+            return WeightStamp(self), self.evaluating().encode(inputs)
 
-        kept: tuple[WeightStamp, Encoding] = inputs.replace("encoding", lambda kept: kept[0] == stamp, build)
+        kept: tuple[WeightStamp, Encoding] = inputs.replace(
+            "encoding", lambda kept: kept[0].holds(self), build
+        )
         return kept[1]
 
     def evaluating(self) -> Self:
@@ -399,16 +400,17 @@ class Recommender(torch.nn.Module, ABC):
     def _frame(
         self, inputs: Inputs, node_type: str, source: Tensor, items: Tensor, scores: Tensor
     ) -> pd.DataFrame:
-        k = items.size(1)
-        found = (items >= 0).flatten().cpu()
+        index, k = items.flatten().tolist(), items.size(1)
+        found = [place for place, item in enumerate(index) if item >= 0]
+        who = source.tolist()
         columns: dict[str, Any] = {
-            node_type: inputs.raw_ids(node_type, source.repeat_interleave(k).cpu()[found]),
-            "rank": torch.arange(1, k + 1).repeat(source.numel())[found].numpy(),
+            node_type: inputs.raw_ids(node_type, [who[place // k] for place in found]),
+            "rank": np.array([place % k + 1 for place in found], dtype=np.int64),
         }
         columns |= item_columns(
-            inputs, items.flatten().cpu()[found], ITEM if node_type == USER else "similar"
+            inputs, [index[place] for place in found], ITEM if node_type == USER else "similar"
         )
-        return pd.DataFrame(columns | {"score": scores.flatten().cpu()[found].numpy()})
+        return pd.DataFrame(columns | {"score": scores.flatten().cpu().numpy()[found]})
 
     def __repr__(self) -> str:
         sizes = ", ".join(str(n) for n in self.signature.num_nodes.values() if n)
@@ -417,11 +419,11 @@ class Recommender(torch.nn.Module, ABC):
         )
 
 
-def item_columns(inputs: Inputs, item: Tensor, column: str) -> dict[str, Any]:
+def item_columns(inputs: Inputs, item: list[int], column: str) -> dict[str, Any]:
     """Columns of a frame of items ``[n]``: raw ids, and names where items have some."""
     columns: dict[str, Any] = {column: inputs.raw_ids(ITEM, item)}
     names = inputs.data[ITEM].get("name")
-    return columns if names is None else columns | {"name": [names[i] for i in item.tolist()]}
+    return columns if names is None else columns | {"name": [names[i] for i in item]}
 
 
 @contextmanager

@@ -53,6 +53,11 @@ class Encoding(ABC):
         Returns:
             Items ``[B, k]`` int64 and scores ``[B, k]``, padded with −1 and −inf.
         """
+        if user.numel() == 1:  # what a service asks for, without the bookkeeping of a batch
+            score = self.score_all(user)
+            score[0, seen.of(user)] = -torch.inf
+            top, item = score.topk(k, dim=1)
+            return item.masked_fill_(top == -torch.inf, -1), top
         found: list[tuple[Tensor, Tensor]] = []
         for batch in user.split(batch_size):
             score = self.score_all(batch)
@@ -81,7 +86,9 @@ class Products(Encoding):
         return self.users(user) @ self.item_embeddings.t()
 
     def rank(self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
-        """The k best unseen items of each user by :func:`pyg_kgrec.ops.rank_topk`."""
+        """The k best unseen items of each user, of several by :func:`pyg_kgrec.ops.rank_topk`."""
+        if user.numel() == 1:
+            return super().rank(user, k, seen)
         return ops.rank_topk(self.users(user), self.item_embeddings, k, seen.rows(user), batch_size)
 
 
@@ -143,9 +150,17 @@ class Translations(Encoding):
 
     def score_all(self, user: Tensor) -> Tensor:
         """Scores of the catalogue in closed form, ``[B, num_items]`` (:func:`pyg_kgrec.ops.hyperplane_scores`)."""
+        few = self.targets if user.numel() == 1 else None
         return ops.hyperplane_scores(
-            self.user[user], self.item, self.translation, self.normal, self.induction, self.norm
+            self.user[user], self.item, self.translation, self.normal, self.induction, self.norm, targets=few
         )
+
+    @cached_property
+    def targets(self) -> ops.HyperplaneTargets | None:
+        """What scores need of the items, where one preference per pair is chosen."""
+        if self.induction == "soft" or self.norm == "l1":
+            return None
+        return ops.HyperplaneTargets.of(self.item, self.translation, self.normal)
 
     def rank(self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
         """The k best unseen items of users, at most 16 MiB of scores (and at least one user's) at a time."""

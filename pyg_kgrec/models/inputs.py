@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.interactions import PairIndex, label_pairs, seen_pairs
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pyg_kgrec.models.base import Recommender
 
 T = TypeVar("T")
+_SMALL, _SAMPLE = 2**17, 1024  # words of a tensor that are looked at all, and of a larger one
 _BLOCK = 509  # a prime, so that few rows of a table that change places stay in their columns
 
 
@@ -177,10 +179,10 @@ class Inputs:
             ("vocabulary", node_type), lambda: None if ids is None else Vocabulary(ids, node_type)
         )
 
-    def raw_ids(self, node_type: str, index: Tensor) -> list[Any]:
+    def raw_ids(self, node_type: str, index: list[int]) -> list[Any]:
         """Raw ids of nodes, or their indices where the store has none."""
         words = self.vocabulary(node_type)
-        return index.tolist() if words is None else list(words.to_raw(index))
+        return index if words is None else [words.ids[i] for i in index]
 
     def checked(self, model: Recommender) -> Inputs:
         """This object, or the same store prepared again where the model has moved to another device.
@@ -287,28 +289,68 @@ def _odd_weights(number: int, device: torch.device) -> Tensor:
 class WeightStamp:
     """Which values the weights of a model had, to tell whether they still have them.
 
-    The sum of all bytes is asked for, not only PyTorch's version counters: fused optimisers, ``.data`` and NumPy
-    write past these.
+    PyTorch's version counters see most writes, but not those of fused optimisers, ``.data`` and NumPy. Steps of
+    optimisers are therefore counted, and after one all bytes are looked at. Otherwise all bytes of tables up to
+    1 MiB are, and about a thousand words of a larger one, other words each time: reading every byte for every
+    recommendation would cost more than the recommendation. So a write of a few rows of a large table through
+    ``.data`` or NumPy may take some calls to be noticed.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
         self._tensors = [*model.parameters(), *model.buffers()]
         self._places = [_place(t) for t in self._tensors]
-        sums = [_sum_of_bytes(t) for t in self._tensors if t.numel()]
-        self._sums = torch.stack(sums).tolist() if sums else []
+        self._steps, self._calls = _optimizer_steps[0], 0
+        self._columns = [_columns(t) for t in self._tensors]
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, WeightStamp) or len(self._tensors) != len(other._tensors):
-            return NotImplemented if not isinstance(other, WeightStamp) else False
-        same = all(a is b for a, b in zip(self._tensors, other._tensors))
-        return same and self._places == other._places and self._sums == other._sums
+    def holds(self, model: torch.nn.Module) -> bool:
+        """Whether a model has the same weights still."""
+        tensors = [*model.parameters(), *model.buffers()]
+        if len(tensors) != len(self._tensors) or any(a is not b for a, b in zip(tensors, self._tensors)):
+            return False
+        if [_place(t) for t in tensors] != self._places:
+            return False
+        steps = _optimizer_steps[0]
+        if steps != self._steps:
+            if not all(torch.equal(_columns(t), c) for t, c in zip(tensors, self._columns)):
+                return False
+            self._steps = steps
+            return True
+        self._calls += 1
+        found = [_column(t, c.numel(), self._calls % c.numel()) for t, c in zip(tensors, self._columns)]
+        kept = [c[self._calls % c.numel()] for c in self._columns]
+        return not found or bool(torch.equal(torch.stack(found), torch.stack(kept)))
 
-    __hash__ = None  # type: ignore[assignment]
+
+_optimizer_steps = [0]
 
 
-def _sum_of_bytes(tensor: Tensor) -> Tensor:
-    if tensor.is_contiguous() and tensor.nbytes % 8 == 0:  # nearly always, and fewer calls
-        return tensor.detach().view(-1).view(torch.int64).sum()
-    flat = tensor.detach().contiguous().view(-1).view(torch.uint8)
+def _count_step(*_: Any) -> None:
+    _optimizer_steps[0] += 1
+
+
+register_optimizer_step_post_hook(_count_step)
+
+
+def _words(tensor: Tensor) -> Tensor:
+    """The bytes of a tensor as int64, those that fill no word as a word each."""
+    flat = tensor.detach().contiguous().view(-1)
+    if flat.numel() * flat.element_size() % 8 == 0:
+        return flat.view(torch.int64)
+    flat = flat.view(torch.uint8)
     whole = flat.numel() // 8 * 8
-    return flat[:whole].view(torch.int64).sum() + flat[whole:].sum()
+    return torch.cat([flat[:whole].view(torch.int64), flat[whole:].long()])
+
+
+def _columns(tensor: Tensor) -> Tensor:
+    """Sums of every n-th word of a tensor from each of the first n on, ``[n]`` int64; n is 1 for a small one."""
+    words = _words(tensor)
+    stride = 1 if words.numel() <= _SMALL else words.numel() // _SAMPLE
+    rows = words.numel() // stride
+    sums = words[: rows * stride].view(rows, stride).sum(0)
+    sums[: words.numel() - rows * stride] += words[rows * stride :]
+    return sums
+
+
+def _column(tensor: Tensor, stride: int, first: int) -> Tensor:
+    """One of :func:`_columns`."""
+    return _words(tensor)[first::stride].sum()

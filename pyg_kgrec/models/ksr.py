@@ -385,9 +385,8 @@ class KSR(SessionRecommender):
 
     def session_scores(self, inputs: Inputs, item: Tensor) -> Tensor:
         """Scores of all items after a session of nobody's, whose first state of the GRU is 0."""
-        stamp = WeightStamp(self)
         kept: tuple[WeightStamp, EncodedItems] = inputs.replace(
-            "items", lambda kept: kept[0] == stamp, lambda: (stamp, self._items(inputs))
+            "items", lambda kept: kept[0].holds(self), lambda: (WeightStamp(self), self._items(inputs))
         )
         items, latest = kept[1], item[-self.max_length :].unsqueeze(0)
         return items.scored @ self.read(items, latest, torch.ones_like(latest, dtype=torch.bool)).out[0, -1]

@@ -89,7 +89,7 @@ class SessionRecommender(LinkedRecommender):
         mask = (found >= 0).cpu()
         found, top = found.cpu()[mask], top.cpu()[mask]
         columns: dict[str, Any] = {"rank": np.arange(1, found.numel() + 1)}
-        return pd.DataFrame(columns | item_columns(inputs, found, ITEM) | {"score": top.numpy()})
+        return pd.DataFrame(columns | item_columns(inputs, found.tolist(), ITEM) | {"score": top.numpy()})
 
     def _catalogue(self) -> Inputs:
         """What is remembered of training's items, where no store is given."""

@@ -27,6 +27,7 @@ from pyg_kgrec.ops.dispatch import backend as backend
 from pyg_kgrec.ops.dispatch import report as report
 from pyg_kgrec.ops.dropout import dropout_normalize as dropout_normalize
 from pyg_kgrec.ops.hashing import make_seed as make_seed
+from pyg_kgrec.ops.hyperplane import HyperplaneTargets as HyperplaneTargets
 from pyg_kgrec.ops.hyperplane import Induction as Induction
 from pyg_kgrec.ops.hyperplane import choose_relation as choose_relation
 from pyg_kgrec.ops.hyperplane import hyperplane_scores as hyperplane_scores

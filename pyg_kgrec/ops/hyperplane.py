@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,6 +67,25 @@ def choose_relation(pi: Tensor, noise: Tensor | None = None, temperature: float 
     return hard - soft.detach() + soft
 
 
+class HyperplaneTargets(NamedTuple):
+    """What :func:`hyperplane_scores` needs of the targets, computed once for many calls with few sources.
+
+    Attributes:
+        pi: Weights of relations, y Tᵀ, [I, R].
+        nu: Products with normals, y Nᵀ, [I, R].
+        squared: ‖y‖², [I].
+    """
+
+    pi: Tensor
+    nu: Tensor
+    squared: Tensor
+
+    @classmethod
+    def of(cls, target: Tensor, translation: Tensor, normal: Tensor) -> HyperplaneTargets:
+        """For targets [I, d] and tables [R, d]."""
+        return cls(target @ translation.t(), target @ normal.t(), target.pow(2).sum(-1))
+
+
 def hyperplane_scores(
     source: Tensor,
     target: Tensor,
@@ -78,6 +97,7 @@ def hyperplane_scores(
     row: Tensor | None = None,
     noise: Tensor | None = None,
     temperature: float = 1.0,
+    targets: HyperplaneTargets | None = None,
 ) -> Tensor:
     r"""Scores of all (or sampled) pairs of two tables by :func:`translate`, with the relation induced or given.
 
@@ -107,6 +127,8 @@ def hyperplane_scores(
         noise: [B, k, R]; for ``'hard'`` with ``sample``, in training: the straight-through Gumbel-softmax of
             π + noise at ``temperature`` stands for the arg max of π, which has no gradient.
         temperature: Of that softmax; above 0.
+        targets: ``HyperplaneTargets.of(target, translation, normal)``; for ``'l2'`` with one relation per pair, of
+            few sources, which are then scored without another pass over the targets.
 
     Returns:
         [B, I], or [B, k]. Differentiable in all tables.
@@ -125,8 +147,8 @@ def hyperplane_scores(
     backend = _SCORES.choose(source.device, source.size(0) * target.size(0)).backend
     # Soft and L2 is four matrix products; the loops have no derivatives.
     products = norm == "l2" and isinstance(relation, str) and relation == "soft"
-    if backend == "torch" or asks_gradient or products:
-        return hyperplane_scores_torch(x, y, p, w, relation, norm)
+    if backend == "torch" or asks_gradient or products or targets is not None:
+        return hyperplane_scores_torch(x, y, p, w, relation, norm, targets)
     scores: Tensor = _SCORES.form(backend)(x, y, p, w, relation, norm)
     return scores
 
@@ -192,7 +214,13 @@ def _check(
 
 
 def hyperplane_scores_torch(
-    source: Tensor, target: Tensor, translation: Tensor, normal: Tensor, relation: str | Tensor, norm: str
+    source: Tensor,
+    target: Tensor,
+    translation: Tensor,
+    normal: Tensor,
+    relation: str | Tensor,
+    norm: str,
+    targets: HyperplaneTargets | None = None,
 ) -> Tensor:
     """Scores of all pairs in plain PyTorch, block by block of sources."""
     tables = translation, normal
@@ -204,9 +232,9 @@ def hyperplane_scores_torch(
             return _combine(*(left[part] @ right.t() for left, right in factors))
 
     elif norm == "l2":
-        pi_x, pi_y = (x @ translation.t() for x in (source, target))
-        nu_x, nu_y = (x @ normal.t() for x in (source, target))
-        squared = [x.pow(2).sum(-1) for x in (source, target, translation, normal)]
+        pi_x, nu_x = source @ translation.t(), source @ normal.t()
+        pi_y, nu_y, squared_y = targets or HyperplaneTargets.of(target, translation, normal)
+        squared = [source.pow(2).sum(-1), squared_y, *(x.pow(2).sum(-1) for x in (translation, normal))]
         along = 2 * (translation * normal).sum(-1)
         width *= 1 if isinstance(relation, Tensor) else translation.size(0)
 
