@@ -9,32 +9,36 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import BPRMF, KSR, KTUP, MKR, KGRec, LightGCN, Popularity
 from pyg_kgrec.data import ENTITY
-from pyg_kgrec.testing import EVERYTHING, RecommenderTests
+from pyg_kgrec.testing import EVERYTHING, ModelTests, RecommenderTests
 
 
-class TestKGRec(RecommenderTests):
+class OfKGRec:
     model = KGRec
     settings = {"hidden_channels": 8, "num_negatives": 3, "mae_msize": 3}
     hears = EVERYTHING
     explains = True
 
 
-class TestKGRecGate(TestKGRec):
-    settings = TestKGRec.settings | {"item_gate": True}
+class TestKGRec(OfKGRec, RecommenderTests):
+    pass
+
+
+class TestKGRecGate(OfKGRec, ModelTests):
+    settings = OfKGRec.settings | {"item_gate": True}
     constant = ("encoder.gate",)
 
 
-class TestKGRecInverseBPR(TestKGRec):
+class TestKGRecInverseBPR(OfKGRec, ModelTests):
     settings = {"hidden_channels": 8, "inverse": True, "loss": "bpr", "hide_targets": False}
 
 
-class TestKGRecWithoutKG(TestKGRec):
+class TestKGRecWithoutKG(OfKGRec, ModelTests):
     settings = {"hidden_channels": 8, "num_negatives": 3, "use_kg": False}
     hears = ("interactions",)
     idle = ("encoder.conv.", "contrast.")  # without triples nothing asks for relations and contrast
 
 
-class TestMKR(RecommenderTests):
+class OfMKR:
     model = MKR
     settings = {"hidden_channels": 8, "num_negatives": 3}
     hears = ("links",)
@@ -42,7 +46,11 @@ class TestMKR(RecommenderTests):
     constant = ("bias", *(f"{part}_mlp.lins.{i}.weight" for part in ("user", "knowledge") for i in range(2)))
 
 
-class TestMKRPaperMLP(TestMKR):
+class TestMKR(OfMKR, RecommenderTests):
+    pass
+
+
+class TestMKRPaperMLP(OfMKR, RecommenderTests):
     settings = {
         "hidden_channels": 8,
         "num_layers": 2,
@@ -54,20 +62,20 @@ class TestMKRPaperMLP(TestMKR):
     }
 
 
-class TestMKRDCN(TestMKR):
+class TestMKRDCN(OfMKR, ModelTests):
     settings = {"hidden_channels": 8, "unit": "dcn", "loss": "bpr", "knowledge_interval": None}
 
 
-class TestMKRStitch(TestMKR):
+class TestMKRStitch(OfMKR, ModelTests):
     settings = {"hidden_channels": 8, "unit": "stitch", "head": "mlp", "num_head_layers": 1}
 
 
-class TestMKRWithoutKG(TestMKR):
+class TestMKRWithoutKG(OfMKR, ModelTests):
     settings = {"hidden_channels": 8, "use_kg": False}
     hears = ()
 
 
-class TestKTUP(RecommenderTests):
+class OfKTUP:
     model = KTUP
     settings = {"hidden_channels": 8, "num_negatives": 3}
     hears = ("links",)
@@ -75,29 +83,37 @@ class TestKTUP(RecommenderTests):
     needs_knowledge = "the store has no relations, expected a knowledge graph for KTUP"
 
 
-class TestKTUPSoftAlternate(TestKTUP):
+class TestKTUP(OfKTUP, RecommenderTests):
+    pass
+
+
+class TestKTUPSoftAlternate(OfKTUP, ModelTests):
     settings = {"hidden_channels": 8, "num_negatives": 2, "induction": "soft", "joint": "alternate"}
 
 
-class TestKTUPSoftL1BPR(TestKTUP):
+class TestKTUPSoftL1BPR(OfKTUP, ModelTests):
     settings = {"hidden_channels": 8, "induction": "soft", "norm": "l1", "loss": "bpr"}
 
 
-class TestKTUPHardL1(TestKTUP):
+class TestKTUPHardL1(OfKTUP, ModelTests):
     settings = {"hidden_channels": 8, "num_negatives": 2, "norm": "l1", "joint_ratio": 0.7}
 
 
-class TestTUP(TestKTUP):
+class OfTUP(OfKTUP):
     settings = {"hidden_channels": 8, "num_negatives": 3, "use_kg": False}
     hears = ()
     needs_knowledge = None
 
 
-class TestTUPSoft(TestTUP):
+class TestTUP(OfTUP, RecommenderTests):
+    pass
+
+
+class TestTUPSoft(OfTUP, ModelTests):
     settings = {"hidden_channels": 8, "num_negatives": 3, "use_kg": False, "induction": "soft"}
 
 
-class TestKSR(RecommenderTests):
+class OfKSR:
     model = KSR
     settings = {"embedding_channels": 8, "hidden_channels": 7}
     hears = ("interactions", "links")
@@ -114,7 +130,11 @@ class TestKSR(RecommenderTests):
         return {"kg_embedding": tuple(torch.nn.functional.normalize(table, dim=1) for table in tables)}
 
 
-class TestKSRTunedBPR(TestKSR):
+class TestKSR(OfKSR, RecommenderTests):
+    pass
+
+
+class TestKSRTunedBPR(OfKSR, ModelTests):
     settings = {
         "embedding_channels": 5,
         "hidden_channels": 8,
@@ -127,7 +147,7 @@ class TestKSRTunedBPR(TestKSR):
     constant = ("bias", "entity")
 
 
-class TestGRU(TestKSR):
+class TestGRU(OfKSR, ModelTests):
     settings = {"embedding_channels": 8, "hidden_channels": 7, "use_kg": False}
     hears = ("interactions",)
 
