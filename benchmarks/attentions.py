@@ -115,8 +115,8 @@ class Traffic(NamedTuple):
     Attributes:
         gathered: What the passes of the compiled form load and store, a row as often as a triple asks for it:
             forward key and value; backward these again, then query and gradient by tail for the gradients of
-            tables, and two pairs of rows for that of relations, hence ten rows per triple. Rows of the few relations,
-            which stay in a cache, are left out.
+            tables, and two pairs of rows for that of relations, hence ten rows per triple. Rows of the few
+            relations, which stay in a cache, are left out.
         unique: Each row that a triple uses, and each other number that the two operators take or give, once per
             operator, however often it is asked for.
     """

@@ -1,4 +1,4 @@
-"""What a run found out, as JSON and Markdown, written anew after every row, so that a run cut off leaves its rows."""
+"""What a run found out, as JSON and Markdown, written anew after every row: a run cut off leaves its rows."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Journal:
             row = run()
             status = row.pop("status", OK)
         except Exception as error:
-            row, status = {}, _status(error)
+            row, status = {}, failure(error)
         if status == OUT_OF_MEMORY:
             release()
         self.add(part, {**key, **row}, status)
@@ -155,8 +155,8 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def _status(error: Exception) -> str:
-    """A failure in a line."""
+def failure(error: Exception) -> str:
+    """The status of a row that an exception ended."""
     if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower():
         return OUT_OF_MEMORY
     first = next(iter(str(error).strip().splitlines()), "")
