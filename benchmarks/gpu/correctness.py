@@ -57,7 +57,7 @@ def cases(plan: Plan) -> Iterator[Case]:
     keep = torch.rand(plan.checked.triples, device=plan.device, generator=generator) < 0.7
     weight = torch.rand(plan.checked.triples, device=plan.device, generator=generator)
     for channels, heads in plan.channels:
-        hops = [(", masked", dense, keep)]
+        hops: list[tuple[str, ops.TripleIndex, Tensor | None]] = [(", masked", dense, keep)]
         if (channels, heads) == plan.channels[
             0
         ]:  # each kind of index is compiled anew, which takes most of the time
