@@ -22,7 +22,7 @@ import torch_geometric
 import triton
 
 from gpu.correctness import check_kernels
-from gpu.journal import NO_TIME, OK, Journal, Row, is_fatal, release
+from gpu.journal import NO_TIME, OK, Journal, Row, failure, is_fatal, release
 from gpu.plan import ON_A_GPU, REHEARSAL, Clock, OutOfTime, Plan
 from gpu.timing import FORMS, bandwidth, compare_forms, compile_best
 from gpu.training import compare_runs, time_step
@@ -121,8 +121,11 @@ def main() -> int:
                 if name in journal.begun:
                     continue
                 journal.begin(name)
-                run()
-                release()
+                try:
+                    run()
+                    release()
+                except Exception as error:
+                    journal.add(name, {}, failure(error))
                 if any(is_fatal(row) for row in journal.parts.get(name, [])):
                     return AGAIN
     except OutOfTime:

@@ -94,7 +94,7 @@ class Journal:
             row = run()
             status = row.pop("status", OK)
         except Exception as error:
-            row, status = {}, _status(error)
+            row, status = {}, failure(error)
         if status == OUT_OF_MEMORY:
             release()
         self.add(part, {**key, **row}, status)
@@ -106,16 +106,20 @@ class Journal:
         _replace(self.json, json.dumps(content, indent=1))
         _replace(self.markdown, self.report())
 
+    def _measured(self, part: str) -> list[Row]:
+        """Rows of a part that hold a figure."""
+        return [row for row in self.parts.get(part, []) if row["status"] == OK]
+
     def goals(self) -> list[Row]:
         """What was aimed at beside what was measured, for each graph that has a figure of ours."""
         found = []
-        measured = [row for part in ("attention", "large") for row in self.parts.get(part, [])]
-        compiled = [row for row in self.parts.get("compiled", []) if row["status"] == OK]
+        measured = [*self._measured("attention"), *self._measured("large")]
+        compiled = self._measured("compiled")
         for own in measured:
-            if own["form"] != "triton" or own["status"] != OK:
+            if own["form"] != "triton":
                 continue
             rivals = [r for r in measured if r["size"] == own["size"] and r["form"] in COMPOSITIONS]
-            best = min((r["ms"] for r in rivals if r["status"] == OK), default=None)
+            best = min((r["ms"] for r in rivals), default=None)
             of_compiled = min((r["ms"] for r in compiled if r["size"] == own["size"]), default=None)
             reached = {
                 "composition": None if best is None else best / own["ms"],
@@ -155,8 +159,8 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def _status(error: Exception) -> str:
-    """A failure in a line."""
+def failure(error: Exception) -> str:
+    """The status of a row that an exception ended."""
     if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower():
         return OUT_OF_MEMORY
     first = next(iter(str(error).strip().splitlines()), "")

@@ -126,10 +126,10 @@ def compile_best(plan: Plan, journal: Journal, needs: float = 60.0) -> None:
             for row in measured
             if row["size"] == described(size) and row["form"] in ("torch", "pyg")
         }
-        if rivals:
-            best = min(rivals, key=lambda form: rivals[form])
-            key = {"size": described(size), "form": f"{best}, compiled"}
-            journal.attempt("compiled", key, partial(_measure_compiled, best, size, plan), needs)
+        best = sorted(rivals, key=lambda form: rivals[form])
+        for form in best if plan.rehearsal else best[:1]:
+            key = {"size": described(size), "form": f"{form}, compiled"}
+            journal.attempt("compiled", key, partial(_measure_compiled, form, size, plan), needs)
             release()
 
 

@@ -57,7 +57,8 @@ class Training:
         store = made_store(plan.store)
         seed_everything(0)
         negatives = 1 if loss == "bpr" else 64
-        model = KGRec(store, plan.hidden_channels, loss=loss, num_negatives=negatives).to(plan.device)
+        sizes = plan.hidden_channels, plan.num_layers
+        model = KGRec(store, *sizes, loss=loss, num_negatives=negatives).to(plan.device)
         self.model, self.inputs = model, model.prepare(store)
         self.pairs = self.inputs.edge_index
         self.generator = torch.Generator(plan.device).manual_seed(0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
-from ops_graphs import triples
+from ops_graphs import made_for, triples
 
 from pyg_kgrec import ops
 from pyg_kgrec.ops import dispatch, index
@@ -19,19 +21,19 @@ def need(name: str) -> None:
 
 
 @pytest.fixture(params=[name for name in dispatch.BACKENDS if name != "scan"])  # the memory's alone
-def backend(request: pytest.FixtureRequest) -> str:
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Name of each backend in turn; skips where its package is missing."""
-    name: str = request.param
-    need(name)
-    return name
+    need(request.param)
+    with made_for(request.param):
+        yield request.param
 
 
 @pytest.fixture(params=dispatch.KERNELS)
-def kernel(request: pytest.FixtureRequest) -> str:
+def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
     """Name of each backend that consists of custom operators."""
-    name: str = request.param
-    need(name)
-    return name
+    need(request.param)
+    with made_for(request.param):
+        yield request.param
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops_graphs import interpreted
+from ops_graphs import interpreted, made_for, there
 from torch import Tensor
 
 from pyg_kgrec import ops
@@ -24,30 +24,32 @@ Results = list[Tensor]
 
 
 @pytest.fixture(params=["torch", "scan", "numba", "triton"])
-def form(request: pytest.FixtureRequest) -> str:
+def form(request: pytest.FixtureRequest) -> Iterator[str]:
     """Name of each backend that offers the memory."""
     name: str = request.param
     if not dispatch.installed(name):
         pytest.skip(f"backend {name} needs a package that is not installed")
     if name == "triton" and not (torch.cuda.is_available() or dispatch.interpreting()):
         pytest.skip("test_triton.py runs this under TRITON_INTERPRET=1")
-    return name
+    with made_for(name):
+        yield name
 
 
 def tables(
     batch: int = 3, steps: int = 7, relations: int = 4, channels: int = 5, seed: int = 0, dtype: Any = None
 ) -> Results:
     """Entities, keys and weights of the read that ask for gradients."""
-    rng = torch.Generator().manual_seed(seed)
-    dtype = dtype or torch.float64
-    entity = torch.randn(batch, steps, channels, generator=rng, dtype=dtype)
-    relation = torch.randn(relations, channels, generator=rng, dtype=dtype)
-    weight = torch.randn(batch, steps, relations, generator=rng, dtype=dtype).softmax(-1)
-    return [t.requires_grad_() for t in (entity, relation, weight)]
+    rng = torch.Generator("cpu").manual_seed(seed)
+    like: dict[str, Any] = {"generator": rng, "dtype": dtype or torch.float64, "device": "cpu"}
+    entity = torch.randn(batch, steps, channels, **like)
+    relation = torch.randn(relations, channels, **like)
+    weight = torch.randn(batch, steps, relations, **like).softmax(-1)
+    return [there(t).requires_grad_() for t in (entity, relation, weight)]
 
 
 def masks(batch: int = 3, steps: int = 7, seed: int = 0) -> Tensor:
-    return torch.rand(batch, steps, generator=torch.Generator().manual_seed(seed)) < 0.6
+    rng = torch.Generator("cpu").manual_seed(seed)
+    return there(torch.rand(batch, steps, generator=rng, device="cpu") < 0.6)
 
 
 def by_definition(
@@ -64,7 +66,7 @@ def by_definition(
                     z = (1 + np.tanh(memory[b, a] @ new / 2)) / 2
                     memory[b, a] = (1 - z) * memory[b, a] + z * new
                 read[b, t] += w[b, t, a] * memory[b, a]
-    return torch.from_numpy(read), torch.from_numpy(memory)
+    return there(torch.from_numpy(read)), there(torch.from_numpy(memory))
 
 
 def with_gradients(
@@ -310,7 +312,7 @@ def test_compiled_equals_eager(form: str) -> None:
 
 def test_autocast_computes_in_float32(form: str) -> None:
     inputs = tables(dtype=torch.float32)
-    with ops.backend(form), torch.autocast("cpu", dtype=torch.bfloat16):
+    with ops.backend(form), torch.autocast(inputs[0].device.type, dtype=torch.bfloat16):
         read, memory = ops.relational_memory(inputs[0].bfloat16(), inputs[1], inputs[2])
         assert read.dtype == memory.dtype == torch.float32
         (read.sum() + memory.sum()).backward()
