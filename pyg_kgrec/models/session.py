@@ -67,6 +67,7 @@ class SessionRecommender(LinkedRecommender):
             TypeError: If the session is a single item, or holds something else than items.
             ValueError: If ``k`` is out of range, an index is, or the model needs features and ``data`` is None.
         """
+        self.check_ready()
         inputs = self._catalogue() if data is None else self.inputs(data)
         check_k(k, inputs.num_items)
         item = self._session(inputs, session).to(self.device)
@@ -78,7 +79,6 @@ class SessionRecommender(LinkedRecommender):
             found = count.argsort(descending=True, stable=True)[:k]
             top = count[found].to(next(self.parameters()).dtype)
         else:
-            self.check_ready()
             with predicting():
                 score = self.evaluating().session_scores(inputs, item)
             score[item] = -torch.inf
@@ -102,7 +102,8 @@ class SessionRecommender(LinkedRecommender):
         catalogue = self.signature.catalogue
         known: Inputs | None = self._prepared.get(catalogue)
         if known is None or known.device != self.device:
-            known = self._prepared[catalogue] = Inputs.read(self, catalogue)
+            with predicting():
+                known = self._prepared[catalogue] = Inputs.read(self, catalogue)
         return known
 
     def _popularity(self, inputs: Inputs) -> Tensor:

@@ -365,6 +365,7 @@ def test_a_model_that_was_never_fitted_answers_nothing(splits: Any, tmp_path: Pa
         lambda: model.similar_items(test, [101]),
         lambda: model.explain(test, "u1", 101),
         lambda: model.recommend_session([101, 102]),
+        lambda: model.recommend_session([], data=test),
         lambda: model.recommend_session([101, 102], data=ready),
         lambda: evaluate(model, test, k=3),
     ):
