@@ -133,7 +133,7 @@ def traffic(size: Size, dtype: torch.dtype = torch.float32) -> Traffic:
     is_head = torch.zeros(nodes, dtype=torch.bool, device=head.device).index_fill(0, head, True)
     is_tail = torch.zeros_like(is_head).index_fill(0, tail, True)
     heads, tails, both = (int(mask.sum()) for mask in (is_head, is_tail, is_head | is_tail))
-    gathered = triples * (10 * row + 18 * entry + 8 * per_head) + nodes * (
+    gathered = triples * (10 * row + 12 * entry + 8 * per_head) + nodes * (
         4 * row + 4 * wide_row + 2 * per_head
     )
     relations = (

@@ -23,6 +23,7 @@ import triton
 
 from gpu.correctness import check_kernels
 from gpu.journal import NO_TIME, OK, Journal, Row, failure, is_fatal, release
+from gpu.models import check_models
 from gpu.plan import ON_A_GPU, REHEARSAL, Clock, OutOfTime, Plan
 from gpu.timing import FORMS, bandwidth, compare_forms, compile_best
 from gpu.training import compare_runs, time_step
@@ -85,6 +86,7 @@ def parts(plan: Plan, journal: Journal) -> dict[str, Callable[[], None]]:
     return {
         "correctness": lambda: check_kernels(plan, journal),
         "bits": lambda: compare_runs(plan, journal),
+        "models": lambda: check_models(plan, journal),
         "attention": lambda: compare_forms("attention", plan.sizes, plan, journal),
         "step": lambda: time_step(plan, journal),
         "compiled": lambda: compile_best(plan, journal),

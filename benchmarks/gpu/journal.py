@@ -20,6 +20,7 @@ OK, OUT_OF_MEMORY, NO_TIME = "ok", "out of memory", "no time left"
 TITLES = {
     "correctness": "Kernels against PyTorch in float64, relative error",
     "bits": "Two runs, compared bit by bit",
+    "models": "Every model, an epoch trained on the device, compared with the CPU",
     "attention": "Attention, forward and backward",
     "compiled": "The best composition under torch.compile",
     "large": "Attention, forward and backward, at the largest size",

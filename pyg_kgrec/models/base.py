@@ -78,6 +78,8 @@ class Recommender(torch.nn.Module, ABC):
     def __init__(self, data: HeteroData | StoreSignature) -> None:
         super().__init__()
         self.signature = data if isinstance(data, StoreSignature) else StoreSignature.from_store(data)
+        # Tells the device of a model without weights, and moves with it.
+        self.register_buffer("_placed", torch.empty(0), persistent=False)
         self.identity = object()  # a copy has another one, and prepares stores of its own
         self._prepared: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
@@ -203,9 +205,7 @@ class Recommender(torch.nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
-        tensor: Tensor | None = next(self.parameters(), None)
-        tensor = next(self.buffers(), None) if tensor is None else tensor
-        return torch.device("cpu") if tensor is None else tensor.device
+        return next(self.parameters(), self.get_buffer("_placed")).device
 
     def score(self, data: Store, users: Nodes, items: Nodes) -> Tensor:
         """Scores of user–item pairs.

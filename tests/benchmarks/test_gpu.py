@@ -65,7 +65,17 @@ def test_rehearsal(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-4000:]
     content = json.loads((tmp_path / "rehearsal.json").read_text())
     parts = content["parts"]
-    assert set(parts) == {"correctness", "bits", "attention", "step", "compiled", "tests", "large", "half"}
+    assert set(parts) == {
+        "correctness",
+        "bits",
+        "models",
+        "attention",
+        "step",
+        "compiled",
+        "tests",
+        "large",
+        "half",
+    }
     assert {row["status"] for rows in parts.values() for row in rows} == {"ok"}
     assert len(content["goals"]) == len(REHEARSAL.sizes) + len(REHEARSAL.large)
     assert all(goal["composition"] > 0 and goal["bandwidth"] > 0 for goal in content["goals"])

@@ -34,6 +34,7 @@ NUMBERS = {
     "edges": "i64",
     "lefts": "i64",
     "rights": "i64",
+    "rows": "i64",
     "threshold": "i64",
     "scale": "fp32",
     "batch": "i32",
@@ -49,6 +50,8 @@ SUMS = {
     "part_out",
     "part_top",
     "part_total",
+    "part_query",
+    "part_value",
     "weight",
     "slope",
     "part",
@@ -65,15 +68,18 @@ def main(table: str) -> None:
     wide, acc = ("*fp64", tl.float64) if table == "*fp64" else ("*fp32", tl.float32)
     layout = {"H": 2, "K": 24, "HP": 2, "KP": 32}
     heads = {**layout, "BLOCK": 16, "MASKED": True}
-    gather = {**layout, "BLOCK": 16, "BY_POSITION": True, "VIA": True, "PAIR": True, "WEIGHTED": True}
+    gather = {**layout, "BLOCK": 16, "BY_POSITION": True, "PAIR": True, "WEIGHTED": True}
     rows = {"D": 48, "DP": 64, "DROP": True}
+    columns = {**layout, "BLOCK": 16}
     softmax = {"H": 2, "HP": 2, "BLOCK": 64}
     slots = {"K": 48, "KP": 64, "RP": 32, "MASKED": True}
     for kernel, settings, results in (
         (attention._attention_forward, heads, table),
         (attention._merge_attention, layout, table),
         (attention._attention_backward_rows, heads, table),
-        (segments._gather_sum, {**gather, "SHARED": False, "ADD": True}, wide),
+        (segments._gather_sum, {**gather, "SHARED": False}, wide),
+        (attention._attention_backward_columns, columns, table),
+        (attention._attention_backward_relations, columns, wide),
         (segments._merge_sum, {"D": 48, "BLOCK": 32, "VIA": True}, wide),
         (attention._mean_logits, {"D": 48, "DP": 64, "BLOCK": 64, "MASKED": True}, wide),
         (attention._softmax_forward, {**softmax, "TIMES_COUNT": True}, table),

@@ -49,4 +49,4 @@ def test_kernels_compile_for_a_gpu(table: str) -> None:
     """Triton's compiler needs no GPU to translate the kernels for one."""
     result = _python(str(HERE / "compile_kernels.py"), table, interpret="0")
     assert result.returncode == 0, result.stderr[-4000:]
-    assert len(result.stdout.split()) == 12, result.stdout
+    assert len(result.stdout.split()) == 14, result.stdout

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pyg_kgrec.ops.triton.segments import Segments, Triples, accumulator, gather_sum, on_device, sizes_of
+from pyg_kgrec.ops.triton.segments import Segments, Triples, accumulator, on_device, sizes_of
 
 
 @triton.jit
@@ -142,6 +142,123 @@ def _attention_backward_rows(
         tl.store(part + slot * (H * K) + channel, acc, mask=inside)
 
 
+@triton.jit
+def _attention_backward_columns(
+    ptr, piece_ptr, piece_segment, piece_slot, edge, row, head_row, edge_type, query, grad, relation, weight,
+    slope, old_row, d_query, d_value, part_query, part_value, rows,
+    H: tl.constexpr, K: tl.constexpr, HP: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr,
+    ACC: tl.constexpr,
+):  # fmt: skip
+    p = tl.program_id(0)
+    first, last = tl.load(piece_ptr + p).to(tl.int64), tl.load(piece_ptr + p + 1).to(tl.int64)
+    n, slot = tl.load(piece_segment + p).to(tl.int64), tl.load(piece_slot + p).to(tl.int64)
+    h, k = tl.arange(0, HP), tl.arange(0, KP)
+    channel = h[:, None] * K + k[None, :]
+    inside = (h[:, None] < H) & (k[None, :] < K)
+    of_query = tl.zeros([HP, KP], ACC)
+    of_value = tl.zeros([HP, KP], ACC)
+    # What the node got as a head stands in the table already.
+    if (tl.load(ptr + n).to(tl.int64) == first) & (tl.load(old_row + n).to(tl.int64) >= 0):
+        of_query += tl.load(d_query + n * (H * K) + channel, mask=inside, other=0)
+    for start in range(first, last, BLOCK):
+        j = start + tl.arange(0, BLOCK)
+        live = j < last
+        e = tl.load(edge + j, mask=live, other=0).to(tl.int64)
+        m = tl.load(row + j, mask=live, other=-1).to(tl.int64)
+        kind = tl.load(edge_type + j, mask=live, other=0).to(tl.int64)
+        live = live & (m >= 0) & (m < rows)
+        head = tl.load(head_row + m, mask=live, other=0).to(tl.int64)
+        cell = live[:, None, None] & inside[None, :, :]
+        rel = tl.load(relation + kind[:, None, None] * (H * K) + channel[None, :, :], mask=cell, other=0)
+        spot, some = e[:, None] * H + h[None, :], live[:, None] & (h < H)[None, :]
+        w = tl.load(weight + spot, mask=some, other=0)[:, :, None] * rel.to(ACC)
+        u = tl.load(slope + spot, mask=some, other=0)[:, :, None] * rel.to(ACC)
+        g = tl.load(grad + m[:, None, None] * (H * K) + channel[None, :, :], mask=cell, other=0).to(ACC)
+        q = tl.load(query + head[:, None, None] * (H * K) + channel[None, :, :], mask=cell, other=0).to(ACC)
+        of_value += tl.sum(w * g, axis=0)
+        of_query += tl.sum(u * q, axis=0)
+    if slot < 0:
+        tl.store(d_query + n * (H * K) + channel, of_query, mask=inside)
+        tl.store(d_value + n * (H * K) + channel, of_value, mask=inside)
+    else:
+        tl.store(part_query + slot * (H * K) + channel, of_query, mask=inside)
+        tl.store(part_value + slot * (H * K) + channel, of_value, mask=inside)
+
+
+def _backward_columns(
+    grad: Tensor, query: Tensor, relation: Tensor, weight: Tensor, slope: Tensor, d_query: Tensor, ix: Triples,
+    num_heads: int,
+) -> Tensor:  # fmt: skip
+    """Add to the gradient of queries what nodes get as tails; gradient of values."""
+    (dtype, acc), width = accumulator(query), query.size(1)
+    d_value = query.new_empty(ix.cols.ptr.numel() - 1, width, dtype=dtype)
+    part_query, part_value = (ix.cols.part(width, dtype) for _ in range(2))
+    if ix.cols.pieces:
+        with on_device(query):
+            _attention_backward_columns[(ix.cols.pieces,)](
+                ix.cols.ptr, *ix.cols[2:5], ix.cols.edge, ix.col_row, ix.head_row, ix.col_type, query, grad,
+                relation, weight, slope, ix.input_row, d_query, d_value, part_query, part_value, grad.size(0),
+                **sizes_of(width, num_heads), ACC=acc,
+            )  # fmt: skip
+            ix.cols.merge(d_query, part_query)
+            ix.cols.merge(d_value, part_value)
+    return d_value
+
+
+@triton.jit
+def _attention_backward_relations(
+    piece_ptr, piece_segment, piece_slot, edge, row, head_row, tail, query, value, grad, weight, slope, out, part,
+    rows, inputs,
+    H: tl.constexpr, K: tl.constexpr, HP: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr,
+    ACC: tl.constexpr,
+):  # fmt: skip
+    p = tl.program_id(0)
+    first, last = tl.load(piece_ptr + p).to(tl.int64), tl.load(piece_ptr + p + 1).to(tl.int64)
+    n, slot = tl.load(piece_segment + p).to(tl.int64), tl.load(piece_slot + p).to(tl.int64)
+    h, k = tl.arange(0, HP), tl.arange(0, KP)
+    channel = h[:, None] * K + k[None, :]
+    inside = (h[:, None] < H) & (k[None, :] < K)
+    acc = tl.zeros([HP, KP], ACC)
+    for start in range(first, last, BLOCK):
+        j = start + tl.arange(0, BLOCK)
+        live = j < last
+        e = tl.load(edge + j, mask=live, other=0).to(tl.int64)
+        m = tl.load(row + e, mask=live, other=-1).to(tl.int64)
+        t = tl.load(tail + e, mask=live, other=-1).to(tl.int64)
+        live = live & (m >= 0) & (m < rows) & (t >= 0) & (t < inputs)
+        head = tl.load(head_row + m, mask=live, other=0).to(tl.int64)
+        cell = live[:, None, None] & inside[None, :, :]
+        spot, some = e[:, None] * H + h[None, :], live[:, None] & (h < H)[None, :]
+        w, u = tl.load(weight + spot, mask=some, other=0), tl.load(slope + spot, mask=some, other=0)
+        at_head, at_tail = head[:, None, None] * (H * K), t[:, None, None] * (H * K)
+        g = tl.load(grad + m[:, None, None] * (H * K) + channel[None, :, :], mask=cell, other=0).to(ACC)
+        val = tl.load(value + at_tail + channel[None, :, :], mask=cell, other=0).to(ACC)
+        q = tl.load(query + at_head + channel[None, :, :], mask=cell, other=0).to(ACC)
+        key = tl.load(query + at_tail + channel[None, :, :], mask=cell, other=0).to(ACC)
+        acc += tl.sum(w[:, :, None] * g * val + u[:, :, None] * q * key, axis=0)
+    if slot < 0:
+        tl.store(out + n * (H * K) + channel, acc, mask=inside)
+    else:
+        tl.store(part + slot * (H * K) + channel, acc, mask=inside)
+
+
+def _backward_relations(
+    grad: Tensor, query: Tensor, value: Tensor, weight: Tensor, slope: Tensor, ix: Triples, num_heads: int
+) -> Tensor:
+    """Gradient of relations."""
+    (dtype, acc), width = accumulator(query), query.size(1)
+    out = query.new_empty(ix.rels.ptr.numel() - 1, width, dtype=dtype)
+    part = ix.rels.part(width, dtype)
+    if ix.rels.pieces:
+        with on_device(query):
+            _attention_backward_relations[(ix.rels.pieces,)](
+                *ix.rels[2:5], ix.rels.edge, ix.row, ix.head_row, ix.tail, query, value, grad, weight, slope, out,
+                part, grad.size(0), query.size(0), **sizes_of(width, num_heads, warps=8), ACC=acc,
+            )  # fmt: skip
+            ix.rels.merge(out, part)
+    return out
+
+
 def relational_attention(
     query: Tensor,
     value: Tensor,
@@ -189,17 +306,8 @@ def relational_attention_backward(
                 MASKED=keep is not None, ACC=acc,
             )  # fmt: skip
             ix.rows.merge(d_query, part, via=ix.head_row)
-    gather_sum(
-        ix.cols, query, ix.col_row, relation, ix.col_type, slope, via=ix.head_row, add_to=d_query,
-        old_row=ix.input_row, by_position=True, num_heads=num_heads,
-    )  # fmt: skip
-    d_value = gather_sum(
-        ix.cols, grad, ix.col_row, relation, ix.col_type, weight, by_position=True, num_heads=num_heads
-    )
-    d_relation = gather_sum(ix.rels, grad, ix.row, value, ix.tail, weight, num_heads=num_heads)
-    d_relation += gather_sum(
-        ix.rels, query, ix.row, query, ix.tail, slope, via=ix.head_row, num_heads=num_heads
-    )
+    d_value = _backward_columns(grad, query, relation, weight, slope, d_query, ix, num_heads)
+    d_relation = _backward_relations(grad, query, value, weight, slope, ix, num_heads)
     return d_query.to(query.dtype), d_value.to(value.dtype), d_relation.to(relation.dtype)
 
 

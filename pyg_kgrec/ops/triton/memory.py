@@ -171,14 +171,14 @@ def relational_memory_backward(
     (batch, steps, _), kinds, sizes = entity.shape, relation.size(0), _memory_sizes(entity, relation)
     tiles, dtype = triton.cdiv(kinds, sizes["RP"]), accumulator(entity)[0]
     chunk = max(1, round(steps**0.5))
-    chunks, programs = triton.cdiv(steps, chunk), _programs(entity.device, batch * tiles)
+    chunks, count = triton.cdiv(steps, chunk), _programs(entity.device, batch * tiles)
     part_entity = entity.new_empty(tiles, *entity.shape, dtype=dtype)
     part_relation = entity.new_empty(batch, *relation.shape, dtype=dtype)
-    room = entity.new_empty(programs, chunks + chunk, sizes["RP"] * sizes["KP"], dtype=dtype)
+    room = entity.new_empty(count, chunks + chunk, sizes["RP"] * sizes["KP"], dtype=dtype)
     d_attention = torch.empty_like(attention)
     if batch:
         with on_device(entity):
-            _memory_backward[(programs,)](
+            _memory_backward[(count,)](
                 entity, relation, attention, attention if mask is None else mask.contiguous(), grad_read,
                 grad_memory, room, part_entity, part_relation, d_attention, batch, steps, kinds, tiles, chunk,
                 chunks, **sizes, MASKED=mask is not None,

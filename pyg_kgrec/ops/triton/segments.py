@@ -15,11 +15,11 @@ from torch import Tensor
 
 @triton.jit
 def _gather_sum(
-    ptr, piece_ptr, piece_segment, piece_slot, edge, left_row, left_via, right_row, left, right, weight,
-    old_row, out, part, lefts, rights,
+    piece_ptr, piece_segment, piece_slot, edge, left_row, right_row, left, right, weight, out, part, lefts,
+    rights,
     H: tl.constexpr, K: tl.constexpr, HP: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr,
-    BY_POSITION: tl.constexpr, VIA: tl.constexpr, PAIR: tl.constexpr, WEIGHTED: tl.constexpr,
-    SHARED: tl.constexpr, ADD: tl.constexpr, ACC: tl.constexpr,
+    BY_POSITION: tl.constexpr, PAIR: tl.constexpr, WEIGHTED: tl.constexpr, SHARED: tl.constexpr,
+    ACC: tl.constexpr,
 ):  # fmt: skip
     """Sum of weight · left[row] ⊙ right[row] over the edges of each segment; a row of -1 adds nothing."""
     p = tl.program_id(0)
@@ -29,19 +29,12 @@ def _gather_sum(
     channel = h[:, None] * K + k[None, :]
     inside = (h[:, None] < H) & (k[None, :] < K)
     acc = tl.zeros([HP, KP], ACC)
-    if ADD:
-        begins = (tl.load(ptr + n).to(tl.int64) == first) & (tl.load(old_row + n).to(tl.int64) >= 0)
-        if begins:
-            acc += tl.load(out + n * (H * K) + channel, mask=inside, other=0)
     for start in range(first, last, BLOCK):
         j = start + tl.arange(0, BLOCK)
         live = j < last
         e = tl.load(edge + j, mask=live, other=0).to(tl.int64)
         spot = j if BY_POSITION else e
         row = tl.load(left_row + spot, mask=live, other=-1).to(tl.int64)
-        live = live & (row >= 0)
-        if VIA:
-            row = tl.load(left_via + row, mask=live, other=-1).to(tl.int64)
         live = live & (row >= 0) & (row < lefts)
         cell = live[:, None, None] & inside[None, :, :]
         term = tl.load(left + row[:, None, None] * (H * K) + channel[None, :, :], mask=cell, other=0).to(ACC)
@@ -140,8 +133,12 @@ def accumulator(x: Tensor) -> tuple[torch.dtype, Any]:
     return (torch.float64, tl.float64) if x.dtype == torch.float64 else (torch.float32, tl.float32)
 
 
-def sizes_of(channels: int, heads: int) -> dict[str, Any]:
-    """Heads and channels per head, as they are and padded, and the edges that go through together."""
+def sizes_of(channels: int, heads: int, warps: int = 1) -> dict[str, Any]:
+    """Heads and channels per head, as they are and padded, and the edges that go through together.
+
+    Most segments are short: one warp per piece keeps most pieces in flight. Where there are few pieces, as there
+    are of relations, more warps take more edges at a time.
+    """
     width = channels // heads
     padded = triton.next_power_of_2(heads) * triton.next_power_of_2(width)
     return {
@@ -149,7 +146,8 @@ def sizes_of(channels: int, heads: int) -> dict[str, Any]:
         "K": width,
         "HP": triton.next_power_of_2(heads),
         "KP": triton.next_power_of_2(width),
-        "BLOCK": max(1, min(16, 2048 // padded)),
+        "BLOCK": max(1, min(16 * warps, warps * 1024 // padded)),
+        "num_warps": warps,
     }
 
 
@@ -160,23 +158,21 @@ def on_device(x: Tensor) -> AbstractContextManager[Any]:
 
 def gather_sum(
     seg: Segments, left: Tensor, left_row: Tensor, right: Tensor | None = None, right_row: Tensor | None = None,
-    weight: Tensor | None = None, via: Tensor | None = None, add_to: Tensor | None = None,
-    old_row: Tensor | None = None, by_position: bool = False, num_heads: int = 1,
+    weight: Tensor | None = None,
+    by_position: bool = False, num_heads: int = 1, warps: int = 1,
 ) -> Tensor:  # fmt: skip
-    """Sum over each segment of weight · left ⊙ right, in the accumulation dtype, onto ``add_to`` if given."""
+    """Sum over each segment of weight · left ⊙ right, in the accumulation dtype."""
     (dtype, acc), width = accumulator(left), left.size(1)
-    out = left.new_empty(seg.ptr.numel() - 1, width, dtype=dtype) if add_to is None else add_to
+    out = left.new_empty(seg.ptr.numel() - 1, width, dtype=dtype)
     part, none = seg.part(width, dtype), seg.ptr
     if seg.pieces:
         with on_device(left):
             _gather_sum[(seg.pieces,)](
-                seg.ptr, *seg[2:5], seg.edge, left_row, none if via is None else via,
-                none if right_row is None else right_row, left, left if right is None else right,
-                left if weight is None else weight, none if old_row is None else old_row, out, part,
-                left.size(0), left.size(0) if right is None else right.size(0), **sizes_of(width, num_heads),
-                BY_POSITION=by_position, VIA=via is not None, PAIR=right is not None,
-                WEIGHTED=weight is not None, SHARED=weight is not None and weight.dim() == 1,
-                ADD=old_row is not None, ACC=acc,
+                *seg[2:5], seg.edge, left_row, none if right_row is None else right_row, left,
+                left if right is None else right, left if weight is None else weight, out, part, left.size(0),
+                left.size(0) if right is None else right.size(0), **sizes_of(width, num_heads, warps),
+                BY_POSITION=by_position, PAIR=right is not None, WEIGHTED=weight is not None,
+                SHARED=weight is not None and weight.dim() == 1, ACC=acc,
             )  # fmt: skip
             seg.merge(out, part)
     return out
