@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -95,13 +96,20 @@ def evaluate(
     for one in ks:
         check_k(one, num_items)
     check_at_least(1, batch_size=batch_size)
-    labels = inputs.labels
-    users = labels.start.diff().nonzero().flatten()
-    if users.numel() == 0:
+    if inputs.labels.item.numel() == 0:
         raise ValueError(
             "edge_label_index holds no pair to be found, expected at least one user with a test item"
         )
+    check_to_be_found(inputs, "data")
+    return ranking(model, inputs, ks, batch_size)
 
+
+def ranking(
+    model: Recommender, inputs: Inputs, ks: Sequence[int], batch_size: int = 1024
+) -> dict[str, float]:
+    """The metrics of :func:`evaluate` for a prepared store that was looked at already."""
+    num_items, labels = inputs.num_items, inputs.labels
+    users = labels.start.diff().nonzero().flatten()
     with predicting():
         metrics: dict[str, Any] = {f"{name}@{n}": metric(k=n) for n in ks for name, metric in METRICS.items()}
         metrics |= {f"coverage@{n}": _Coverage(k=n, num_dst_nodes=num_items) for n in ks}
@@ -114,6 +122,31 @@ def evaluate(
             collection.update(top, torch.stack(labels.select(batch)))
         found = collection.compute()
     return {name: float(value) for name, value in found.items()}
+
+
+def check_to_be_found(inputs: Inputs, name: str) -> None:
+    """Looks whether the pairs to be found are among those that the ranking leaves out.
+
+    Args:
+        inputs: What is evaluated on.
+        name: Of the argument, for messages.
+
+    Raises:
+        ValueError: If all are.
+    """
+    labels, hidden = inputs.labels, inputs.hidden_labels
+    if hidden == labels.item.numel() > 0:
+        raise ValueError(
+            f"all {hidden} pairs to be found in {name} stand in its edge_index or seen_edge_index too, which the "
+            "ranking leaves out, expected a validation or test store of a split (was the training store given?)"
+        )
+    if hidden:
+        warnings.warn(
+            f"{hidden} of {labels.item.numel()} pairs to be found in {name} cannot be: they stand in its "
+            "edge_index or seen_edge_index too, which the ranking leaves out",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _click_through(model: Recommender, inputs: Inputs) -> dict[str, float]:

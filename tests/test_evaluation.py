@@ -176,7 +176,9 @@ def test_the_graph_is_encoded_once(
     monkeypatch.setattr(Table, "encode", lambda self, inputs: stores.append(inputs) or encode(self, inputs))
     first = evaluate(model, test, k=(3, 5), batch_size=2)
     assert len(stores) == 1
-    assert evaluate(model, stores[0], k=(3, 5)) == first  # nor is a prepared store encoded again
+    assert (
+        evaluate(model, stores[0], k=(3, 5), batch_size=2) == first
+    )  # nor is a prepared store encoded again
     assert len(stores) == 1
 
 

@@ -4,6 +4,7 @@ import copy
 import os
 import random
 import signal
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, MKR, KGRec, LightGCN, Popularity, Recommender, _trainer, evaluate, fit
+from pyg_kgrec import BPRMF, KSR, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender, _trainer, evaluate, fit
+from pyg_kgrec._files import read_packed
 from pyg_kgrec.data import INTERACTS, ITEM, RELATES, USER
 from pyg_kgrec.models.inputs import Inputs
 
@@ -338,7 +340,7 @@ def test_a_logger_is_told_every_figure_once_per_epoch(splits: Splits) -> None:
 
 def test_validation_leaves_nothing_that_training_cannot_use(splits: Splits) -> None:
     """Tensors made under ``inference_mode`` cannot be saved for a gradient."""
-    train, val, _ = splits
+    train, val, test = splits
     model = build(KGRec, train)
     modes: list[tuple[bool, bool]] = []
 
@@ -348,7 +350,7 @@ def test_validation_leaves_nothing_that_training_cannot_use(splits: Splits) -> N
 
     quick(model, train, val, callbacks=[Watch()])
     assert modes == [(False, False)] * 3
-    quick(model, val, train)
+    quick(model, val, test)
 
 
 # ---------------------------------------------------------------------- pairs
@@ -539,26 +541,221 @@ def test_training_goes_on_from_a_checkpoint(splits: Splits, tmp_path: Path) -> N
         patience=None,
     )
     assert first["epoch"].tolist() == [0, 1, 2]
-    assert rest["epoch"].tolist() == [3, 4, 5]
-    assert rest["ranking"].iloc[0] < first["ranking"].iloc[0]
+    assert rest["epoch"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert rest[:3].equals(first)
+    assert rest["ranking"][3] < first["ranking"][0]
 
 
-def test_the_best_of_before_the_interruption_is_not_lost(splits: Splits, tmp_path: Path) -> None:
+ALL = [
+    pytest.param(KGRec, {"num_negatives": 4}, id="KGRec"),
+    pytest.param(KGRec, {"loss": "bpr", "negatives": "popularity"}, id="KGRec-bpr"),
+    pytest.param(MKR, {"num_negatives": 4}, id="MKR"),
+    pytest.param(KTUP, {}, id="KTUP"),
+    pytest.param(KTUP, {"induction": "soft", "joint": "alternate"}, id="KTUP-alternate"),
+    pytest.param(KSR, {"dropout": 0.2}, id="KSR"),
+    pytest.param(LightGCN, {}, id="LightGCN"),
+    pytest.param(BPRMF, {}, id="BPRMF"),
+]
+
+
+@pytest.mark.parametrize(("model", "settings"), ALL)
+def test_what_goes_on_is_the_undisturbed_training_to_the_last_bit(
+    model: type[Recommender], settings: dict[str, Any], splits: Splits, tmp_path: Path
+) -> None:
+    train, val, test = splits
+    whole = build(model, train, **settings)
+    expected = quick(whole, train, val, max_epochs=5, batch_size=50)
+    quick(build(model, train, **settings), train, val, max_epochs=2, batch_size=50, checkpoint_dir=tmp_path)
+    (tmp_path / "last.ckpt").rename(tmp_path / "moved.ckpt")
+    (tmp_path / "best.ckpt").unlink()
+    rest = build(model, train, seed=9, **settings)  # its weights are replaced
+    found = quick(rest, train, val, max_epochs=5, batch_size=50, resume=tmp_path / "moved.ckpt")
+    assert found.drop(columns="seconds").equals(expected.drop(columns="seconds"))
+    assert equal(weights(rest), weights(whole))
+    assert evaluate(rest, test, k=5) == evaluate(whole, test, k=5)
+
+
+def test_the_last_checkpoint_is_of_the_last_epoch_and_the_best_of_the_best(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train, val, _ = splits
-    first = quick(build(BPRMF, train), train, val, checkpoint_dir=tmp_path, patience=None)
+    metrics = iter([0.1, 0.3, 0.2, 0.3])
+    monkeypatch.setattr("pyg_kgrec.training.ranking", lambda *args: {"ndcg@10": next(metrics)})
     model = build(BPRMF, train)
-    worse = quick(
-        model,
+    quick(model, train, val, max_epochs=4, checkpoint_dir=tmp_path)
+    for name, epoch in (("last", 3), ("best", 1)):
+        content = read_packed(tmp_path / f"{name}.ckpt", "training checkpoint")
+        assert content["epoch"] == epoch
+        assert len(content["pyg_kgrec"]["rows"]) == epoch + 1
+    state = {k.removeprefix("model."): v for k, v in content["state_dict"].items()}
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_best_of_before_the_interruption_is_not_lost(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val, _ = splits
+    metrics = iter([0.1, 0.4, 0.2, 0.3])
+    monkeypatch.setattr("pyg_kgrec.training.ranking", lambda *args: {"ndcg@10": next(metrics)})
+    saved = {}
+
+    class Keep(Callback):
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+            saved[trainer.current_epoch] = weights(pl_module.model)
+
+    first = quick(build(BPRMF, train), train, val, checkpoint_dir=tmp_path / "a", callbacks=[Keep()])
+    model = build(BPRMF, train)
+    with pytest.warns(UserWarning, match=r"goes on with lr 5, the checkpoint was trained with 0\.02"):
+        worse = quick(
+            model,
+            train,
+            val,
+            checkpoint_dir=tmp_path / "b",  # the folder of before may have moved
+            resume=tmp_path / "a" / "last.ckpt",
+            max_epochs=4,
+            lr=5.0,
+        )
+    assert worse["ndcg@10"].tolist() == [*first["ndcg@10"], 0.3]
+    assert equal(weights(model), saved[1])
+
+
+def test_the_learning_rate_of_a_checkpoint_goes_on_where_none_is_given(
+    splits: Splits, tmp_path: Path
+) -> None:
+    train, val, _ = splits
+    whole = build(BPRMF, train)
+    quick(whole, train, val, max_epochs=4, lr=0.05)
+    quick(build(BPRMF, train), train, val, max_epochs=2, lr=0.05, checkpoint_dir=tmp_path)
+    rest = build(BPRMF, train)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quick(rest, train, val, max_epochs=4, lr=None, resume=tmp_path / "last.ckpt")
+    assert equal(weights(rest), weights(whole))
+
+
+@pytest.mark.parametrize(("most", "patience"), [(3, 10), (2, 10), (9, 2)], ids=["over", "less", "stopped"])
+def test_a_training_that_is_over_is_not_trained_again(
+    most: int, patience: int, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val, _ = splits
+    metrics = iter([0.3, 0.2, 0.1])
+    monkeypatch.setattr("pyg_kgrec.training.ranking", lambda *args: {"ndcg@10": next(metrics)})
+    model = build(BPRMF, train)
+    first = quick(model, train, val, checkpoint_dir=tmp_path, patience=patience)
+    again = build(BPRMF, train, seed=3)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        second = quick(again, train, val, resume=tmp_path / "last.ckpt", max_epochs=most, patience=patience)
+    assert len(caught) == (most < 3)
+    assert all("the checkpoint has 3 epochs, max_epochs is 2" in str(w.message) for w in caught)
+    assert second.equals(first)
+    assert equal(weights(again), weights(model))
+    assert not again.training
+
+
+def test_more_patience_goes_on_where_less_had_stopped(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val, _ = splits
+    metrics = iter([0.3, 0.2, 0.1, 0.4, 0.1, 0.1, 0.1, 0.1])
+    monkeypatch.setattr("pyg_kgrec.training.ranking", lambda *args: {"ndcg@10": next(metrics)})
+    first = quick(build(BPRMF, train), train, val, checkpoint_dir=tmp_path, patience=2, max_epochs=9)
+    assert len(first) == 3
+    more = quick(build(BPRMF, train), train, val, resume=tmp_path / "last.ckpt", patience=3, max_epochs=9)
+    assert more["ndcg@10"].tolist() == [0.3, 0.2, 0.1, 0.4, 0.1, 0.1, 0.1]
+
+
+def test_without_validation_the_last_weights_go_on(splits: Splits, tmp_path: Path) -> None:
+    train = splits[0]
+    whole = build(MKR, train)
+    quick(whole, train, max_epochs=4)
+    quick(build(MKR, train), train, max_epochs=2, checkpoint_dir=tmp_path)
+    rest = build(MKR, train, seed=4)
+    assert len(quick(rest, train, max_epochs=4, resume=tmp_path / "last.ckpt")) == 4
+    assert equal(weights(rest), weights(whole))
+    over = build(MKR, train, seed=5)
+    quick(over, train, max_epochs=2, resume=tmp_path / "last.ckpt")
+    assert not equal(weights(over), weights(build(MKR, train, seed=5)))
+
+
+def test_a_checkpoint_of_another_training_is_refused(splits: Splits, tmp_path: Path) -> None:
+    train, val, _ = splits
+    last = tmp_path / "last.ckpt"
+    quick(build(BPRMF, train), train, val, checkpoint_dir=tmp_path)
+    build(BPRMF, train).save(tmp_path / "model.pt")
+    damaged = bytearray(last.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / "damaged.ckpt").write_bytes(damaged)
+    (tmp_path / "cut.ckpt").write_bytes(last.read_bytes()[:-7])
+    torch.save({"state_dict": {}}, tmp_path / "lightning.ckpt")
+    other = copy.copy(train)
+    other[INTERACTS].edge_label_index = train[INTERACTS].edge_label_index[:, :-1]
+    model = build(BPRMF, train)
+    before = weights(model)
+    for chosen, stores, arguments, message in (
+        (
+            model,
+            (train, val),
+            {"resume": tmp_path / "model.pt"},
+            "is a file of a model, expected one of a training",
+        ),
+        (model, (train, val), {"resume": tmp_path / "damaged.ckpt"}, "is damaged"),
+        (model, (train, val), {"resume": tmp_path / "cut.ckpt"}, "is damaged"),
+        (
+            model,
+            (train, val),
+            {"resume": tmp_path / "lightning.ckpt"},
+            "of a training checkpoint of this version",
+        ),
+        (model, (train, val), {"seed": 1}, "was trained with seed 0, expected 1 as now"),
+        (model, (train, val), {"batch_size": 7}, "was trained with batch_size 64, expected 7"),
+        (model, (train, val), {"monitor": "recall@5"}, "monitor 'ndcg@10', expected 'recall@5'"),
+        (model, (train,), {}, "monitor 'ndcg@10', expected None"),
+        (model, (other, val), {}, "was trained with training pairs"),
+        (build(LightGCN, train), (train, val), {}, "training of a BPRMF, expected one of a LightGCN"),
+        (BPRMF(train, hidden_channels=4), (train, val), {}, r"made with other arguments"),
+        (build(BPRMF, train, decay=0.5), (train, val), {}, "was trained with decay"),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            quick(chosen, *stores, **({"resume": last} | arguments))
+        assert len(str(caught.value)) <= 400
+    assert equal(weights(model), before)
+
+
+def test_an_epoch_that_was_cut_short_is_none_to_go_on_from(splits: Splits, tmp_path: Path) -> None:
+    train, val, _ = splits
+
+    class CtrlC(Callback):
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            if trainer.current_epoch == 2:
+                signal.raise_signal(signal.SIGINT)
+
+    whole, rest = build(MKR, train), build(MKR, train)
+    expected = quick(whole, train, val, max_epochs=4, batch_size=20)
+    quick(
+        build(MKR, train),
         train,
         val,
-        checkpoint_dir=tmp_path,
-        resume=tmp_path / "last.ckpt",
         max_epochs=4,
-        lr=5.0,
-        patience=None,
+        batch_size=20,
+        checkpoint_dir=tmp_path,
+        callbacks=[CtrlC()],
     )
-    best = max(first["ndcg@10"].max(), worse["ndcg@10"].max())
-    assert evaluate(model, val, k=10)["ndcg@10"] == pytest.approx(best, abs=1e-9)
+    found = quick(rest, train, val, max_epochs=4, batch_size=20, resume=tmp_path / "last.ckpt")
+    assert found.drop(columns="seconds").equals(expected.drop(columns="seconds"))
+    assert equal(weights(rest), weights(whole))
+
+
+def test_a_checkpoint_of_ones_own_goes_on_too(splits: Splits, tmp_path: Path) -> None:
+    train, val, _ = splits
+    mine = ModelCheckpoint(tmp_path, filename="mine", monitor="ndcg@10", mode="max", save_last=True)
+    whole, rest = build(MKR, train), build(MKR, train, seed=2)
+    expected = quick(whole, train, val, max_epochs=5)
+    quick(build(MKR, train), train, val, max_epochs=2, callbacks=[mine])
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.ckpt", "last.ckpt"}
+    found = quick(rest, train, val, max_epochs=5, resume=tmp_path / "last.ckpt")
+    assert found["ndcg@10"].tolist() == expected["ndcg@10"].tolist()
+    assert equal(weights(rest), weights(whole))
 
 
 def test_no_file_is_left_where_none_was_asked_for(

@@ -122,9 +122,13 @@ class Recommender(torch.nn.Module, ABC):
         """What has to be learned before training, by :func:`pyg_kgrec.fit`; by default nothing."""
 
     def training_examples(self, inputs: Inputs) -> tuple[Tensor, ...]:
-        """What an epoch goes through, tensors of one length ``[n, …]``; by default users and items of positives."""
+        """What an epoch goes through, tensors of one length ``[n, …]``; by default users and items of positives.
+
+        Users who have interacted with every item are left out, with a warning: there is nothing to rank below.
+        """
         user, item = positive_pairs(inputs.data)
-        return user, item
+        keep = inputs.has_negatives(user)
+        return user[keep], item[keep]
 
     def knowledge_losses(
         self, inputs: Inputs, triple: Tensor, generator: torch.Generator

@@ -349,6 +349,9 @@ class KSR(SessionRecommender):
             raise ValueError(
                 "no user of train has more than one interaction, expected sessions where one item follows another"
             )
+        if self.objective.loss == "bpr":
+            keep = inputs.has_negatives(user)
+            return window[keep], user[keep]
         return window, user
 
     def training_losses(self, inputs: Inputs, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
