@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from numbers import Real
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, NamedTuple, Protocol
@@ -24,6 +23,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.data import DataLoader
 
+from pyg_kgrec._checks import check_number
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
 
 _NUMBERS_PER_THREAD = 2**24
@@ -170,7 +170,11 @@ class Epochs(lightning.LightningModule):
             self._close()
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
-        row, metrics = self._close(), self.validation_metrics()
+        row = self._close()
+        try:
+            metrics = self.validation_metrics()
+        except ValueError as error:  # the stores were checked: it is the numbers
+            raise self.stopped("scores of the validation store are no finite numbers") from error
         row |= metrics
         self._log(metrics)
         assert self.monitor is not None
@@ -491,8 +495,7 @@ def threads_worth(numbers: int, available: int) -> int:
 
 def check_rate(lr: float) -> None:
     """Raises TypeError unless ``lr`` is a number, ValueError unless it is a learning rate."""
-    if isinstance(lr, bool) or not isinstance(lr, Real):
-        raise TypeError(f"lr is {shown(repr(lr))}, expected a positive number")
+    check_number("lr", lr)
     if not 0 < lr < math.inf:
         raise ValueError(f"lr is {lr}, expected a positive learning rate")
 

@@ -20,7 +20,7 @@ from torch_geometric.metrics import (
 )
 from torchmetrics.functional.classification import binary_auroc
 
-from pyg_kgrec._checks import check_at_least, check_choices, check_k
+from pyg_kgrec._checks import check_at_least, check_choices, check_k, check_scores
 from pyg_kgrec.data.interactions import labelled_pairs
 from pyg_kgrec.models.base import Recommender, Store, predicting
 from pyg_kgrec.models.inputs import Inputs
@@ -116,7 +116,8 @@ def ranking(
         collection = LinkPredMetricCollection(metrics).to(inputs.device)
         encoding = model.encoding(inputs)
         for batch in users.split(batch_size):
-            top, _ = encoding.rank(batch, max(ks), inputs.seen, batch_size)
+            top, score = encoding.rank(batch, max(ks), inputs.seen, batch_size)
+            check_scores(score)
             # Padding must match no item: it points past the last one.
             top = top.masked_fill(top < 0, num_items)
             collection.update(top, torch.stack(labels.select(batch)))
@@ -152,7 +153,7 @@ def check_to_be_found(inputs: Inputs, name: str) -> None:
 def _click_through(model: Recommender, inputs: Inputs) -> dict[str, float]:
     user, item, label = (x.to(inputs.device) for x in labelled_pairs(inputs.data))
     with predicting():
-        score = model.encoding(inputs).score(user, item)
+        score = check_scores(model.encoding(inputs).score(user, item))
     # Ranks instead of scores: torchmetrics would take a sigmoid, in which large scores are equal.
     rank = score.unique(return_inverse=True)[1].double()
     auc = binary_auroc(rank / rank.max().clamp(min=1), label)

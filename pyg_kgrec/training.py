@@ -416,6 +416,8 @@ def _is_over(
 
 def _warn_of_large_features(model: Recommender, inputs: Inputs) -> None:
     """One warning where a feature is so large that training would hear nothing else."""
+    if model.settings.get("features") == "id":
+        return
     for node_type in NODE_TYPES:
         x = inputs.x[node_type]
         if x is None or not model.signature.in_channels[node_type] or not x.numel():

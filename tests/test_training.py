@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import os
 import random
+import re
 import signal
 import warnings
 from collections.abc import Callable
@@ -16,12 +17,13 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import BPRMF, KSR, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender, _trainer, evaluate, fit
-from pyg_kgrec._files import read_packed
+from pyg_kgrec._files import pack, read_packed
 from pyg_kgrec.data import INTERACTS, ITEM, RELATES, USER
 from pyg_kgrec.models.inputs import Inputs
 
@@ -689,7 +691,7 @@ def test_a_checkpoint_of_another_training_is_refused(splits: Splits, tmp_path: P
     (tmp_path / "cut.ckpt").write_bytes(last.read_bytes()[:-7])
     torch.save({"state_dict": {}}, tmp_path / "lightning.ckpt")
     other = copy.copy(train)
-    other[INTERACTS].edge_label_index = train[INTERACTS].edge_label_index[:, :-1]
+    other[INTERACTS].edge_label_index = train[INTERACTS].edge_label_index.flip(1)
     model = build(BPRMF, train)
     before = weights(model)
     for chosen, stores, arguments, message in (
@@ -766,6 +768,242 @@ def test_no_file_is_left_where_none_was_asked_for(
     assert list(tmp_path.iterdir()) == []
 
 
+# ---------------------------------------------------------------------- numbers that are none
+
+
+@pytest.mark.parametrize(("model", "settings"), ALL)
+@pytest.mark.parametrize("lr", [1e6, 1e30])
+def test_training_ends_where_numbers_do(
+    model: type[Recommender], settings: dict[str, Any], lr: float, splits: Splits, tmp_path: Path
+) -> None:
+    train, val, test = splits
+    trained = build(model, train, **settings)
+    before = trained.state_dict()
+    before = {name: value.clone() for name, value in before.items()}
+    seen: list[dict[str, Tensor]] = []
+
+    class Keep(Callback):
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+            seen.append({name: value.clone() for name, value in trained.state_dict().items()})
+
+    try:
+        history = quick(trained, train, val, lr=lr, callbacks=[Keep()], max_epochs=4, batch_size=40)
+    except ValueError as error:
+        message = str(error)
+        assert re.match(r"training stopped at step \d+ of epoch \d: ", message), message
+        assert re.search(r"table '[\w.]+' (reaches|holds) ", message), message
+        assert f"Try a learning rate below {lr:g}" in message
+        assert len(message) <= 400
+        kept = re.search(r"finite weights (before training|of epoch (\d))", message)
+        assert kept is not None
+        expected = before if kept[2] is None else seen[int(kept[2])]
+        if not (kept[2] is None and model is KSR):  # whose pre-training comes first
+            assert all(torch.equal(value, expected[name]) for name, value in trained.state_dict().items())
+    else:  # what is brought back to norm 1 after each step survives any rate
+        assert bool(np.isfinite(history["loss"]).all())
+    assert not trained.training
+    assert all(bool(p.isfinite().all()) for p in trained.parameters())
+    assert all(0 <= value <= 1 for value in evaluate(trained, test, k=5).values())
+    trained.save(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_the_part_of_the_loss_is_named(part: int, splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(BPRMF, splits[0])
+    losses = model.training_losses
+
+    def break_down(*args: Any) -> dict[str, Tensor]:
+        found = losses(*args)
+        name = list(found)[part]
+        return found | {name: found[name] * torch.inf}
+
+    monkeypatch.setattr(model, "training_losses", break_down)
+    name = ("ranking", "decay")[part]
+    with pytest.raises(
+        ValueError, match=rf"step 1 of epoch 0: the part '{name}' of the loss is inf and the table"
+    ):
+        quick(model, *splits[:2])
+
+
+def test_weights_that_break_in_the_last_step_are_not_kept(splits: Splits) -> None:
+    model = build(BPRMF, splits[0])
+
+    class Break(Callback):
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            if trainer.current_epoch == 1:
+                with torch.no_grad():
+                    model.item_encoder.weight[2, 3] = torch.nan
+
+    with pytest.raises(
+        ValueError, match=r"table 'item_encoder\.weight' holds nan.* finite weights of epoch 0"
+    ):
+        quick(model, splits[0], callbacks=[Break()], batch_size=10**6, max_epochs=3)
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+@pytest.mark.parametrize(("model", "settings"), ALL)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_no_answer_is_made_of_broken_weights(
+    model: type[Recommender], settings: dict[str, Any], value: float, splits: Splits, tmp_path: Path
+) -> None:
+    train, _, test = splits
+    broken = build(model, train, **settings)
+    broken.pretrain(broken.prepare(train), progress=False)
+    path = tmp_path / "model.pt"
+    broken.save(path)
+    whole = path.read_bytes()
+    parameter = next(iter(broken.parameters()))
+    with torch.no_grad():
+        parameter.view(-1)[0] = value
+    for answer in (
+        lambda: broken.score(test, torch.tensor([0]), torch.tensor([1])),
+        lambda: broken.score_all(test, torch.tensor([0, 1])),
+        lambda: broken.recommend(test, torch.tensor([0]), k=2),
+        lambda: broken.recommend(test, torch.tensor([0, 1]), k=2),
+        lambda: broken.similar_items(test, torch.tensor([0]), k=2),
+        lambda: evaluate(broken, test, k=2),
+        lambda: broken.save(path),
+    ):
+        with pytest.raises(ValueError, match="holds NaN or infinity, expected finite weights"):
+            answer()
+    assert path.read_bytes() == whole
+    content = read_packed(path, "model")
+    content["state_dict"][next(iter(content["state_dict"]))].view(-1)[0] = value
+    path.write_bytes(pack(content, "model"))
+    with pytest.raises(ValueError, match=r"of .*model\.pt holds NaN or infinity"):
+        model.load(path)
+
+
+def test_scores_beyond_numbers_are_refused(splits: Splits) -> None:
+    model = build(BPRMF, splits[0])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1e30)
+    for answer in (
+        lambda: model.recommend(splits[2], torch.tensor([0]), k=2),
+        lambda: evaluate(model, splits[2], k=2),
+    ):
+        with pytest.raises(ValueError, match=r"reaches .*, expected numbers that scores can be made of"):
+            answer()
+
+
+def test_large_features_are_warned_of_once(make_splits: Callable[..., Splits]) -> None:
+    train, val, _ = make_splits(num_users=8, num_items=12, per_user=8)
+    for data in (train, val):
+        data[ITEM].x = torch.rand(12, 3)
+        data[ITEM].x[4, 1] = 1.7e9
+    with pytest.warns(UserWarning, match=r"column 1 of data\['item'\]\.x reaches 1\.7e\+09") as caught:
+        quick(build(MKR, train), train, val, max_epochs=2, lr=1e-6)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quick(build(KGRec, train, features="id"), train, val, max_epochs=1)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+@pytest.mark.parametrize(("model", "settings"), ALL)
+def test_mixed_precision_learns_the_same(
+    model: type[Recommender], settings: dict[str, Any], precision: str, splits: Splits
+) -> None:
+    train, val, _ = splits
+    exact, mixed = (build(model, train, **settings) for _ in range(2))
+    wide: list[torch.dtype] = []
+    losses = mixed.training_losses
+
+    def watch(*args: Any) -> dict[str, Tensor]:
+        found = losses(*args)
+        wide.extend(loss.dtype for loss in found.values())
+        return found
+
+    mixed.training_losses = watch  # type: ignore[method-assign]
+    expected = quick(exact, train, val, max_epochs=2, lr=0.005)
+    found = quick(mixed, train, val, max_epochs=2, lr=0.005, precision=precision)
+    assert set(wide) == {torch.float32}
+    assert found["loss"].to_numpy() == pytest.approx(expected["loss"].to_numpy(), rel=0.03)
+    assert all(p.dtype == torch.float32 for p in mixed.parameters())
+
+
+# ---------------------------------------------------------------------- users who have seen everything
+
+
+@pytest.mark.parametrize(("model", "settings"), [*ALL, pytest.param(KSR, {"loss": "bpr"}, id="KSR-bpr")])
+def test_a_user_who_has_seen_everything_stops_nobody(
+    model: type[Recommender], settings: dict[str, Any], make_splits: Callable[..., Splits]
+) -> None:
+    train, val, _ = make_splits(num_users=8, num_items=12, per_user=8)
+    pairs = torch.stack([torch.full((12,), 3), torch.arange(12)])
+    store = train[INTERACTS]
+    for key in list(store.keys()):
+        if key.startswith("edge_label"):
+            del store[key]
+    store.edge_index = torch.cat([store.edge_index, pairs], 1)
+    store.time = torch.arange(store.edge_index.size(1))
+    trained = build(model, train, **settings)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        history = quick(trained, train, val, max_epochs=2)
+    told = [str(w.message) for w in caught if "every item" in str(w.message)]
+    if model is KSR and "loss" not in settings:
+        assert not told  # all items are compared: nothing is sampled
+    else:
+        assert len(told) == 1
+        assert "user 'u3' has interacted with every item" in told[0]
+    assert len(history) == 2
+
+
+# ---------------------------------------------------------------------- Lightning's arguments
+
+
+def test_arguments_of_lightning_are_passed_on(splits: Splits, capsys: pytest.CaptureFixture[str]) -> None:
+    train, val, _ = splits
+    quick(build(BPRMF, train), train, val, progress=True, enable_progress_bar=False, log_every_n_steps=1)
+    assert "Epoch" not in capsys.readouterr().out
+    norms: dict[str, list[float]] = {}
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+            total = sum(float(p.grad.square().sum()) for p in pl_module.parameters() if p.grad is not None)
+            norms[type(pl_module.model).__name__].append(total**0.5)
+
+    for model in (BPRMF, MKR, KTUP):
+        norms[model.__name__] = []
+        quick(build(model, train), train, val, max_epochs=1, callbacks=[Watch()], gradient_clip_val=1e-3)
+        assert norms[model.__name__]
+        assert max(norms[model.__name__]) == pytest.approx(1e-3, rel=1e-3)
+    one, two = build(BPRMF, train), build(BPRMF, train)
+    quick(one, train, max_epochs=1, batch_size=16)
+    quick(two, train, max_epochs=1, batch_size=16, accumulate_grad_batches=2)
+    assert not equal(weights(one), weights(two))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"check_val_every_n_epoch": 2},
+            "check_val_every_n_epoch is set by this package, expected eval_every",
+        ),
+        ({"enable_checkpointing": True}, "expected checkpoint_dir"),
+        ({"inference_mode": True}, "inference_mode is set by this package"),
+        (
+            {"strategy": "ddp_fork"},
+            "strategy ddp_fork trains in processes whose weights and history would be lost",
+        ),
+        ({"strategy": "ddp_notebook"}, "strategy ddp_notebook"),
+        ({"strategy": DDPStrategy(start_method="spawn")}, "strategy spawn"),
+        ({"accumulate_grad_batches": 2}, "accumulate_grad_batches is 2, expected 1 for a MKR"),
+    ],
+)
+def test_arguments_that_cannot_be_passed_on_are_refused(
+    arguments: dict[str, Any], message: str, splits: Splits
+) -> None:
+    model = build(MKR, splits[0])
+    before = weights(model)
+    with pytest.raises(ValueError, match=message):
+        quick(model, *splits[:2], **arguments)
+    assert equal(weights(model), before)
+
+
 # ---------------------------------------------------------------------- errors
 
 
@@ -782,6 +1020,8 @@ def test_no_file_is_left_where_none_was_asked_for(
         ({"monitor": "ndcg"}, "monitor is 'ndcg', expected a metric and a length, like 'ndcg@10'"),
         ({"monitor": "auc@10"}, "monitor is 'auc@10'"),
         ({"monitor": "ndcg@0"}, "monitor is 'ndcg@0'"),
+        ({"lr": float("inf")}, "lr is inf"),
+        ({"seed": -1}, "seed is -1"),
         ({"monitor": "ndcg@31"}, "k is 31, expected a whole number from 1 to the 30 items"),
     ],
 )
@@ -794,6 +1034,37 @@ def test_bad_arguments_are_refused_before_anything_happens(
         quick(model, *splits[:2], **arguments)
     assert equal(weights(model), before)
     assert not model.training
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lr": "1e-3"}, "lr is '1e-3', expected a number"),
+        ({"lr": True}, "lr is True"),
+        ({"monitor": 10}, "monitor is 10, expected the name of a metric"),
+        ({"max_epochs": 2.0}, r"max_epochs is 2\.0, expected a whole number"),
+        ({"batch_size": "64"}, "batch_size is '64'"),
+        ({"patience": "3"}, "patience is '3'"),
+        ({"seed": "0"}, "seed is '0'"),
+    ],
+)
+def test_arguments_of_other_types_are_refused(
+    splits: Splits, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        quick(build(BPRMF, splits[0]), *splits[:2], **arguments)
+
+
+def test_a_folder_that_is_a_file_is_refused(splits: Splits, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file is a file, expected a folder"):
+        quick(build(BPRMF, splits[0]), *splits[:2], checkpoint_dir=tmp_path / "file")
+
+
+def test_the_training_store_is_no_validation_store(splits: Splits) -> None:
+    train = splits[0]
+    with pytest.raises(ValueError, match=r"all 192 pairs to be found in val stand in its edge_index"):
+        quick(build(BPRMF, train), train, train)
 
 
 def test_bad_stores_are_refused_before_anything_happens(splits: Splits, tmp_path: Path) -> None:
