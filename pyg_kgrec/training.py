@@ -296,10 +296,10 @@ def fit(
             ``last.ckpt``, in Lightning's form but with a sum of their bytes and nothing to be run; by default none
             is written.
         resume: A checkpoint of ``checkpoint_dir`` to go on from. The weights of ``model`` are replaced, and what
-            comes out is what the undisturbed training gives, to the last bit: a checkpoint holds the generators, the
-            order of the examples, all optimisers, the history and the best weights. ``max_epochs`` and ``patience``
-            may be others than before; a training that is over is not trained again. ``lr`` may be another one, with
-            a warning; without ``lr`` that of the checkpoint goes on.
+            comes out is what the undisturbed training gives, to the last bit: a checkpoint holds the generators,
+            the order of the examples, all optimisers, the history and the best weights. ``max_epochs`` and
+            ``patience`` may be others than before; a training that is over is not trained again. ``lr`` may be
+            another one, with a warning; without ``lr`` that of the checkpoint goes on.
         trainer_arguments: Further arguments of :class:`lightning.Trainer` (``gradient_clip_val``, ``max_time``,
             ``devices``, …). What this function sets itself is refused, as are strategies that train in processes
             whose weights would be lost.
@@ -311,9 +311,9 @@ def fit(
     Raises:
         TypeError: If an argument is of another type.
         ValueError: If a store is damaged or does not fit the model, there is nothing to find in ``val``, an
-            argument is out of range, or ``resume`` is damaged or of another training; while it trains, if a loss, a
-            weight or a score is NaN or infinite: the message names the step, the part of the loss and the table, and
-            the model keeps its best finite weights.
+            argument is out of range, or ``resume`` is damaged or of another training; while it trains, if a loss,
+            a weight or a score is NaN or infinite: the message names the step, the part of the loss and the table,
+            and the model keeps its best finite weights.
         FileNotFoundError: If there is no checkpoint ``resume``.
     """
     check_arguments(trainer_arguments)

@@ -234,7 +234,7 @@ def test_bad_arguments_are_refused(make_splits: Callable[..., Splits]) -> None:
     train, _, test = make_splits()
     model = Popularity(train)
     for k in (0, -1, 15, True, [5, 99], 2.5, "5", ["5"], None):
-        kind = ValueError if k in (0, -1, 15) and k is not True or k == [5, 99] else TypeError
+        kind = ValueError if (k in (0, -1, 15) and k is not True) or k == [5, 99] else TypeError
         with pytest.raises(kind, match="expected a whole number from 1 to the 14 items"):
             evaluate(model, test, k=k)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="k is 15, expected a whole number from 1 to the 14 items"):
