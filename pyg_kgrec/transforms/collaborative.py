@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Final
 
 import torch
@@ -11,6 +10,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from pyg_kgrec.data.labels import indexable
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, EdgeType, validate
 
 NODE: Final = "node"
@@ -77,7 +77,7 @@ class CollaborativeKG(BaseTransform):
             triple = triple.repeat(2)
             names += [f"~{name}" for name in names]
 
-        out = copy.copy(data)
+        out = indexable(data)
         out[NODE].num_nodes = num_nodes
         out[NODE].entity = entity
         out[NODE].entity_node = entity_node
