@@ -4,6 +4,7 @@ from pyg_kgrec.data.atomic import read_atomic
 from pyg_kgrec.data.frames import from_pandas
 from pyg_kgrec.data.kgat import read_kgat
 from pyg_kgrec.data.labels import Labels, indexable
+from pyg_kgrec.data.repeats import count_repeats, drop_repeats
 from pyg_kgrec.data.store import (
     ENTITY,
     INTERACTS,
@@ -29,6 +30,8 @@ __all__ = [
     "Labels",
     "Vocabulary",
     "as_index",
+    "count_repeats",
+    "drop_repeats",
     "from_pandas",
     "has_knowledge",
     "indexable",

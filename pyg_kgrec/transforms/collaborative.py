@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Final
 
 import torch
@@ -77,7 +78,7 @@ class CollaborativeKG(BaseTransform):
             triple = triple.repeat(2)
             names += [f"~{name}" for name in names]
 
-        out = indexable(data)
+        out = copy.copy(data)
         out[NODE].num_nodes = num_nodes
         out[NODE].entity = entity
         out[NODE].entity_node = entity_node
@@ -86,7 +87,7 @@ class CollaborativeKG(BaseTransform):
         out[NODE_RELATES].triple = triple
         out[NODE_RELATES].relation_name = names
         out[USER_NODE].edge_index = data[INTERACTS].edge_index
-        return out
+        return indexable(out)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(inverse={self.inverse})"
