@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Final
 
 from torch_geometric.data import HeteroData, InMemoryDataset
 
+from pyg_kgrec.data.labels import indexable
+
 _TIMEOUT: Final = 60  # seconds without an answer
 _MOST_SECONDS: Final = 600  # per file
 _MOST_BYTES: Final = 2**26  # per file; the largest one has 15 MiB
@@ -55,6 +57,7 @@ class FetchedDataset(InMemoryDataset):
         self.source = self.home if source is None else source
         super().__init__(str(root), transform, pre_transform, force_reload=force_reload)
         self.load(self.processed_paths[0], data_cls=HeteroData)
+        self.data = indexable(self._data)
 
     @abstractmethod
     def read(self) -> HeteroData:

@@ -276,9 +276,9 @@ def _snapshot(data: HeteroData) -> HeteroData:
     """A shallow copy whose lists are its own."""
     out = copy.copy(data)
     for store in (out[kind] for kind in (*out.node_types, *out.edge_types)):
-        for key, value in store.items():
-            if isinstance(value, list):
-                store[key] = list(value)
+        for key in list(store.keys()):
+            if isinstance(store[key], list):
+                store[key] = list(store[key])
     if "relation_name" in out:
         out.relation_name = list(out.relation_name)
     return out
@@ -289,8 +289,8 @@ def _held(data: HeteroData) -> Iterator[tuple[tuple[str, str], Any]]:
     for kind in (*NODE_TYPES, INTERACTS, IS, RELATES):
         if kind in (data.node_types if isinstance(kind, str) else data.edge_types):
             name = ", ".join(map(repr, [kind] if isinstance(kind, str) else kind))
-            for key, value in data[kind].items():
-                yield (name, key), value
+            for key in data[kind].keys():
+                yield (name, key), data[kind][key]
     yield ("'relation_name'", ""), getattr(data, "relation_name", None)
 
 
