@@ -38,7 +38,7 @@ _USUAL_NAMES: Final = {
 }
 # What other tools call a column that says more of an interaction than that it is there. It is read where it is named
 # only; compared in lower case.
-_LABEL_NAMES: Final = frozenset(
+LABEL_NAMES: Final = frozenset(
     [
         "label",
         "labels",
@@ -54,7 +54,7 @@ _LABEL_NAMES: Final = frozenset(
         "feedback",
     ]
 )
-_WEIGHT_NAMES: Final = frozenset(
+WEIGHT_NAMES: Final = frozenset(
     [
         "weight",
         "weights",
@@ -333,7 +333,7 @@ class Table:
                     f"{self.where(name)} is not read: only the item of a row counts as an interaction, "
                     "expected one row per item (DataFrame.explode makes them)."
                 )
-            elif name.lower() in _WEIGHT_NAMES and len(self._kinds(name)) > 1:
+            elif name.lower() in WEIGHT_NAMES and len(self._kinds(name)) > 1:
                 warn_caller(
                     f"{self.where(name)} is not read: all rows count as positives alike, whatever it holds "
                     f"(rating_col={quoted(name)} reads it, min_rating= says from where on a row counts)."
@@ -342,7 +342,7 @@ class Table:
     def _refuse_to_guess(self) -> None:
         """Raises ValueError if a column that nobody named looks like labels of two kinds."""
         for name in self._others():
-            if name.lower() not in _LABEL_NAMES:
+            if name.lower() not in LABEL_NAMES:
                 continue
             kinds = self._kinds(name)
             numbers = pd.to_numeric(pd.Series(kinds, dtype=object), errors="coerce")
