@@ -87,12 +87,12 @@ def read_atomic(
     and ``timestamp:float``. Read where they are there: ``{name}.kg`` (``head_id``, ``relation_id``,
     ``tail_id``), ``{name}.link`` (``item_id``, ``entity_id``), ``{name}.item`` (``item_id``; the first
     ``token_seq`` column with *title* or *name* in its name gives readable names) and ``{name}.user``
-    (``user_id``). Other columns are not read, but a warning names those of the interactions that say something of
-    them (``weight``, lists of items such as ``item_id_list:token_seq``), and labels are refused unless ``label_col``
-    says what they are. Raw ids are strings, as they are written: ``1.0`` is not ``1``, and quotes belong to an id.
-    Blank lines at a file's end are nothing. Nodes, repeated pairs and triples, labels, ``min_rating`` and
-    ``unknown`` follow :func:`~pyg_kgrec.data.from_pandas`: users and items stand in the order of ``.user`` and
-    ``.item``.
+    (``user_id``). Other columns are not read, but a warning names those of the interactions that say
+    something of them (``weight``, lists of items such as ``item_id_list:token_seq``), and labels are refused
+    unless ``label_col`` says what they are. Raw ids are strings, as they are written: ``1.0`` is not ``1``,
+    and quotes belong to an id. Blank lines at a file's end are nothing. Nodes, repeated pairs and triples,
+    labels, ``min_rating`` and ``unknown`` follow :func:`~pyg_kgrec.data.from_pandas`: users and items stand
+    in the order of ``.user`` and ``.item``.
 
     Args:
         root: The folder of the files.
@@ -102,11 +102,11 @@ def read_atomic(
             row.
         min_rating: The lowest rating that counts as an interaction.
         rating_col: Column of ratings, a ``float``; ``rating`` if :obj:`None` and there is one.
-        label_col: Column of labels (0 and 1, or −1 and 1), a ``float`` or ``token``; :obj:`False` says that none holds
-            labels.
+        label_col: Column of labels (0 and 1, or −1 and 1), a ``float`` or ``token``; :obj:`False` says that
+            none holds labels.
         unknown: What happens to links with an unknown item or entity: ``'raise'`` or ``'drop'``.
-        encoding: The encoding of the files, such as ``'cp1252'``; by default what a byte order mark says, UTF-8 without
-            one.
+        encoding: The encoding of the files, such as ``'cp1252'``; by default what a byte order mark says,
+            UTF-8 without one.
         separator: What stands between the cells of a line.
 
     Returns:

@@ -36,8 +36,8 @@ _USUAL_NAMES: Final = {
     "time": ("timestamp", "time"),
     "name": ("name", "title"),
 }
-# What other tools call a column that says more of an interaction than that it is there. It is read where it is named
-# only; compared in lower case.
+# What other tools call a column that says more of an interaction than that it is there. It is read where it
+# is named only; compared in lower case.
 LABEL_NAMES: Final = frozenset(
     [
         "label",
@@ -116,18 +116,20 @@ def from_pandas(
     (by time, then by position). Interactions rated below ``min_rating`` are dropped after that; their users
     and items stay in the store.
 
-    **Labels.** With ``label_col`` a row labelled 0 (or −1) was shown and not liked. ``edge_index`` (with ``time`` and
-    ``rating``) then holds the rows labelled 1 alone, so that no other row is a positive, spreads over the graph or is to
-    be found; ``edge_label_index`` holds all rows, ``edge_label`` their labels (0 or 1, float32), and
-    ``edge_label_time`` and ``edge_label_rating`` what else is known of them. A row labelled 0 does not count as seen:
-    its item may be recommended. ``unsplit`` is :obj:`True` on such a store, which is how splits tell it from one of
-    their own. Where all labels are 1 the store is as without them.
+    **Labels.** With ``label_col`` a row labelled 0 (or −1) was shown and not liked. ``edge_index`` (with
+    ``time`` and ``rating``) then holds the rows labelled 1 alone, so that no other row is a positive,
+    spreads over the graph or is to be found; ``edge_label_index`` holds all rows, ``edge_label`` their
+    labels (0 or 1, float32), and ``edge_label_time`` and ``edge_label_rating`` what else is known of them. A
+    row labelled 0 does not count as seen: its item may be recommended. ``unsplit`` is :obj:`True` on such a
+    store, which is how splits tell it from one of their own. Where all labels are 1 the store is as without
+    them.
 
-    **What is not asked for** is not guessed: a column with a usual name for labels (``label``, ``click``, ``target``, ...)
-    that holds two kinds of values is refused unless ``label_col`` says what it is. One warning each says that all rows
-    count as positives although ratings, or a column such as ``weight`` that is not read, differ; how many rows repeat
-    a pair or a triple (a repeated triple stays, and weighs as often as it stands there); which ids look like one
-    another (``'7'`` and ``'07'``) or like a missing value that became text; and what ``unknown='drop'`` has dropped.
+    **What is not asked for** is not guessed: a column with a usual name for labels (``label``, ``click``,
+    ``target``, ...) that holds two kinds of values is refused unless ``label_col`` says what it is. One
+    warning each says that all rows count as positives although ratings, or a column such as ``weight`` that
+    is not read, differ; how many rows repeat a pair or a triple (a repeated triple stays, and weighs as
+    often as it stands there); which ids look like one another (``'7'`` and ``'07'``) or like a missing value
+    that became text; and what ``unknown='drop'`` has dropped.
 
     Items are entities only where ``links`` says so. If items and entities share their ids, pass
     ``links=pd.DataFrame({'item_id': ids, 'entity_id': ids})``.
@@ -144,8 +146,8 @@ def from_pandas(
         item_col: Column of item ids (in ``interactions``, ``links`` and ``items``).
         entity_col: Column of entity ids (in ``links`` and ``entities``).
         rating_col: Column of ratings, or of weights.
-        label_col: Column of labels: 0 and 1, −1 and 1, or bools. :obj:`False` says that no column holds labels, so that
-            every row is a positive.
+        label_col: Column of labels: 0 and 1, −1 and 1, or bools. :obj:`False` says that no column holds
+            labels, so that every row is a positive.
         time_col: Column of times.
         head_col: Column of head entities.
         relation_col: Column of relations.
@@ -157,11 +159,11 @@ def from_pandas(
         item_features: Numeric columns of ``items`` that become ``x``.
         entity_features: Numeric columns of ``entities`` that become ``x``.
         min_rating: The lowest rating that counts as an interaction.
-        unknown: What happens to rows with an id that is not known where it must be: items of ``links`` that neither
-            ``interactions`` nor ``items`` have, entities of ``links`` that no triple (or ``entities``, if given) has,
-            entities of ``triples`` that ``entities`` does not list, and interactions of users and items that have no
-            row while ``user_features`` or ``item_features`` ask for one. ``'raise'`` refuses them, ``'drop'`` leaves
-            them out, with one warning that counts them.
+        unknown: What happens to rows with an id that is not known where it must be: items of ``links`` that
+            neither ``interactions`` nor ``items`` have, entities of ``links`` that no triple (or
+            ``entities``, if given) has, entities of ``triples`` that ``entities`` does not list, and
+            interactions of users and items that have no row while ``user_features`` or ``item_features`` ask
+            for one. ``'raise'`` refuses them, ``'drop'`` leaves them out, with one warning that counts them.
 
     Returns:
         The store, on the CPU.
@@ -169,8 +171,9 @@ def from_pandas(
     Raises:
         TypeError: If an argument is no DataFrame, if ids are floats, bools, missing or of mixed types, or if
             a column that must be numeric is not.
-        ValueError: If a column is missing or ambiguous, an id unknown or listed twice, a number NaN or infinite, or if
-            no interaction is left. The message names the frame, the column, what is wrong and what was expected.
+        ValueError: If a column is missing or ambiguous, an id unknown or listed twice, a number NaN or
+            infinite, or if no interaction is left. The message names the frame, the column, what is wrong
+            and what was expected.
     """
     frames = {
         "interactions": interactions,
@@ -284,8 +287,8 @@ class Table:
 
         Raises:
             TypeError: If the labels are no numbers.
-            ValueError: If they are other numbers than 0 and 1 or −1 and 1, or if a column that looks like labels was
-                neither asked for nor declined.
+            ValueError: If they are other numbers than 0 and 1 or −1 and 1, or if a column that looks like
+                labels was neither asked for nor declined.
         """
         named = self.columns.get("label")
         if named is None:
@@ -349,7 +352,8 @@ class Table:
             if len(kinds) == 2 or (len(kinds) == 1 and not (numbers > 0).all()):
                 raise ValueError(
                     f"{self.where(name)} holds {listed(kinds)} and may tell positives from others, "
-                    f"expected label_col={quoted(name)} to learn so, or label_col=False to take all rows as positives."
+                    f"expected label_col={quoted(name)} to learn so, or "
+                    "label_col=False to take all rows as positives."
                 )
             if len(kinds) > 2:
                 warn_caller(
@@ -411,8 +415,8 @@ def build_store(
         unknown: What happens to rows with unknown ids.
 
     Returns:
-        The store, and the positions of the rows in it, ascending: the columns of ``edge_label_index`` where there are
-        labels, of ``edge_index`` otherwise.
+        The store, and the positions of the rows in it, ascending: the columns of ``edge_label_index`` where
+        there are labels, of ``edge_index`` otherwise.
     """
     check_min_rating(min_rating)
     check_choices(unknown=(unknown if isinstance(unknown, str) else quoted(unknown), get_args(Unknown)))
@@ -464,7 +468,7 @@ def build_store(
 
 
 def check_min_rating(min_rating: Any) -> None:
-    """Raises TypeError or ValueError unless ``min_rating`` is None or a number that ratings can be compared to."""
+    """Raises TypeError or ValueError unless ``min_rating`` is None or a number to compare ratings to."""
     if min_rating is None:
         return
     if isinstance(min_rating, bool | np.bool_) or not isinstance(min_rating, Real):
@@ -590,10 +594,10 @@ def _add_interactions(
                 f"{table.label}: no rating is {quoted(min_rating)} or more, expected at least one."
             )
     elif exact is not None and positive is None and exact.min() < exact.max():
+        least, most = quoted(float(exact.min())), quoted(float(exact.max()))
         warn_caller(
-            f"{table.where(rating_col)} holds {quoted(float(exact.min()))} to {quoted(float(exact.max()))} and all rows count as "
-            "positives, "
-            f"the lowest too: min_rating= says from where on one counts (min_rating={quoted(float(exact.min()))} keeps all)."
+            f"{table.where(rating_col)} holds {least} to {most} and all rows count as positives, the lowest too: "
+            f"min_rating= says from where on one counts (min_rating={least} keeps all)."
         )
     pairs = torch.from_numpy(np.stack([user[rows], item[rows]]))
     columns: dict[str, Tensor] = {}
@@ -634,8 +638,8 @@ def _add_knowledge(
     )
     if repeats:
         warn_caller(
-            f"{triples.label}: {repeats} of {len(ends)} rows repeat a triple; they are kept, so that a triple weighs "
-            "as often as it stands there (DataFrame.drop_duplicates keeps one of each)."
+            f"{triples.label}: {repeats} of {len(ends)} rows repeat a triple; they are kept, so that a triple "
+            "weighs as often as it stands there (DataFrame.drop_duplicates keeps one of each)."
         )
 
     data[RELATES].edge_index = torch.from_numpy(ends.T.copy())
@@ -796,7 +800,7 @@ def _plain(series: pd.Series) -> pd.Series:
 
 
 def _unix_seconds(series: pd.Series) -> Array:
-    """Datetimes (NumPy's or Arrow's, with a time zone or without) as float64 seconds since 1970; NaN where missing."""
+    """Datetimes (NumPy's or Arrow's, any time zone) as float64 seconds since 1970; NaN where missing."""
     if isinstance(series.dtype, pd.DatetimeTZDtype):
         series = series.dt.tz_convert(None)
     elif isinstance(series.dtype, pd.ArrowDtype):

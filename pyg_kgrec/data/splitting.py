@@ -31,9 +31,10 @@ def apply_split(data: HeteroData, split: Tensor) -> tuple[HeteroData, HeteroData
     A pair that stands in ``data`` several times may be told to go to several splits, and will:
     :func:`~pyg_kgrec.data.from_pandas` and the other readers keep one row per pair.
 
-    A store with labels (``label_col=`` of the readers) is split by the n pairs of ``edge_label_index``: each part holds
-    its own as ``edge_label_index`` and ``edge_label``, with ``edge_label_time`` and whatever else is known of them;
-    ``edge_index`` holds the training pairs labelled 1, ``seen_edge_index`` the validation pairs labelled 1.
+    A store with labels (``label_col=`` of the readers) is split by the n pairs of ``edge_label_index``: each
+    part holds its own as ``edge_label_index`` and ``edge_label``, with ``edge_label_time`` and whatever else
+    is known of them; ``edge_index`` holds the training pairs labelled 1, ``seen_edge_index`` the validation
+    pairs labelled 1.
 
     Args:
         data: A store with n interactions that is not split yet.
@@ -77,7 +78,7 @@ def is_labelled(data: HeteroData) -> bool:
 
 
 def split_by_label(data: HeteroData, split: Callable[[Tensor], Tensor]) -> Tensor:
-    """Where each pair goes: ``split`` is asked for the users of the interactions, or of each label's pairs in turn."""
+    """Where each pair goes: ``split`` is asked for the users of the interactions, or of each label's pairs."""
     store = data[INTERACTS]
     if not is_labelled(data):
         return split(store.edge_index[0])
@@ -91,8 +92,8 @@ def split_by_label(data: HeteroData, split: Callable[[Tensor], Tensor]) -> Tenso
 def split_by_time(data: HeteroData, split: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Where each pair goes: ``split`` is asked for users and times of the interactions.
 
-    A pair labelled 0 goes where its time falls: to test from the user's first positive of test on, to validation from
-    the first positive held out on, to training before.
+    A pair labelled 0 goes where its time falls: to test from the user's first positive of test on, to
+    validation from the first positive held out on, to training before.
 
     Raises:
         ValueError: If the pairs labelled 0 have no time.

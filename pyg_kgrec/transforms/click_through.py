@@ -21,15 +21,16 @@ _BLOCK = 2**24  # numbers drawn at a time
 class ClickThroughSplit(BaseTransform):
     r"""Draws as many unwatched items for every user as the user has positives, and splits all labelled pairs.
 
-    The negatives of a user are different items, drawn alike among those without an interaction. Positives (label 1)
-    and negatives (label 0) together go at random to train, validation and test, ``val`` and ``test`` of all pairs,
-    rounded. This is the preprocessing of the MKR paper (Wang et al., WWW 2019, with 6 : 2 : 2). In a store that has labels
-    of its own (``label_col=`` of the readers) none is drawn: its labelled pairs are split.
+    The negatives of a user are different items, drawn alike among those without an interaction. Positives
+    (label 1) and negatives (label 0) together go at random to train, validation and test, ``val`` and
+    ``test`` of all pairs, rounded. This is the preprocessing of the MKR paper (Wang et al., WWW 2019, with
+    6 : 2 : 2). In a store that has labels of its own (``label_col=`` of the readers) none is drawn: its
+    labelled pairs are split.
 
-    The result is ``(train, val, test)``. All three hold train's *positives* as ``edge_index``; ``edge_label_index``
-    holds the labelled pairs of the part and ``edge_label`` their labels (float32); the test store's
-    ``seen_edge_index`` holds the positives of validation. Nodes and knowledge graph are shared. The same seed gives
-    the same split; PyTorch's global random state is neither read nor changed.
+    The result is ``(train, val, test)``. All three hold train's *positives* as ``edge_index``;
+    ``edge_label_index`` holds the labelled pairs of the part and ``edge_label`` their labels (float32); the
+    test store's ``seen_edge_index`` holds the positives of validation. Nodes and knowledge graph are shared.
+    The same seed gives the same split; PyTorch's global random state is neither read nor changed.
 
     Args:
         val: The share of the labelled pairs for validation, in [0, 1).

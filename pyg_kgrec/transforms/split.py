@@ -34,8 +34,8 @@ class RandomSplit(BaseTransform):
     ``edge_label_index`` holds the pairs to learn or to rank, and the test store's ``seen_edge_index`` the
     validation pairs. In a store with labels the pairs labelled 1 are split as if there were no others, and those
     labelled 0 by the same rule; ``edge_label`` goes with them, and ``seen_edge_index`` and ``edge_index`` hold
-    pairs labelled 1 alone. Nodes and knowledge graph are shared, not copied, and the order of the rows is kept. The
-    same seed gives the same split; PyTorch's global random state is neither read nor changed.
+    pairs labelled 1 alone. Nodes and knowledge graph are shared, not copied, and the order of the rows is
+    kept. The same seed gives the same split; PyTorch's global random state is neither read nor changed.
 
     Args:
         val: The share of each user's interactions for validation, in [0, 1).
@@ -67,8 +67,8 @@ class TemporalSplit(BaseTransform):
 
     Numbers are rounded as in :class:`RandomSplit`, and the result has the same form. Interactions of one user
     at the same time stay in the order of the rows. In the test store the validation interactions, which come
-    before the test's, are at hand as ``seen_edge_index`` with ``seen_time``. In a store with labels a pair labelled 0
-    goes where its time falls among the user's pairs labelled 1.
+    before the test's, are at hand as ``seen_edge_index`` with ``seen_time``. In a store with labels a pair
+    labelled 0 goes where its time falls among the user's pairs labelled 1.
 
     Args:
         val: The share of each user's interactions for validation, in [0, 1).
@@ -98,8 +98,8 @@ class LeaveOneOut(BaseTransform):
     """Holds out every user's last interaction for test and the last but one for validation.
 
     A user with fewer than three interactions keeps them all for training. The result has the form of
-    :class:`RandomSplit`; interactions of one user at the same time stay in the order of the rows. In a store with
-    labels the pairs labelled 1 are counted, and one labelled 0 goes where its time falls among them.
+    :class:`RandomSplit`; interactions of one user at the same time stay in the order of the rows. In a store
+    with labels the pairs labelled 1 are counted, and one labelled 0 goes where its time falls among them.
 
     Raises:
         ValueError: When called: if the store is not valid, split already, or has no ``time``.
