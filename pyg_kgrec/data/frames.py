@@ -270,7 +270,8 @@ class Table:
         dtype = series.dtype
         if pd.api.types.is_datetime64_any_dtype(dtype) or str(dtype).startswith(("date32", "date64")):
             return _finite(_unix_seconds(series), where)
-        numeric = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype)
+        numeric = pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
+        numeric = numeric and not pd.api.types.is_complex_dtype(dtype)
         try:
             values = series.to_numpy(np.float64, na_value=np.nan) if numeric else None
         except (TypeError, ValueError, OverflowError):

@@ -37,6 +37,8 @@ def quoted(value: Any, most: int = 40) -> str:
     """How a message quotes what it found: as ``repr`` does, in at most about ``most`` characters."""
     if not isinstance(value, _PLAIN):
         return f"a {type(value).__name__}"
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, int) and value.bit_length() > 4 * most:
         return f"an int of {value.bit_length()} bits"
     if isinstance(value, str | bytes):
@@ -112,7 +114,10 @@ def check_encoding(encoding: Any) -> None:
             f"encoding is {quoted(encoding)}, expected the name of a text encoding such as 'cp1252'."
         )
     try:
-        b"".decode(encoding)
+        codecs.lookup(encoding)
+        b"text".decode(encoding)
+    except UnicodeError:
+        return  # these bytes may be none of its texts
     except (LookupError, ValueError):
         raise ValueError(
             f"encoding is {quoted(encoding)}, expected a text encoding that Python knows, such as 'cp1252'."
