@@ -34,22 +34,23 @@ _KGAT: Final = {
 }
 _PIECES: Final = (
     b"\t", b"\n", b"\r", b"\0", b'"', b",", b";", b":", b" ", b"\xff", b"\xef\xbb\xbf", b"\xff\xfe", b"-1",
-    b"1e999", b"nan", b"inf", b"9" * 30, b"1" * 400, "ä".encode("latin-1"), "\u2028".encode(), b"\x1c", b"0x10", b"1_0",
-    b"user_id:token", b":float", b"token_seq", b"x" * 5000,
+    b"1e999", b"nan", b"inf", b"9" * 30, b"1" * 400, "ä".encode("latin-1"), "\u2028".encode(), b"\x1c",
+    b"0x10", b"1_0", b"user_id:token", b":float", b"token_seq", b"x" * 5000,
 )  # fmt: skip
 _ODD: Final[tuple[Any, ...]] = (
-    None, True, 0, -1, 2**63, 2**64, 10**400, 1.5, 1e39, 1e308, float("nan"), float("inf"), 1 + 2j, "", "nan", " u1", 
-    "1.0", "007", "x" * 100_000, "a\nb", "\ud800", b"bytes", (1, 2), [1], {}, np.int8(3), np.float32(2), np.str_("s"), pd.NA,
-    pd.NaT, pd.Timestamp(0), pd.Timestamp("2262-01-01", tz="Asia/Tokyo"), datetime.date(1, 1, 1), datetime.timedelta(1),
-    object(),
+    None, True, 0, -1, 2**63, 2**64, 10**400, 1.5, 1e39, 1e308, float("nan"), float("inf"), 1 + 2j, "",
+    "nan", " u1", "1.0", "007", "x" * 100_000, "a\nb", "\ud800", b"bytes", (1, 2), [1], {}, np.int8(3),
+    np.float32(2), np.str_("s"), pd.NA, pd.NaT, pd.Timestamp(0),
+    pd.Timestamp("2262-01-01", tz="Asia/Tokyo"), datetime.date(1, 1, 1), datetime.timedelta(1), object(),
 )  # fmt: skip
 _DTYPES: Final = (
-    "category", "string", "object", "float32", "float16", "Int64", "UInt8", "Float64", "boolean", "complex64",
-    "int8", "datetime64[ns]", "datetime64[s]", "timedelta64[ns]", "Sparse[int]", "Sparse[float]", "str", "S5", "uint64",
+    "category", "string", "object", "float32", "float16", "Int64", "UInt8", "Float64", "boolean",
+    "complex64", "int8", "datetime64[ns]", "datetime64[s]", "timedelta64[ns]", "Sparse[int]",
+    "Sparse[float]", "str", "S5", "uint64",
 )  # fmt: skip
 _NAMES: Final = (
-    "user_id", "item_id", "label", "Click", "weight", "rating", "item_id_list", "timestamp", 0, 1.5, None, True,
-    ("a", "b"), "n" * 50_000, "a\nb", float("nan"),
+    "user_id", "item_id", "label", "Click", "weight", "rating", "item_id_list", "timestamp", 0, 1.5, None,
+    True, ("a", "b"), "n" * 50_000, "a\nb", float("nan"),
 )  # fmt: skip
 
 
