@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,14 +13,14 @@ from torch.nn.functional import normalize
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import KGEModel, RotatE, TransE
 
-from pyg_kgrec._files import save_whole
+from pyg_kgrec._files import pack, read_packed, replace_file, shown
 from pyg_kgrec.data.store import ENTITY, RELATES, num_relations
 from pyg_kgrec.kge.training import pretrain_transe
 
 KGEmbedding: TypeAlias = KGEModel | tuple[Tensor, Tensor] | str | os.PathLike[str]
 """A trained model, its embeddings of entities and relations, or a file that keeps them."""
 
-FORMAT = 1
+_KIND: Final = "knowledge graph embedding"
 
 
 class KGTables(NamedTuple):
@@ -113,7 +112,7 @@ def pretrained_embeddings(
     tables = _trained(data, hidden_channels, progress, {"seed": seed, **arguments})
     if path is not None:
         graph = _fingerprint(data, hidden_channels)
-        save_whole({"kg_embedding": FORMAT, "graph": graph, **tables._asdict()}, Path(path))
+        replace_file(Path(path), pack({"graph": graph, **tables._asdict()}, _KIND))
     return tables
 
 
@@ -184,32 +183,19 @@ def _checked(tables: KGTables, data: HeteroData) -> KGTables:
 def _check_folder(path: Path) -> None:
     """Raises FileNotFoundError before minutes of training rather than after them."""
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent} is not a folder to keep {path.name} in")
+        raise FileNotFoundError(f"{shown(path.parent)} is not a folder to keep {shown(path.name)} in")
 
 
 def _read(path: Path, data: HeteroData, graph: str) -> KGTables:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        found = content["kg_embedding"], content["graph"]
-        tables = KGTables(content["entity"], content["relation"])
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        pickle.UnpicklingError,
-        ValueError,
-        LookupError,
-        TypeError,
-    ) as error:
+    content = read_packed(path, _KIND)
+    if content.keys() != {"graph", *KGTables._fields}:
+        raise ValueError(f"{shown(path)} is no file of embeddings of this package: other parts stand in it")
+    if content["graph"] != graph:
         raise ValueError(
-            f"{path} is damaged or no file of embeddings of a knowledge graph: it cannot be read"
-        ) from error
-    if found != (FORMAT, graph):
-        raise ValueError(
-            f"{path} holds embeddings of another knowledge graph or another number of channels, expected those of "
-            "this store: remove it to learn anew"
+            f"{shown(path)} holds embeddings of another knowledge graph or another number of channels, expected "
+            "those of this store: remove it to learn anew"
         )
-    return _checked(tables, data)
+    return _checked(KGTables(content["entity"], content["relation"]), data)
 
 
 def _fingerprint(data: HeteroData, hidden_channels: int) -> str:

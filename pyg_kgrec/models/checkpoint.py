@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec._files import save_whole
+from pyg_kgrec._files import pack, read_packed, replace_file, shown
 from pyg_kgrec.models.signature import StoreSignature
 
 if TYPE_CHECKING:
     from pyg_kgrec.models.base import Recommender
 
-FORMAT = 2
 Model = TypeVar("Model", bound="Recommender")
 
 
@@ -27,13 +23,12 @@ def save(model: Recommender, path: Path) -> None:
         FileNotFoundError: If the folder is missing.
     """
     content = {
-        "pyg_kgrec": FORMAT,
         "model": type(model).__name__,
         "settings": model.settings,
         "signature": model.signature.state(),
         "state_dict": model.state_dict(),
     }
-    save_whole(content, path)
+    replace_file(path, pack(content, "model"))
 
 
 def load(cls: type[Model], path: Path, data: HeteroData | None) -> Model:
@@ -55,16 +50,9 @@ def load(cls: type[Model], path: Path, data: HeteroData | None) -> Model:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
-            if (broken := archive.testzip()) is not None:
-                raise zipfile.BadZipFile(broken)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, pickle.UnpicklingError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or no checkpoint of this package: it cannot be read") from error
-    parts = {"model", "settings", "signature", "state_dict"}
-    if not isinstance(content, dict) or content.get("pyg_kgrec") != FORMAT or not parts <= content.keys():
-        raise ValueError(f"{path} is no checkpoint of this package, or of another version of its format")
+    content = read_packed(path, "model")
+    if content.keys() != {"model", "settings", "signature", "state_dict"}:
+        raise ValueError(
+            f"{shown(path)} is no checkpoint of a model of this package: other parts stand in it"
+        )
     return content
