@@ -38,6 +38,23 @@ def check_at_least(least: int, **numbers: int) -> None:
             )
 
 
+def check_within(least: int, most: int, **numbers: int) -> None:
+    """As :func:`check_at_least`; ValueError, too, for a number above ``most``."""
+    for name, number in numbers.items():
+        if not isinstance(number, int | np.integer) or number <= most:
+            check_at_least(least, **{name: number})
+        else:
+            written = str(number) if number < 10**18 else "a number of more than 18 digits"
+            raise ValueError(f"{name} is {written}, expected {least} to {most}")
+
+
+MOST_LAYERS = 256
+"""More layers than any model here gains from, and few enough to be built at once."""
+
+MOST_NEGATIVES = 2**16
+"""Most negatives per positive."""
+
+
 def check_optional(least: int, **numbers: int | None) -> None:
     """As :func:`check_at_least`, of those arguments that are not None."""
     check_at_least(least, **{name: number for name, number in numbers.items() if number is not None})

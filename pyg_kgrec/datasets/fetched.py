@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 import tempfile
-import time
+import threading
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import IO, Any, ClassVar, Final
+from urllib.parse import urljoin, urlsplit
 
 from torch_geometric.data import HeteroData, InMemoryDataset
 
+from pyg_kgrec._files import pack, read_packed, replace_file, shown
 from pyg_kgrec.data.labels import indexable
+from pyg_kgrec.datasets.stored import code_digest, described, from_plain, to_plain
 
 _TIMEOUT: Final = 60  # seconds without an answer
 _MOST_SECONDS: Final = 600  # per file
 _MOST_BYTES: Final = 2**26  # per file; the largest one has 15 MiB
+_KIND: Final = "processed data set"
+_WEB: Final = ("http", "https")
 
 
 class FetchedDataset(InMemoryDataset):
@@ -29,15 +36,21 @@ class FetchedDataset(InMemoryDataset):
         source: Where the files come from: a local folder (they are copied) or a base URL (they are downloaded);
             their public home if :obj:`None`.
         transform: Called on the store whenever it is accessed.
-        pre_transform: Called on the store once, before it is saved.
+        pre_transform: Called on the store once, before it is saved. The files are processed again where another one
+            made the saved store.
         force_reload: Whether to process the files again.
 
     Raises:
         FileNotFoundError: If ``source`` is a local folder that lacks a file.
-        ValueError: If a file is not the expected one, to the last byte.
-        ConnectionError: If a file could not be downloaded.
+        ValueError: If a file is not the expected one, to the last byte, or ``source`` is no folder or web address.
+        ConnectionError: If a file could not be downloaded: it is too large, takes too long, or the server points to
+            an address of another scheme.
 
-    In all three cases no file is left behind.
+    In all of these cases no file is left behind.
+
+    The processed store is kept as ``processed/data.pt``, a file of this package's own that is read without running
+    anything in it. It is made anew where it is damaged, where something else stands in its place, and where another
+    ``pre_transform``, other raw files or other code made it.
     """
 
     home: ClassVar[str]
@@ -55,9 +68,11 @@ class FetchedDataset(InMemoryDataset):
         force_reload: bool = False,
     ) -> None:
         self.source = self.home if source is None else source
+        self._store: HeteroData | None = None
         super().__init__(str(root), transform, pre_transform, force_reload=force_reload)
-        self.load(self.processed_paths[0], data_cls=HeteroData)
-        self.data = indexable(self._data)
+        # PyG's constructor calls _process and empties its fields afterwards.
+        self.data, self.slices = self.collate([indexable(self._store)])
+        self._store = None
 
     @abstractmethod
     def read(self) -> HeteroData:
@@ -82,17 +97,48 @@ class FetchedDataset(InMemoryDataset):
             for name, path in zip(self.sha256, self.raw_paths):
                 (Path(folder) / name).replace(path)
 
+    def _process(self) -> None:
+        """What PyG calls: its own form reads and writes pickles beside the store."""
+        self._store = None if self.force_reload else self._kept()
+        if self._store is None:
+            if self.log:
+                print("Processing...", file=sys.stderr)
+            self.process()
+
     def process(self) -> None:
-        """Builds the store from the files."""
+        """Builds the store from the files, and keeps it."""
         for path in self.raw_paths:
             self._verify(Path(path), f"in {self.raw_dir}")
         data = self.read()
         if self.pre_transform is not None:
             data = self.pre_transform(data)
-        target = Path(self.processed_paths[0])
-        partial = target.with_suffix(".partial")
-        self.save([data], str(partial))
-        partial.replace(target)
+            if not isinstance(data, HeteroData):
+                raise TypeError(f"pre_transform returned a {type(data).__name__}, expected a HeteroData")
+        self._store = data
+        path = Path(self.processed_paths[0])
+        try:  # a store that cannot be kept, or a folder that may not be written to, is no reason to have no data
+            content = pack({"origin": self._origin(), "store": to_plain(data)}, _KIND)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, content)
+        except (TypeError, ValueError, OSError) as error:
+            warnings.warn(f"the processed store is not kept, but made anew each time: {error}", stacklevel=2)
+
+    def _kept(self) -> HeteroData | None:
+        """The store that was kept, if this data set wrote it, from these files by this code."""
+        try:
+            content = read_packed(Path(self.processed_paths[0]), _KIND)
+            return from_plain(content["store"]) if content["origin"] == self._origin() else None
+        except (OSError, ValueError, LookupError):
+            return None
+
+    def _origin(self) -> dict[str, Any]:
+        """All that the processed store depends on."""
+        return {
+            "dataset": type(self).__qualname__,
+            "files": dict(self.sha256),
+            "code": code_digest(),
+            "pre_transform": described(self.pre_transform),
+        }
 
     def _verify(self, path: Path, where: str) -> None:
         found, expected = hashlib.sha256(path.read_bytes()).hexdigest(), self.sha256[path.name]
@@ -101,45 +147,88 @@ class FetchedDataset(InMemoryDataset):
 
 
 def _fetch(source: str | PathLike[str], name: str, target: Path) -> None:
-    if not (isinstance(source, str) and source.startswith(("http://", "https://"))):
-        path = Path(source) / name
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist, expected a local copy of {name}.")
-        shutil.copyfile(path, target)
+    scheme = urlsplit(str(source)).scheme.lower() if "://" in str(source) else ""
+    if scheme in _WEB:
+        _download(f"{str(source).rstrip('/')}/{name}", name, target)
         return
-    import pooch  # only who downloads needs it
-    from requests import RequestException
+    if scheme:
+        raise ValueError(f"source is {shown(source)!r}, expected a folder or an address of http or https")
+    path = Path(source) / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{shown(path)} does not exist, expected a local copy of {name}.")
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"{shown(path)} is larger than the {_MOST_BYTES} bytes that are taken")
+    shutil.copyfile(path, target)
 
-    url = f"{source.rstrip('/')}/{name}"
-    try:
-        pooch.HTTPDownloader(progressbar=_Limits(), timeout=_TIMEOUT)(url, str(target), None)
-    except (OSError, RequestException) as error:
+
+def _download(url: str, name: str, target: Path) -> None:
+    """Fetches a file in a thread of its own: a server that drips bytes keeps its reader waiting for ever."""
+    failed: list[BaseException] = []
+    with target.open("wb") as file:
+        limits = _Limits(file)
+
+        def work() -> None:
+            try:
+                limits.fetch(url)
+            except BaseException as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=work, name=f"download of {name}", daemon=True)
+        thread.start()
+        thread.join(max(_MOST_SECONDS, 0))
+        if thread.is_alive():
+            limits.ended = True
+            failed.append(OSError(f"it took longer than {_MOST_SECONDS} seconds"))
+    if failed:
         raise ConnectionError(
-            f"{url} could not be downloaded ({_reason(error)}), expected {name}: "
+            f"{shown(url)} could not be downloaded ({shown(_reason(failed[0]), 150)}), expected {name}: "
             "pass source= a folder or another base URL that holds it."
-        ) from error
+        ) from failed[0]
 
 
 class _Limits:
-    """Ends a download that is too large or takes too long; pooch tells it of every chunk, as a progress bar."""
+    """A file that takes a download up to a size: what arrives is counted, not what is announced."""
 
-    def __init__(self) -> None:
-        self.total, self._received, self._started = 0, 0, time.monotonic()
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._received, self.ended = file, 0, False
 
-    def update(self, received: int) -> None:
-        """Counts a chunk."""
-        self._received += received
-        if max(self.total, self._received) > _MOST_BYTES:
+    def fetch(self, url: str) -> None:
+        """Downloads a file into this one."""
+        import pooch  # only who downloads needs it
+
+        pooch.HTTPDownloader(
+            timeout=_TIMEOUT,
+            headers={"Accept-Encoding": "identity"},
+            hooks={"response": self._look_at},
+        )(url, self, None)
+
+    def write(self, chunk: bytes) -> None:
+        """Takes a chunk."""
+        self._received += len(chunk)
+        self._check_size(self._received)
+        if self.ended:
+            raise OSError("it took too long")
+        self._file.write(chunk)
+
+    def flush(self) -> None:
+        """Does nothing: the file is closed before anyone reads it."""
+
+    def _look_at(self, response: Any, *_: Any, **__: Any) -> None:
+        """Looks at an answer before it is read, and before a redirection is followed."""
+        if response.is_redirect:
+            target = urlsplit(urljoin(response.url, response.headers["location"])).scheme.lower()
+            if target != urlsplit(response.url).scheme.lower():
+                raise OSError(f"the server points to an address of another scheme, {shown(target, 20)!r}")
+        length = response.headers.get("content-length", "0")
+        if not (length.isascii() and length.isdecimal()):
+            raise OSError(f"the server names {shown(length, 20)!r} as its length")
+        self._check_size(int(length[:18]))
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise OSError("the server sends it compressed, which was not asked for")
+
+    def _check_size(self, size: int) -> None:
+        if size > _MOST_BYTES:
             raise OSError(f"it is larger than the {_MOST_BYTES} bytes that are taken")
-        if time.monotonic() - self._started > _MOST_SECONDS:
-            raise OSError(f"it took longer than {_MOST_SECONDS} seconds")
-
-    def reset(self) -> None:
-        """Starts to count afresh."""
-        self._received = 0
-
-    def close(self) -> None:
-        """Does nothing: there is no bar."""
 
 
 def _reason(error: BaseException) -> str:

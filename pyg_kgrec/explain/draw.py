@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
@@ -26,9 +26,14 @@ def new_axes(width: float, height: float) -> Axes:
     return axes
 
 
+PLAIN: Final[dict[str, Any]] = {"parse_math": False}
+"""Of every text drawn: names may hold dollar signs, which are not the beginning of a formula."""
+
+
 def shorten(text: str, length: int) -> str:
-    """The text, cut to ``length`` characters."""
-    return text if len(text) <= length else text[: length - 1] + "…"
+    """The text on one line, without what no font can draw, cut to ``length`` characters."""
+    line = " ".join(text[: 4 * length].split()).encode("utf-8", "replace").decode()
+    return line if len(line) <= length and len(text) <= 4 * length else line[: length - 1] + "…"
 
 
 def contributions(ax: Axes | None, title: str, labels: list[str], values: list[float]) -> Axes:
@@ -44,10 +49,10 @@ def contributions(ax: Axes | None, title: str, labels: list[str], values: list[f
     values = values[::-1]
     colours = ["tab:blue" if value >= 0 else "tab:red" for value in values]
     ax.barh(range(len(values)), values, color=colours, alpha=0.7)
-    ax.set_yticks(range(len(labels)), labels[::-1], fontsize=8)
+    ax.set_yticks(range(len(labels)), [shorten(label, 80) for label in labels[::-1]], fontsize=8, **PLAIN)
     ax.axvline(0, color="0.4", linewidth=0.6)
     ax.set_xlabel("what the score loses without it")
-    ax.set_title(title, fontsize=9)
+    ax.set_title(shorten(title, 120), fontsize=9, **PLAIN)
     return ax
 
 
@@ -65,18 +70,19 @@ def heat_map(ax: Axes | None, title: str, table: pd.DataFrame, steps: int = 25, 
     table = table[table.max().sort_values(ascending=False, kind="stable").index[:relations]]
     ax = ax or new_axes(3.5 + 0.35 * table.shape[1], 1.8 + 0.22 * len(table))
     image = ax.imshow(table.to_numpy(), aspect="auto", cmap="Blues", vmin=0)
-    ax.set_yticks(range(len(table)), [shorten(name, 30) for name in table.index], fontsize=7)
+    ax.set_yticks(range(len(table)), [shorten(name, 30) for name in table.index], fontsize=7, **PLAIN)
     ax.set_xticks(
         range(table.shape[1]),
         [shorten(name, 26) for name in table.columns],
         fontsize=7,
         rotation=60,
         ha="right",
+        **PLAIN,
     )
     figure = ax.get_figure(root=True)
     assert figure is not None
     figure.colorbar(image, ax=ax, label="attention", shrink=0.8)
-    ax.set_title(title, fontsize=9)
+    ax.set_title(shorten(title, 120), fontsize=9, **PLAIN)
     ax.set_ylabel("session, oldest first", fontsize=8)
     return ax
 
@@ -118,7 +124,9 @@ def paths(
         if label:
             x, y = x1 + shift * (x2 - x1), y1 + shift * (y2 - y1)
             box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
-            ax.text(x, y, shorten(label, 26), fontsize=7, ha="center", va="center", zorder=2, bbox=box)
+            ax.text(
+                x, y, shorten(label, 26), fontsize=7, ha="center", va="center", zorder=2, bbox=box, **PLAIN
+            )
 
     target = ("item", item)
     for label in history:
@@ -139,9 +147,10 @@ def paths(
     colours = {"user": "#fde0c5", "history": "#d7e8f7", "entity": "#e3f1dc", "item": "#fbd3d9"}
     for (kind, label), (x, y) in position.items():
         box = {"boxstyle": "round,pad=0.35", "facecolor": colours[kind], "edgecolor": "0.4", "linewidth": 0.6}
-        ax.text(x, y, shorten(label, 30), ha="center", va="center", fontsize=8, zorder=3, bbox=box)
+        ax.text(x, y, shorten(label, 30), ha="center", va="center", fontsize=8, zorder=3, bbox=box, **PLAIN)
     ax.set_xlim(-0.4, 3.45)
     ax.set_ylim(0, 1)
     ax.set_axis_off()
-    ax.set_title(f"{item} for {user}  (widths: {weight_name})", fontsize=9)
+    title = f"{shorten(item, 60)} for {shorten(user, 60)}  (widths: {weight_name})"
+    ax.set_title(title, fontsize=9, **PLAIN)
     return ax

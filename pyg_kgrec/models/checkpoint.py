@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
+from pyg_kgrec.data.store import ENTITY, ITEM, NODE_TYPES
 from pyg_kgrec.models.signature import StoreSignature
 
 if TYPE_CHECKING:
@@ -15,12 +19,16 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model", bound="Recommender")
 
+_PARTS: Final = {"model", "settings", "signature", "state_dict"}
+_MOST_NODES: Final = 2**24  # of a type, where the file holds neither their ids nor as many numbers
+
 
 def save(model: Recommender, path: Path) -> None:
     """Writes weights, settings and the signature of the training store to a file.
 
     Raises:
         FileNotFoundError: If the folder is missing.
+        OSError: If the file cannot be written; a full disk says so.
     """
     content = {
         "model": type(model).__name__,
@@ -34,25 +42,108 @@ def save(model: Recommender, path: Path) -> None:
 def load(cls: type[Model], path: Path, data: HeteroData | None) -> Model:
     """Reads a model that :func:`save` wrote, in evaluation mode.
 
+    What the file says of sizes is held against its own tensors before a model of those sizes is made.
+
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged, holds another model, or does not fit ``data``.
+        ValueError: If the file is damaged, holds another model or what no model has, or does not fit ``data``.
     """
-    content = _read(path)
+    content = read_packed(path, "model")
+    try:
+        signature = _checked(content, cls)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise ValueError(f"{shown(path)} is no file of a {cls.__name__}: {shown(str(error), 200)}") from error
     if content["model"] != cls.__name__:
-        raise ValueError(f"{path} holds a {content['model']}, expected a {cls.__name__}")
-    signature = StoreSignature.from_state(content["signature"])
+        raise ValueError(f"{shown(path)} holds a {shown(content['model'])}, expected a {cls.__name__}")
     if data is not None:
         signature.check(data)
-    model = cls(signature, **content["settings"])
-    model.load_state_dict(content["state_dict"])
+    try:
+        _check_shapes(cls, signature, content)
+        model = cls(signature, **content["settings"])
+        model.load_state_dict(content["state_dict"])
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(f"{shown(path)} is no file of a {cls.__name__}: {shown(str(error), 200)}") from error
     return model.eval()
 
 
-def _read(path: Path) -> dict[str, Any]:
-    content = read_packed(path, "model")
-    if content.keys() != {"model", "settings", "signature", "state_dict"}:
-        raise ValueError(
-            f"{shown(path)} is no checkpoint of a model of this package: other parts stand in it"
-        )
-    return content
+def _checked(content: dict[str, Any], cls: type[Recommender]) -> StoreSignature:
+    """The signature in a file whose parts are of the right kinds."""
+    if content.keys() != _PARTS:
+        raise ValueError(f"its parts are not {', '.join(sorted(_PARTS))}")
+    settings, state = content["settings"], content["state_dict"]
+    if not isinstance(content["model"], str) or not isinstance(settings, dict) or not isinstance(state, dict):
+        raise TypeError("its parts are of another kind")
+    for name, value in settings.items():
+        if not (value is None or type(value) in (bool, int, float, str)):
+            raise TypeError(
+                f"{shown(str(name))} is a {type(value).__name__}, expected a number, a string or None"
+            )
+    if not all(isinstance(name, str) and isinstance(weight, Tensor) for name, weight in state.items()):
+        raise TypeError("its state_dict holds something else than tensors")
+    if content["model"] == cls.__name__:
+        known = list(inspect.signature(cls.__init__).parameters)[2:]
+        if unknown := sorted(str(name) for name in settings if name not in known):
+            raise ValueError(
+                f"it has the settings of another version of this model, {shown(unknown[0])!r} for one"
+            )
+    return _signature(content["signature"], sum(weight.numel() for weight in state.values()))
+
+
+def _signature(state: Any, most: int) -> StoreSignature:
+    signature = StoreSignature.from_state(state)
+    for name, parts in (("num_nodes", signature.num_nodes), ("in_channels", signature.in_channels)):
+        if not isinstance(parts, dict) or set(parts) != set(NODE_TYPES):
+            raise TypeError(f"its {name} are not by node type")
+        for number in parts.values():
+            if type(number) is not int or number < 0:
+                raise TypeError(f"its {name} are not whole numbers")
+    if not isinstance(signature.ids, dict) or set(signature.ids) != set(NODE_TYPES):
+        raise TypeError("its ids are not by node type")
+    for node_type, ids in signature.ids.items():
+        number = signature.num_nodes[node_type]
+        if ids is not None:
+            _check_labels(f"ids of {node_type}s", ids, number, (str, int))
+        elif number > max(_MOST_NODES, most):
+            raise ValueError(f"it has {number} {node_type} nodes, more than it can speak of")
+    names = signature.relation_name
+    _check_labels("relations", names, len(names) if isinstance(names, list) else 0, (str,))
+    if signature.item_name is not None:
+        _check_labels("names of items", signature.item_name, signature.num_nodes[ITEM], (str,))
+    link = signature.link
+    if link is not None:
+        if not isinstance(link, Tensor) or link.dtype != torch.long or link.dim() != 2 or link.size(0) != 2:
+            raise TypeError("its links are no pairs of items and entities")
+        for row, node_type in zip(link, (ITEM, ENTITY)):
+            if row.numel() and not 0 <= int(row.min()) <= int(row.max()) < signature.num_nodes[node_type]:
+                raise ValueError(f"its links point outside its {node_type} nodes")
+    return signature
+
+
+def _check_labels(what: str, labels: Any, number: int, kinds: tuple[type, ...]) -> None:
+    if (
+        not isinstance(labels, list)
+        or len(labels) != number
+        or not all(type(label) in kinds for label in labels)
+    ):
+        raise TypeError(f"its {what} are not {number} {' or '.join(kind.__name__ for kind in kinds)}")
+
+
+def _check_shapes(cls: type[Recommender], signature: StoreSignature, content: dict[str, Any]) -> None:
+    """Raises ValueError unless the file has a tensor of the right shape for each of the model's."""
+    _ = signature.entity_node  # what a constructor reads numbers from is not made without memory
+    try:
+        with torch.device("meta"):
+            planned = cls(signature, **content["settings"]).state_dict()
+    except (RuntimeError, NotImplementedError) as error:
+        if "meta" in str(error):  # a model of somebody else's, whose constructor reads what it made
+            return
+        raise
+    state = content["state_dict"]
+    if planned.keys() != state.keys():
+        name = min(planned.keys() ^ state.keys())
+        raise ValueError(f"it {'lacks' if name in planned else 'has'} the tensor {shown(name)}")
+    for name, weight in planned.items():
+        if weight.shape != state[name].shape:
+            raise ValueError(
+                f"{name} has the shape {list(state[name].shape)}, expected {list(weight.shape)} by its settings"
+            )

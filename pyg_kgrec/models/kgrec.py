@@ -11,7 +11,7 @@ from torch.nn.functional import embedding, logsigmoid
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import ops
-from pyg_kgrec._checks import check_at_least, check_choices, check_shares
+from pyg_kgrec._checks import check_choices, check_shares, check_within
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ENTITY, ITEM, USER
 from pyg_kgrec.explain import PathExplanation
@@ -137,7 +137,7 @@ class KGRec(Recommender):
     ) -> None:
         check_shares(node_dropout_rate=node_dropout_rate, cl_drop=cl_drop)
         check_choices(masking=(masking, _TASKS), contrast=(contrast, _TASKS))
-        check_at_least(0, mae_msize=mae_msize)
+        check_within(0, 2**31, mae_msize=mae_msize)
         super().__init__(data)
         self.objective = Objective(loss, num_negatives, negatives)
         self.hidden_channels, self.num_layers, self.num_heads = hidden_channels, num_layers, num_heads

@@ -15,7 +15,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn.inits import glorot, zeros
 
 from pyg_kgrec import ops
-from pyg_kgrec._checks import check_at_least, check_positive, check_shares
+from pyg_kgrec._checks import MOST_LAYERS, check_at_least, check_positive, check_shares, check_within
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.sequences import Sequences, check_times
 from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, RELATES, USER
@@ -196,9 +196,10 @@ class KSR(SessionRecommender):
         use_kg: bool = True,
     ) -> None:
         check_at_least(
-            1, embedding_channels=embedding_channels, hidden_channels=hidden_channels, num_layers=num_layers,
-            max_length=max_length, kg_channels=kg_channels,
-        )  # fmt: skip
+            1, embedding_channels=embedding_channels, hidden_channels=hidden_channels, kg_channels=kg_channels
+        )
+        check_within(1, MOST_LAYERS, num_layers=num_layers)
+        check_within(1, 2**31, max_length=max_length)
         check_shares(dropout=dropout)
         check_positive(gamma=gamma)
         signature = data if isinstance(data, StoreSignature) else StoreSignature.from_store(data)
@@ -222,7 +223,9 @@ class KSR(SessionRecommender):
         self.embedding_channels, self.kg_channels = embedding_channels, kg_channels
         self.num_layers, self.dropout, self.gamma = num_layers, dropout, gamma
         self.max_length = max_length
-        self.kg_file = Path(kg_embedding) if isinstance(kg_embedding, str | os.PathLike) else None
+        # A model that is read from a file has no say in which file its embeddings are written to.
+        given = isinstance(data, HeteroData) and isinstance(kg_embedding, str | os.PathLike)
+        self.kg_file = Path(kg_embedding) if given else None  # type: ignore[arg-type]
 
         self.gru = GRU(embedding_channels, hidden_channels, num_layers, bias=False, batch_first=True)
         knows = kg_channels if self.use_kg else 0

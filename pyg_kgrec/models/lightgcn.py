@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn import LGConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
-from pyg_kgrec._checks import check_at_least
+from pyg_kgrec._checks import MOST_LAYERS, check_within
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.models.collaborative import CollaborativeRecommender
 from pyg_kgrec.models.encoding import DotProduct
@@ -53,7 +53,7 @@ class LightGCN(CollaborativeRecommender):
         negatives: Distribution = "uniform",
         decay: float = 1e-5,
     ) -> None:
-        check_at_least(1, num_layers=num_layers)
+        check_within(1, MOST_LAYERS, num_layers=num_layers)
         super().__init__(data, hidden_channels, features, loss, num_negatives, negatives, decay)
         self.convs = torch.nn.ModuleList(LGConv(normalize=False) for _ in range(num_layers))
 

@@ -15,7 +15,7 @@ from torch_geometric.nn.inits import glorot, zeros
 from torch_geometric.nn.resolver import activation_resolver
 
 from pyg_kgrec import ops
-from pyg_kgrec._checks import check_at_least, check_choices, check_positive
+from pyg_kgrec._checks import MOST_LAYERS, check_at_least, check_choices, check_positive, check_within
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, USER
 from pyg_kgrec.explain import DeletionExplanation
@@ -163,8 +163,8 @@ class MKR(LinkedRecommender):
         knowledge_form: Form = "authors",
         decay: float = 1e-6,
     ) -> None:
-        check_at_least(
-            1, num_layers=num_layers, num_kge_layers=num_kge_layers, num_head_layers=num_head_layers
+        check_within(
+            1, MOST_LAYERS, num_layers=num_layers, num_kge_layers=num_kge_layers, num_head_layers=num_head_layers
         )  # fmt: skip
         if knowledge_interval is not None:
             check_at_least(1, knowledge_interval=knowledge_interval)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from pyg_kgrec._checks import check_at_least, check_choices
+from pyg_kgrec._checks import MOST_NEGATIVES, check_choices, check_within
 from pyg_kgrec.data.sampling import Distribution, check_distribution
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.nn.loss import bpr_loss, sampled_softmax_loss
@@ -29,7 +29,7 @@ class Objective:
         known: The losses that the model offers, and the number of negatives of each.
 
     Raises:
-        ValueError: If the loss or the distribution is unknown, or the number is below 1.
+        ValueError: If the loss or the distribution is unknown, or the number is below 1 or above 65,536.
         TypeError: If the number is not a whole one.
     """
 
@@ -46,7 +46,7 @@ class Objective:
     ) -> None:
         check_choices(loss=(loss, known))
         num_negatives = known[loss] if num_negatives is None else num_negatives
-        check_at_least(1, num_negatives=num_negatives)
+        check_within(1, MOST_NEGATIVES, num_negatives=num_negatives)
         check_distribution(negatives)
         object.__setattr__(self, "loss", loss)
         object.__setattr__(self, "num_negatives", num_negatives)

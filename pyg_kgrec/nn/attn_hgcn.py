@@ -12,6 +12,7 @@ from torch_geometric.nn.inits import glorot
 from torch_geometric.utils import softmax
 
 from pyg_kgrec import ops
+from pyg_kgrec._checks import MOST_LAYERS, check_within
 from pyg_kgrec.ops import BipartiteIndex, TripleIndex
 
 _STEPS = ("message", "aggregate", "update")
@@ -241,8 +242,7 @@ class AttnHGCN(torch.nn.Module):
         item_gate: bool = False,
     ) -> None:
         super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"num_layers is {num_layers}, expected at least 1")
+        check_within(1, MOST_LAYERS, num_layers=num_layers)
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout is {dropout}, expected a share in [0, 1)")
         self.num_layers = num_layers

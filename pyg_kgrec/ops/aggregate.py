@@ -14,6 +14,7 @@ from pyg_kgrec.ops.checks import (
     check_table,
     check_triples,
     full_precision,
+    guarded,
 )
 from pyg_kgrec.ops.dispatch import KERNELS, register
 from pyg_kgrec.ops.index import BipartiteIndex, TripleIndex
@@ -25,6 +26,7 @@ from pyg_kgrec.ops.rows import gather_rows
 _MEAN = register("relational_mean", __name__, "numba", "triton", "scatter")
 
 
+@guarded
 def relational_mean(
     value: Tensor, relation: Tensor, index: TripleIndex, keep: Tensor | None = None
 ) -> Tensor:
@@ -97,6 +99,7 @@ _mean.register_autograd(_mean_gradient, _mean_setup)
 _AGGREGATE = register("weighted_aggregate", __name__, "numba", "triton", "scatter")
 
 
+@guarded
 def weighted_aggregate(
     x: Tensor, index: BipartiteIndex, weight: Tensor | None = None, to_items: bool = False
 ) -> Tensor:

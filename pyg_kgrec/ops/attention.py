@@ -15,6 +15,7 @@ from pyg_kgrec.ops.checks import (
     check_same_device,
     check_triples,
     full_precision,
+    guarded,
 )
 from pyg_kgrec.ops.dispatch import KERNELS, register
 from pyg_kgrec.ops.index import Segments, TripleIndex
@@ -51,6 +52,7 @@ def relational_attention(
 ) -> tuple[Tensor, Tensor]: ...
 
 
+@guarded
 def relational_attention(
     query: Tensor,
     value: Tensor,
@@ -169,6 +171,7 @@ _attention.register_autograd(_attention_gradient, _attention_setup)
 _SCORES = register("rationale_scores", __name__, "numba", "triton", "scatter")
 
 
+@guarded
 @torch.no_grad()
 def rationale_scores(
     query: Tensor, relation: Tensor, index: TripleIndex, num_heads: int = 1, keep: Tensor | None = None
@@ -229,6 +232,7 @@ def _scores(
 _SOFTMAX = register("segment_softmax", __name__, "numba", "triton", "scatter")
 
 
+@guarded
 def segment_softmax(src: Tensor, segments: Segments) -> Tensor:
     """Softmax over each segment; -inf takes no part, a segment without any part gives zeros.
 

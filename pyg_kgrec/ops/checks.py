@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVarTuple, cast
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import ParamSpec, TypeVar, TypeVarTuple, cast
 
 import torch
 from torch import Tensor
 
 from pyg_kgrec.ops.dispatch import interpreting
-from pyg_kgrec.ops.index import TripleIndex
+from pyg_kgrec.ops.index import BipartiteIndex, Segments, TripleIndex, WildIndexError
 
 Tables = TypeVarTuple("Tables")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 HALF = (torch.float16, torch.bfloat16)
+
+
+def guarded(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """An operation that says in one sentence that an index it was given cannot be followed, in every backend."""
+
+    @wraps(function)
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        if torch.compiler.is_compiling():
+            return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except WildIndexError:
+            raise
+        except (IndexError, RuntimeError) as error:
+            for given in (*args, *kwargs.values()):
+                if isinstance(given, TripleIndex | BipartiteIndex | Segments):
+                    try:
+                        given.check_sound()
+                    except WildIndexError as wild:
+                        raise wild from error
+            if isinstance(error, IndexError):
+                raise WildIndexError(
+                    "an index points outside the tables given to this operation, expected one row for each"
+                ) from error
+            raise
+
+    return call
 
 
 def check_floating(**tensors: Tensor) -> None:

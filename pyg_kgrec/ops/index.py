@@ -26,6 +26,10 @@ PIECE = 1024
 _INDEX_DTYPES = (torch.int32, torch.int64)
 
 
+class WildIndexError(RuntimeError, IndexError, ValueError):
+    """An index that was changed after it was built, or points outside the tables given: it is not followed."""
+
+
 def _version(x: Tensor) -> int:
     """How often a tensor was written to; tensors made in inference mode do not count."""
     return 0 if x.is_inference() else x._version
@@ -63,15 +67,41 @@ class _Tensors:
         """Raise if a tensor of this index was written to after the index was built.
 
         Raises:
-            RuntimeError: The index was changed in place.
+            WildIndexError: The index was changed in place.
         """
         if torch.compiler.is_compiling():
             return
         if self._versions != tuple(map(_version, self._flat)):  # type: ignore[attr-defined]
-            raise RuntimeError(
+            raise WildIndexError(
                 f"a tensor of this {type(self).__name__} was changed in place after it was built; "
                 "build a new index from the changed graph"
             )
+
+    def check_sound(self) -> None:
+        """Raise if the tensors of this index do not fit each other; takes about as long as a pass over them.
+
+        For what version numbers do not tell: writes to a tensor's memory through NumPy, and indexes put together
+        by hand.
+
+        Raises:
+            WildIndexError: A tensor holds what :meth:`build` never writes.
+        """
+        if not self._is_sound():
+            raise WildIndexError(
+                f"a tensor of this {type(self).__name__} points outside the tables it speaks of: it was changed "
+                "after it was built; build a new index from the graph"
+            )
+
+    def _is_sound(self) -> bool:
+        raise NotImplementedError
+
+
+def _within(index: Tensor, lowest: int, size: int) -> bool:
+    """Whether all entries are in ``lowest .. size - 1``."""
+    if not index.numel():
+        return True
+    low, high = index.aminmax()
+    return lowest <= int(low) and int(high) < size
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +163,36 @@ class Segments(_Tensors):
     def num_segments(self) -> int:
         """Number of segments."""
         return self.ptr.numel() - 1
+
+    def _is_sound(self) -> bool:
+        ptr, start, segment, slot = (
+            x.long() for x in (self.ptr, self.piece_ptr, self.piece_segment, self.piece_slot)
+        )
+        size, number = self.edge.numel(), self.num_segments
+        if not all(p.numel() and int(p[0]) == 0 and int(p[-1]) == size for p in (ptr, start)):
+            return False
+        if slot.numel() != segment.numel() or start.numel() != segment.numel() + 1:
+            return False
+        if bool((ptr[:-1] > ptr[1:]).any()) or not _within(segment, 0, number):
+            return False
+        # Every segment has a piece, and each piece lies in its own.
+        step = torch.cat([segment.new_full((1,), -1), segment, segment.new_full((1,), number)]).diff()
+        if bool((step[:-1] < 0).any()) or bool((step > 1).any()):
+            return False
+        first, last = ptr[:-1][segment], ptr[1:][segment]
+        low, high = start[:-1], start[1:]
+        if bool(((low < first) | (low > high) | (high > last)).any()):
+            return False
+        whole = (low == first) & (high == last)
+        split = segment[~whole]
+        if bool((slot[whole] != -1).any()) or not torch.equal(
+            slot[~whole], torch.arange(split.numel(), device=slot.device)
+        ):
+            return False
+        of, count = split.unique_consecutive(return_counts=True)
+        return torch.equal(self.split_segment.long(), of) and torch.equal(
+            self.split_ptr.long(), cumsum(count)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,12 +354,39 @@ class TripleIndex(_Tensors):
         """Number of relations."""
         return self.rels.num_segments
 
+    def _is_sound(self) -> bool:
+        edges, rows, inputs = self.num_edges, self.num_rows, self.num_inputs
+        return (
+            all(part._is_sound() for part in (self.rows, self.cols, self.rels))
+            and (self.rows.num_segments, self.cols.num_segments) == (rows, inputs)
+            and all(x.numel() == edges for x in (self.row, self.edge_type, self.perm))
+            and self.heads.numel() == rows
+            and self.col_row.numel() == self.col_type.numel() == self.cols.edge.numel()
+            and _within(self.head_row, 0, inputs)
+            and _within(self.input_row, -1, rows)
+            and _within(self.row, 0, rows)
+            and _within(self.tail, -1, inputs)
+            and _within(self.edge_type, 0, self.num_relations)
+            and _within(self.perm, 0, edges)
+            and _within(self.heads, 0, self.num_nodes)
+            and _within(self.col_row, 0, rows)
+            and _within(self.col_type, 0, self.num_relations)
+            and all(_within(part.edge, 0, edges) for part in (self.rows, self.cols, self.rels))
+        )
+
     def degree(self, keep: Tensor | None = None) -> Tensor:
         """Triples of each output row, [M] int64; with ``keep`` [E] only the kept ones."""
-        length = self.rows.ptr.long().diff()
+        ptr = self.rows.ptr.long()
+        length = ptr.diff()
+        if ptr.device.type == "cpu" and not torch.compiler.is_compiling() and not self._is_whole(length):
+            self.check_sound()
         if keep is None:
             return length
-        return cumsum(keep.long())[self.rows.ptr.long()].diff()
+        return cumsum(keep.long())[ptr].diff()
+
+    def _is_whole(self, length: Tensor) -> bool:
+        """Whether rows of these lengths hold each triple once."""
+        return length.numel() == 0 or (int(length.min()) >= 0 and int(length.sum()) == self.num_edges)
 
     def to_original(self, x: Tensor) -> Tensor:
         """Bring something per triple, [E, …] in this index's order, into the order of ``edge_index``."""
@@ -390,6 +477,20 @@ class BipartiteIndex(_Tensors):
     def num_edges(self) -> int:
         """Number of interactions."""
         return self.user.numel()
+
+    def _is_sound(self) -> bool:
+        edges = self.num_edges
+        return (
+            self.by_user._is_sound()
+            and self.by_item._is_sound()
+            and (self.by_user.num_segments, self.by_item.num_segments) == (self.num_users, self.num_items)
+            and self.item.numel() == self.perm.numel() == edges
+            and _within(self.user, 0, self.num_users)
+            and _within(self.item, -1, self.num_items)
+            and _within(self.perm, 0, edges)
+            and _within(self.by_user.edge, 0, edges)
+            and _within(self.by_item.edge, 0, edges)
+        )
 
     def degree(self) -> Tensor:
         """Interactions of each user, [num_users] int64."""

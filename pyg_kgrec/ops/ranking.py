@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding, pad
 
-from pyg_kgrec.ops.checks import check_floating, check_same_device, check_table, full_precision
+from pyg_kgrec.ops.checks import check_floating, check_same_device, check_table, full_precision, guarded
 from pyg_kgrec.ops.dispatch import KERNELS, register
 from pyg_kgrec.ops.operator import operator
 
@@ -18,6 +18,7 @@ from pyg_kgrec.ops.operator import operator
 _SAMPLED = register("sampled_scores", __name__, "numba")
 
 
+@guarded
 def sampled_scores(user: Tensor, item: Tensor, sample: Tensor) -> Tensor:
     r"""Inner products of users with items of their own.
 
@@ -98,6 +99,7 @@ _RANK = register("rank_topk", __name__, "numba")
 _INSERTED = 128  # the compiled form inserts into a sorted row, for which a large k is too much
 
 
+@guarded
 @torch.no_grad()
 def rank_topk(
     user: Tensor,

@@ -21,7 +21,9 @@ def gather_rows(table: Tensor, index: Tensor) -> Tensor:
 
 def segment_ids(segments: Segments) -> Tensor:
     """The segment of each position, [n] int64."""
-    length = segments.ptr.long().diff()
+    # A pointer that was changed behind PyTorch's back may fall: no length is negative, and where they do not add up
+    # to the number of edges PyTorch refuses them before it writes.
+    length = segments.ptr.long().diff().clamp(min=0)
     ids = torch.arange(segments.num_segments, device=length.device)
     return ids.repeat_interleave(length, output_size=segments.edge.numel())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_kgrec.ops.checks import check_floating, check_same_device
+from pyg_kgrec.ops.checks import check_floating, check_same_device, guarded
 from pyg_kgrec.ops.dispatch import register
 from pyg_kgrec.ops.hashing import as_seed, hash_rows
 from pyg_kgrec.ops.index import Segments, TripleIndex
@@ -16,6 +16,7 @@ from pyg_kgrec.ops.rows import segment_ids
 _STRATIFIED = register("stratified_keep", __name__, "numba")
 
 
+@guarded
 @torch.no_grad()
 def stratified_keep(index: TripleIndex, share: float, seed: Tensor | int) -> Tensor:
     """Keep a random share of each relation's triples, exactly as many as its size says.
@@ -54,7 +55,7 @@ def stratified_keep_torch(relations: Segments, quota: Tensor, seed: Tensor) -> T
     """Mask [E] of the ``quota`` [R] smallest (hash, edge) of each relation in plain PyTorch."""
     edge = relations.edge.long()
     segment = segment_ids(relations)
-    key = hash_rows(seed, edge.numel())[edge]
+    key = hash_rows(seed, edge.numel()).index_select(0, edge)  # which refuses negative numbers
     order = torch.argsort(key, stable=True)
     order = order[torch.argsort(segment[order], stable=True)]
     rank = torch.arange(edge.numel(), device=edge.device) - relations.ptr.long()[segment]
@@ -141,6 +142,7 @@ def _check_scores(score: Tensor, k: int) -> None:
 _SEARCH = register("search_rows", __name__, "numba")
 
 
+@guarded
 @torch.no_grad()
 def search_rows(key: Tensor, ptr: Tensor, row: Tensor, query: Tensor) -> Tensor:
     """Where numbers go into ascending keys, of which each row of queries needs to look at one run only.

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import KGRec
-from pyg_kgrec.data import ITEM
+from pyg_kgrec import KSR, KTUP, MKR, KGRec, Recommender
+from pyg_kgrec.data import ENTITY, ITEM, USER
 from pyg_kgrec.explain import draw
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -31,6 +31,27 @@ def test_plot(splits: Splits, axes: Any, tmp_path: Any) -> None:
     assert (tmp_path / "why.png").stat().st_size > 5000
     _, mine = axes.subplots()
     assert why.plot(mine) is mine
+
+
+@pytest.mark.parametrize(
+    "name", ["$_$", "$\\frac{$", "a\nb\tc", "\ud800", "x" * 300_000, "$" * 7, "\\", "{}%s"]
+)
+@pytest.mark.parametrize("model", [KGRec, KTUP, KSR, MKR])
+def test_any_name_can_be_drawn(
+    splits: Splits, axes: Any, model: type[Recommender], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every text of every picture: titles, ticks, boxes, labels of lines."""
+    data = copy.copy(splits[2])
+    for node_type in (ITEM, USER, ENTITY):
+        data[node_type].name = [name] * data[node_type].num_nodes
+    trained = copy.copy(splits[0])
+    trained.relation_name = data.relation_name = [f"{name} {i}" for i in range(len(data.relation_name))]
+    ready = model(trained)
+    monkeypatch.setattr(ready, "check_ready", lambda: None)
+    ax = ready.explain(data, "u3", 110).plot(axes.subplots()[1])
+    texts = [ax.title, *ax.texts, *ax.get_xticklabels(), *ax.get_yticklabels()]
+    assert all(len(text.get_text()) <= 200 for text in texts)
+    ax.figure.canvas.draw()
 
 
 def test_without_matplotlib_the_extra_is_named(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:

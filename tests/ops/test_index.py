@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
-from ops_graphs import tables, triples
+from ops_graphs import TORCH_AND_NUMBA, tables, triples
 
 from pyg_kgrec import ops
 
@@ -45,3 +49,38 @@ def test_index_moves_as_a_whole() -> None:
     assert inner is index.inner
     assert inner.num_inputs == index.num_rows
     assert torch.equal(index.degree(torch.zeros(9, dtype=torch.bool)), torch.zeros(index.num_rows).long())
+
+
+@pytest.mark.parametrize("name", TORCH_AND_NUMBA)
+def test_no_wild_index_is_followed(name: str) -> None:
+    """Whatever stands in any tensor of an index: right numbers, or a sentence."""
+    script = Path(__file__).with_name("wild_indexes.py")
+    done = subprocess.run(
+        [sys.executable, str(script), name, "0", "1"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"a crash: {done.stderr[-2000:]}"
+    *wrong, summary = done.stdout.splitlines()
+    assert wrong == []
+    calls, refused = (int(word) for word in summary.split() if word.isdigit())
+    assert calls > 300
+    assert refused > 30
+
+
+@pytest.mark.parametrize("index", [
+    ops.TripleIndex.build(*triples(9, 50, 2), 9, 2),
+    ops.TripleIndex.build(*triples(9, 50, 2), 9, 2, compact=True).inner,
+    ops.TripleIndex.build(torch.zeros(2, 0, dtype=torch.long), torch.zeros(0, dtype=torch.long), 0, 0),
+    ops.BipartiteIndex.build(torch.tensor([[0, 1, 1], [2, 0, 1]]), 3, 4),
+    ops.BipartiteIndex.build(torch.eye(2).long(), 3, 4).with_item_rows(torch.tensor([-1, 0, 1, -1]), 2),
+])  # fmt: skip
+def test_what_is_built_is_sound(index: ops.TripleIndex | ops.BipartiteIndex) -> None:
+    index.check_sound()
+
+
+def test_a_hub_is_sound() -> None:
+    index = ops.BipartiteIndex.build(torch.stack([torch.zeros(5000), torch.arange(5000) % 7]).long(), 3, 7)
+    assert index.by_user.split_segment.tolist() == [0]
+    index.check_sound()
+    index.by_user.piece_slot.numpy()[2] = 0
+    with pytest.raises(ValueError, match="BipartiteIndex points outside the tables it speaks of"):
+        index.check_sound()

@@ -78,6 +78,26 @@ with ops.backend("numba"):
     subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
 
 
+def test_a_read_only_package_and_home_compile_without_a_cache() -> None:
+    """Numba asks of every folder that it may cache in whether a file can be made there."""
+    script = """
+import tempfile, warnings
+def refuse(*args, **kwargs):
+    raise OSError(30, "Read-only file system")
+tempfile.TemporaryFile = refuse
+import torch
+from pyg_kgrec import ops
+with warnings.catch_warnings(record=True) as caught, ops.backend("numba"):
+    warnings.simplefilter("always")
+    mask = ops.topk_mask(torch.tensor([1.0, 3.0, 2.0]), 2)
+    ops.search_rows(*(torch.tensor(x) for x in ([1, 5], [0, 2], [0], [[3]])))
+assert mask.tolist() == [False, True, True]
+told = [str(w.message) for w in caught if "NUMBA_CACHE_DIR" in str(w.message)]
+assert len(told) == 1, told
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
+
+
 def test_arrays_of_an_index_live_as_long_as_it_does() -> None:
     index = ops.TripleIndex.build(*triples(30, 200, 3), 30, 3)
     query, relation = tables(30, 3, channels=4)

@@ -19,6 +19,7 @@ from pyg_kgrec.ops.numba.threads import as_array, run
 def _mean_forward(
     lo,
     hi,
+    ptr,
     piece_ptr,
     piece_segment,
     piece_slot,
@@ -40,7 +41,7 @@ def _mean_forward(
     bad = 0
     for p in range(lo, hi):
         a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
-        if not piece_ok(a, b, m, slot, tail.shape[0], out.shape[0], part.shape[0]):
+        if not piece_ok(ptr, a, b, m, slot, tail.shape[0], out.shape[0], part.shape[0]):
             bad += 1
             continue
         fill(acc, zero)
@@ -66,6 +67,7 @@ def _mean_forward(
 def _mean_backward_rows(
     lo,
     hi,
+    ptr,
     piece_ptr,
     piece_segment,
     piece_slot,
@@ -81,8 +83,8 @@ def _mean_backward_rows(
     dtype = value.dtype.type
     bad = 0
     for p in range(lo, hi):
-        a, b, m = piece_ptr[p], piece_ptr[p + 1], piece_segment[p]
-        if not piece_ok(a, b, m, -1, tail.shape[0], grad.shape[0], 0):
+        a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
+        if not piece_ok(ptr, a, b, m, slot, tail.shape[0], grad.shape[0], piece_slot.shape[0]):
             bad += 1
             continue
         inverse = dtype(1) / dtype(max(count[m], 1))
@@ -99,8 +101,8 @@ def _mean_backward_rows(
 
 @jit
 def _mean_backward_cols(
-    lo, hi, piece_ptr, piece_segment, piece_slot, col_edge, col_row, col_type, relation, keep, masked, count,
-    grad, d_value, part,
+    lo, hi, ptr, piece_ptr, piece_segment, piece_slot, col_edge, col_row, col_type, relation, keep, masked, count,
+    grad, d_value, part, num_edges,
 ):  # fmt: skip
     dtype = relation.dtype.type
     zero, one = dtype(0), dtype(1)
@@ -109,7 +111,7 @@ def _mean_backward_cols(
     bad = 0
     for p in range(lo, hi):
         a, b, n, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
-        if not piece_ok(a, b, n, slot, col_edge.shape[0], d_value.shape[0], part.shape[0]):
+        if not piece_ok(ptr, a, b, n, slot, col_edge.shape[0], d_value.shape[0], part.shape[0]):
             bad += 1
             continue
         fill(acc, zero)
@@ -117,9 +119,9 @@ def _mean_backward_cols(
             if j + AHEAD < col_edge.shape[0]:
                 prefetch(grad, col_row[j + AHEAD])
             e, m, kind = col_edge[j], col_row[j], col_type[j]
-            if masked and not (0 <= e < keep.shape[0] and keep[e]):
+            if not takes_part(keep, masked, e):
                 continue
-            if not (0 <= m < grad.shape[0] and 0 <= kind < relation.shape[0]):
+            if not (0 <= e < num_edges and 0 <= m < grad.shape[0] and 0 <= kind < relation.shape[0]):
                 bad += 1
                 continue
             add2(acc, one / dtype(max(count[m], 1)), grad, m, relation, kind, 0, channels)
@@ -158,7 +160,7 @@ def relational_mean_backward(
     d_value, part = torch.empty_like(value), ix.cols.part(value, value.size(1))
     run(
         _mean_backward_cols, ix.cols.ranges, *ix.cols.args(), ix.cols.edge, ix.col_row, ix.col_type,
-        as_array(relation), *kept, c, g, as_array(d_value), part,
+        as_array(relation), *kept, c, g, as_array(d_value), part, ix.edges,
     )  # fmt: skip
     ix.cols.merge(merge_sum, as_array(d_value), part)
     return d_value, d_relation
@@ -166,7 +168,7 @@ def relational_mean_backward(
 
 @jit
 def _weighted_aggregate(
-    lo, hi, piece_ptr, piece_segment, piece_slot, edge, source, x, weight, weighted, out, part
+    lo, hi, ptr, piece_ptr, piece_segment, piece_slot, edge, source, x, weight, weighted, out, part
 ):
     """Weighted sum of rows of ``x`` over each segment's edges."""
     dtype = x.dtype.type
@@ -176,7 +178,7 @@ def _weighted_aggregate(
     bad = 0
     for p in range(lo, hi):
         a, b, n, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
-        if not piece_ok(a, b, n, slot, edge.shape[0], out.shape[0], part.shape[0]):
+        if not piece_ok(ptr, a, b, n, slot, edge.shape[0], out.shape[0], part.shape[0]):
             bad += 1
             continue
         fill(acc, zero)

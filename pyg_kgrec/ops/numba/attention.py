@@ -21,6 +21,7 @@ from pyg_kgrec.ops.numba.rows import (
     fill_row,
     piece_ok,
     prefetch,
+    slots_ok,
     store,
     takes_part,
 )
@@ -30,7 +31,7 @@ from pyg_kgrec.ops.numba.threads import as_array, ranges_of, run
 
 @jit
 def _attention_forward(
-    lo, hi, piece_ptr, piece_segment, piece_slot, head_row, tail, edge_type, query, value, relation, keep,
+    lo, hi, ptr, piece_ptr, piece_segment, piece_slot, head_row, tail, edge_type, query, value, relation, keep,
     masked, num_heads, out, logits, lse, part_out, part_top, part_total,
 ):  # fmt: skip
     dtype = query.dtype.type
@@ -43,7 +44,7 @@ def _attention_forward(
     bad = 0
     for p in range(lo, hi):
         a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
-        if not piece_ok(a, b, m, slot, tail.shape[0], out.shape[0], part_out.shape[0]):
+        if not piece_ok(ptr, a, b, m, slot, tail.shape[0], out.shape[0], part_out.shape[0]):
             bad += 1
             continue
         head = head_row[m]
@@ -104,7 +105,7 @@ def _merge_attention(lo, hi, split_segment, split_ptr, num_heads, out, lse, part
     acc = np.empty(out.shape[1], out.dtype)
     for i in range(lo, hi):
         m, a, b = split_segment[i], split_ptr[i], split_ptr[i + 1]
-        if not piece_ok(a, b, m, -1, part_out.shape[0], out.shape[0], 0):
+        if not slots_ok(a, b, m, part_out.shape[0], out.shape[0]):
             return 1
         fill(acc, zero)
         for h in range(num_heads):
@@ -124,7 +125,7 @@ def _merge_attention(lo, hi, split_segment, split_ptr, num_heads, out, lse, part
 
 @jit
 def _attention_backward_rows(
-    lo, hi, piece_ptr, piece_segment, piece_slot, head_row, tail, edge_type, query, value, relation, keep,
+    lo, hi, ptr, piece_ptr, piece_segment, piece_slot, head_row, tail, edge_type, query, value, relation, keep,
     masked, num_heads, grad, out, logits, lse, slope, d_query, part, d_relation,
 ):  # fmt: skip
     """Gradients that a head's triples give to its query and the relations.
@@ -140,7 +141,7 @@ def _attention_backward_rows(
     bad = 0
     for p in range(lo, hi):
         a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
-        if not piece_ok(a, b, m, slot, tail.shape[0], head_row.shape[0], part.shape[0]):
+        if not piece_ok(ptr, a, b, m, slot, tail.shape[0], head_row.shape[0], part.shape[0]):
             bad += 1
             continue
         head = head_row[m]
@@ -190,7 +191,7 @@ def _attention_backward_cols(
     bad = 0
     for p in range(lo, hi):
         a, b, n, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
-        if not piece_ok(a, b, n, slot, col_edge.shape[0], d_query.shape[0], part_query.shape[0]):
+        if not piece_ok(ptr, a, b, n, slot, col_edge.shape[0], d_query.shape[0], part_query.shape[0]):
             bad += 1
             continue
         fill(d_key, zero)
@@ -271,7 +272,7 @@ def relational_attention_backward(
 
     part_query, part_value = ix.cols.part(query, width), ix.cols.part(query, width)
     run(
-        _attention_backward_cols, ix.cols.ranges, ix.cols.ptr, *ix.cols.args(), ix.cols.edge, ix.col_row,
+        _attention_backward_cols, ix.cols.ranges, *ix.cols.args(), ix.cols.edge, ix.col_row,
         ix.col_type, ix.head_row, ix.input_row, q, r, *mask_of(keep), num_heads, g, slope, as_array(d_query),
         as_array(d_value), part_query, part_value,
     )  # fmt: skip
@@ -284,8 +285,10 @@ def relational_attention_backward(
 def _mean_logits(
     lo,
     hi,
+    ptr,
     piece_ptr,
     piece_segment,
+    piece_slot,
     head_row,
     tail,
     edge_type,
@@ -303,8 +306,8 @@ def _mean_logits(
     scale = dtype(1 / (num_heads * np.sqrt(channels // num_heads)))
     bad = 0
     for p in range(lo, hi):
-        a, b, m = piece_ptr[p], piece_ptr[p + 1], piece_segment[p]
-        if not piece_ok(a, b, m, -1, tail.shape[0], head_row.shape[0], 0):
+        a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
+        if not piece_ok(ptr, a, b, m, slot, tail.shape[0], head_row.shape[0], piece_slot.shape[0]):
             bad += 1
             continue
         head = head_row[m]
@@ -334,7 +337,7 @@ def rationale_scores(
     ix = view(Triples, index)
     logits = query.new_empty(ix.edges, 1)
     run(
-        _mean_logits, ix.rows.ranges, ix.rows.start, ix.rows.segment, ix.head_row, ix.tail,
+        _mean_logits, ix.rows.ranges, *ix.rows.args(), ix.head_row, ix.tail,
         ix.edge_type, as_array(query), as_array(relation), *mask_of(keep), num_heads, as_array(logits),
     )  # fmt: skip
     return _softmax(logits, ix.rows, times_count=True).view(-1)
@@ -342,14 +345,14 @@ def rationale_scores(
 
 @jit
 def _softmax_forward(
-    lo, hi, piece_ptr, piece_segment, piece_slot, src, out, part_top, part_total, part_count, times_count
+    lo, hi, ptr, piece_ptr, piece_segment, piece_slot, src, out, part_top, part_total, part_count, times_count
 ):
     """Whole segments: their softmax (times the number of entries that take part). Others: partial sums."""
     dtype = src.dtype.type
     bad = 0
     for p in range(lo, hi):
-        a, b, slot = piece_ptr[p], piece_ptr[p + 1], piece_slot[p]
-        if not piece_ok(a, b, 0, slot, src.shape[0], 1, part_top.shape[0]):
+        a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
+        if not piece_ok(ptr, a, b, m, slot, src.shape[0], ptr.shape[0] - 1, part_top.shape[0]):
             bad += 1
             continue
         for h in range(src.shape[1]):
@@ -384,7 +387,7 @@ def _softmax_rescale(
     dtype = out.dtype.type
     for i in range(lo, hi):
         a, b = split_ptr[i], split_ptr[i + 1]
-        if not 0 <= a <= b <= part_top.shape[0]:
+        if not 0 <= a <= b <= min(part_top.shape[0], slot_piece.shape[0]):
             return 1
         for h in range(out.shape[1]):
             top, total, count = dtype(-np.inf), dtype(0), 0
@@ -401,6 +404,8 @@ def _softmax_rescale(
                     continue
                 factor = np.exp(part_top[s, h] - top) * (dtype(count) if times_count else dtype(1)) / total
                 p = slot_piece[s]
+                if not 0 <= piece_ptr[p] <= piece_ptr[p + 1] <= out.shape[0]:  # changed since the pass before
+                    return 1
                 for e in range(piece_ptr[p], piece_ptr[p + 1]):
                     out[e, h] *= factor
     return 0
@@ -428,9 +433,17 @@ def _softmax(src: Tensor, seg: Pieces, times_count: bool) -> Tensor:
     part = seg.part(src, heads), seg.part(src, heads), np.empty((seg.slots, heads), np.int64)
     run(_softmax_forward, seg.ranges, *seg.args(), as_array(src), as_array(out), *part, times_count)
     if len(seg.split):
-        pieces = np.flatnonzero(seg.slot >= 0)
         ranges = ranges_of(len(seg.split), seg.slots)
-        run(_softmax_rescale, ranges, seg.split_ptr, pieces, seg.start, as_array(out), *part, times_count)
+        run(
+            _softmax_rescale,
+            ranges,
+            seg.split_ptr,
+            seg.slot_piece,
+            seg.start,
+            as_array(out),
+            *part,
+            times_count,
+        )
     return out
 
 
@@ -442,6 +455,7 @@ def segment_softmax(src: Tensor, segments: Sequence[Tensor]) -> Tensor:
 def segment_softmax_backward(grad: Tensor, out: Tensor, segments: Sequence[Tensor]) -> Tensor:
     """Gradient of the source."""
     seg, result = view(Pieces, segments), torch.empty_like(out)
+    seg.check_ends()
     ranges = ranges_of(seg.num_segments, out.numel())
     run(_softmax_backward, ranges, seg.ptr, as_array(grad), as_array(out), as_array(result))
     return result

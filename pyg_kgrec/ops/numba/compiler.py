@@ -8,6 +8,7 @@ assume away NaN and infinity are left out, because -inf marks what takes no part
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -26,13 +27,27 @@ def _stamp() -> str:
 
 
 _STAMP = _stamp()
+_uncached: list[str] = []
+"""Why loops are not cached on disk, once a folder for them has been looked for in vain."""
 
 
 def jit(function: Callable[..., Any]) -> Any:
-    """Compile a loop, cached on disk."""
+    """Compile a loop, cached on disk where there is a folder for it."""
     # Numba's cache looks for changes in the loop's own file alone. The name of a loop is part of its key.
     function.__qualname__ += f"_{_STAMP}"
-    return numba.njit(cache=True, **_FLAGS)(function)
+    if not _uncached:
+        try:
+            return numba.njit(cache=True, **_FLAGS)(function)
+        except RuntimeError as error:  # a package and a home that may only be read, as in containers
+            if "cannot cache" not in str(error):
+                raise
+            _uncached.append(str(error))
+            warnings.warn(
+                "compiled loops cannot be kept on disk, and each process compiles them anew, which takes seconds: "
+                "let NUMBA_CACHE_DIR name a folder that can be written to",
+                stacklevel=2,
+            )
+    return numba.njit(**_FLAGS)(function)
 
 
 def inline(function: Callable[..., Any]) -> Any:

@@ -17,9 +17,24 @@ AHEAD = 8
 
 
 @inline
-def piece_ok(a, b, segment, slot, num_edges, num_segments, num_slots):
-    """Whether a piece ``a .. b`` lies inside its tables."""
-    return 0 <= a <= b <= num_edges and 0 <= segment < num_segments and slot < num_slots
+def piece_ok(ptr, a, b, segment, slot, num_edges, num_segments, num_slots):
+    """Whether a piece ``a .. b`` lies inside its segment and its tables, and is all of it or has a slot.
+
+    Pieces follow each other, and each is looked at: where all are right, every row of the result is written.
+    """
+    if not (0 <= segment < num_segments and segment < ptr.shape[0] - 1):
+        return False
+    if not 0 <= ptr[segment] <= a <= b <= ptr[segment + 1] <= num_edges:
+        return False
+    if slot == -1:
+        return a == ptr[segment] and b == ptr[segment + 1]
+    return 0 <= slot < num_slots and b - a < ptr[segment + 1] - ptr[segment]
+
+
+@inline
+def slots_ok(a, b, segment, num_slots, num_segments):
+    """Whether the slots ``a .. b`` of a segment of several pieces, and the segment, lie inside their tables."""
+    return 0 <= a <= b <= num_slots and 0 <= segment < num_segments
 
 
 @inline

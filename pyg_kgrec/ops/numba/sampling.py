@@ -77,9 +77,10 @@ def _kth_smallest(key, k):
 def stratified_keep(segments: Sequence[Tensor], quota: Tensor, seed: Tensor) -> Tensor:
     """Mask [E]."""
     seg = view(Pieces, segments)
-    keep = torch.empty(len(seg.edge), dtype=torch.bool)
+    seg.check_ends()
+    keep = torch.zeros(len(seg.edge), dtype=torch.bool)
     cuts = np.searchsorted(seg.ptr, np.linspace(0, len(seg.edge), TASKS + 1)[1:-1])
-    bounds = [0, *cuts.clip(max=seg.num_segments).tolist(), seg.num_segments]
+    bounds = [0, *sorted(cuts.clip(max=seg.num_segments).tolist()), seg.num_segments]
     run(
         _stratified_keep, list(itertools.pairwise(bounds)), seg.ptr, seg.edge, as_array(quota), int(seed),
         as_array(keep),

@@ -12,10 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from pyg_kgrec.ops.index import Segments, WildIndexError
 from pyg_kgrec.ops.numba.compiler import jit
-from pyg_kgrec.ops.numba.rows import add, fill, piece_ok, store
+from pyg_kgrec.ops.numba.rows import add, fill, slots_ok, store
 from pyg_kgrec.ops.numba.threads import as_array, parallel, ranges_of, run, tasks_of
 
+CHANGED = (
+    "the pieces of this index do not belong together: it was changed after it was built; build a new one"
+)
 _GROUP_BYTES = 1 << 26  # most memory for the partial gradients of relations
 
 _View = TypeVar("_View", "Pieces", "Triples")
@@ -29,10 +33,13 @@ class Pieces:
         self.ptr, self.edge, self.start, self.segment, self.slot, self.split, self.split_ptr = map(
             as_array, tensors
         )
+        Segments(*tensors).check_sound()
         self.count = len(self.segment)
-        if len(self.start) != self.count + 1 or len(self.slot) != self.count:
-            raise IndexError("the pieces of this index do not belong together; build the index anew")
+        # Segments of several pieces are few: what says where they are is kept out of the reach of others.
+        self.split, self.split_ptr = self.split.copy(), self.split_ptr.copy()
         self.slots = int(self.split_ptr[-1]) if len(self.split_ptr) else 0
+        self.slot_piece = np.flatnonzero(self.slot >= 0)
+        """The piece of each slot."""
         # An edge counts as much as a segment's own overhead.
         work = self.start + np.arange(self.count + 1)
         tasks = tasks_of(int(work[-1]))
@@ -47,7 +54,22 @@ class Pieces:
 
     def args(self) -> tuple[Any, ...]:
         """What loops over pieces take first."""
-        return self.start, self.segment, self.slot
+        self.check_slots()
+        return self.ptr, self.start, self.segment, self.slot
+
+    def check_slots(self) -> None:
+        """Each piece looks at its own segment, in the loops; here, that no two write to one slot.
+
+        Raises:
+            WildIndexError: The index was changed after it was built.
+        """
+        if self.slots and not np.array_equal(self.slot[self.slot_piece], np.arange(self.slots)):
+            raise WildIndexError(CHANGED)
+
+    def check_ends(self) -> None:
+        """Raise where the segments do not begin with the first edge and end with the last one."""
+        if len(self.ptr) == 0 or self.ptr[0] != 0 or self.ptr[-1] != len(self.edge):
+            raise WildIndexError(CHANGED)
 
     def part(self, like: Tensor, *shape: int) -> np.ndarray[Any, Any]:
         """Room for the partial results of segments of several pieces."""
@@ -70,7 +92,7 @@ class Triples:
         self.edges = len(self.tail)
         known = len(self.cols.edge)
         if (len(self.edge_type), len(self.col_row), len(self.col_type)) != (self.edges, known, known):
-            raise IndexError("the tensors of this index do not belong together; build the index anew")
+            raise WildIndexError("the tensors of this index do not belong together; build the index anew")
 
 
 def view(kind: type[_View], tensors: Sequence[Tensor]) -> _View:
@@ -96,7 +118,7 @@ def merge_sum(lo, hi, split_segment, split_ptr, out, part):
     acc = np.empty(out.shape[1], out.dtype)
     for i in range(lo, hi):
         m, a, b = split_segment[i], split_ptr[i], split_ptr[i + 1]
-        if not piece_ok(a, b, m, -1, part.shape[0], out.shape[0], 0):
+        if not slots_ok(a, b, m, part.shape[0], out.shape[0]):
             return 1
         fill(acc, out.dtype.type(0))
         for s in range(a, b):

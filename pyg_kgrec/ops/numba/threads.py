@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from pyg_kgrec.ops import private
+from pyg_kgrec.ops.index import WildIndexError
 
 TASKS = 16
 """Most ranges; fixed, so that sums over groups of rows do not depend on the number of threads."""
@@ -73,7 +74,7 @@ def parallel(call: Callable[[int], int], tasks: int) -> None:
     """Call ``call(0) … call(tasks - 1)`` on several threads, the calling one among them.
 
     Raises:
-        IndexError: A loop met indices out of range (its results are to be thrown away).
+        WildIndexError: A loop met indices out of range (its results are to be thrown away).
     """
     ticket, bad, failed = itertools.count(), [0], []
 
@@ -93,7 +94,7 @@ def parallel(call: Callable[[int], int], tasks: int) -> None:
     if failed:
         raise failed[0]
     if any(bad):
-        raise IndexError(
+        raise WildIndexError(
             f"{sum(bad)} indices point outside the tables given to this operation; "
             "the index was changed after it was built, or belongs to another graph"
         )

@@ -1,0 +1,139 @@
+"""What a processed store is kept as, and what it depends on: nothing here makes or reads a pickle of an object."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import types
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+import pyg_kgrec.data
+
+_PLAIN = (str, int, float, bool, type(None))
+_DEPTH = 20  # transforms stand in each other, rarely deeper than two
+
+
+def to_plain(data: HeteroData) -> dict[Any, Any]:
+    """A store as dictionaries, lists, tensors, numbers and strings; lists of labels of any class become lists.
+
+    Raises:
+        TypeError: If the store holds something else.
+    """
+    return {
+        key: {name: _plain(value, f"{key!r} has {name}") for name, value in values.items()}
+        for key, values in data.to_dict().items()
+    }
+
+
+def from_plain(content: Any) -> HeteroData:
+    """The inverse of :func:`to_plain`.
+
+    Raises:
+        ValueError: If the content is not that of a store.
+    """
+    if not isinstance(content, dict) or not all(isinstance(part, dict) for part in content.values()):
+        raise ValueError("expected a dictionary of dictionaries")
+    for key in content:
+        if not (isinstance(key, str) or (isinstance(key, tuple) and list(map(type, key)) == [str] * 3)):
+            raise ValueError("expected node types, edge types and _global_store")
+    return HeteroData.from_dict(content)
+
+
+def _plain(value: Any, where: str, depth: int = 0) -> Any:
+    if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized:
+        return value.detach().cpu().contiguous()
+    if type(value) in _PLAIN:
+        return value
+    if depth < _DEPTH and isinstance(value, Mapping):
+        return {name: _plain(part, where, depth + 1) for name, part in value.items()}
+    if depth < _DEPTH and isinstance(value, tuple):
+        return tuple(_plain(part, where, depth + 1) for part in value)
+    if depth < _DEPTH and isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_plain(part, where, depth + 1) for part in value]
+    raise TypeError(f"{where} of type {type(value).__name__}, which a file cannot hold")
+
+
+@cache
+def code_digest() -> str:
+    """A sum over the code that makes stores of files."""
+    digest = hashlib.sha256()
+    for folder in (Path(pyg_kgrec.data.__file__).parent, Path(__file__).parent):
+        for file in sorted(folder.glob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def described(value: Any) -> str:
+    """A sum over what a transform is: its class, its arguments, and the code of its functions.
+
+    Addresses in memory take no part, so that the same transform has the same sum in the next process; objects that
+    show neither arguments nor code are told apart by their class alone.
+    """
+    digest = hashlib.sha256()
+    for part in _parts(value, set(), 0):
+        digest.update(part if isinstance(part, bytes) else part.encode())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def _parts(value: Any, known: set[int], depth: int) -> list[str | bytes]:
+    name = f"{type(value).__module__}.{type(value).__qualname__}"
+    if type(value) in _PLAIN or isinstance(value, bytes):
+        return [name, repr(value)]
+    if id(value) in known or depth > _DEPTH:
+        return [name]
+    known = known | {id(value)}
+
+    def of(*parts: Any) -> list[str | bytes]:
+        return [name, *(piece for part in parts for piece in _parts(part, known, depth + 1))]
+
+    if isinstance(value, Tensor):
+        return [
+            *of(list(value.shape), str(value.dtype)),
+            value.detach().cpu().contiguous().view(-1).numpy().tobytes(),
+        ]
+    if isinstance(value, np.ndarray):
+        return [*of(list(value.shape), str(value.dtype)), value.tobytes()]
+    if isinstance(value, Mapping):
+        return of(*(part for item in value.items() for part in item))
+    if isinstance(value, set | frozenset):
+        return of(*sorted(map(repr, value)))
+    if isinstance(value, list | tuple):
+        return of(*value)
+    if isinstance(value, partial):
+        return of(value.func, value.args, value.keywords)
+    if isinstance(value, types.MethodType):
+        return of(value.__func__, value.__self__)
+    if isinstance(value, types.CodeType):
+        return [*of(value.co_names, value.co_consts), value.co_code]
+    if isinstance(value, types.FunctionType):
+        cells = [_content(cell) for cell in value.__closure__ or ()]
+        return of(
+            value.__module__,
+            value.__qualname__,
+            value.__code__,
+            value.__defaults__,
+            value.__kwdefaults__,
+            cells,
+        )
+    if isinstance(value, type):
+        return of(value.__module__, value.__qualname__)
+    calls = [vars(kind).get(name) for kind in type(value).__mro__ for name in ("forward", "__call__")]
+    code = [call.__code__ for call in calls if isinstance(call, types.FunctionType)]
+    shown = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)) if depth == 0 else ""
+    return of(shown, code, getattr(value, "__dict__", {}))
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a name that is not bound yet
+        return None

@@ -1,0 +1,164 @@
+"""Files of models whose sums are right and whose content is not: nothing is allocated by what they claim."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pyg_kgrec import BPRMF, KSR, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender
+from pyg_kgrec._files import pack, unpack
+from pyg_kgrec.data import ITEM, USER
+from pyg_kgrec.testing import Splits, build_splits
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+MODELS = [BPRMF, LightGCN, Popularity, KGRec, MKR, KTUP, KSR]
+WEIGHTED = [model for model in MODELS if model is not Popularity]
+Change = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    return build_splits()
+
+
+def changed(model: Recommender, path: Path, change: Change) -> Path:
+    """A file of a model with other content and a sum that fits."""
+    model.save(path)
+    content = unpack(path.read_bytes(), "model", path)
+    change(content)
+    path.write_bytes(pack(content, "model"))
+    return path
+
+
+def refused(cls: type[Recommender], path: Path) -> str:
+    started = time.process_time()
+    with pytest.raises(ValueError) as raised:
+        cls.load(path)
+    assert time.process_time() - started < 10, "it hangs"
+    message = str(raised.value)
+    assert len(message) <= 400
+    assert path.name in message
+    return message
+
+
+def numbers_of(cls: type[Recommender], train: Any) -> list[str]:
+    return [name for name, value in cls(train).settings.items() if type(value) is int]
+
+
+@pytest.mark.parametrize("cls", WEIGHTED)
+@pytest.mark.parametrize("value", [10**9, 10**30, -1])
+def test_settings_out_of_all_proportion(
+    cls: type[Recommender], value: int, splits: Splits, tmp_path: Path
+) -> None:
+    """Whatever number is set, the model is refused, or is as small as its file and does what it did."""
+    model = cls(splits[0])
+    harmless = {
+        "mae_msize": (10**9,),
+        "max_length": (10**9,),
+        "knowledge_interval": (10**9, 10**30),
+    }
+    for name in [*numbers_of(cls, splits[0]), "num_negatives"]:
+        path = changed(model, tmp_path / "model.pt", partial(set_to, name=name, value=value))
+        if value in harmless.get(name, ()):
+            cls.load(path)
+        else:
+            refused(cls, path)
+
+
+def set_to(content: dict[str, Any], name: str, value: Any) -> None:
+    content["settings"][name] = value
+
+
+@pytest.mark.parametrize("cls", MODELS)
+@pytest.mark.parametrize("node_type", [USER, ITEM, "entity"])
+def test_sizes_out_of_all_proportion(
+    cls: type[Recommender], node_type: str, splits: Splits, tmp_path: Path
+) -> None:
+    def larger(content: dict[str, Any]) -> None:
+        content["signature"]["num_nodes"][node_type] = 10**10
+
+    def nameless(content: dict[str, Any]) -> None:
+        larger(content)
+        content["signature"] |= {"ids": dict.fromkeys((USER, ITEM, "entity")), "item_name": None}
+
+    for change in (larger, nameless):
+        refused(cls, changed(cls(splits[0]), tmp_path / "model.pt", change))
+
+
+@pytest.mark.parametrize("name", ["model", "settings", "signature", "state_dict"])
+@pytest.mark.parametrize("value", [None, 3, "text" * 10**5, [], {}, {"x": 1}, {1: 2}, torch.zeros(2)])
+def test_parts_of_another_kind(name: str, value: Any, splits: Splits, tmp_path: Path) -> None:
+    for cls in (MKR, KSR):
+        if not (name == "settings" and value == {}):  # the defaults
+            path = changed(
+                cls(splits[0]), tmp_path / "model.pt", lambda content: content.update({name: value})
+            )
+            refused(cls, path)
+
+
+@pytest.mark.parametrize("field", ["num_nodes", "in_channels", "ids", "relation_name", "item_name", "link"])
+@pytest.mark.parametrize(
+    "value", [3, "text", [[]], {"user": -1}, {"user": "x"}, torch.zeros(2, 2), torch.full((2, 2), 99)]
+)
+def test_signatures_of_another_kind(field: str, value: Any, splits: Splits, tmp_path: Path) -> None:
+    path = changed(
+        KGRec(splits[0]), tmp_path / "model.pt", lambda content: content["signature"].update({field: value})
+    )
+    refused(KGRec, path)
+
+
+@pytest.mark.parametrize("cls", WEIGHTED)
+def test_weights_of_other_shapes(cls: type[Recommender], splits: Splits, tmp_path: Path) -> None:
+    def narrower(content: dict[str, Any]) -> None:
+        name, weight = next((n, w) for n, w in content["state_dict"].items() if w.dim())
+        content["state_dict"][name] = weight[..., :-1].contiguous()
+
+    def fewer(content: dict[str, Any]) -> None:
+        content["state_dict"].popitem()
+
+    model = cls(splits[0])
+    assert "has the shape" in refused(cls, changed(model, tmp_path / "model.pt", narrower))
+    assert "it lacks the tensor" in refused(cls, changed(model, tmp_path / "model.pt", fewer))
+
+
+def test_a_setting_that_is_unknown_or_no_number(splits: Splits, tmp_path: Path) -> None:
+    wrong = (("other", 1), ("hidden_channels", [64]), ("loss", "x" * 10**5), ("hidden_channels", "64"))
+    for name, value in wrong:
+        change = partial(set_to, name=name, value=value)
+        refused(BPRMF, changed(BPRMF(splits[0]), tmp_path / "model.pt", change))
+
+
+def test_a_file_names_no_file_that_fit_would_write(splits: Splits, tmp_path: Path) -> None:
+    def named(content: dict[str, Any]) -> None:
+        content["settings"]["kg_embedding"] = str(tmp_path / "written")
+
+    assert KSR.load(changed(KSR(splits[0]), tmp_path / "model.pt", named)).kg_file is None
+
+
+def test_a_model_whose_constructor_reads_its_own_weights(splits: Splits, tmp_path: Path) -> None:
+    class Reading(BPRMF):
+        def __init__(self, data: Any) -> None:
+            super().__init__(data)
+            self.start = float(self.user_encoder.weight.detach().sum())
+
+    path = tmp_path / "model.pt"
+    Reading(splits[0]).save(path)
+    assert isinstance(Reading.load(path), Reading)
+
+
+def test_loading_draws_what_it_drew(splits: Splits, tmp_path: Path) -> None:
+    """A model is planned without memory and without a random number."""
+    path = tmp_path / "model.pt"
+    KGRec(splits[0]).save(path)
+    torch.manual_seed(0)
+    KGRec.load(path)
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    KGRec(splits[0])
+    assert torch.equal(torch.rand(1), after)
