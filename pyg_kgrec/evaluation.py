@@ -62,7 +62,8 @@ def evaluate(
     at each hit over :math:`\min(k, n_u)`, NDCG the sum of :math:`1 / \log_2(\text{rank} + 1)` of the hits over
     its best value for :math:`\min(k, n_u)` hits; coverage is the share of the catalogue recommended to anybody.
 
-    The store is read once and its graph is encoded once.
+    The store is read once and its graph is encoded once. Users of whom the model knows nothing are ranked by
+    popularity, which one warning says.
 
     With ``task='ctr'`` the labelled pairs (``edge_label`` 0 or 1) are told apart instead: AUC is the share of
     pairs of a 1 and a 0 whose scores stand in the right order, ACC the share of pairs whose score is above 0
@@ -102,6 +103,7 @@ def evaluate(
             "edge_label_index holds no pair to be found, expected at least one user with a test item"
         )
 
+    model.warn_of_strangers(inputs, users)
     with predicting():
         metrics: dict[str, Any] = {f"{name}@{n}": metric(k=n) for n in ks for name, metric in METRICS.items()}
         metrics |= {f"coverage@{n}": _Coverage(k=n, num_dst_nodes=num_items) for n in ks}
@@ -118,6 +120,7 @@ def evaluate(
 
 def _click_through(model: Recommender, inputs: Inputs) -> dict[str, float]:
     user, item, label = (x.to(inputs.device) for x in labelled_pairs(inputs.data))
+    model.warn_of_strangers(inputs, user, stacklevel=4)
     with predicting():
         score = model.encoding(inputs).score(user, item)
     # Ranks instead of scores: torchmetrics would take a sigmoid, in which large scores are equal.

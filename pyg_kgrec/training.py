@@ -19,6 +19,7 @@ from pyg_kgrec.data.interactions import labelled_pairs
 from pyg_kgrec.evaluation import CTR_METRICS, METRICS, evaluate
 from pyg_kgrec.models.base import Recommender, Store
 from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.models.strangers import told
 
 
 class _Examples(Dataset):
@@ -125,9 +126,10 @@ class _Module(Epochs):
         assert self.monitor is not None
         assert self.val_inputs is not None
         name, _, length = self.monitor.partition("@")
-        if name in CTR_METRICS:
-            return evaluate(self.model, self.val_inputs, task="ctr")
-        return evaluate(self.model, self.val_inputs, k=int(length))
+        with told():
+            if name in CTR_METRICS:
+                return evaluate(self.model, self.val_inputs, task="ctr")
+            return evaluate(self.model, self.val_inputs, k=int(length))
 
 
 def fit(
@@ -208,6 +210,8 @@ def fit(
         FileNotFoundError: If there is no checkpoint ``resume``.
     """
     inputs = model.prepare(train)
+    model.remember(inputs)
+    inputs = model.prepare(inputs)
     defaults = {"lr": 1e-3} | model.fit_defaults
     lr = defaults["lr"] if lr is None else lr
     examples = _Examples(model.training_examples(inputs))
@@ -262,11 +266,12 @@ def _validation(model: Recommender, val: Store, monitor: str) -> Inputs:
     """The validation store, prepared, if there is something to be found in it."""
     inputs = model.prepare(val)
     if monitor in CTR_METRICS:
-        labelled_pairs(inputs.data)
+        model.warn_of_strangers(inputs, labelled_pairs(inputs.data)[0].to(inputs.device), stacklevel=4)
         return inputs
     check_k(int(monitor.partition("@")[2]), inputs.num_items)
     if inputs.labels.item.numel() == 0:
         raise ValueError("edge_label_index of val holds no pair to be found, expected at least one")
+    model.warn_of_strangers(inputs, inputs.labels.start.diff().nonzero().flatten(), stacklevel=4)
     return inputs
 
 
