@@ -242,7 +242,8 @@ def sentence(model: Recommender, inputs: Inputs, stranger: Tensor, asked: int) -
     if can_fold(model):
         hint = "; fold_in(data, users) learns users from a history"
     who = "1 user is a stranger" if stranger.numel() == 1 else f"{stranger.numel()} users are strangers"
-    return f"{who} to this {type(model).__name__} of {asked} asked for ({named}: no {why}): ranked by popularity{hint}"
+    lacking = f"{asked} asked for ({named}: no {why})"
+    return f"{who} to this {type(model).__name__} of {lacking}: ranked by popularity{hint}"
 
 
 def _short(raw: object) -> str:
