@@ -233,9 +233,14 @@ class Inputs:
                     f"{name} was written to after the store had been prepared, expected an unchanged store: call "
                     "prepare again"
                 )
-        if self.device == model.device:
+        if self.fits(model):
             return self
-        return self.part(("moved", model.device), lambda: model.prepare(self.data))
+        key = "moved", model.device, id(model.signature)
+        return self.part(key, lambda: model.prepare(self.data))
+
+    def fits(self, model: Recommender) -> bool:
+        """Whether the model is still on this device, and trained on the same users."""
+        return self.device == model.device and self.signature is model.signature
 
     def __repr__(self) -> str:
         sizes = ", ".join(

@@ -48,8 +48,9 @@ class SessionRecommender(LinkedRecommender):
     ) -> tuple[Tensor, Tensor] | pd.DataFrame:
         """The best next items of a session that no store holds.
 
-        Items that are unknown are left out, and a warning says which; a session of which nothing is left gets the
-        most popular items of training, and a warning says so. Items of the session are not recommended.
+        Items that are unknown are left out, and a warning says which; a session of which nothing is left (or only
+        items that nothing is known of) gets the most popular items of training, and a warning says so. Items of the
+        session are not recommended.
 
         Args:
             session: Items, oldest first: raw ids or names (list, Series; a name that several items have is the
@@ -71,7 +72,8 @@ class SessionRecommender(LinkedRecommender):
         inputs = self._catalogue() if data is None else self.inputs(data)
         check_k(k, inputs.num_items)
         item = self._session(inputs, session).to(self.device)
-        if item.numel() == 0:
+        known = self.known(inputs)
+        if not bool(known.item[item].any()):
             warnings.warn(
                 "the session holds no known item: the most popular items are recommended", stacklevel=2
             )
@@ -81,6 +83,9 @@ class SessionRecommender(LinkedRecommender):
         else:
             with predicting():
                 score = check_scores(self.evaluating().session_scores(inputs, item))
+            if not known.every_item:  # below all others, as in every list
+                lowest = score[known.item].min()
+                score[~known.item] = lowest - (1 + lowest.abs())
             score[item] = -torch.inf
             top, found = score.topk(k)
         found = found.masked_fill(top == -torch.inf, -1)
