@@ -47,9 +47,7 @@ class Labels(list[Any]):
         """Indices or a mask as indices ``[m]`` int64 on the CPU, none of them negative."""
         index = torch.as_tensor(index).detach().cpu()
         if index.dim() != 1:
-            raise IndexError(
-                f"the index of labels has the shape {list(index.shape)}, expected one dimension"
-            )
+            raise IndexError(f"the index of labels has the shape {list(index.shape)}, expected one dimension")
         if index.dtype == torch.bool:
             if index.numel() != len(self):
                 raise IndexError(f"the mask has {index.numel()} entries, expected one per label: {len(self)}")
@@ -61,9 +59,7 @@ class Labels(list[Any]):
         index = torch.where(index < 0, index + len(self), index)
         wrong = index[(index < 0) | (index >= len(self))]
         if wrong.numel():
-            raise IndexError(
-                f"index {int(wrong[0])} is out of range, expected indices of {len(self)} labels"
-            )
+            raise IndexError(f"index {int(wrong[0])} is out of range, expected indices of {len(self)} labels")
         return index
 
     def _like(self, other: Labels) -> None:
@@ -264,7 +260,12 @@ class PairStorage(EdgeStorage):
 
     def _renumber(self, key: str, row: list[Any]) -> None:
         pairs = self._mapping[key]
-        if not isinstance(pairs, Tensor) or pairs.dim() != 2 or pairs.size(0) != 2 or pairs.dtype != torch.long:
+        if (
+            not isinstance(pairs, Tensor)
+            or pairs.dim() != 2
+            or pairs.size(0) != 2
+            or pairs.dtype != torch.long
+        ):
             return
         ends = [end if r is None else _look_up(r, end) for end, r in zip(pairs, row)]
         kept = (ends[0] >= 0) & (ends[1] >= 0)
@@ -326,7 +327,9 @@ def _keys(store: NodeStorage) -> tuple[object, ...]:
 
 def _size(store: NodeStorage) -> int | None:
     x = store._mapping.get("x")
-    size: int | None = store._mapping.get("num_nodes", x.size(0) if isinstance(x, Tensor) and x.dim() else None)
+    size: int | None = store._mapping.get(
+        "num_nodes", x.size(0) if isinstance(x, Tensor) and x.dim() else None
+    )
     return size
 
 

@@ -24,7 +24,10 @@ def count_repeats(data: HeteroData) -> dict[str, int]:
         ``'interactions'``, ``'links'`` and ``'triples'``.
     """
     validate(data)
-    return {name: _rows(data, edge_type).size(1) - _first(data, edge_type).numel() for name, edge_type in _of(data)}
+    return {
+        name: _rows(data, edge_type).size(1) - _first(data, edge_type).numel()
+        for name, edge_type in _of(data)
+    }
 
 
 def drop_repeats(data: HeteroData) -> HeteroData:
@@ -55,7 +58,10 @@ def drop_repeats(data: HeteroData) -> HeteroData:
 def repeats_told(data: HeteroData) -> str | None:
     """One sentence on the repeats of a valid store that weigh more than once; None where there are none."""
     found = {
-        name: (_rows(data, edge_type).size(1) - _first(data, edge_type).numel(), _rows(data, edge_type).size(1))
+        name: (
+            _rows(data, edge_type).size(1) - _first(data, edge_type).numel(),
+            _rows(data, edge_type).size(1),
+        )
         for name, edge_type in _of(data)
         if edge_type != IS
     }

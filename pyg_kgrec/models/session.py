@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyg_kgrec._checks import check_k
 from pyg_kgrec.data.store import ENTITY, ITEM
-from pyg_kgrec.data.vocabulary import as_index
+from pyg_kgrec.data.vocabulary import as_index, is_collection
 from pyg_kgrec.models.base import Nodes, Store, item_columns, predicting
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.linked import LinkedRecommender
@@ -113,11 +113,13 @@ class SessionRecommender(LinkedRecommender):
 
     def _session(self, inputs: Inputs, session: Nodes) -> Tensor:
         """Indices of the items of a session, those that are known."""
-        if isinstance(session, Tensor | np.ndarray):
+        if isinstance(session, Tensor) or (
+            isinstance(session, np.ndarray) and session.dtype.kind not in "OUT"
+        ):
             if 0 in session.shape:  # whatever its dtype
                 return torch.empty(0, dtype=torch.long)
-            return as_index(session, None, inputs.num_items, ITEM)
-        if not isinstance(session, list | tuple | range | pd.Series | pd.Index):
+            return as_index(session, inputs.vocabulary(ITEM), inputs.num_items, ITEM)
+        if not is_collection(session) or isinstance(session, set | frozenset):
             raise TypeError(
                 f"the session is a {type(session).__name__}, expected a list of raw ids or names, or a tensor of "
                 "indices"

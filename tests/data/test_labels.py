@@ -78,9 +78,14 @@ def triples_frame() -> dict[str, pd.DataFrame]:
     items = [f"i{i}" for i in range(9)]
     return {
         "interactions": pd.DataFrame(
-            {"user_id": [10, 10, 10, 20, 20, 20, 30, 30], "item_id": [items[i] for i in (0, 3, 5, 0, 6, 7, 3, 6)]}
+            {
+                "user_id": [10, 10, 10, 20, 20, 20, 30, 30],
+                "item_id": [items[i] for i in (0, 3, 5, 0, 6, 7, 3, 6)],
+            }
         ).assign(timestamp=range(8)),
-        "triples": pd.DataFrame({"head": ["e0", "e3", "e5", "e6"], "relation": list("abab"), "tail": ["g", "g", "h", "h"]}),
+        "triples": pd.DataFrame(
+            {"head": ["e0", "e3", "e5", "e6"], "relation": list("abab"), "tail": ["g", "g", "h", "h"]}
+        ),
         "links": pd.DataFrame({"item_id": ["i0", "i3", "i5", "i6"], "entity_id": ["e0", "e3", "e5", "e6"]}),
         "items": pd.DataFrame({"item_id": items, "name": [f"Film {i}" for i in items]}),
     }
@@ -90,7 +95,9 @@ def write_atomic(folder: Path) -> HeteroData:
     text = "user_id:token\titem_id:token\ttimestamp:float\n"
     rows = [("a", "x", 1), ("a", "y", 2), ("a", "z", 3), ("b", "x", 4), ("b", "z", 5), ("b", "w", 6)]
     (folder / "toy.inter").write_text(text + "".join(f"{u}\t{i}\t{t}\n" for u, i, t in rows))
-    (folder / "toy.item").write_text("item_id:token\ttitle:token_seq\nv\tVera\nx\tXenia\ny\tYves\nz\tZoe\nw\tWim\n")
+    (folder / "toy.item").write_text(
+        "item_id:token\ttitle:token_seq\nv\tVera\nx\tXenia\ny\tYves\nz\tZoe\nw\tWim\n"
+    )
     (folder / "toy.link").write_text("item_id:token\tentity_id:token\nx\tm1\ny\tm2\nz\tm3\n")
     (folder / "toy.kg").write_text("head_id:token\trelation_id:token\ttail_id:token\nm1\tr\tm2\nm3\ts\tm2\n")
     return read_atomic(folder, "toy")
@@ -215,7 +222,9 @@ def test_other_splits(split: Callable[[HeteroData], Any]) -> None:
 
 
 def test_pygs_own_split_of_a_store() -> None:
-    split = RandomLinkSplit(edge_types=[INTERACTS], num_val=0.2, num_test=0.2, add_negative_train_samples=False)
+    split = RandomLinkSplit(
+        edge_types=[INTERACTS], num_val=0.2, num_test=0.2, add_negative_train_samples=False
+    )
     for data in split(indexable(build_store())):
         del data[INTERACTS].edge_label
         check(data, data.subgraph(some(data)))
