@@ -24,9 +24,9 @@ def save_store(data: HeteroData, path: str | PathLike[str]) -> None:
 
     The file is written whole or not at all, and :func:`load_store` reads it without running anything that stands in
     it, after it has checked every byte, which ``torch.save`` and ``torch.load`` of a
-    :class:`~torch_geometric.data.HeteroData` do not offer: those make and read pickles. Every attribute of the store
-    is kept that is a dense tensor, number, string, or a list, tuple or dictionary of such. Tensors are kept without
-    their gradients and as on the CPU.
+    :class:`~torch_geometric.data.HeteroData` do not offer: those make and read pickles. Every attribute of the
+    store is kept that is a dense tensor, number, string, or a list, tuple or dictionary of such. Tensors are kept
+    without their gradients and as on the CPU.
 
     Args:
         data: A store, which is validated first.
@@ -142,7 +142,8 @@ def _plain(value: Any, where: str, depth: int) -> Any:
     if depth and isinstance(value, dict) and all(type(key) in _PLAIN for key in value):
         return {key: _plain(part, where, depth - 1) for key, part in value.items()}
     raise TypeError(
-        f"{where} holds a {type(value).__name__}, which a file cannot keep: expected dense tensors, numbers, strings, "
+        f"{where} holds a {type(value).__name__}, which a file cannot keep: expected dense tensors, numbers, "
+        f"strings, "
         f"and lists, tuples or dictionaries of them, at most {_DEPTH} in each other."
     )
 

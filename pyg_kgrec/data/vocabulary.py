@@ -97,14 +97,15 @@ class Vocabulary:
 
 
 def as_ids(nodes: Any) -> list[RawId]:
-    """Says that what is passed for users, items or entities is raw ids: ``recommend(data, as_ids(df.user_id.unique()))``.
+    """Marks what is passed for users, items or entities as raw ids.
 
-    Wherever nodes are asked for, a NumPy array or tensor of integers is positions in the store, and everything else
-    is raw ids. An array of integer ids, as pandas' ``unique()`` and ``.values`` give it, is therefore to be marked.
+    ``model.recommend(data, as_ids(df.user_id.unique()))`` is for the users of these ids. Wherever nodes are asked
+    for, a NumPy array or tensor of integers is positions in the store, and everything else is raw ids. An array of
+    integer ids, as pandas' ``unique()`` and ``.values`` give it, is therefore to be marked.
 
     Args:
-        nodes: Raw ids: a list, tuple, range, set, dictionary view, Series, Index, pandas array, NumPy array or tensor of
-            one dimension, or a single id. The ids of a set come in ascending order.
+        nodes: Raw ids: a list, tuple, range, set, dictionary view, Series, Index, pandas array, NumPy array or
+            tensor of one dimension, or a single id. The ids of a set come in ascending order.
 
     Returns:
         The ids as a list, all ``str`` or all ``int``.
@@ -134,14 +135,14 @@ def as_index(
 ) -> Tensor:
     """Turns what a caller passed for some nodes into indices; alone, says that numbers are indices.
 
-    A tensor or NumPy array of integers is indices (positions in the store). Everything else is raw ids: a list, tuple,
-    range, :class:`pandas.Series`, :class:`pandas.Index`, pandas array, NumPy array of strings, the views of a dictionary,
-    and a single ``str`` or ``int`` (also NumPy's). A set is raw ids in ascending order, because it has no order of its
-    own. :func:`as_ids` turns an array of integer ids into raw ids, and ``as_index(numbers)``, with nothing besides, a
-    list or Series of positions into indices.
+    A tensor or NumPy array of integers is indices (positions in the store). Everything else is raw ids: a list,
+    tuple, range, :class:`pandas.Series`, :class:`pandas.Index`, pandas array, NumPy array of strings, the views of
+    a dictionary, and a single ``str`` or ``int`` (also NumPy's). A set is raw ids in ascending order, because it
+    has no order of its own. :func:`as_ids` turns an array of integer ids into raw ids, and ``as_index(numbers)``,
+    with nothing besides, a list or Series of positions into indices.
 
-    Where a NumPy array could as well be raw ids (every entry is one, and it would mean other nodes), a warning says how
-    it was read; tensors, which come from this package or from ``as_index``, are taken at their word.
+    Where a NumPy array could as well be raw ids (every entry is one, and it would mean other nodes), a warning
+    says how it was read; tensors, which come from this package or from ``as_index``, are taken at their word.
 
     Args:
         nodes: The indices (0-D or 1-D, any integer dtype) or raw ids.
@@ -226,7 +227,8 @@ def _warn_of_ids(index: Tensor, vocabulary: Vocabulary | None, what: str) -> Non
         return
     if all(i in vocabulary for i in numbers) and any(vocabulary.ids[i] != i for i in numbers):
         warnings.warn(
-            f"The {what}s are an array of integers and read as positions, though each is a known raw {what} id as well: "
+            f"The {what}s are an array of integers and read as positions, though each is a known raw {what} id "
+            f"as well: "
             f"the first, {numbers[0]}, is read as {what} {vocabulary.ids[numbers[0]]!r}. Pass as_ids(…) of "
             "pyg_kgrec.data for raw ids, as_index(…) for positions.",
             stacklevel=5,

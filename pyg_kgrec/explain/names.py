@@ -16,8 +16,8 @@ class Names:
     """The most readable label of every node of a store, looked up only for the nodes that are asked for.
 
     A node is called by its name, else by its raw id, else by its index. An entity without a name of its own is
-    called like the item that it is: of several items that share it, the one that is spoken of, and like none of them
-    where that is another. Nothing is copied from the store, and naming entities takes at most one pass
+    called like the item that it is: of several items that share it, the one that is spoken of, and like none of
+    them where that is another. Nothing is copied from the store, and naming entities takes at most one pass
     over the links between items and entities.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 import pandas as pd
@@ -124,7 +124,7 @@ class SessionRecommender(LinkedRecommender):
                 f"the session is a {type(session).__name__}, expected a list of raw ids or names, or a tensor of "
                 "indices"
             )
-        given = list(session)
+        given: list[Any] = list(cast(Any, session))
         strange = [x for x in given if isinstance(x, bool) or not isinstance(x, str | int | np.integer)]
         if strange:
             raise TypeError(

@@ -132,7 +132,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="file of a model, expected one of a store"):
         load_store(path)
     torch.save(build_store(), path)
-    with pytest.raises(ValueError, match="torch.save"):
+    with pytest.raises(ValueError, match=r"torch\.save"):
         load_store(path)
 
 

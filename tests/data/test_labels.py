@@ -300,7 +300,7 @@ def test_labels_read_as_a_list() -> None:
     assert ("c" in labels, labels.index("c"), labels[-1], labels[np.int64(1)]) == (True, 2, "d", "b")
     assert labels[torch.tensor(2)] == "c"
     assert labels[1:3] == ["b", "c"]
-    assert labels + ["e"] == [*LETTERS, "e"]
+    assert [*labels, "e"] == [*LETTERS, "e"]
     assert random.Random(0).sample(labels, 2)
     assert pd.DataFrame({"id": labels})["id"].tolist() == LETTERS
     labels[0] = "z"
