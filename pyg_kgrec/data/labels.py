@@ -84,6 +84,8 @@ class _Column(Labels, TensorFrame):  # type: ignore[misc]
         return len(self)
 
 
+# A dictionary of a store's content can be read with torch.load(weights_only=True), in which a list is no code.
+torch.serialization.add_safe_globals([Labels])
 _Column.__name__ = "Labels"  # the name that a store prints
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 import random
 from collections.abc import Callable
@@ -256,6 +257,14 @@ def test_pairs_follow_over_copies_and_devices() -> None:
     ):
         check(test, moved)
         check(test, moved.subgraph({USER: torch.tensor([1, 0])}))
+
+
+def test_the_content_of_a_store_is_read_with_weights_only() -> None:
+    buffer = io.BytesIO()
+    torch.save(build_splits()[2].to_dict(), buffer)
+    buffer.seek(0)
+    test = indexable(HeteroData.from_dict(torch.load(buffer, weights_only=True)))
+    check(build_splits()[2], test.subgraph(some(test)))
 
 
 def test_stores_stand_in_batches() -> None:
