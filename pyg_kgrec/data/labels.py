@@ -80,13 +80,12 @@ class _Column(Labels, TensorFrame):  # type: ignore[misc]
 
     @property
     def num_rows(self) -> int:
+        """Number of labels."""
         return len(self)
 
-    @property
-    def is_floating_point(self) -> bool:
-        return False
 
-
+# A dictionary of a store's content can be read with torch.load(weights_only=True), in which a list is no code.
+torch.serialization.add_safe_globals([Labels])
 _Column.__name__ = "Labels"  # the name that a store prints
 
 
@@ -97,9 +96,8 @@ class LabelStorage(NodeStorage):
     """
 
     def __setitem__(self, key: str, value: Any) -> None:
-        if isinstance(value, list) and (type(value) is not Labels):
-            if type(value) in (list, _Column) and not _holds_tensors(value):
-                value = self._labels(key, value)
+        if type(value) in (list, _Column) and not _holds_tensors(value):
+            value = self._labels(key, value)
         super().__setitem__(key, value)
 
     def _labels(self, key: str, value: list[Any]) -> Labels:
@@ -112,9 +110,11 @@ class LabelStorage(NodeStorage):
 
     # Batches of graphs ask for the value itself; what selects nodes goes over the items.
     def items(self, *args: str) -> ItemsView:
+        """Keys and values; labels as a copy that loaders select from."""
         return ItemsView(self._columns(args))
 
     def values(self, *args: str) -> ValuesView:
+        """The values of :meth:`items`."""
         return ValuesView(self._columns(args))
 
     def _columns(self, args: tuple[str, ...]) -> dict[str, Any]:
@@ -125,13 +125,14 @@ class LabelStorage(NodeStorage):
 class PairStorage(EdgeStorage):
     """Edges of one type whose further pairs of nodes follow when nodes are selected.
 
-    ``edge_label_index``, ``seen_edge_index`` and every other ``…_index`` ``[2, m]`` hold nodes, like ``edge_index``,
-    but are no attribute of its edges. Where PyG's functions have selected nodes, such an index is renumbered: pairs
-    with an end that is gone are left out, and so are their entries in the columns beside it (``edge_label``,
-    ``edge_label_time``, ``seen_time``, …).
+    ``edge_label_index``, ``seen_edge_index`` and every other ``…_index`` ``[2, m]`` hold nodes, like
+    ``edge_index``, but are no attribute of its edges. Where PyG's functions have selected nodes, such an index is
+    renumbered: pairs with an end that is gone are left out, and so are their entries in the columns beside it
+    (``edge_label``, ``edge_label_time``, ``seen_time``, …).
     """
 
     def is_edge_attr(self, key: str) -> bool:
+        """Whether a key holds one entry per edge of ``edge_index``."""
         if key == "relation_name" or self._index_of(key) is not None:
             return False
         return bool(super().is_edge_attr(key))
@@ -156,18 +157,22 @@ class PairStorage(EdgeStorage):
             self._replaced(key)
 
     def get(self, key: str, value: Any | None = None) -> Any:
+        """The value of a key, or a default."""
         self.settle()
         return super().get(key, value)
 
     def items(self, *args: str) -> ItemsView:
+        """Keys and values, for the nodes that are there now."""
         self.settle()
         return super().items(*args)
 
     def values(self, *args: str) -> ValuesView:
+        """Values, for the nodes that are there now."""
         self.settle()
         return super().values(*args)
 
     def to_dict(self) -> dict[str, Any]:
+        """A dictionary of keys and values."""
         self.settle()
         return dict(super().to_dict())
 
@@ -280,9 +285,10 @@ def indexable(data: HeteroData) -> HeteroData:
     """A shallow copy of a store that PyG's own functions can select nodes from.
 
     ``HeteroData.subgraph``, ``RemoveIsolatedNodes``, ``NeighborLoader``, ``LinkNeighborLoader`` and whatever else
-    filters a :class:`~torch_geometric.data.HeteroData` then selects raw ids and names with their nodes, and renumbers
-    ``edge_label_index`` and ``seen_edge_index``, which needs raw ids or names of the users and items. Readers, data
-    sets, splits and transforms return such stores; this makes one of any other. Only lists are copied.
+    filters a :class:`~torch_geometric.data.HeteroData` then selects raw ids and names with their nodes, and
+    renumbers ``edge_label_index`` and ``seen_edge_index``, which needs raw ids or names of the users and items.
+    Readers, data sets, splits and transforms return such stores; this makes one of any other. Only lists are
+    copied.
 
     Args:
         data: A store. It is not changed.

@@ -13,8 +13,9 @@ from pyg_kgrec.data.store import INTERACTS, IS, RELATES, EdgeType, has_knowledge
 def count_repeats(data: HeteroData) -> dict[str, int]:
     """How many interactions, links and triples of a store stand there again.
 
-    Models take a store as it is: an interaction or triple that stands there n times has n times the weight in losses
-    and attention (what was seen, and links, count once). The constructor of a model says so where there are any.
+    Models take a store as it is: an interaction or triple that stands there n times has n times the weight in
+    losses and attention (what was seen, and links, count once). The constructor of a model says so where there are
+    any.
 
     Args:
         data: A store, which is validated first.
@@ -37,7 +38,8 @@ def drop_repeats(data: HeteroData) -> HeteroData:
         data: A store, which is validated first. It is not changed.
 
     Returns:
-        A shallow copy. Further tensors with one entry per row are thinned out alike; held-out pairs stay as they are.
+        A shallow copy. Further tensors with one entry per row are thinned out alike; held-out pairs stay as they
+        are.
     """
     validate(data)
     out = indexable(data)

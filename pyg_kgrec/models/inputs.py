@@ -294,7 +294,7 @@ def _held(data: HeteroData) -> Iterator[tuple[tuple[str, str], Any]]:
     for kind in (*NODE_TYPES, INTERACTS, IS, RELATES):
         if kind in (data.node_types if isinstance(kind, str) else data.edge_types):
             name = ", ".join(map(repr, [kind] if isinstance(kind, str) else kind))
-            for key in data[kind].keys():
+            for key in data[kind]:
                 yield (name, key), data[kind][key]
     yield ("'relation_name'", ""), getattr(data, "relation_name", None)
 

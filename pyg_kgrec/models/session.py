@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyg_kgrec._checks import check_k, check_scores
 from pyg_kgrec.data.store import ENTITY, ITEM
-from pyg_kgrec.data.vocabulary import as_index
+from pyg_kgrec.data.vocabulary import as_index, is_collection
 from pyg_kgrec.models.base import Nodes, Store, item_columns, predicting
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.linked import LinkedRecommender
@@ -118,16 +118,18 @@ class SessionRecommender(LinkedRecommender):
 
     def _session(self, inputs: Inputs, session: Nodes) -> Tensor:
         """Indices of the items of a session, those that are known."""
-        if isinstance(session, Tensor | np.ndarray):
+        if isinstance(session, Tensor) or (
+            isinstance(session, np.ndarray) and session.dtype.kind not in "OUT"
+        ):
             if 0 in session.shape:  # whatever its dtype
                 return torch.empty(0, dtype=torch.long)
-            return as_index(session, None, inputs.num_items, ITEM)
-        if not isinstance(session, list | tuple | range | pd.Series | pd.Index):
+            return as_index(session, inputs.vocabulary(ITEM), inputs.num_items, ITEM)
+        if not is_collection(session) or isinstance(session, set | frozenset):
             raise TypeError(
                 f"the session is a {type(session).__name__}, expected a list of raw ids or names, or a tensor of "
                 "indices"
             )
-        given = list(session)
+        given: list[Any] = list(cast(Any, session))
         strange = [x for x in given if isinstance(x, bool) or not isinstance(x, str | int | np.integer)]
         if strange:
             raise TypeError(

@@ -111,7 +111,8 @@ class StoreSignature:
                 place, number = store["n_id"], self.num_nodes[node_type]
                 if place.numel() and int(place.max()) >= number:
                     raise ValueError(
-                        f"data[{node_type!r}].n_id holds {int(place.max())}, expected places among the {number} nodes "
+                        f"data[{node_type!r}].n_id holds {int(place.max())}, expected places among the {number} "
+                        f"nodes "
                         f"of training (a store with data[{node_type!r}].id is matched by raw id, new nodes, too)"
                     )
                 continue

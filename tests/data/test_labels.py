@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 import random
 from collections.abc import Callable
@@ -258,6 +259,14 @@ def test_pairs_follow_over_copies_and_devices() -> None:
         check(test, moved.subgraph({USER: torch.tensor([1, 0])}))
 
 
+def test_the_content_of_a_store_is_read_with_weights_only() -> None:
+    buffer = io.BytesIO()
+    torch.save(build_splits()[2].to_dict(), buffer)
+    buffer.seek(0)
+    test = indexable(HeteroData.from_dict(torch.load(buffer, weights_only=True)))
+    check(build_splits()[2], test.subgraph(some(test)))
+
+
 def test_stores_stand_in_batches() -> None:
     store = indexable(build_store())
     batch = Batch.from_data_list([store, store])
@@ -300,7 +309,7 @@ def test_labels_read_as_a_list() -> None:
     assert ("c" in labels, labels.index("c"), labels[-1], labels[np.int64(1)]) == (True, 2, "d", "b")
     assert labels[torch.tensor(2)] == "c"
     assert labels[1:3] == ["b", "c"]
-    assert labels + ["e"] == [*LETTERS, "e"]
+    assert [*labels, "e"] == [*LETTERS, "e"]
     assert random.Random(0).sample(labels, 2)
     assert pd.DataFrame({"id": labels})["id"].tolist() == LETTERS
     labels[0] = "z"
