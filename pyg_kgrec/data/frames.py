@@ -718,7 +718,10 @@ def _warn_of_lookalikes(kind: str, labels: list[str], ids: Array) -> None:
         return
     known = set(ids.tolist())
     places = " and ".join(dict.fromkeys(labels))
-    alike = [raw for raw in ids.tolist() if (plain := _plainly(raw)) != raw and plain in known]
+    odd = [
+        raw for raw in known if raw[:1] == "0" or raw[-2:] == ".0" or raw[:1].isspace() or raw[-1:].isspace()
+    ]
+    alike = sorted(raw for raw in odd if (plain := _plainly(raw)) != raw and plain in known)
     if alike:
         warn_caller(
             f"{places}: {len(alike)} {kind} ids differ from another one in spelling only "
@@ -727,8 +730,8 @@ def _warn_of_lookalikes(kind: str, labels: list[str], ids: Array) -> None:
     absent = [text for text in _TEXTS_OF_NOTHING if text in known]
     if absent:
         warn_caller(
-            f"{places}: {quoted(absent[0])} is {'an' if kind[0] in 'aeiu' and kind != USER else 'a'} {kind} id: "
-            "a missing value that became text counts as one id (drop such rows before .astype(str))."
+            f"{places}: the {kind} id {quoted(absent[0])} looks like a missing value that became text, "
+            f"and counts as one {kind} (drop rows without an id before .astype(str))."
         )
 
 

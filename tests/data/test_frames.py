@@ -428,7 +428,7 @@ def test_labels_that_are_none(labels: list[Any], error: type[Exception], match: 
         ({"label": [0, 1, 2]}, "'label' is not read: all rows count as positives"),
         ({"item_id_list": [[1], [2], [3]]}, "'item_id_list' is not read: only the item of a row counts"),
         ({"user_id": ["7", "07", "7.0"]}, r"2 user ids differ .* in spelling only \('07' and '7'\)"),
-        ({"user_id": ["a", "nan", "b"]}, "'nan' is a user id: a missing value that became text"),
+        ({"user_id": ["a", "nan", "b"]}, "the user id 'nan' looks like a missing value that became text"),
     ],
 )
 def test_what_is_not_asked_for_is_said_once(columns: dict[str, Any], match: str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import MKR, evaluate, fit
-from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
+from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, from_pandas
 from pyg_kgrec.models import mkr as module
 from pyg_kgrec.transforms import ClickThroughSplit
 
@@ -378,3 +379,14 @@ def test_the_same_seed_trains_the_same_bits(splits: Splits) -> None:
         fit(model, train, val, max_epochs=2, monitor="ndcg@5", progress=False, seed=3)
         found.append(scores(model, test))
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize(("loss", "labels"), [(None, [1, 0, 1, 0]), ("softmax", [1, 1])])
+def test_labels_of_a_reader_are_learned(loss: str | None, labels: list[int]) -> None:
+    clicks = pd.DataFrame({"user": [0, 0, 1, 1], "item": [0, 1, 2, 0], "label": [1, 0, 1, 0]})
+    train = from_pandas(clicks, label_col="label")
+    model = build(train, use_kg=False, loss=loss)
+    user, item, *label = model.training_examples(model.inputs(train))
+    assert len(user) == len(labels)
+    assert {(0, 0), (1, 2)} <= set(zip(user.tolist(), item.tolist()))
+    assert [one.tolist() for one in label] == ([] if loss else [labels])

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -11,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data import INTERACTS, IS, RELATES, validate
-from pyg_kgrec.transforms import LeaveOneOut, RandomSplit, TemporalSplit, apply_split
+from pyg_kgrec.data import INTERACTS, IS, RELATES, from_pandas, validate
+from pyg_kgrec.transforms import ClickThroughSplit, LeaveOneOut, RandomSplit, TemporalSplit, apply_split
 
 
 def make_store(users: list[int], times: list[int] | None = None) -> HeteroData:
@@ -223,3 +225,78 @@ def test_repr() -> None:
     assert repr(RandomSplit()) == "RandomSplit(val=0.1, test=0.1, seed=0)"
     assert repr(TemporalSplit(0, 0.2)) == "TemporalSplit(val=0, test=0.2)"
     assert repr(LeaveOneOut()) == "LeaveOneOut()"
+
+
+def labelled(rows: list[tuple[int, int, int]]) -> HeteroData:
+    """A store with one pair per (user, time, label), an item each, as a reader makes it of ``label_col=``."""
+    user, time, label = zip(*rows)
+    frame = pd.DataFrame({"user": user, "item": range(len(rows)), "time": time, "label": label})
+    return from_pandas(frame, label_col="label")
+
+
+LABELLED = [(user, time, (user * 7 + time * 3) % 5 % 2) for user in range(4) for time in range(12)]
+
+
+@pytest.mark.parametrize("transform", [*TRANSFORMS, ClickThroughSplit(0.2, 0.3, seed=3)], ids=repr)
+def test_labels_are_split_with_their_pairs(
+    transform: Callable[[HeteroData], tuple[HeteroData, HeteroData, HeteroData]],
+) -> None:
+    data = labelled(LABELLED)
+    train, val, test = transform(data)
+    label_of = {(user, item): label for item, (user, _, label) in enumerate(LABELLED)}
+    found = []
+    for part in (train, val, test):
+        validate(part)
+        store = part[INTERACTS]
+        assert "unsplit" not in store
+        pairs = [tuple(pair) for pair in store.edge_label_index.t().tolist()]
+        assert store.edge_label.tolist() == [label_of[pair] for pair in pairs]
+        assert all(label_of[tuple(pair)] for pair in store.edge_index.t().tolist())
+        assert torch.equal(
+            store.edge_index, train[INTERACTS].edge_label_index[:, train[INTERACTS].edge_label > 0]
+        )
+        if not isinstance(transform, ClickThroughSplit):
+            assert store.edge_label_time.tolist() == [LABELLED[item][1] for _, item in pairs]
+            assert store.time.tolist() == [LABELLED[item][1] for item in store.edge_index[1].tolist()]
+        found += pairs
+    assert sorted(found) == sorted((user, item) for item, (user, _, _) in enumerate(LABELLED))
+    held_out = val[INTERACTS].edge_label_index[:, val[INTERACTS].edge_label > 0]
+    assert test[INTERACTS].seen_edge_index.tolist() == held_out.tolist()
+    assert 0 in val[INTERACTS].edge_label.tolist() or isinstance(transform, LeaveOneOut)
+    assert data[INTERACTS].unsplit is True
+    with pytest.raises(ValueError, match="split already"):
+        transform(train)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
+def test_pairs_labelled_1_are_split_as_if_there_were_no_others(
+    transform: Callable[[HeteroData], tuple[HeteroData, HeteroData, HeteroData]],
+) -> None:
+    data = labelled(LABELLED)
+    bare = copy.copy(data)
+    for key in [key for key in data[INTERACTS] if key.startswith(("edge_label", "unsplit"))]:
+        del bare[INTERACTS][key]
+    for one, other in zip(transform(data), transform(bare)):
+        store = one[INTERACTS]
+        assert torch.equal(store.edge_index, other[INTERACTS].edge_index)
+        assert torch.equal(store.edge_label_index[:, store.edge_label > 0], other[INTERACTS].edge_label_index)
+
+
+def test_a_pair_labelled_0_goes_where_its_time_falls() -> None:
+    data = labelled([(0, 1, 1), (0, 2, 1), (0, 4, 1), (0, 6, 1), (0, 3, 0), (0, 5, 0), (0, 7, 0), (1, 9, 0)])
+    train, val, test = LeaveOneOut()(data)
+    times = [part[INTERACTS].edge_label_time.tolist() for part in (train, val, test)]
+    assert times == [[1, 2, 3, 9], [4, 5], [6, 7]]
+    del data[INTERACTS].edge_label_time
+    with pytest.raises(ValueError, match="edge_label_time is missing"):
+        LeaveOneOut()(data)
+
+
+def test_labels_that_do_not_fit_the_interactions_are_refused() -> None:
+    data = labelled(LABELLED)
+    data[INTERACTS].edge_index = data[INTERACTS].edge_index.flip(1)
+    with pytest.raises(ValueError, match="edge_index holds other pairs than those that edge_label_index"):
+        RandomSplit()(data)
+    liked = labelled(LABELLED)[INTERACTS].edge_label > 0
+    with pytest.raises(ValueError, match="sends no pair labelled 1 to training"):
+        apply_split(labelled(LABELLED), torch.where(liked, 2, 0))
