@@ -29,7 +29,8 @@ class StoreSignature:
         relation_name: Relations in the order of their numbers.
         item_name: Readable labels of the items, or None.
         link: Items and entities that belong together, ``[2, l]`` int64; None without knowledge graph.
-        trained: Users that training has interactions (or labelled pairs) of, ``[num_users]`` bool; None if all.
+        trained: Users that ``fit`` had interactions (or labelled pairs) of, ``[num_users]`` bool; None before any
+            ``fit``: whoever set the weights then is taken to have set all of them.
         popularity: Number of training interactions of each item, ``[num_items]`` int64, or None.
     """
 
@@ -54,7 +55,6 @@ class StoreSignature:
             relation_name=list(data.relation_name) if RELATES in data.edge_types else [],
             item_name=list(data[ITEM].name) if "name" in data[ITEM] else None,
             link=data[IS].edge_index.detach().cpu().clone() if IS in data.edge_types else None,
-            trained=_having_pairs(data),
             popularity=_interactions(data),
         )
 
@@ -70,8 +70,8 @@ class StoreSignature:
         if item is not None:
             old = item >= 0
             count = torch.zeros(self.num_nodes[ITEM], dtype=torch.long).index_add_(0, item[old], count[old])
-        trained = None if self.trained is None else self.trained | having
-        same = trained is None or torch.equal(trained, self.trained)  # type: ignore[arg-type]
+        trained = having if self.trained is None else self.trained | having
+        same = self.trained is not None and torch.equal(trained, self.trained)
         if same and self.popularity is not None and torch.equal(count, self.popularity):
             return self
         return replace(self, trained=trained, popularity=count)

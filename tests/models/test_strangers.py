@@ -79,6 +79,9 @@ def test_a_user_is_taught_by_the_store_that_fit_is_given() -> None:
         fewer[INTERACTS][key] = pairs[key][:, mask]
         fewer[INTERACTS][prefix + "time"] = pairs[prefix + "time"][mask]
     model = BPRMF(fewer, **SMALL)
+    with warns_once(None):  # whoever set the weights
+        model.recommend(test, ["u4"], k=2)
+    fit(model, fewer, max_epochs=1, progress=False)
     ready = model.prepare(test)
     with warns_once("'u4'"):
         model.recommend(ready, ["u4"], k=2)
