@@ -111,6 +111,14 @@ class StoreSignature:
                     "now: its nodes cannot be matched"
                 )
 
+    def knows_as(self, other: StoreSignature) -> bool:
+        """Whether a later signature of the same model takes the same users for taught, and items for popular."""
+        if self is other:
+            return True
+        taught = [s.trained is None or bool(s.trained.all()) for s in (self, other)]
+        mine, theirs = self.popularity, other.popularity
+        return all(taught) and mine is not None and theirs is not None and torch.equal(mine, theirs)
+
     def rows(self, data: HeteroData, node_type: str, device: torch.device) -> Tensor | None:
         """Row of each node of a store among the nodes of training, −1 for a new node; None if they are the same.
 
