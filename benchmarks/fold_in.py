@@ -1,11 +1,11 @@
 """What folding in is worth: users held out of training against the same users trained on, MovieLens 100K.
 
-A model is trained twice on the fixed split: on all users, and without the interactions of every tenth user, drawn at
-random. The users that were left out are folded in from their training pairs; NDCG@10 is that of their test pairs (and
-of their validation pairs, on which the one constant, `pyg_kgrec.models.folding.PRIOR`, was chosen). A model that
-hears interactions is also asked without folding in.
+A model is trained twice on the fixed split: on all users, and without the interactions of a tenth of them, drawn at
+random. The users that were left out are folded in from their training pairs. NDCG@10 is that of their test pairs,
+and of their validation pairs, on which the one constant, `pyg_kgrec.models.folding.PRIOR`, was chosen. Between the
+two stands what the model answers before folding in: popularity, or what it hears of the interactions.
 
-    python benchmarks/fold_in.py data/ml-100k BPRMF LightGCN
+    python benchmarks/fold_in.py data/ml-100k --models BPRMF LightGCN
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("root", help="folder of the data set")
-    parser.add_argument("models", nargs="*", default=list(MODELS), help=", ".join(MODELS))
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--source", help="folder or URL with the raw files")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-epochs", type=int, default=100)

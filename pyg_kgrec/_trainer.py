@@ -135,12 +135,12 @@ class Epochs(lightning.LightningModule):
             self._counts[name] = self._counts.get(name, 0) + 1
         return total.sum()
 
-    def stopped(self, why: str) -> _StoppedError:
+    def stopped(self, why: str) -> NonFiniteError:
         """The error that ends training whose numbers are none any more."""
         name, size = _largest(self.model)
         table = f"table {name!r} {'reaches' if math.isfinite(size) else 'holds'} {size:.3g}"
         kept = "before training" if self.best.epoch < 0 else f"of epoch {self.best.epoch}"
-        return _StoppedError(
+        return NonFiniteError(
             f"training stopped at step {self._batch + 1} of epoch {self.current_epoch}: {why} and the {table}, "
             f"expected finite numbers; the model keeps its finite weights {kept}. Try a learning rate below "
             f"{self.lr:g}, and features of about unit size"
@@ -220,7 +220,7 @@ class Epochs(lightning.LightningModule):
             place.load_state_dict(own["places"][name])
 
 
-class _StoppedError(ValueError):
+class NonFiniteError(ValueError):
     """Training cannot go on with what its numbers have become."""
 
 
@@ -362,7 +362,7 @@ def run(
         try:
             with interrupt.listening(trainer):
                 trainer.fit(module, batches, None if monitor is None else _ONE_EVALUATION, ckpt_path=resume)
-        except _StoppedError:
+        except NonFiniteError:
             model.load_state_dict(module.best.state)
             raise
         finally:

@@ -659,7 +659,7 @@ class RecommenderTests(ModelTests):
         train[INTERACTS].edge_label_index = train[INTERACTS].edge_index
         train[INTERACTS].edge_label_time = train[INTERACTS].time
         del test[INTERACTS].seen_edge_index
-        model = self.build(train)
+        model = self.trained(train)
         with warns_once(None if "anyone" in model.hears[USER] else "1 user is a stranger"):
             items, _ = model.recommend(test, ["u6", "u2"], k=5)
         assert torch.equal(items[0], Popularity(train).recommend(test, ["u6"], k=5)[0][0])

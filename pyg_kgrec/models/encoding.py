@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from pyg_kgrec import ops
 from pyg_kgrec.data.interactions import PairIndex
 
-BLOCK = 2**22  # scores that ranking holds at a time: 16 MiB
+_BLOCK = 2**22  # scores that ranking holds at a time: 16 MiB
 
 
 class Encoding(ABC):
@@ -188,7 +188,7 @@ class Translations(Encoding):
 
     def rank(self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
         """The k best unseen items of users, at most 16 MiB of scores (and at least one user's) at a time."""
-        most = max(1, BLOCK // max(self.item.size(0), 1))
+        most = max(1, _BLOCK // max(self.item.size(0), 1))
         return super().rank(user, k, seen, min(batch_size, most))
 
     @property

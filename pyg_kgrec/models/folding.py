@@ -14,7 +14,7 @@ from torch.nn.functional import softplus
 
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import USER
-from pyg_kgrec.models.encoding import BLOCK, Encoding
+from pyg_kgrec.models.encoding import Encoding
 from pyg_kgrec.models.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="Recommender")
 
 PRIOR = 0.1  # κ, chosen on validation pairs of MovieLens 100K (benchmarks/fold_in.py)
+_BLOCK = 2**22  # scores held at a time: 16 MiB, and as much for their gradient
 STEPS, RATE = 100, 0.1  # of Adam, in units of the deviation of training's rows
 
 
@@ -144,7 +145,7 @@ def fit_rows(
     with torch.no_grad():
         encoding = model.encode(inputs)
     known = model.known(inputs).item
-    size = max(1, BLOCK // max(inputs.num_items, 1))
+    size = max(1, _BLOCK // max(inputs.num_items, 1))
     requires = [p.requires_grad for p in model.parameters()]
     try:
         model.requires_grad_(False)

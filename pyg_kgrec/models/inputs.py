@@ -239,8 +239,8 @@ class Inputs:
         return self.part(key, lambda: model.prepare(self.data))
 
     def fits(self, model: Recommender) -> bool:
-        """Whether the model is still on this device, and trained on the same users."""
-        return self.device == model.device and self.signature is model.signature
+        """Whether the model is still on this device, and training has taught the same users."""
+        return self.device == model.device and self.signature.knows_as(model.signature)
 
     def __repr__(self) -> str:
         sizes = ", ".join(

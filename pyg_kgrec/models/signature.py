@@ -31,7 +31,8 @@ class StoreSignature:
         relation_name: Relations in the order of their numbers.
         item_name: Readable labels of the items, or None.
         link: Items and entities that belong together, ``[2, l]`` int64; None without knowledge graph.
-        trained: Users that training has interactions (or labelled pairs) of, ``[num_users]`` bool; None if all.
+        trained: Users that ``fit`` had interactions (or labelled pairs) of, ``[num_users]`` bool; None before any
+            ``fit``: whoever set the weights then is taken to have set all of them.
         popularity: Number of training interactions of each item, ``[num_items]`` int64, or None.
     """
 
@@ -59,7 +60,6 @@ class StoreSignature:
             relation_name=list(data.relation_name) if RELATES in data.edge_types else [],
             item_name=list(data[ITEM].name) if "name" in data[ITEM] else None,
             link=data[IS].edge_index.detach().cpu().clone() if IS in data.edge_types else None,
-            trained=_having_pairs(data),
             popularity=_interactions(data),
         )
 
@@ -75,8 +75,8 @@ class StoreSignature:
         if item is not None:
             old = item >= 0
             count = torch.zeros(self.num_nodes[ITEM], dtype=torch.long).index_add_(0, item[old], count[old])
-        trained = None if self.trained is None else self.trained | having
-        same = trained is None or torch.equal(trained, self.trained)  # type: ignore[arg-type]
+        trained = having if self.trained is None else self.trained | having
+        same = self.trained is not None and torch.equal(trained, self.trained)
         if same and self.popularity is not None and torch.equal(count, self.popularity):
             return self
         return replace(self, trained=trained, popularity=count)
@@ -122,6 +122,14 @@ class StoreSignature:
                     f"data[{node_type!r}] was trained with {kind} and has {'some' if 'id' in store else 'none'} "
                     "now: its nodes cannot be matched"
                 )
+
+    def knows_as(self, other: StoreSignature) -> bool:
+        """Whether a later signature of the same model takes the same users for taught, and items for popular."""
+        if self is other:
+            return True
+        taught = [s.trained is None or bool(s.trained.all()) for s in (self, other)]
+        mine, theirs = self.popularity, other.popularity
+        return all(taught) and mine is not None and theirs is not None and torch.equal(mine, theirs)
 
     def rows(self, data: HeteroData, node_type: str, device: torch.device) -> Tensor | None:
         """Row of each node of a store among the nodes of training, −1 for a new node; None if they are the same.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import ITEM, USER
-from pyg_kgrec.models.encoding import BLOCK, Counts, Encoding
+from pyg_kgrec.models.encoding import Counts, Encoding
 from pyg_kgrec.models.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ interactions in the store with known nodes, links to known entities (and triples
 
 Sources = Mapping[str, tuple[Source, ...]]
 
+_BLOCK = 2**22  # scores held at a time: 16 MiB
 _LACKS: Final[Mapping[str, str]] = {
     "row": "training",
     "features": "features",
@@ -138,7 +139,7 @@ class WithStrangers(Encoding):
         known, bare = self.known.user[user], ~self.known.item[item]
         if bool((pairs := known & bare).any()):
             some, place = user[pairs].unique(return_inverse=True)
-            size = max(1, BLOCK // max(self.known.item.numel(), 1))
+            size = max(1, _BLOCK // max(self.known.item.numel(), 1))
             lowest = [self._below(self.own.score_all(part)) for part in some.split(size)]
             out = out.index_put((pairs.nonzero().flatten(),), torch.cat(lowest)[place].to(out.dtype))
         return torch.where(known, out, self.popularity[item].to(out.dtype))
@@ -179,7 +180,7 @@ class WithStrangers(Encoding):
     def _rank_known(self, user: Tensor, k: int, seen: PairIndex, batch_size: int) -> tuple[Tensor, Tensor]:
         if self.known.every_item:
             return self.own.rank(user, k, seen, batch_size)
-        most = max(1, BLOCK // max(self.known.item.numel(), 1))
+        most = max(1, _BLOCK // max(self.known.item.numel(), 1))
         return super().rank(user, k, seen, min(batch_size, most))
 
     @property

@@ -1,0 +1,168 @@
+"""Folding in: what is fitted, what is left alone, whom it can serve."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec import BPRMF, KTUP, MKR, KGRec, LightGCN, Recommender, fit
+from pyg_kgrec.data import INTERACTS, ITEM, USER
+from pyg_kgrec.models import folding
+from pyg_kgrec.testing import build_splits, warns_once, with_newcomers
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+HISTORY = [(10, 0), (10, 2), (10, 4), (11, 1), (11, 3), (11, 3)]
+SMALL = {"hidden_channels": 8}
+
+
+def objective(model: BPRMF, data: HeteroData, row: Tensor, item: list[int]) -> float:
+    """What :meth:`Recommender.fold_in` says that it makes small, of one user, by its definition."""
+    mean, spread = model.user_encoder.weight.mean(0), model.user_encoder.weight.std(0, correction=0)
+    score = model.item_encoder.weight @ row
+    others = [j for j in range(14) if j not in item]
+    total = folding.PRIOR / 2 * ((row - mean) / spread).pow(2).sum()
+    for i in item:
+        mean_odds = (score[others] - score[i]).exp().mean()
+        total = total + softplus((model.objective.num_negatives * mean_odds).log())
+    return float(total)
+
+
+def test_the_row_is_the_most_probable_one() -> None:
+    train, val, test = build_splits()
+    model = BPRMF(train, **SMALL, loss="softmax", num_negatives=5)
+    fit(model, train, val, max_epochs=3, lr=0.05, progress=False, monitor="ndcg@3")
+    data = with_newcomers(test, HISTORY)
+    row = model.fold_in(data, ["n0"]).user_encoder.weight[-1].detach()
+    with torch.no_grad():
+        least = objective(model, data, row, [0, 2, 4])
+        for seed in range(20):
+            step = 0.05 * row.norm() * torch.randn(8, generator=torch.Generator().manual_seed(seed))
+            assert objective(model, data, row + step, [0, 2, 4]) > least
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda data: BPRMF(data, **SMALL),
+        lambda data: LightGCN(data, **SMALL),
+        lambda data: KGRec(data, **SMALL),
+        lambda data: MKR(data, **SMALL),
+        lambda data: MKR(data, **SMALL, head="mlp"),
+        lambda data: KTUP(data, **SMALL),
+        lambda data: KTUP(data, **SMALL, induction="soft"),
+    ],
+)
+@pytest.mark.parametrize("features", [False, True])
+def test_the_short_way_is_the_long_one(model: type[Recommender], features: bool) -> None:
+    train, _, test = build_splits(features=features)
+    mine: Recommender = model(train).eval()
+    # Without interactions of theirs nobody hears of the users whose rows change.
+    data = copy.copy(test)
+    data[INTERACTS].edge_index, data[INTERACTS].time = (
+        test[INTERACTS].edge_index[:, :3],
+        test[INTERACTS].time[:3],
+    )
+    inputs, user = mine.prepare(data), torch.tensor([7, 2])
+    table = mine.user_rows()
+    assert table is not None
+    with torch.no_grad():
+        table.weight[user] = 0
+        row = 0.1 * torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+        encoding, index = mine.encode(inputs), torch.arange(2)
+        short = mine.with_rows(inputs, encoding, user, row).score_all(index)
+        long = folding.encode_with_rows(mine, inputs, user, row).score_all(index)
+    torch.testing.assert_close(short, long, rtol=1e-4, atol=1e-5)
+    assert isinstance(mine.user_rows().weight, torch.nn.Parameter)
+
+
+def test_everything_else_stays() -> None:
+    train, _, test = build_splits(features=True)
+    model = KTUP(train, **SMALL).train()
+    data = with_newcomers(test, HISTORY, features=1.0)
+    state = torch.get_rng_state()
+    folded = model.fold_in(data, ["n0", "n1", "n0"])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+    assert model.signature.num_nodes[USER] == 10
+    assert folded.signature.num_nodes[USER] == 12
+    before, after = dict(model.named_parameters()), dict(folded.named_parameters())
+    for name, parameter in before.items():
+        assert torch.equal(after[name][: parameter.size(0)], parameter), name
+        assert after[name].requires_grad == parameter.requires_grad
+    rows = folded.user_rows().weight[10:]
+    assert bool((rows.norm(dim=1) <= 1 + 1e-6).all())
+    again = model.fold_in(data, ["n0", "n1"])
+    assert torch.equal(again.user_rows().weight, folded.user_rows().weight)
+
+
+def test_a_folded_model_is_a_model(tmp_path: Path) -> None:
+    train, val, test = build_splits()
+    data = with_newcomers(test, HISTORY)
+    folded = LightGCN(train, **SMALL).fold_in(data, ["n1"])
+    with warns_once(None):
+        score = folded.score_all(data, ["n1"])
+    folded.save(tmp_path / "folded.pt")
+    assert torch.equal(LightGCN.load(tmp_path / "folded.pt").score_all(data, ["n1"]), score)
+    fit(folded, train, val, max_epochs=1, progress=False, monitor="ndcg@3")
+    assert not torch.equal(folded.score_all(data, ["n1"]), score)
+    twice = folded.fold_in(data, ["n0", "n1"])
+    assert twice.signature.ids[USER] == [f"u{i}" for i in range(10)] + ["n1", "n0"]
+    with pytest.raises(ValueError, match="prepared by another"):
+        twice.recommend(folded.prepare(data), ["n0"], k=2)
+
+
+def test_a_known_user_is_learned_anew() -> None:
+    train, val, test = build_splits()
+    model = BPRMF(train, **SMALL)
+    fit(model, train, val, max_epochs=2, progress=False, monitor="ndcg@3")
+    folded = model.fold_in(test, ["u3"])
+    assert folded.signature.num_nodes == model.signature.num_nodes
+    changed = (folded.user_encoder.weight != model.user_encoder.weight).any(dim=1)
+    assert changed.tolist() == [i == 3 for i in range(10)]
+
+
+def test_users_without_ids_are_matched_by_position() -> None:
+    train, _, test = build_splits(ids=False)
+    data = copy.copy(test)
+    data[USER].num_nodes, data[ITEM].num_nodes = 13, 14
+    pairs = data[INTERACTS]
+    pairs.edge_index = torch.cat([pairs.edge_index, torch.tensor([[12, 12], [0, 2]])], dim=1)
+    pairs.time = torch.cat([pairs.time, pairs.time[-2:]])
+    folded = BPRMF(train, **SMALL).fold_in(data, torch.tensor([12]))
+    with warns_once(None):
+        folded.recommend(data, torch.tensor([12]), k=3)
+    with warns_once("1 user is a stranger"):
+        folded.recommend(data, torch.tensor([11]), k=3)
+
+
+def test_users_without_a_history() -> None:
+    train, _, test = build_splits()
+    model, data = BPRMF(train, **SMALL), with_newcomers(test, HISTORY[:3])
+    with pytest.raises(ValueError, match=r"1 of 1 users \('n1'\) have no interaction with a known item"):
+        model.fold_in(data, ["n1"])
+    with warns_once("they stay strangers"):
+        folded = model.fold_in(data, ["n0", "n1"])
+    with warns_once("'n1'"):
+        folded.recommend(data, ["n0", "n1"], k=2)
+    only_new = with_newcomers(test, [(10, 14), (10, 15)])
+    with pytest.raises(ValueError, match="expected a history"):
+        model.fold_in(only_new, ["n0"])
+    with pytest.raises(ValueError, match="unknown"):
+        model.fold_in(data, ["nobody"])
+    assert model.fold_in(data, torch.empty(0, dtype=torch.long)).signature.num_nodes[USER] == 10
+
+
+def test_users_known_by_features_alone() -> None:
+    train, _, test = build_splits(features=True)
+    data = with_newcomers(test, HISTORY, features=1.0)
+    with pytest.raises(ValueError, match="by their features alone"):
+        BPRMF(train, **SMALL, features="x").fold_in(data, ["n0"])
+    model = LightGCN(train, **SMALL, features="x")  # hears the history
+    assert torch.equal(model.fold_in(data, ["n0"]).score_all(data, ["n0"]), model.score_all(data, ["n0"]))
