@@ -12,6 +12,8 @@ TOUR ?= short
 # other.
 TEST_THREADS ?= 1
 BENCH_THREADS ?= 2
+# Trainings that make kill ends
+KILLS ?= 50
 # What make bench runs: BENCH=benchmarks/test_kgrec_step.py
 BENCH ?= benchmarks
 
@@ -29,7 +31,7 @@ installed := $(shell cat $(STAMP) 2>/dev/null)
 extras := $(sort $(installed) $(subst $(comma), ,$(EXTRAS)))
 missing := $(filter-out $(installed),$(extras))
 
-.PHONY: help quickstart notebooks test test-all lint bench peers venv clean FORCE
+.PHONY: help quickstart notebooks test test-all kill lint bench peers venv clean FORCE
 
 help: ## Say what can be made
 	@awk -F ':.* ## ' '/^[a-z-]+:.* ## / {printf "make %-12s%s\n", $$1, $$2}' Makefile
@@ -48,6 +50,9 @@ test: $(STAMP) ## Run the tests that take at most a few seconds each
 
 test-all: $(STAMP) ## Run all tests
 	OMP_NUM_THREADS=$(TEST_THREADS) $(RUN) pytest $(ARGS)
+
+kill: $(STAMP) ## Kill fifty trainings at random moments and compare what goes on (KILLS=50)
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(VENV)/bin/python tests/kill/run.py --kills $(KILLS)
 
 lint: $(STAMP) ## Check format, style, types and who imports whom
 	$(RUN) ruff format --check .

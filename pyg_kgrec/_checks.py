@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from pyg_kgrec._files import shown
+
+_LARGEST = 1e17
+"""Embeddings of more than this size have products that float32 cannot hold."""
 
 
 def check_choices(**choices: tuple[Any, Iterable[str]]) -> None:
     """Raises ValueError unless each argument, given as ``name=(value, known values)``, has a known value."""
     for name, (value, known) in choices.items():
         names = tuple(known)
-        if value not in names:
+        if not isinstance(value, str) or value not in names:
             *most, last = map(repr, names)
             listed = f"{', '.join(most)} or {last}" if most else last
-            raise ValueError(f"{name} is {value!r}, expected {listed}")
+            raise ValueError(f"{name} is {shown(repr(value))}, expected {listed}")
 
 
 def check_at_least(least: int, **numbers: int) -> None:
     """Raises TypeError for an argument that is no whole number, ValueError for one below ``least``."""
     for name, number in numbers.items():
         if isinstance(number, bool | np.bool_) or not isinstance(number, int | np.integer):
-            raise TypeError(f"{name} is {number!r}, expected a whole number")
+            raise TypeError(f"{name} is {shown(repr(number))}, expected a whole number")
         if number < least:
-            raise ValueError(f"{name} is {number}, expected {f'at least {least}' if least else '0 or more'}")
+            raise ValueError(
+                f"{name} is {shown(repr(number))}, expected {f'at least {least}' if least else '0 or more'}"
+            )
 
 
 def check_within(least: int, most: int, **numbers: int) -> None:
@@ -50,22 +61,64 @@ def check_optional(least: int, **numbers: int | None) -> None:
 
 
 def check_shares(**shares: float) -> None:
-    """Raises ValueError unless each argument is in [0, 1)."""
+    """Raises TypeError for an argument that is no number, ValueError for one outside [0, 1)."""
     for name, share in shares.items():
+        check_number(name, share)
         if not 0 <= share < 1:
-            raise ValueError(f"{name} is {share}, expected a share in [0, 1)")
+            raise ValueError(f"{name} is {shown(repr(share))}, expected a share in [0, 1)")
 
 
 def check_positive(**numbers: float) -> None:
-    """Raises ValueError unless each argument is above 0."""
+    """Raises TypeError for an argument that is no number, ValueError for one that is not above 0."""
     for name, number in numbers.items():
+        check_number(name, number)
         if not number > 0:
-            raise ValueError(f"{name} is {number}, expected above 0")
+            raise ValueError(f"{name} is {shown(repr(number))}, expected above 0")
+
+
+def check_number(name: str, number: Any) -> None:
+    """Raises TypeError unless an argument is a real number."""
+    if isinstance(number, bool | np.bool_) or not isinstance(number, Real):
+        raise TypeError(f"{name} is {shown(repr(number))}, expected a number")
 
 
 def check_k(k: Any, num_items: int) -> None:
-    """Raises ValueError unless ``k`` items can be taken from the catalogue."""
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= num_items:
-        raise ValueError(
-            f"k is {k!r}, expected a whole number from 1 to the {num_items} items of the catalogue"
-        )
+    """Raises TypeError unless ``k`` is a whole number, ValueError unless the catalogue has so many items."""
+    expected = f"expected a whole number from 1 to the {num_items} items of the catalogue"
+    if isinstance(k, bool | np.bool_) or not isinstance(k, int | np.integer):
+        raise TypeError(f"k is {shown(repr(k))}, {expected}")
+    if not 1 <= k <= num_items:
+        raise ValueError(f"k is {shown(repr(k))}, {expected}")
+
+
+def check_weights(model: torch.nn.Module, where: str = "the model") -> None:
+    """Raises ValueError if a weight of a model is NaN or infinite."""
+    for name, weight in (*model.named_parameters(), *model.named_buffers()):
+        if weight.is_floating_point() and not bool(weight.detach().isfinite().all()):
+            raise ValueError(
+                f"{name} of {where} holds NaN or infinity, expected finite weights: train it anew, with a lower "
+                "learning rate or features of about unit size"
+            )
+
+
+def check_encoded(encoding: Any) -> None:
+    """Raises ValueError if embeddings are so large that scores made of them are no numbers."""
+    for name, value in vars(encoding).items():
+        if isinstance(value, Tensor) and value.is_floating_point() and value.numel():
+            largest = float(value.abs().max())
+            if not largest < _LARGEST:
+                raise ValueError(
+                    f"what the model makes of the store ({name}) reaches {largest:.3g}, expected numbers that "
+                    "scores can be made of: look at the size of the features and of the learning rate"
+                )
+
+
+def check_scores(score: Tensor) -> Tensor:
+    """The scores themselves; raises ValueError if one is NaN or plus infinity."""
+    if score.numel():
+        largest = float(score.detach().max())  # NaN is larger than any number
+        if not largest < math.inf:
+            raise ValueError(
+                f"a score is {largest}, expected finite scores: look at the size of the features and of the weights"
+            )
+    return score

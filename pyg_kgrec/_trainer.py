@@ -1,33 +1,75 @@
-"""What all training has in common: a history by epochs, early stopping, the best weights, Ctrl-C, and quiet."""
+"""What all training has in common: a history by epochs, the best weights, checkpoints, Ctrl-C, and quiet."""
 
 from __future__ import annotations
 
 import logging
 import math
 import signal
-import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 import lightning
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.data import DataLoader
+
+from pyg_kgrec._checks import check_number
+from pyg_kgrec._files import pack, read_packed, replace_file, shown
 
 _NUMBERS_PER_THREAD = 2**24
 """What one thread passes over in some ten milliseconds: longer than a system lets a thread run at a stretch."""
 
 _ONE_EVALUATION = range(1)
 """What Lightning's validation loop goes through: its one batch stands for the whole evaluation."""
+
+_OWN = "pyg_kgrec"
+"""Where a checkpoint has what this package adds to Lightning's."""
+
+_KIND = "training checkpoint"
+
+_OURS = {
+    "check_val_every_n_epoch": "eval_every",
+    "val_check_interval": "eval_every",
+    "num_sanity_val_steps": "nothing: the validation store is checked before training",
+    "inference_mode": "nothing: evaluation runs without gradients",
+    "enable_checkpointing": "checkpoint_dir",
+    "reload_dataloaders_every_n_epochs": "nothing: each epoch is shuffled anew",
+}
+"""Arguments of Lightning's trainer that this package sets itself, with what stands for them."""
+
+
+class Stateful(Protocol):
+    """What a checkpoint keeps the place of."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its state as tensors and numbers."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a state."""
+
+
+class Best(NamedTuple):
+    """Weights to come back to.
+
+    Attributes:
+        epoch: After which they were taken, −1 for those before training.
+        score: Their figure of the monitor; None without validation.
+        state: The model's ``state_dict`` on the CPU.
+    """
+
+    epoch: int
+    score: float | None
+    state: dict[str, Tensor]
 
 
 class Epochs(lightning.LightningModule):
@@ -41,16 +83,29 @@ class Epochs(lightning.LightningModule):
         model: The model.
         monitor: What to watch of :meth:`validation_metrics`; None where there is no validation.
         eval_every: Epochs between evaluations.
+        mode: Whether the monitor is better when it is higher or lower.
+        lr: The learning rate, for messages.
     """
 
-    def __init__(self, model: Any, monitor: str | None, eval_every: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        monitor: str | None,
+        eval_every: int,
+        mode: Literal["min", "max"] = "max",
+        lr: float = math.nan,
+    ) -> None:
         super().__init__()
-        self.model, self.monitor, self.eval_every = model, monitor, eval_every
+        self.model, self.monitor, self.eval_every, self.mode, self.lr = model, monitor, eval_every, mode, lr
         self.rows: list[dict[str, float]] = []
+        self.best = Best(-1, None, weights_of(model))
+        self.places: dict[str, Stateful] = {}
+        self.asked: dict[str, Any] = {}
         self.chooses_threads = False
         self._row: dict[str, float] | None = None
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._batch = 0
 
     def step(self, batch: Any, batch_idx: int) -> Tensor | None:
         """Lightning's ``training_step``."""
@@ -65,14 +120,34 @@ class Epochs(lightning.LightningModule):
         raise NotImplementedError
 
     def count(self, losses: dict[str, Tensor]) -> Tensor:
-        """Adds losses to the epoch's sums, and each other."""
+        """Adds losses to the epoch's sums, and each other.
+
+        Raises:
+            ValueError: If one is NaN or infinite.
+        """
+        total = torch.stack([loss.float() if loss.dtype.itemsize < 4 else loss for loss in losses.values()])
+        if not bool(total.isfinite().all()):
+            part, loss = next((name, x) for name, x in losses.items() if not bool(x.isfinite()))
+            raise self.stopped(f"the part {part!r} of the loss is {float(loss)}")
         for name, loss in losses.items():
             value = loss.detach()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1
-        return torch.stack(list(losses.values())).sum()
+        return total.sum()
+
+    def stopped(self, why: str) -> _StoppedError:
+        """The error that ends training whose numbers are none any more."""
+        name, size = _largest(self.model)
+        table = f"table {name!r} {'reaches' if math.isfinite(size) else 'holds'} {size:.3g}"
+        kept = "before training" if self.best.epoch < 0 else f"of epoch {self.best.epoch}"
+        return _StoppedError(
+            f"training stopped at step {self._batch + 1} of epoch {self.current_epoch}: {why} and the {table}, "
+            f"expected finite numbers; the model keeps its finite weights {kept}. Try a learning rate below "
+            f"{self.lr:g}, and features of about unit size"
+        )
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        self._batch = batch_idx
         if not self.chooses_threads or self.device.type != "cpu":
             return self.step(batch, batch_idx)
         self.chooses_threads = False
@@ -95,16 +170,27 @@ class Epochs(lightning.LightningModule):
             self._close()
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
-        row, metrics = self._close(), self.validation_metrics()
+        row = self._close()
+        try:
+            metrics = self.validation_metrics()
+        except ValueError as error:  # the stores were checked: it is the numbers
+            raise self.stopped("scores of the validation store are no finite numbers") from error
         row |= metrics
         self._log(metrics)
+        assert self.monitor is not None
+        if better(metrics[self.monitor], self.best.score, self.mode):
+            self.best = Best(self.current_epoch, metrics[self.monitor], weights_of(self.model))
 
     def on_train_epoch_end(self) -> None:
         self.rows.append(self._close())
+        if self.monitor is None:
+            self.best = Best(self.current_epoch, None, weights_of(self.model))
 
     def _close(self) -> dict[str, float]:
         """The epoch's row, made where it is first asked for: after the last step, or the one that Ctrl-C ended."""
         if self._row is None:
+            if not math.isfinite(_largest(self.model)[1]):
+                raise self.stopped("the loss was finite to the end")
             losses = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
             losses["loss"] = sum(losses.values())
             seconds, further = time.perf_counter() - self._started, self.epoch_metrics()
@@ -116,6 +202,88 @@ class Epochs(lightning.LightningModule):
         for name, value in figures.items():
             self.log(name, value, prog_bar=name in ("loss", self.monitor), batch_size=1)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds all that the same numbers depend on and Lightning does not keep."""
+        checkpoint[_OWN] = {
+            "model": type(self.model).__name__,
+            "asked": self.asked,
+            "rows": self.rows,
+            "best": self.best._asdict(),
+            "places": {name: place.state_dict() for name, place in self.places.items()},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes up what :meth:`on_save_checkpoint` added."""
+        own = checkpoint[_OWN]
+        self.rows, self.best = list(own["rows"]), Best(**own["best"])
+        for name, place in self.places.items():
+            place.load_state_dict(own["places"][name])
+
+
+class _StoppedError(ValueError):
+    """Training cannot go on with what its numbers have become."""
+
+
+class Generator:
+    """Source of all randomness of a model's training, on the device that it is first asked for.
+
+    Args:
+        seed: Of its numbers.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._state: Tensor | None = None
+        self._generator: torch.Generator | None = None
+
+    def on(self, device: torch.device) -> torch.Generator:
+        """The generator, made on ``device`` at the first call."""
+        if self._generator is None:
+            self._generator = torch.Generator(device).manual_seed(self._seed)
+            if self._state is not None:
+                self._generator.set_state(self._state)
+        return self._generator
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands; empty before its first number."""
+        return {} if self._generator is None else {"state": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there."""
+        self._state, self._generator = state.get("state"), None
+
+
+class SafeCheckpointIO(CheckpointIO):
+    """Checkpoints of Lightning written whole, with a sum of their bytes, and read without running anything."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        replace_file(Path(path), pack(checkpoint, _KIND))
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return read_packed(Path(path), _KIND)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+class _Keep(Checkpoint):
+    """Writes ``last.ckpt`` after every epoch, and ``best.ckpt`` where its weights are the best so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        # An epoch that Ctrl-C cut short is none to go on from: the one before can be repeated to the last bit.
+        if not trainer.is_last_batch or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        assert isinstance(pl_module, Epochs)
+        if pl_module.best.epoch == trainer.current_epoch:
+            trainer.save_checkpoint(self.folder / "best.ckpt")
+        trainer.save_checkpoint(self.folder / "last.ckpt")
+
 
 def run(
     module: Epochs,
@@ -125,7 +293,6 @@ def run(
     patience: int | None,
     accelerator: str,
     progress: bool,
-    mode: Literal["min", "max"] = "max",
     num_threads: int | None = None,
     precision: Any = "32-true",
     logger: Any = False,
@@ -146,65 +313,169 @@ def run(
         patience: Evaluations without improvement before training stops; None never stops early.
         accelerator: Lightning's.
         progress: Show a progress bar.
-        mode: Whether the monitor is better when it is higher or lower.
         num_threads: PyTorch's threads for as long as it takes; None: what :func:`threads_worth` says.
         precision: Lightning's.
         logger: A Lightning logger, or False for none.
         callbacks: Further Lightning callbacks.
-        checkpoint_dir: Folder that keeps Lightning's checkpoints; by default they are temporary.
-        resume: A checkpoint to go on from.
+        checkpoint_dir: Folder that keeps checkpoints of the best and the last epoch; by default none is written.
+        resume: A checkpoint to go on from; :func:`read_checkpoint` has looked at it.
         trainer_arguments: Further arguments of :class:`lightning.Trainer`.
 
     Returns:
         History with a row per epoch.
+
+    Raises:
+        ValueError: If a loss or a weight is NaN or infinite; the model then has its best finite weights.
     """
-    model, monitor, eval_every = module.model, module.monitor, module.eval_every
+    model, monitor = module.model, module.monitor
     module.chooses_threads = num_threads is None
     interrupt = _StopOnInterrupt()
-    with tempfile.TemporaryDirectory() as temporary, quiet(), _threads(num_threads):
-        best = ModelCheckpoint(
-            checkpoint_dir or temporary,
-            filename="best",
-            monitor=monitor,
-            mode=mode if monitor is not None else "max",
-            every_n_epochs=eval_every if monitor is not None else 1,
-            save_last=checkpoint_dir is not None,
-            save_weights_only=checkpoint_dir is None,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
-        use: list[Callback] = [best, *(callbacks or [])]
-        if monitor is not None and patience is not None:
-            use.append(EarlyStopping(monitor, patience=patience, mode=mode, check_on_train_epoch_end=False))
+    use: list[Callback] = list(callbacks or [])
+    if monitor is not None and patience is not None:
+        use.append(_Patience(monitor, patience=patience, mode=module.mode, check_on_train_epoch_end=False))
+    if checkpoint_dir is not None:
+        use.append(_Keep(Path(checkpoint_dir)))
+    plugins = trainer_arguments.pop("plugins", None)
+    plugins = list(plugins) if isinstance(plugins, list | tuple) else [] if plugins is None else [plugins]
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(SafeCheckpointIO())
+    arguments = {
+        "enable_progress_bar": progress,
+        "enable_model_summary": False,
+        "log_every_n_steps": 1 if logger else 50,
+    } | trainer_arguments
+    with quiet(), _threads(num_threads):
         trainer = lightning.Trainer(
             max_epochs=max_epochs,
             accelerator=accelerator,
             precision=precision,
             logger=logger,
             callbacks=use,
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-            check_val_every_n_epoch=eval_every,
+            plugins=plugins,
+            check_val_every_n_epoch=module.eval_every,
             num_sanity_val_steps=0,
             inference_mode=False,  # what is cached in an evaluation is used by training too
-            log_every_n_steps=1 if logger else 50,
-            **trainer_arguments,
+            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in use),
+            **arguments,
         )
         model.train()
         try:
             with interrupt.listening(trainer):
                 trainer.fit(module, batches, None if monitor is None else _ONE_EVALUATION, ckpt_path=resume)
+        except _StoppedError:
+            model.load_state_dict(module.best.state)
+            raise
         finally:
             model.eval()
         if interrupt.interrupted:
             print(f"Interrupted after {len(module.rows)} epochs; the best weights so far are restored.")
-        if monitor is not None and best.best_model_path:
-            state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-            model.load_state_dict({k.removeprefix("model."): v for k, v in state.items()})
-    history = pd.DataFrame(module.rows)
+        if monitor is not None and module.best.epoch >= 0:
+            model.load_state_dict(module.best.state)
+    return history_of(module.rows)
+
+
+def history_of(rows: list[dict[str, float]]) -> pd.DataFrame:
+    """Rows of epochs as a frame."""
+    history = pd.DataFrame(rows)
     if len(history):
         history["epoch"] = history["epoch"].astype(int)
     return history
+
+
+def weights_of(model: torch.nn.Module) -> dict[str, Tensor]:
+    """A copy of a model's ``state_dict`` on the CPU."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
+
+
+def better(score: float, than: float | None, mode: str) -> bool:
+    """Whether a figure of the monitor is better than another, or the first."""
+    return than is None or (score > than if mode == "max" else score < than)
+
+
+def waited(rows: list[dict[str, float]], monitor: str, mode: str) -> int:
+    """Number of evaluations in a history since the best one."""
+    best, since = None, 0
+    for score in (row[monitor] for row in rows if monitor in row):
+        best, since = (score, 0) if better(score, best, mode) else (best, since + 1)
+    return since
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Raises ValueError for an argument of Lightning's trainer that cannot be passed on.
+
+    Args:
+        arguments: Those that are passed on as they are.
+    """
+    for name, instead in _OURS.items():
+        if name in arguments:
+            raise ValueError(f"{name} is set by this package, expected {instead}")
+    strategy = arguments.get("strategy")
+    method = getattr(strategy, "_start_method", strategy)
+    if isinstance(method, str) and any(word in method for word in ("fork", "spawn", "notebook")):
+        raise ValueError(
+            f"strategy {shown(method)} trains in processes whose weights and history would be lost, expected "
+            "one that trains in this process, like 'auto'"
+        )
+
+
+def read_checkpoint(path: str | Path, model: torch.nn.Module, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What :func:`run` may go on from.
+
+    Args:
+        path: The file.
+        model: The model that is to go on; left as it is.
+        asked: What the numbers depend on, by name, besides the learning rate.
+
+    Returns:
+        What this package keeps in a checkpoint: ``rows``, ``best``, ``asked`` (``lr`` among it), and ``state``, the
+        model's weights.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is none of these checkpoints, damaged, or of another training.
+    """
+    content = read_packed(Path(path), _KIND)
+    own, state = content.get(_OWN), content.get("state_dict")
+    if not isinstance(own, dict) or not isinstance(state, dict):
+        raise ValueError(f"{shown(path)} holds no training of this package, expected a checkpoint of fit")
+    if own["model"] != type(model).__name__:
+        raise ValueError(
+            f"{shown(path)} is of the training of a {own['model']}, expected one of a {type(model).__name__}"
+        )
+    state = {name.removeprefix("model."): value for name, value in state.items()}
+    for name, value in model.state_dict().items():
+        found = state.get(name)
+        if found is None or found.shape != value.shape:
+            raise ValueError(
+                f"{shown(path)} has {'no weights' if found is None else f'weights {tuple(found.shape)}'} for "
+                f"{name!r}, expected {tuple(value.shape)}: the model was made with other arguments"
+            )
+    for name, value in asked.items():
+        if own["asked"].get(name) != value:
+            raise ValueError(
+                f"{shown(path)} was trained with {name} {own['asked'].get(name)!r}, expected {value!r} as "
+                "now: what goes on is the same training"
+            )
+    return {"rows": own["rows"], "best": Best(**own["best"]), "asked": own["asked"], "state": state}
+
+
+def _largest(model: torch.nn.Module) -> tuple[str, float]:
+    """The parameter with the largest number, and that number; NaN and infinity are the largest."""
+    found, most = "", 0.0
+    for name, parameter in model.named_parameters():
+        size = float(parameter.detach().abs().max()) if parameter.numel() else 0.0
+        if not math.isfinite(size):
+            return name, size
+        if size > most or not found:
+            found, most = name, size
+    return found, most
+
+
+class _Patience(EarlyStopping):
+    """Early stopping by the patience that is asked for now, also where a checkpoint had another."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict | {"patience": self.patience})
 
 
 def threads_worth(numbers: int, available: int) -> int:
@@ -223,8 +494,9 @@ def threads_worth(numbers: int, available: int) -> int:
 
 
 def check_rate(lr: float) -> None:
-    """Raises ValueError unless ``lr`` is a learning rate."""
-    if not lr > 0:
+    """Raises TypeError unless ``lr`` is a number, ValueError unless it is a learning rate."""
+    check_number("lr", lr)
+    if not 0 < lr < math.inf:
         raise ValueError(f"lr is {lr}, expected a positive learning rate")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from torch_geometric.metrics import (
 )
 from torchmetrics.functional.classification import binary_auroc
 
-from pyg_kgrec._checks import check_at_least, check_choices, check_k
+from pyg_kgrec._checks import check_at_least, check_choices, check_k, check_scores
 from pyg_kgrec.data.interactions import labelled_pairs
 from pyg_kgrec.models.base import Recommender, Store, predicting
 from pyg_kgrec.models.inputs import Inputs
@@ -95,20 +96,28 @@ def evaluate(
     for one in ks:
         check_k(one, num_items)
     check_at_least(1, batch_size=batch_size)
-    labels = inputs.labels
-    users = labels.start.diff().nonzero().flatten()
-    if users.numel() == 0:
+    if inputs.labels.item.numel() == 0:
         raise ValueError(
             "edge_label_index holds no pair to be found, expected at least one user with a test item"
         )
+    check_to_be_found(inputs, "data")
+    return ranking(model, inputs, ks, batch_size)
 
+
+def ranking(
+    model: Recommender, inputs: Inputs, ks: Sequence[int], batch_size: int = 1024
+) -> dict[str, float]:
+    """The metrics of :func:`evaluate` for a prepared store that was looked at already."""
+    num_items, labels = inputs.num_items, inputs.labels
+    users = labels.start.diff().nonzero().flatten()
     with predicting():
         metrics: dict[str, Any] = {f"{name}@{n}": metric(k=n) for n in ks for name, metric in METRICS.items()}
         metrics |= {f"coverage@{n}": _Coverage(k=n, num_dst_nodes=num_items) for n in ks}
         collection = LinkPredMetricCollection(metrics).to(inputs.device)
         encoding = model.encoding(inputs)
         for batch in users.split(batch_size):
-            top, _ = encoding.rank(batch, max(ks), inputs.seen, batch_size)
+            top, score = encoding.rank(batch, max(ks), inputs.seen, batch_size)
+            check_scores(score)
             # Padding must match no item: it points past the last one.
             top = top.masked_fill(top < 0, num_items)
             collection.update(top, torch.stack(labels.select(batch)))
@@ -116,10 +125,35 @@ def evaluate(
     return {name: float(value) for name, value in found.items()}
 
 
+def check_to_be_found(inputs: Inputs, name: str) -> None:
+    """Looks whether the pairs to be found are among those that the ranking leaves out.
+
+    Args:
+        inputs: What is evaluated on.
+        name: Of the argument, for messages.
+
+    Raises:
+        ValueError: If all are.
+    """
+    labels, hidden = inputs.labels, inputs.hidden_labels
+    if hidden == labels.item.numel() > 0:
+        raise ValueError(
+            f"all {hidden} pairs to be found in {name} stand in its edge_index or seen_edge_index too, which the "
+            "ranking leaves out, expected a validation or test store of a split (was the training store given?)"
+        )
+    if hidden:
+        warnings.warn(
+            f"{hidden} of {labels.item.numel()} pairs to be found in {name} cannot be: they stand in its "
+            "edge_index or seen_edge_index too, which the ranking leaves out",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
 def _click_through(model: Recommender, inputs: Inputs) -> dict[str, float]:
     user, item, label = (x.to(inputs.device) for x in labelled_pairs(inputs.data))
     with predicting():
-        score = model.encoding(inputs).score(user, item)
+        score = check_scores(model.encoding(inputs).score(user, item))
     # Ranks instead of scores: torchmetrics would take a sigmoid, in which large scores are equal.
     rank = score.unique(return_inverse=True)[1].double()
     auc = binary_auroc(rank / rank.max().clamp(min=1), label)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,14 +12,30 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from pyg_kgrec._checks import check_at_least, check_k, check_optional
-from pyg_kgrec._trainer import Epochs, check_rate, power_of_two, quiet, run
+from pyg_kgrec._files import shown
+from pyg_kgrec._trainer import (
+    Epochs,
+    Generator,
+    check_arguments,
+    check_rate,
+    history_of,
+    power_of_two,
+    quiet,
+    read_checkpoint,
+    run,
+    waited,
+)
 from pyg_kgrec.data.interactions import labelled_pairs
-from pyg_kgrec.evaluation import CTR_METRICS, METRICS, evaluate
+from pyg_kgrec.data.store import NODE_TYPES
+from pyg_kgrec.evaluation import CTR_METRICS, METRICS, check_to_be_found, evaluate, ranking
 from pyg_kgrec.models.base import Recommender, Store
-from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.models.inputs import Inputs, fingerprint
+
+_LARGE = 1e3
+"""Features of more than this size are warned of."""
 
 
 class _Examples(Dataset):
@@ -35,11 +52,78 @@ class _Examples(Dataset):
         return tuple(column[row] for column in self.columns)
 
 
-def _shuffled(size: int, batch_size: int, seed: int) -> Iterator[Tensor]:
-    """Positions 0 … n − 1 in random order, by batches, over and over."""
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        yield from torch.randperm(size, generator=generator).split(batch_size)
+class _Order(Sampler[int]):
+    """Positions 0 … n − 1 in random order, as PyTorch's ``RandomSampler`` draws them; its place can be kept.
+
+    Args:
+        size: Number of positions.
+        batch_size: Of the batches that are made of them.
+        seed: Of the orders.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        self._size, self._generator = size, torch.Generator().manual_seed(seed)
+        self._draws = 1 if size % batch_size == 0 else 2
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[int]:
+        order = torch.randperm(self._size, generator=self._generator)
+        # RandomSampler begins a second order when it is asked beyond the first, as it is for a last batch that is
+        # not full. Drawn here, the place of an epoch's end does not hang on how far ahead a loader reads.
+        for _ in range(self._draws - 1):
+            torch.randperm(self._size, generator=self._generator)
+        yield from order.tolist()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the next epoch begins."""
+        return {"generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there."""
+        self._generator.set_state(state["generator"])
+
+
+class _Stream:
+    """Positions 0 … n − 1 in random order, by batches, over and over.
+
+    Args:
+        size: Number of positions.
+        batch_size: Positions per batch; the last one of an order may hold fewer.
+        seed: Of the orders.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        self._size, self._batch_size = size, batch_size
+        self._generator = torch.Generator().manual_seed(seed)
+        self._before, self._offset = self._generator.get_state(), size
+        self._order = torch.empty(0, dtype=torch.long)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self
+
+    def __next__(self) -> Tensor:
+        if self._offset >= self._size:
+            self._begin(0)
+        batch = self._order[self._offset : self._offset + self._batch_size]
+        self._offset += self._batch_size
+        return batch
+
+    def _begin(self, offset: int) -> None:
+        self._before, self._offset = self._generator.get_state(), offset
+        self._order = torch.randperm(self._size, generator=self._generator)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The order at hand, by what it was drawn from, and how much of it is gone."""
+        begun = self._order.numel() > 0
+        return {"generator": self._before, "offset": self._offset if begun else 0, "begun": begun}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there."""
+        self._generator.set_state(state["generator"])
+        if state["begun"]:
+            self._begin(state["offset"])
 
 
 class _Every:
@@ -73,12 +157,16 @@ class _Module(Epochs):
         seed: int,
         eval_every: int,
         learns_triples: bool,
+        clip: tuple[float | None, str | None] = (None, None),
     ) -> None:
-        super().__init__(model, None if val is None else monitor, eval_every)
-        self.train_inputs, self.val_inputs, self.lr, self.seed = train, val, lr, seed
-        self._generator: torch.Generator | None = None
+        super().__init__(model, None if val is None else monitor, eval_every, lr=lr)
+        self.train_inputs, self.val_inputs = train, val
+        self._generator = Generator(seed)
+        self.places["generator"] = self._generator
         # Two tasks with an optimiser each: a weight inside one Adam loss would all but cancel.
         self.learns_triples, self.automatic_optimization = learns_triples, not learns_triples
+        self._clip, self._clip_algorithm = clip
+        self._rates: list[list[float]] = []
 
     def on_fit_start(self) -> None:
         # Lightning has put the model on its device by now; where that is another one, the stores follow.
@@ -89,14 +177,20 @@ class _Module(Epochs):
     def configure_optimizers(self) -> Any:
         fused = self.device.type in ("cpu", "cuda")
         rates = [self.lr, self.lr * self.model.knowledge_lr] if self.learns_triples else [self.lr]
-        return [torch.optim.Adam(self.model.parameter_groups(lr), fused=fused) for lr in rates]
+        optimizers = [torch.optim.Adam(self.model.parameter_groups(lr), fused=fused) for lr in rates]
+        self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+        return optimizers
+
+    def on_train_start(self) -> None:
+        # A checkpoint has its own rates; those that are asked for count.
+        for optimizer, rates in zip(self.trainer.optimizers, self._rates, strict=True):
+            for group, lr in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = lr
 
     @property
     def generator(self) -> torch.Generator:
         """Source of all randomness of training, on the model's device."""
-        if self._generator is None:
-            self._generator = torch.Generator(self.device).manual_seed(self.seed)
-        return self._generator
+        return self._generator.on(self.device)
 
     def step(self, batch: Any, batch_idx: int) -> Tensor | None:
         if not self.learns_triples:
@@ -109,13 +203,18 @@ class _Module(Epochs):
         return None
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.model.constrain()
+        try:
+            self.model.constrain()
+        except ValueError as error:
+            raise self.stopped(str(error)) from error
         super().on_train_batch_end(outputs, batch, batch_idx)
 
     def _step(self, optimizer: Any, losses: dict[str, Tensor]) -> None:
         loss = self.count(losses)
         optimizer.zero_grad()
         self.manual_backward(loss)
+        if self._clip is not None:
+            self.clip_gradients(optimizer, self._clip, self._clip_algorithm or "norm")
         optimizer.step()
 
     def epoch_metrics(self) -> dict[str, float]:
@@ -127,7 +226,7 @@ class _Module(Epochs):
         name, _, length = self.monitor.partition("@")
         if name in CTR_METRICS:
             return evaluate(self.model, self.val_inputs, task="ctr")
-        return evaluate(self.model, self.val_inputs, k=int(length))
+        return ranking(self.model, self.val_inputs, [int(length)])
 
 
 def fit(
@@ -193,54 +292,93 @@ def fit(
         logger: A Lightning logger, or False for none.
         progress: Show a progress bar.
         callbacks: Further Lightning callbacks.
-        checkpoint_dir: Folder that keeps Lightning's checkpoints of the best and the last epoch; by default they
-            are temporary.
-        resume: A checkpoint of ``checkpoint_dir`` to go on from.
-        trainer_arguments: Further arguments of :class:`lightning.Trainer` (``devices``, ``strategy``, …).
+        checkpoint_dir: Folder that keeps checkpoints of the best and of the last whole epoch, ``best.ckpt`` and
+            ``last.ckpt``, in Lightning's form but with a sum of their bytes and nothing to be run; by default none
+            is written.
+        resume: A checkpoint of ``checkpoint_dir`` to go on from. The weights of ``model`` are replaced, and what
+            comes out is what the undisturbed training gives, to the last bit: a checkpoint holds the generators,
+            the order of the examples, all optimisers, the history and the best weights. ``max_epochs`` and
+            ``patience`` may be others than before; a training that is over is not trained again. ``lr`` may be
+            another one, with a warning; without ``lr`` that of the checkpoint goes on.
+        trainer_arguments: Further arguments of :class:`lightning.Trainer` (``gradient_clip_val``, ``max_time``,
+            ``devices``, …). What this function sets itself is refused, as are strategies that train in processes
+            whose weights would be lost.
 
     Returns:
-        History with a row per epoch: ``epoch``, the parts of the loss, ``loss``, ``seconds`` (without evaluation)
-        and the validation metrics.
+        History with a row per epoch, those before ``resume`` included: ``epoch``, the parts of the loss, ``loss``,
+        ``seconds`` (without evaluation) and the validation metrics.
 
     Raises:
-        ValueError: If a store is damaged or does not fit the model, there is nothing to find in ``val``, or an
-            argument is out of range.
+        TypeError: If an argument is of another type.
+        ValueError: If a store is damaged or does not fit the model, there is nothing to find in ``val``, an
+            argument is out of range, or ``resume`` is damaged or of another training; while it trains, if a loss,
+            a weight or a score is NaN or infinite: the message names the step, the part of the loss and the table,
+            and the model keeps its best finite weights.
         FileNotFoundError: If there is no checkpoint ``resume``.
     """
+    check_arguments(trainer_arguments)
+    _check_arguments(monitor, max_epochs, lr, batch_size, patience, eval_every, seed)
+    check_optional(1, num_threads=num_threads)
+    if checkpoint_dir is not None and Path(checkpoint_dir).is_file():
+        raise ValueError(f"checkpoint_dir {shown(checkpoint_dir)} is a file, expected a folder")
+    if resume is not None and not Path(resume).is_file():
+        raise FileNotFoundError(f"there is no checkpoint {shown(resume)} to resume from")
     inputs = model.prepare(train)
     defaults = {"lr": 1e-3} | model.fit_defaults
-    lr = defaults["lr"] if lr is None else lr
     examples = _Examples(model.training_examples(inputs))
     if len(examples) == 0:
         raise ValueError("edge_label_index of train holds no pair, expected at least one to learn from")
     few = power_of_two(len(examples) / 40, 256, 2048)
     batch_size = defaults.get("batch_size", few) if batch_size is None else batch_size
-    _check_arguments(monitor, max_epochs, lr, batch_size, patience, eval_every)
-    check_optional(1, num_threads=num_threads)
     val_inputs = None if val is None else _validation(model, val, monitor)
-    if resume is not None and not Path(resume).is_file():
-        raise FileNotFoundError(f"there is no checkpoint {resume} to resume from")
     if not any(p.requires_grad for p in model.parameters()):
         model.eval()
         return pd.DataFrame({"epoch": []})
+    asked = {
+        "seed": int(seed),
+        "batch_size": int(batch_size),
+        "eval_every": int(eval_every),
+        "monitor": None if val is None else monitor,
+        "precision": str(precision),
+        **{name: x for name, x in model.settings.items() if isinstance(x, str | int | float | None)},
+        "training pairs": sum(int(fingerprint(column)) for column in examples.columns),
+    }
+    done = None if resume is None else read_checkpoint(resume, model, asked)
+    lr = float(_rate(lr, defaults["lr"], done))
+    num_triples = inputs.triple.size(1)
+    interval = model.knowledge_interval if num_triples else None
+    clip = None, None
+    if interval is not None:
+        if trainer_arguments.get("accumulate_grad_batches", 1) != 1:
+            raise ValueError(
+                f"accumulate_grad_batches is {shown(trainer_arguments['accumulate_grad_batches'])}, expected 1 for "
+                f"a {type(model).__name__}, which learns two tasks in turn: raise batch_size instead"
+            )
+        names = ("gradient_clip_val", "gradient_clip_algorithm")
+        clip = tuple(trainer_arguments.pop(name, None) for name in names)  # type: ignore[assignment]
+    _warn_of_large_features(model, inputs)
+    if done is not None and _is_over(done["rows"], max_epochs, patience, None if val is None else monitor):
+        model.load_state_dict(done["state"] if val is None else done["best"].state)
+        model.eval()
+        return history_of(done["rows"])
 
-    model.pretrain(inputs, progress=progress)
-    sampler = RandomSampler(examples, generator=torch.Generator().manual_seed(seed))
+    if done is None:  # else it is among the weights
+        model.pretrain(inputs, progress=progress)
+    order = _Order(len(examples), batch_size, seed)
     pairs = DataLoader(
         examples,
-        sampler=BatchSampler(sampler, batch_size, drop_last=False),
+        sampler=BatchSampler(order, batch_size, drop_last=False),
         batch_size=None,
         generator=torch.Generator(),  # without one the loader takes a number from the global generator
     )
-    num_triples = inputs.triple.size(1)
-    batches, interval = cast(Any, pairs), model.knowledge_interval if num_triples else None
+    batches = cast(Any, pairs)
+    module = _Module(model, inputs, val_inputs, monitor, lr, seed, eval_every, interval is not None, clip)
+    module.asked = asked | {"lr": lr}
+    module.places["order"] = order
     if interval is not None:
-        triples = _Every(_shuffled(num_triples, batch_size, seed), interval, len(pairs))
+        stream = module.places["triples"] = _Stream(num_triples, batch_size, seed)
         with quiet():
-            batches = CombinedLoader([pairs, triples], "min_size")
-    module = _Module(
-        model, inputs, val_inputs, monitor, lr, seed, eval_every, learns_triples=interval is not None
-    )
+            batches = CombinedLoader([pairs, _Every(stream, interval, len(pairs))], "min_size")
     return run(
         module,
         batches,
@@ -258,6 +396,54 @@ def fit(
     )
 
 
+def _rate(lr: float | None, default: float, done: Mapping[str, Any] | None) -> float:
+    """The learning rate that is asked for, or that of the checkpoint, or the default."""
+    before = None if done is None else done["asked"]["lr"]
+    if lr is None:
+        return default if before is None else before
+    if before is not None and lr != before:
+        warnings.warn(
+            f"training goes on with lr {lr:g}, the checkpoint was trained with {before:g}",
+            UserWarning,
+            stacklevel=3,
+        )
+    return lr
+
+
+def _is_over(
+    rows: list[dict[str, float]], max_epochs: int, patience: int | None, monitor: str | None
+) -> bool:
+    """Whether a checkpoint leaves nothing to be trained; says so where it has more epochs than are asked for."""
+    if len(rows) > max_epochs:
+        warnings.warn(
+            f"the checkpoint has {len(rows)} epochs, max_epochs is {max_epochs}: nothing more is trained",
+            UserWarning,
+            stacklevel=3,
+        )
+    stopped = patience is not None and monitor is not None and waited(rows, monitor, "max") >= patience
+    return stopped or len(rows) >= max_epochs
+
+
+def _warn_of_large_features(model: Recommender, inputs: Inputs) -> None:
+    """One warning where a feature is so large that training would hear nothing else."""
+    if model.settings.get("features") == "id":
+        return
+    for node_type in NODE_TYPES:
+        x = inputs.x[node_type]
+        if x is None or not model.signature.in_channels[node_type] or not x.numel():
+            continue
+        size, column = x.detach().abs().amax(dim=0).max(dim=0)
+        if float(size) > _LARGE:
+            warnings.warn(
+                f"column {int(column)} of data[{node_type!r}].x reaches {float(size):.3g}, expected features of "
+                "about unit size: subtract each column's mean and divide by its standard deviation (of times and "
+                "counts, take the logarithm first), or leave the column out",
+                UserWarning,
+                stacklevel=3,
+            )
+            return
+
+
 def _validation(model: Recommender, val: Store, monitor: str) -> Inputs:
     """The validation store, prepared, if there is something to be found in it."""
     inputs = model.prepare(val)
@@ -267,18 +453,29 @@ def _validation(model: Recommender, val: Store, monitor: str) -> Inputs:
     check_k(int(monitor.partition("@")[2]), inputs.num_items)
     if inputs.labels.item.numel() == 0:
         raise ValueError("edge_label_index of val holds no pair to be found, expected at least one")
+    check_to_be_found(inputs, "val")
     return inputs
 
 
 def _check_arguments(
-    monitor: str, max_epochs: int, lr: float, batch_size: int, patience: int | None, eval_every: int
+    monitor: str,
+    max_epochs: int,
+    lr: float | None,
+    batch_size: int | None,
+    patience: int | None,
+    eval_every: int,
+    seed: int,
 ) -> None:
+    if not isinstance(monitor, str):
+        raise TypeError(f"monitor is {shown(repr(monitor))}, expected the name of a metric, like 'ndcg@10'")
     name, _, length = monitor.partition("@")
-    ranks = name in (*METRICS, "coverage") and length.isdigit() and int(length) >= 1
+    ranks = name in (*METRICS, "coverage") and length.isdigit() and int(length[:9]) >= 1
     if not ranks and monitor not in CTR_METRICS:
         raise ValueError(
-            f"monitor is {monitor!r}, expected a metric and a length, like 'ndcg@10', or 'auc' or 'acc'"
+            f"monitor is {shown(repr(monitor))}, expected a metric and a length, like 'ndcg@10', or 'auc' or 'acc'"
         )
-    check_at_least(1, max_epochs=max_epochs, batch_size=batch_size, eval_every=eval_every)
-    check_optional(1, patience=patience)
-    check_rate(lr)
+    check_at_least(1, max_epochs=max_epochs, eval_every=eval_every)
+    check_optional(1, patience=patience, batch_size=batch_size)
+    check_at_least(0, seed=seed)
+    if lr is not None:
+        check_rate(lr)

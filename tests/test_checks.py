@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -65,5 +66,27 @@ def test_a_positive_number_is_above_zero(number: float) -> None:
 def test_a_list_is_no_longer_than_the_catalogue(k: Any) -> None:
     check_k(1, 7)
     check_k(np.int64(7), 7)
-    with pytest.raises(ValueError, match=f"k is {k!r}, expected a whole number from 1 to the 7 items"):
+    kind = ValueError if type(k) is int else TypeError
+    with pytest.raises(
+        kind, match=f"k is {re.escape(repr(k))}, expected a whole number from 1 to the 7 items"
+    ):
         check_k(k, 7)
+
+
+@pytest.mark.parametrize("number", ["0.1", None, True, [0.1], 1j])
+def test_a_number_is_no_text(number: Any) -> None:
+    for check in (check_shares, check_positive):
+        with pytest.raises(TypeError, match=r"decay is .*, expected a number"):
+            check(decay=number)
+
+
+def test_what_is_quoted_is_short() -> None:
+    for check, long in ((check_positive, "9" * 10_000), (check_k, "9" * 10_000)):
+        with pytest.raises(TypeError) as caught:
+            check(long, 7) if check is check_k else check(decay=long)
+        assert len(str(caught.value)) < 250
+    with pytest.raises(ValueError, match="loss is") as refused:
+        check_choices(loss=("x" * 10_000, ("bpr", "softmax")))
+    assert len(str(refused.value)) < 250
+    with pytest.raises(ValueError, match="expected 'bpr' or 'softmax'"):
+        check_choices(loss=(["bpr"], ("bpr", "softmax")))

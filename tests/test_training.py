@@ -3,7 +3,9 @@ from __future__ import annotations
 import copy
 import os
 import random
+import re
 import signal
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, MKR, KGRec, LightGCN, Popularity, Recommender, _trainer, evaluate, fit
+from pyg_kgrec import BPRMF, KSR, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender, _trainer, evaluate, fit
+from pyg_kgrec._files import pack, read_packed
 from pyg_kgrec.data import INTERACTS, ITEM, RELATES, USER
 from pyg_kgrec.models.inputs import Inputs
 
@@ -338,7 +342,7 @@ def test_a_logger_is_told_every_figure_once_per_epoch(splits: Splits) -> None:
 
 def test_validation_leaves_nothing_that_training_cannot_use(splits: Splits) -> None:
     """Tensors made under ``inference_mode`` cannot be saved for a gradient."""
-    train, val, _ = splits
+    train, val, test = splits
     model = build(KGRec, train)
     modes: list[tuple[bool, bool]] = []
 
@@ -348,7 +352,7 @@ def test_validation_leaves_nothing_that_training_cannot_use(splits: Splits) -> N
 
     quick(model, train, val, callbacks=[Watch()])
     assert modes == [(False, False)] * 3
-    quick(model, val, train)
+    quick(model, val, test)
 
 
 # ---------------------------------------------------------------------- pairs
@@ -539,26 +543,221 @@ def test_training_goes_on_from_a_checkpoint(splits: Splits, tmp_path: Path) -> N
         patience=None,
     )
     assert first["epoch"].tolist() == [0, 1, 2]
-    assert rest["epoch"].tolist() == [3, 4, 5]
-    assert rest["ranking"].iloc[0] < first["ranking"].iloc[0]
+    assert rest["epoch"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert rest[:3].equals(first)
+    assert rest["ranking"][3] < first["ranking"][0]
 
 
-def test_the_best_of_before_the_interruption_is_not_lost(splits: Splits, tmp_path: Path) -> None:
+ALL = [
+    pytest.param(KGRec, {"num_negatives": 4}, id="KGRec"),
+    pytest.param(KGRec, {"loss": "bpr", "negatives": "popularity"}, id="KGRec-bpr"),
+    pytest.param(MKR, {"num_negatives": 4}, id="MKR"),
+    pytest.param(KTUP, {}, id="KTUP"),
+    pytest.param(KTUP, {"induction": "soft", "joint": "alternate"}, id="KTUP-alternate"),
+    pytest.param(KSR, {"dropout": 0.2}, id="KSR"),
+    pytest.param(LightGCN, {}, id="LightGCN"),
+    pytest.param(BPRMF, {}, id="BPRMF"),
+]
+
+
+@pytest.mark.parametrize(("model", "settings"), ALL)
+def test_what_goes_on_is_the_undisturbed_training_to_the_last_bit(
+    model: type[Recommender], settings: dict[str, Any], splits: Splits, tmp_path: Path
+) -> None:
+    train, val, test = splits
+    whole = build(model, train, **settings)
+    expected = quick(whole, train, val, max_epochs=5, batch_size=50)
+    quick(build(model, train, **settings), train, val, max_epochs=2, batch_size=50, checkpoint_dir=tmp_path)
+    (tmp_path / "last.ckpt").rename(tmp_path / "moved.ckpt")
+    (tmp_path / "best.ckpt").unlink()
+    rest = build(model, train, seed=9, **settings)  # its weights are replaced
+    found = quick(rest, train, val, max_epochs=5, batch_size=50, resume=tmp_path / "moved.ckpt")
+    assert found.drop(columns="seconds").equals(expected.drop(columns="seconds"))
+    assert equal(weights(rest), weights(whole))
+    assert evaluate(rest, test, k=5) == evaluate(whole, test, k=5)
+
+
+def test_the_last_checkpoint_is_of_the_last_epoch_and_the_best_of_the_best(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train, val, _ = splits
-    first = quick(build(BPRMF, train), train, val, checkpoint_dir=tmp_path, patience=None)
+    metrics = iter([0.1, 0.3, 0.2, 0.3])
+    monkeypatch.setattr("pyg_kgrec.training.ranking", lambda *args: {"ndcg@10": next(metrics)})
     model = build(BPRMF, train)
-    worse = quick(
-        model,
+    quick(model, train, val, max_epochs=4, checkpoint_dir=tmp_path)
+    for name, epoch in (("last", 3), ("best", 1)):
+        content = read_packed(tmp_path / f"{name}.ckpt", "training checkpoint")
+        assert content["epoch"] == epoch
+        assert len(content["pyg_kgrec"]["rows"]) == epoch + 1
+    state = {k.removeprefix("model."): v for k, v in content["state_dict"].items()}
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_best_of_before_the_interruption_is_not_lost(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val, _ = splits
+    metrics = iter([0.1, 0.4, 0.2, 0.3])
+    monkeypatch.setattr("pyg_kgrec.training.ranking", lambda *args: {"ndcg@10": next(metrics)})
+    saved = {}
+
+    class Keep(Callback):
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+            saved[trainer.current_epoch] = weights(pl_module.model)
+
+    first = quick(build(BPRMF, train), train, val, checkpoint_dir=tmp_path / "a", callbacks=[Keep()])
+    model = build(BPRMF, train)
+    with pytest.warns(UserWarning, match=r"goes on with lr 5, the checkpoint was trained with 0\.02"):
+        worse = quick(
+            model,
+            train,
+            val,
+            checkpoint_dir=tmp_path / "b",  # the folder of before may have moved
+            resume=tmp_path / "a" / "last.ckpt",
+            max_epochs=4,
+            lr=5.0,
+        )
+    assert worse["ndcg@10"].tolist() == [*first["ndcg@10"], 0.3]
+    assert equal(weights(model), saved[1])
+
+
+def test_the_learning_rate_of_a_checkpoint_goes_on_where_none_is_given(
+    splits: Splits, tmp_path: Path
+) -> None:
+    train, val, _ = splits
+    whole = build(BPRMF, train)
+    quick(whole, train, val, max_epochs=4, lr=0.05)
+    quick(build(BPRMF, train), train, val, max_epochs=2, lr=0.05, checkpoint_dir=tmp_path)
+    rest = build(BPRMF, train)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quick(rest, train, val, max_epochs=4, lr=None, resume=tmp_path / "last.ckpt")
+    assert equal(weights(rest), weights(whole))
+
+
+@pytest.mark.parametrize(("most", "patience"), [(3, 10), (2, 10), (9, 2)], ids=["over", "less", "stopped"])
+def test_a_training_that_is_over_is_not_trained_again(
+    most: int, patience: int, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val, _ = splits
+    metrics = iter([0.3, 0.2, 0.1])
+    monkeypatch.setattr("pyg_kgrec.training.ranking", lambda *args: {"ndcg@10": next(metrics)})
+    model = build(BPRMF, train)
+    first = quick(model, train, val, checkpoint_dir=tmp_path, patience=patience)
+    again = build(BPRMF, train, seed=3)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        second = quick(again, train, val, resume=tmp_path / "last.ckpt", max_epochs=most, patience=patience)
+    assert len(caught) == (most < 3)
+    assert all("the checkpoint has 3 epochs, max_epochs is 2" in str(w.message) for w in caught)
+    assert second.equals(first)
+    assert equal(weights(again), weights(model))
+    assert not again.training
+
+
+def test_more_patience_goes_on_where_less_had_stopped(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val, _ = splits
+    metrics = iter([0.3, 0.2, 0.1, 0.4, 0.1, 0.1, 0.1, 0.1])
+    monkeypatch.setattr("pyg_kgrec.training.ranking", lambda *args: {"ndcg@10": next(metrics)})
+    first = quick(build(BPRMF, train), train, val, checkpoint_dir=tmp_path, patience=2, max_epochs=9)
+    assert len(first) == 3
+    more = quick(build(BPRMF, train), train, val, resume=tmp_path / "last.ckpt", patience=3, max_epochs=9)
+    assert more["ndcg@10"].tolist() == [0.3, 0.2, 0.1, 0.4, 0.1, 0.1, 0.1]
+
+
+def test_without_validation_the_last_weights_go_on(splits: Splits, tmp_path: Path) -> None:
+    train = splits[0]
+    whole = build(MKR, train)
+    quick(whole, train, max_epochs=4)
+    quick(build(MKR, train), train, max_epochs=2, checkpoint_dir=tmp_path)
+    rest = build(MKR, train, seed=4)
+    assert len(quick(rest, train, max_epochs=4, resume=tmp_path / "last.ckpt")) == 4
+    assert equal(weights(rest), weights(whole))
+    over = build(MKR, train, seed=5)
+    quick(over, train, max_epochs=2, resume=tmp_path / "last.ckpt")
+    assert not equal(weights(over), weights(build(MKR, train, seed=5)))
+
+
+def test_a_checkpoint_of_another_training_is_refused(splits: Splits, tmp_path: Path) -> None:
+    train, val, _ = splits
+    last = tmp_path / "last.ckpt"
+    quick(build(BPRMF, train), train, val, checkpoint_dir=tmp_path)
+    build(BPRMF, train).save(tmp_path / "model.pt")
+    damaged = bytearray(last.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / "damaged.ckpt").write_bytes(damaged)
+    (tmp_path / "cut.ckpt").write_bytes(last.read_bytes()[:-7])
+    torch.save({"state_dict": {}}, tmp_path / "lightning.ckpt")
+    other = copy.copy(train)
+    other[INTERACTS].edge_label_index = train[INTERACTS].edge_label_index.flip(1)
+    model = build(BPRMF, train)
+    before = weights(model)
+    for chosen, stores, arguments, message in (
+        (
+            model,
+            (train, val),
+            {"resume": tmp_path / "model.pt"},
+            "is a file of a model, expected one of a training",
+        ),
+        (model, (train, val), {"resume": tmp_path / "damaged.ckpt"}, "is damaged"),
+        (model, (train, val), {"resume": tmp_path / "cut.ckpt"}, "is damaged"),
+        (
+            model,
+            (train, val),
+            {"resume": tmp_path / "lightning.ckpt"},
+            "of a training checkpoint of this version",
+        ),
+        (model, (train, val), {"seed": 1}, "was trained with seed 0, expected 1 as now"),
+        (model, (train, val), {"batch_size": 7}, "was trained with batch_size 64, expected 7"),
+        (model, (train, val), {"monitor": "recall@5"}, "monitor 'ndcg@10', expected 'recall@5'"),
+        (model, (train,), {}, "monitor 'ndcg@10', expected None"),
+        (model, (other, val), {}, "was trained with training pairs"),
+        (build(LightGCN, train), (train, val), {}, "training of a BPRMF, expected one of a LightGCN"),
+        (BPRMF(train, hidden_channels=4), (train, val), {}, r"made with other arguments"),
+        (build(BPRMF, train, decay=0.5), (train, val), {}, "was trained with decay"),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            quick(chosen, *stores, **({"resume": last} | arguments))
+        assert len(str(caught.value)) <= 400
+    assert equal(weights(model), before)
+
+
+def test_an_epoch_that_was_cut_short_is_none_to_go_on_from(splits: Splits, tmp_path: Path) -> None:
+    train, val, _ = splits
+
+    class CtrlC(Callback):
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            if trainer.current_epoch == 2:
+                signal.raise_signal(signal.SIGINT)
+
+    whole, rest = build(MKR, train), build(MKR, train)
+    expected = quick(whole, train, val, max_epochs=4, batch_size=20)
+    quick(
+        build(MKR, train),
         train,
         val,
-        checkpoint_dir=tmp_path,
-        resume=tmp_path / "last.ckpt",
         max_epochs=4,
-        lr=5.0,
-        patience=None,
+        batch_size=20,
+        checkpoint_dir=tmp_path,
+        callbacks=[CtrlC()],
     )
-    best = max(first["ndcg@10"].max(), worse["ndcg@10"].max())
-    assert evaluate(model, val, k=10)["ndcg@10"] == pytest.approx(best, abs=1e-9)
+    found = quick(rest, train, val, max_epochs=4, batch_size=20, resume=tmp_path / "last.ckpt")
+    assert found.drop(columns="seconds").equals(expected.drop(columns="seconds"))
+    assert equal(weights(rest), weights(whole))
+
+
+def test_a_checkpoint_of_ones_own_goes_on_too(splits: Splits, tmp_path: Path) -> None:
+    train, val, _ = splits
+    mine = ModelCheckpoint(tmp_path, filename="mine", monitor="ndcg@10", mode="max", save_last=True)
+    whole, rest = build(MKR, train), build(MKR, train, seed=2)
+    expected = quick(whole, train, val, max_epochs=5)
+    quick(build(MKR, train), train, val, max_epochs=2, callbacks=[mine])
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.ckpt", "last.ckpt"}
+    found = quick(rest, train, val, max_epochs=5, resume=tmp_path / "last.ckpt")
+    assert found["ndcg@10"].tolist() == expected["ndcg@10"].tolist()
+    assert equal(weights(rest), weights(whole))
 
 
 def test_no_file_is_left_where_none_was_asked_for(
@@ -567,6 +766,242 @@ def test_no_file_is_left_where_none_was_asked_for(
     monkeypatch.chdir(tmp_path)
     quick(build(BPRMF, splits[0]), *splits[:2])
     assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------------- numbers that are none
+
+
+@pytest.mark.parametrize(("model", "settings"), ALL)
+@pytest.mark.parametrize("lr", [1e6, 1e30])
+def test_training_ends_where_numbers_do(
+    model: type[Recommender], settings: dict[str, Any], lr: float, splits: Splits, tmp_path: Path
+) -> None:
+    train, val, test = splits
+    trained = build(model, train, **settings)
+    before = trained.state_dict()
+    before = {name: value.clone() for name, value in before.items()}
+    seen: list[dict[str, Tensor]] = []
+
+    class Keep(Callback):
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+            seen.append({name: value.clone() for name, value in trained.state_dict().items()})
+
+    try:
+        history = quick(trained, train, val, lr=lr, callbacks=[Keep()], max_epochs=4, batch_size=40)
+    except ValueError as error:
+        message = str(error)
+        assert re.match(r"training stopped at step \d+ of epoch \d: ", message), message
+        assert re.search(r"table '[\w.]+' (reaches|holds) ", message), message
+        assert f"Try a learning rate below {lr:g}" in message
+        assert len(message) <= 400
+        kept = re.search(r"finite weights (before training|of epoch (\d))", message)
+        assert kept is not None
+        expected = before if kept[2] is None else seen[int(kept[2])]
+        if not (kept[2] is None and model is KSR):  # whose pre-training comes first
+            assert all(torch.equal(value, expected[name]) for name, value in trained.state_dict().items())
+    else:  # what is brought back to norm 1 after each step survives any rate
+        assert bool(np.isfinite(history["loss"]).all())
+    assert not trained.training
+    assert all(bool(p.isfinite().all()) for p in trained.parameters())
+    assert all(0 <= value <= 1 for value in evaluate(trained, test, k=5).values())
+    trained.save(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_the_part_of_the_loss_is_named(part: int, splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(BPRMF, splits[0])
+    losses = model.training_losses
+
+    def break_down(*args: Any) -> dict[str, Tensor]:
+        found = losses(*args)
+        name = list(found)[part]
+        return found | {name: found[name] * torch.inf}
+
+    monkeypatch.setattr(model, "training_losses", break_down)
+    name = ("ranking", "decay")[part]
+    with pytest.raises(
+        ValueError, match=rf"step 1 of epoch 0: the part '{name}' of the loss is inf and the table"
+    ):
+        quick(model, *splits[:2])
+
+
+def test_weights_that_break_in_the_last_step_are_not_kept(splits: Splits) -> None:
+    model = build(BPRMF, splits[0])
+
+    class Break(Callback):
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            if trainer.current_epoch == 1:
+                with torch.no_grad():
+                    model.item_encoder.weight[2, 3] = torch.nan
+
+    with pytest.raises(
+        ValueError, match=r"table 'item_encoder\.weight' holds nan.* finite weights of epoch 0"
+    ):
+        quick(model, splits[0], callbacks=[Break()], batch_size=10**6, max_epochs=3)
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+@pytest.mark.parametrize(("model", "settings"), ALL)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_no_answer_is_made_of_broken_weights(
+    model: type[Recommender], settings: dict[str, Any], value: float, splits: Splits, tmp_path: Path
+) -> None:
+    train, _, test = splits
+    broken = build(model, train, **settings)
+    broken.pretrain(broken.prepare(train), progress=False)
+    path = tmp_path / "model.pt"
+    broken.save(path)
+    whole = path.read_bytes()
+    parameter = next(iter(broken.parameters()))
+    with torch.no_grad():
+        parameter.view(-1)[0] = value
+    for answer in (
+        lambda: broken.score(test, torch.tensor([0]), torch.tensor([1])),
+        lambda: broken.score_all(test, torch.tensor([0, 1])),
+        lambda: broken.recommend(test, torch.tensor([0]), k=2),
+        lambda: broken.recommend(test, torch.tensor([0, 1]), k=2),
+        lambda: broken.similar_items(test, torch.tensor([0]), k=2),
+        lambda: evaluate(broken, test, k=2),
+        lambda: broken.save(path),
+    ):
+        with pytest.raises(ValueError, match="holds NaN or infinity, expected finite weights"):
+            answer()
+    assert path.read_bytes() == whole
+    content = read_packed(path, "model")
+    content["state_dict"][next(iter(content["state_dict"]))].view(-1)[0] = value
+    path.write_bytes(pack(content, "model"))
+    with pytest.raises(ValueError, match=r"of .*model\.pt holds NaN or infinity"):
+        model.load(path)
+
+
+def test_scores_beyond_numbers_are_refused(splits: Splits) -> None:
+    model = build(BPRMF, splits[0])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1e30)
+    for answer in (
+        lambda: model.recommend(splits[2], torch.tensor([0]), k=2),
+        lambda: evaluate(model, splits[2], k=2),
+    ):
+        with pytest.raises(ValueError, match=r"reaches .*, expected numbers that scores can be made of"):
+            answer()
+
+
+def test_large_features_are_warned_of_once(make_splits: Callable[..., Splits]) -> None:
+    train, val, _ = make_splits(num_users=8, num_items=12, per_user=8)
+    for data in (train, val):
+        data[ITEM].x = torch.rand(12, 3)
+        data[ITEM].x[4, 1] = 1.7e9
+    with pytest.warns(UserWarning, match=r"column 1 of data\['item'\]\.x reaches 1\.7e\+09") as caught:
+        quick(build(MKR, train), train, val, max_epochs=2, lr=1e-6)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quick(build(KGRec, train, features="id"), train, val, max_epochs=1)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+@pytest.mark.parametrize(("model", "settings"), ALL)
+def test_mixed_precision_learns_the_same(
+    model: type[Recommender], settings: dict[str, Any], precision: str, splits: Splits
+) -> None:
+    train, val, _ = splits
+    exact, mixed = (build(model, train, **settings) for _ in range(2))
+    wide: list[torch.dtype] = []
+    losses = mixed.training_losses
+
+    def watch(*args: Any) -> dict[str, Tensor]:
+        found = losses(*args)
+        wide.extend(loss.dtype for loss in found.values())
+        return found
+
+    mixed.training_losses = watch  # type: ignore[method-assign]
+    expected = quick(exact, train, val, max_epochs=2, lr=0.005)
+    found = quick(mixed, train, val, max_epochs=2, lr=0.005, precision=precision)
+    assert set(wide) == {torch.float32}
+    assert found["loss"].to_numpy() == pytest.approx(expected["loss"].to_numpy(), rel=0.03)
+    assert all(p.dtype == torch.float32 for p in mixed.parameters())
+
+
+# ---------------------------------------------------------------------- users who have seen everything
+
+
+@pytest.mark.parametrize(("model", "settings"), [*ALL, pytest.param(KSR, {"loss": "bpr"}, id="KSR-bpr")])
+def test_a_user_who_has_seen_everything_stops_nobody(
+    model: type[Recommender], settings: dict[str, Any], make_splits: Callable[..., Splits]
+) -> None:
+    train, val, _ = make_splits(num_users=8, num_items=12, per_user=8)
+    pairs = torch.stack([torch.full((12,), 3), torch.arange(12)])
+    store = train[INTERACTS]
+    for key in list(store.keys()):
+        if key.startswith("edge_label"):
+            del store[key]
+    store.edge_index = torch.cat([store.edge_index, pairs], 1)
+    store.time = torch.arange(store.edge_index.size(1))
+    trained = build(model, train, **settings)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        history = quick(trained, train, val, max_epochs=2)
+    told = [str(w.message) for w in caught if "every item" in str(w.message)]
+    if model is KSR and "loss" not in settings:
+        assert not told  # all items are compared: nothing is sampled
+    else:
+        assert len(told) == 1
+        assert "user 'u3' has interacted with every item" in told[0]
+    assert len(history) == 2
+
+
+# ---------------------------------------------------------------------- Lightning's arguments
+
+
+def test_arguments_of_lightning_are_passed_on(splits: Splits, capsys: pytest.CaptureFixture[str]) -> None:
+    train, val, _ = splits
+    quick(build(BPRMF, train), train, val, progress=True, enable_progress_bar=False, log_every_n_steps=1)
+    assert "Epoch" not in capsys.readouterr().out
+    norms: dict[str, list[float]] = {}
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+            total = sum(float(p.grad.square().sum()) for p in pl_module.parameters() if p.grad is not None)
+            norms[type(pl_module.model).__name__].append(total**0.5)
+
+    for model in (BPRMF, MKR, KTUP):
+        norms[model.__name__] = []
+        quick(build(model, train), train, val, max_epochs=1, callbacks=[Watch()], gradient_clip_val=1e-3)
+        assert norms[model.__name__]
+        assert max(norms[model.__name__]) == pytest.approx(1e-3, rel=1e-3)
+    one, two = build(BPRMF, train), build(BPRMF, train)
+    quick(one, train, max_epochs=1, batch_size=16)
+    quick(two, train, max_epochs=1, batch_size=16, accumulate_grad_batches=2)
+    assert not equal(weights(one), weights(two))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"check_val_every_n_epoch": 2},
+            "check_val_every_n_epoch is set by this package, expected eval_every",
+        ),
+        ({"enable_checkpointing": True}, "expected checkpoint_dir"),
+        ({"inference_mode": True}, "inference_mode is set by this package"),
+        (
+            {"strategy": "ddp_fork"},
+            "strategy ddp_fork trains in processes whose weights and history would be lost",
+        ),
+        ({"strategy": "ddp_notebook"}, "strategy ddp_notebook"),
+        ({"strategy": DDPStrategy(start_method="spawn")}, "strategy spawn"),
+        ({"accumulate_grad_batches": 2}, "accumulate_grad_batches is 2, expected 1 for a MKR"),
+    ],
+)
+def test_arguments_that_cannot_be_passed_on_are_refused(
+    arguments: dict[str, Any], message: str, splits: Splits
+) -> None:
+    model = build(MKR, splits[0])
+    before = weights(model)
+    with pytest.raises(ValueError, match=message):
+        quick(model, *splits[:2], **arguments)
+    assert equal(weights(model), before)
 
 
 # ---------------------------------------------------------------------- errors
@@ -585,6 +1020,8 @@ def test_no_file_is_left_where_none_was_asked_for(
         ({"monitor": "ndcg"}, "monitor is 'ndcg', expected a metric and a length, like 'ndcg@10'"),
         ({"monitor": "auc@10"}, "monitor is 'auc@10'"),
         ({"monitor": "ndcg@0"}, "monitor is 'ndcg@0'"),
+        ({"lr": float("inf")}, "lr is inf"),
+        ({"seed": -1}, "seed is -1"),
         ({"monitor": "ndcg@31"}, "k is 31, expected a whole number from 1 to the 30 items"),
     ],
 )
@@ -597,6 +1034,37 @@ def test_bad_arguments_are_refused_before_anything_happens(
         quick(model, *splits[:2], **arguments)
     assert equal(weights(model), before)
     assert not model.training
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lr": "1e-3"}, "lr is '1e-3', expected a number"),
+        ({"lr": True}, "lr is True"),
+        ({"monitor": 10}, "monitor is 10, expected the name of a metric"),
+        ({"max_epochs": 2.0}, r"max_epochs is 2\.0, expected a whole number"),
+        ({"batch_size": "64"}, "batch_size is '64'"),
+        ({"patience": "3"}, "patience is '3'"),
+        ({"seed": "0"}, "seed is '0'"),
+    ],
+)
+def test_arguments_of_other_types_are_refused(
+    splits: Splits, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        quick(build(BPRMF, splits[0]), *splits[:2], **arguments)
+
+
+def test_a_folder_that_is_a_file_is_refused(splits: Splits, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file is a file, expected a folder"):
+        quick(build(BPRMF, splits[0]), *splits[:2], checkpoint_dir=tmp_path / "file")
+
+
+def test_the_training_store_is_no_validation_store(splits: Splits) -> None:
+    train = splits[0]
+    with pytest.raises(ValueError, match=r"all 192 pairs to be found in val stand in its edge_index"):
+        quick(build(BPRMF, train), train, train)
 
 
 def test_bad_stores_are_refused_before_anything_happens(splits: Splits, tmp_path: Path) -> None:

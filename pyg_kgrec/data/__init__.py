@@ -3,6 +3,8 @@
 from pyg_kgrec.data.atomic import read_atomic
 from pyg_kgrec.data.frames import from_pandas
 from pyg_kgrec.data.kgat import read_kgat
+from pyg_kgrec.data.labels import Labels, indexable
+from pyg_kgrec.data.repeats import count_repeats, drop_repeats
 from pyg_kgrec.data.store import (
     ENTITY,
     INTERACTS,
@@ -25,10 +27,14 @@ __all__ = [
     "RELATES",
     "USER",
     "EdgeType",
+    "Labels",
     "Vocabulary",
     "as_index",
+    "count_repeats",
+    "drop_repeats",
     "from_pandas",
     "has_knowledge",
+    "indexable",
     "num_relations",
     "read_atomic",
     "read_kgat",

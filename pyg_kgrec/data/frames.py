@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec.data.labels import indexable
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, validate
 
 Array = NDArray[Any]
@@ -255,7 +256,7 @@ def build_store(tables: dict[str, Table], min_rating: float | None) -> tuple[Het
     if "triples" in tables:
         _add_knowledge(data, tables, items[1] if "links" in tables else None)
     validate(data)
-    return data, rows
+    return indexable(data), rows
 
 
 def _add_interactions(

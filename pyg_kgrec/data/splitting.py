@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec.data.labels import indexable
 from pyg_kgrec.data.store import INTERACTS
 
 TRAIN: Final = 0
@@ -42,9 +43,10 @@ def apply_split(data: HeteroData, split: Tensor) -> tuple[HeteroData, HeteroData
         ValueError: If ``split`` has another shape or other values, or leaves nothing to train on, or if
             ``data`` is split already.
     """
-    store = data[INTERACTS]
     check_unsplit(data)
-    _check_split(split, store.edge_index.size(1))
+    _check_split(split, data[INTERACTS].edge_index.size(1))
+    data = indexable(data)
+    store = data[INTERACTS]
     columns = {
         key: value
         for key, value in store.items()

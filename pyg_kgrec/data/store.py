@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
+
+from pyg_kgrec.data.labels import PairStorage
+
+_FLOATS: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 EdgeType = tuple[str, str, str]
 
@@ -108,6 +113,8 @@ def _check_nodes(data: HeteroData, kind: str) -> None:
         raise ValueError(f"{key}.num_nodes is {num_nodes}, expected 0 or more.")
     if x is not None and x.size(0) != num_nodes:
         raise ValueError(f"{key}.x has {x.size(0)} rows, expected num_nodes = {num_nodes}.")
+    if store.get("n_id") is not None:
+        _check_places(f"{key}.n_id", store["n_id"], num_nodes)
     if store.get("id") is not None:
         _check_ids(f"{key}.id", store["id"], num_nodes)
     if store.get("name") is not None:
@@ -116,11 +123,28 @@ def _check_nodes(data: HeteroData, kind: str) -> None:
             raise ValueError(f"{key}.name has {len(store['name'])} labels, expected num_nodes = {num_nodes}.")
 
 
+def _check_places(key: str, place: Any, num_nodes: int) -> None:
+    """Checks which nodes of another store these are, as PyG's loaders note it."""
+    expected = "an int64 tensor [num_nodes] of the nodes' places in the store that was sampled"
+    if not isinstance(place, Tensor):
+        raise TypeError(f"{key} is a {type(place).__name__}, expected {expected}.")
+    _check_plain(key, place, expected)
+    if place.dtype != torch.long:
+        raise TypeError(f"{key} has the dtype {_dtype(place)}, expected {expected}.")
+    if list(place.shape) != [num_nodes]:
+        raise ValueError(f"{key} has the shape {list(place.shape)}, expected [{num_nodes}], one per node.")
+    if num_nodes and int(place.min()) < 0:
+        raise ValueError(f"{key} holds {int(place.min())}, expected places from 0 up.")
+
+
 def _check_features(key: str, x: Any) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"{key} is a {type(x).__name__}, expected a float tensor [num_nodes, channels].")
-    if not x.is_floating_point() or x.layout != torch.strided:
-        raise TypeError(f"{key} is a {_dtype(x)} tensor of layout {x.layout}, expected a dense float tensor.")
+    _check_plain(key, x, "a dense float tensor")
+    if x.dtype not in _FLOATS:
+        raise TypeError(
+            f"{key} is a {_dtype(x)} tensor, expected a dense float tensor (float16, bfloat16, float32 or float64)."
+        )
     if x.dim() != 2:
         raise ValueError(f"{key} has the shape {list(x.shape)}, expected [num_nodes, channels].")
     if not bool(torch.isfinite(x).all()):
@@ -155,6 +179,7 @@ def _check_labels(key: str, labels: Any) -> None:
 def _check_interactions(data: HeteroData) -> None:
     """Checks the interactions, their time and rating, and what a split has added to them."""
     store, key = data[INTERACTS], _key(INTERACTS)
+    _check_followed(data, INTERACTS)
     n = _check_pairs(data, INTERACTS, "edge_index", "n")
     if n == 0:
         raise ValueError(f"{key}.edge_index is empty, expected at least one interaction.")
@@ -181,6 +206,7 @@ def _check_interactions(data: HeteroData) -> None:
 
 def _check_triples(data: HeteroData) -> None:
     """Checks the triples, and those that a split has held out."""
+    _check_followed(data, RELATES)
     store = data[RELATES]
     for index, relation, symbol in (
         ("edge_index", "edge_type", "T"),
@@ -204,13 +230,55 @@ def _check_relations(data: HeteroData, name: str, symbol: str, num_triples: int)
         )
     if not isinstance(relation, Tensor):
         raise TypeError(f"{key} is a {type(relation).__name__}, expected an int64 tensor [{symbol}].")
+    _check_plain(key, relation, f"an int64 tensor [{symbol}]")
     if relation.dtype != torch.long:
         raise TypeError(f"{key} has the dtype {_dtype(relation)}, expected int64.")
     if list(relation.shape) != [num_triples]:
         raise ValueError(
             f"{key} has the shape {list(relation.shape)}, expected [{num_triples}], one per triple."
         )
+    if name == "edge_type":
+        _check_directions(data)
     _check_range(key, relation, num_relations(data), "relation_name has {} labels")
+
+
+def _check_directions(data: HeteroData) -> None:
+    """Looks for what PyG's ``ToUndirected`` makes of triples: both directions, under a sum of relations."""
+    head, tail = data[RELATES].edge_index
+    relation = data[RELATES].edge_type
+    if head.numel() < 2 or not bool((head != tail).any()):
+        return
+    size = data[ENTITY].num_nodes
+    pair = head * size + tail
+    if not bool((pair.diff() > 0).all()) or not torch.equal(head.bincount(), tail.bincount()):
+        return
+    back, order = (tail * size + head).sort()
+    if not torch.equal(back, pair) or not torch.equal(relation[order], relation):
+        return
+    mark = next((e for e in data.edge_types if e[1] in ("rev_interacts", "rev_is")), None)
+    what = f"{_key(RELATES)} holds every triple in both directions under one relation, as ToUndirected leaves them"
+    if mark is not None:
+        raise ValueError(
+            f"{what} (and {_key(mark)} is there): it adds up the relations of the two directions; expected the "
+            "triples as they were, and AddInverseTriples of pyg_kgrec.transforms for inverse ones."
+        )
+    warnings.warn(
+        f"{what}: if it was applied, relations are sums and half of the triples are invented "
+        "(AddInverseTriples of pyg_kgrec.transforms adds inverse triples under relations of their own).",
+        stacklevel=2,
+    )
+
+
+def _check_followed(data: HeteroData, edge_type: EdgeType) -> None:
+    """Checks that pairs which a split holds out belong to the nodes that are there."""
+    store = data[edge_type]
+    stale = store.stale() if isinstance(store, PairStorage) else None
+    if stale is not None:
+        raise ValueError(
+            f"{_key(edge_type)}.{stale} was made for other nodes: some were removed, and nothing tells which, "
+            "expected raw ids or names of users, items and entities before nodes are selected, or an index that is "
+            "assigned anew."
+        )
 
 
 def _check_pairs(data: HeteroData, edge_type: EdgeType, name: str, symbol: str) -> int:
@@ -218,6 +286,7 @@ def _check_pairs(data: HeteroData, edge_type: EdgeType, name: str, symbol: str) 
     key, index = f"{_key(edge_type)}.{name}", data[edge_type][name]
     if not isinstance(index, Tensor):
         raise TypeError(f"{key} is a {type(index).__name__}, expected an int64 tensor [2, {symbol}].")
+    _check_plain(key, index, f"an int64 tensor [2, {symbol}]")
     if index.dtype != torch.long:
         raise TypeError(f"{key} has the dtype {_dtype(index)}, expected int64.")
     if index.dim() != 2 or index.size(0) != 2:
@@ -241,7 +310,8 @@ def _check_column(key: str, column: Any, length: int, of: str) -> None:
     """Checks one number per pair."""
     if not isinstance(column, Tensor):
         raise TypeError(f"{key} is a {type(column).__name__}, expected a tensor [{length}].")
-    if column.is_complex():
+    _check_plain(key, column, f"a tensor [{length}]")
+    if column.is_complex() or (column.is_floating_point() and column.dtype not in _FLOATS):
         raise TypeError(f"{key} has the dtype {_dtype(column)}, expected real numbers.")
     if list(column.shape) != [length]:
         raise ValueError(
@@ -250,6 +320,19 @@ def _check_column(key: str, column: Any, length: int, of: str) -> None:
     if column.is_floating_point() and not bool(torch.isfinite(column).all()):
         row = int((~torch.isfinite(column)).nonzero()[0])
         raise ValueError(f"{key} holds NaN or infinity (first at position {row}), expected finite numbers.")
+
+
+def _check_plain(key: str, tensor: Tensor, expected: str) -> None:
+    """Checks that a tensor holds its values one by one, and has any at all."""
+    if tensor.is_meta:
+        raise TypeError(f"{key} is on the device meta, where tensors have no values, expected {expected}.")
+    if tensor.is_nested:
+        raise TypeError(f"{key} is a nested tensor, expected {expected}.")
+    if tensor.layout != torch.strided:
+        layout = str(tensor.layout).removeprefix("torch.")
+        raise TypeError(f"{key} is a {_dtype(tensor)} tensor of layout {layout}, expected {expected}.")
+    if tensor.is_quantized:
+        raise TypeError(f"{key} is a quantized tensor, expected {expected}.")
 
 
 def _check_devices(data: HeteroData) -> None:

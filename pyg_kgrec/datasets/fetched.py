@@ -18,6 +18,7 @@ from urllib.parse import urljoin, urlsplit
 from torch_geometric.data import HeteroData, InMemoryDataset
 
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
+from pyg_kgrec.data.labels import indexable
 from pyg_kgrec.datasets.stored import code_digest, described, from_plain, to_plain
 
 _TIMEOUT: Final = 60  # seconds without an answer
@@ -70,7 +71,7 @@ class FetchedDataset(InMemoryDataset):
         self._store: HeteroData | None = None
         super().__init__(str(root), transform, pre_transform, force_reload=force_reload)
         # PyG's constructor calls _process and empties its fields afterwards.
-        self.data, self.slices = self.collate([self._store])
+        self.data, self.slices = self.collate([indexable(self._store)])
         self._store = None
 
     @abstractmethod

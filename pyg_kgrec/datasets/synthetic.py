@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import HeteroData, InMemoryDataset
 
+from pyg_kgrec.data.labels import indexable
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
 
 Array = NDArray[Any]
@@ -179,7 +180,7 @@ class SyntheticKG(InMemoryDataset):
         _name_nodes(data, rng, facts, num_users)
         _add_interactions(data, rng, user, item)
         _add_knowledge(data, rng, facts, prefers)
-        self.data, self.slices = self.collate([data])
+        self.data, self.slices = self.collate([indexable(data)])
 
 
 class _Facts:

@@ -114,8 +114,8 @@ def fit_kge(
     check_optional(1, patience=patience, num_threads=num_threads)
     check_rate(lr)
     triple = triples(train)
-    module = _Module(model, triple, val, monitor, lr, eval_every)
     mode: Literal["min", "max"] = "min" if monitor.endswith("mean_rank") else "max"
+    module = _Module(model, triple, val, monitor, lr, eval_every, mode)
     with _seeded(seed), _ending(model):
         batches = model.loader(*triple, batch_size=batch_size, shuffle=True)
         return run(
@@ -123,7 +123,6 @@ def fit_kge(
             cast(Any, batches),
             max_epochs=max_epochs,
             patience=patience,
-            mode=mode,
             num_threads=num_threads,
             accelerator=accelerator,
             progress=progress,
@@ -265,9 +264,10 @@ class _Module(Epochs):
         monitor: str,
         lr: float,
         eval_every: int,
+        mode: Literal["min", "max"],
     ) -> None:
-        super().__init__(model, None if val is None else monitor, eval_every)
-        self.triple, self.val_store, self.lr = triple, val, lr
+        super().__init__(model, None if val is None else monitor, eval_every, mode, lr)
+        self.triple, self.val_store = triple, val
         # The method: the model itself would be registered a second time.
         self._constrain = model.constrain if isinstance(model, Constrained) else _nothing
         # By hand, as a model may need an optimiser each for sparse and dense gradients.
@@ -295,15 +295,6 @@ class _Module(Epochs):
         for optimizer in optimizers:
             optimizer.step()
         self._constrain()
-
-    def epoch_metrics(self) -> dict[str, float]:
-        for name, parameter in self.model.named_parameters():
-            if not bool(parameter.isfinite().all()):
-                raise ValueError(
-                    f"{name} holds NaN or infinity after epoch {self.current_epoch}, expected finite weights: "
-                    f"try a learning rate below {self.lr}"
-                )
-        return {}
 
     def validation_metrics(self) -> dict[str, float]:
         assert self.val_store is not None

@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec._checks import check_at_least, check_k
+from pyg_kgrec._checks import check_at_least, check_encoded, check_k, check_scores, check_weights
+from pyg_kgrec._files import shown
 from pyg_kgrec.data.interactions import positive_pairs
 from pyg_kgrec.data.store import ITEM, NODE_TYPES, USER
 from pyg_kgrec.data.vocabulary import as_index
@@ -122,9 +123,13 @@ class Recommender(torch.nn.Module, ABC):
         """What has to be learned before training, by :func:`pyg_kgrec.fit`; by default nothing."""
 
     def training_examples(self, inputs: Inputs) -> tuple[Tensor, ...]:
-        """What an epoch goes through, tensors of one length ``[n, …]``; by default users and items of positives."""
+        """What an epoch goes through, tensors of one length ``[n, …]``; by default users and items of positives.
+
+        Users who have interacted with every item are left out, with a warning: there is nothing to rank below.
+        """
         user, item = positive_pairs(inputs.data)
-        return user, item
+        keep = inputs.has_negatives(user)
+        return user[keep], item[keep]
 
     def knowledge_losses(
         self, inputs: Inputs, triple: Tensor, generator: torch.Generator
@@ -186,7 +191,11 @@ class Recommender(torch.nn.Module, ABC):
         self.check_ready()
 
         def build() -> tuple[WeightStamp, Encoding]:
-            return WeightStamp(self), self.evaluating().encode(inputs)
+            stamp = WeightStamp(self)
+            check_weights(self)
+            encoding = self.evaluating().encode(inputs)
+            check_encoded(encoding)
+            return stamp, encoding
 
         kept: tuple[WeightStamp, Encoding] = inputs.replace(
             "encoding", lambda kept: kept[0].holds(self), build
@@ -229,14 +238,14 @@ class Recommender(torch.nn.Module, ABC):
                 f"users has {user.numel()} entries and items {item.numel()}, expected one item per user"
             )
         with predicting():
-            return self.encoding(inputs).score(user, item)
+            return check_scores(self.encoding(inputs).score(user, item))
 
     def score_all(self, data: Store, users: Nodes) -> Tensor:
         """Scores of every item for some users, ``[B, num_items]``; arguments and errors as in :meth:`score`."""
         inputs = self.inputs(data)
         user = self._index(inputs, USER, users)
         with predicting():
-            return self.encoding(inputs).score_all(user)
+            return check_scores(self.encoding(inputs).score_all(user))
 
     @overload
     def recommend(
@@ -298,7 +307,8 @@ class Recommender(torch.nn.Module, ABC):
         check_at_least(1, batch_size=batch_size)
         user = self._index(inputs, USER, users)
         with predicting():
-            return inputs, user, *self.encoding(inputs).rank(user, k, inputs.seen, batch_size)
+            items, scores = self.encoding(inputs).rank(user, k, inputs.seen, batch_size)
+            return inputs, user, items, check_scores(scores)
 
     @overload
     def similar_items(
@@ -373,7 +383,9 @@ class Recommender(torch.nn.Module, ABC):
 
         Raises:
             FileNotFoundError: If the folder is missing.
+            ValueError: If a weight is NaN or infinite.
         """
+        check_weights(self)
         checkpoint.save(self, Path(path))
 
     @classmethod
@@ -387,9 +399,12 @@ class Recommender(torch.nn.Module, ABC):
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If the file is damaged, holds another model, or does not fit ``data``.
+            ValueError: If the file is damaged, holds another model or weights that are NaN or infinite, or does not
+                fit ``data``.
         """
-        return checkpoint.load(cls, Path(path), data)
+        model = checkpoint.load(cls, Path(path), data)
+        check_weights(model, shown(path))
+        return model
 
     # ------------------------------------------------------------------ ids and names
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._files import shown
 from pyg_kgrec.data.interactions import PairIndex, label_pairs, seen_pairs
 from pyg_kgrec.data.sampling import Distribution, NegativeSampler
 from pyg_kgrec.data.sequences import Sequences
@@ -154,12 +156,42 @@ class Inputs:
         """The pairs to be found, by user; raises ValueError if the store holds none."""
         return self.part("labels", lambda: label_pairs(self.data, self.device))
 
+    @property
+    def hidden_labels(self) -> int:
+        """Number of pairs to be found that stand among the seen ones, which no ranking shows."""
+
+        def count() -> int:
+            keys = [
+                torch.arange(self.num_users, device=self.device).repeat_interleave(pairs.start.diff())
+                * self.num_items
+                + pairs.item
+                for pairs in (self.labels, self.seen)
+            ]
+            return int(torch.isin(keys[0], keys[1]).sum())
+
+        return self.part("hidden labels", count)
+
     def negatives(self, distribution: Distribution = "uniform") -> NegativeSampler:
         """Draws items that a user has no training interaction with."""
         return self.part(
             ("negatives", distribution),
             lambda: NegativeSampler(self.edge_index, self.num_users, self.num_items, distribution),
         )
+
+    def has_negatives(self, user: Tensor) -> Tensor:
+        """Which examples there are negatives for, ``[n]`` bool, of users ``[n]``; warns of the users without."""
+        keep = self.negatives().has_negatives(user.to(self.device)).to(user.device)
+        if not bool(keep.all()):
+            full = user[~keep].unique().tolist()
+            first = shown(repr(self.raw_ids(USER, full[:1])[0]))
+            who = f"user {first} has" if len(full) == 1 else f"{len(full)} users, {first} among them, have"
+            warnings.warn(
+                f"{who} interacted with every item: nothing is left to rank below, and their pairs are left out of "
+                "the loss",
+                UserWarning,
+                stacklevel=2,
+            )
+        return keep
 
     def sequences(self, seen: bool = True) -> Sequences:
         """Each user's items, oldest first; raises ValueError if interactions have no time."""
@@ -244,9 +276,9 @@ def _snapshot(data: HeteroData) -> HeteroData:
     """A shallow copy whose lists are its own."""
     out = copy.copy(data)
     for store in (out[kind] for kind in (*out.node_types, *out.edge_types)):
-        for key, value in store.items():
-            if isinstance(value, list):
-                store[key] = list(value)
+        for key in list(store.keys()):
+            if isinstance(store[key], list):
+                store[key] = list(store[key])
     if "relation_name" in out:
         out.relation_name = list(out.relation_name)
     return out
@@ -257,8 +289,8 @@ def _held(data: HeteroData) -> Iterator[tuple[tuple[str, str], Any]]:
     for kind in (*NODE_TYPES, INTERACTS, IS, RELATES):
         if kind in (data.node_types if isinstance(kind, str) else data.edge_types):
             name = ", ".join(map(repr, [kind] if isinstance(kind, str) else kind))
-            for key, value in data[kind].items():
-                yield (name, key), value
+            for key in data[kind].keys():
+                yield (name, key), data[kind][key]
     yield ("'relation_name'", ""), getattr(data, "relation_name", None)
 
 

@@ -28,6 +28,7 @@ from pyg_kgrec.models.objective import Objective
 from pyg_kgrec.models.session import SessionRecommender
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features, embed_rows
+from pyg_kgrec.nn.loss import full
 
 SessionLoss = Literal["ce", "bpr"]
 
@@ -352,6 +353,9 @@ class KSR(SessionRecommender):
             raise ValueError(
                 "no user of train has more than one interaction, expected sessions where one item follows another"
             )
+        if self.objective.loss == "bpr":
+            keep = inputs.has_negatives(user)
+            return window[keep], user[keep]
         return window, user
 
     def training_losses(self, inputs: Inputs, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -376,7 +380,7 @@ class KSR(SessionRecommender):
         needed, where = torch.cat([index.flatten(), candidate.flatten()]).unique(return_inverse=True)
         items, (index, candidate) = self._items(inputs, needed), _split_like(where, index, candidate)
         out = self.read(items, index, mask, state, dropout_mask).out[learned]
-        return {"ranking": self.objective((out.unsqueeze(1) * items.scored[candidate]).sum(-1))}
+        return {"ranking": self.objective((full(out).unsqueeze(1) * full(items.scored)[candidate]).sum(-1))}
 
     def _dropout_mask(self, session: Tensor, generator: torch.Generator) -> Tensor | None:
         """What dropout leaves of q, scaled up; None outside of training."""

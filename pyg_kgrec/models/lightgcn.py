@@ -17,7 +17,7 @@ from pyg_kgrec.models.encoding import DotProduct
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features
-from pyg_kgrec.nn.loss import Loss
+from pyg_kgrec.nn.loss import Loss, full
 
 
 class LightGCN(CollaborativeRecommender):
@@ -59,12 +59,13 @@ class LightGCN(CollaborativeRecommender):
 
     def encode(self, inputs: Inputs) -> DotProduct:
         """Embeddings of all users and items of the store, layers included."""
-        x = torch.cat(self.embed(inputs))
+        x = full(torch.cat(self.embed(inputs)))
         adjacency = inputs.part(("adjacency", x.dtype), lambda: normalized_adjacency(inputs, x.dtype))
         out = x
-        for conv in self.convs:
-            x = conv(x, adjacency)
-            out = out + x
+        with torch.autocast(x.device.type, enabled=False):  # PyTorch has no sparse product in half precision
+            for conv in self.convs:
+                x = conv(x, adjacency)
+                out = out + x
         out = out / (len(self.convs) + 1)
         return DotProduct(out[: inputs.num_users], out[inputs.num_users :])
 

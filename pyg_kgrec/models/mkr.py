@@ -27,7 +27,7 @@ from pyg_kgrec.models.objective import NUM_NEGATIVES, Objective, distinct_items
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.cross_compress import CrossUnits, Unit, check_unit
 from pyg_kgrec.nn.encoder import Features
-from pyg_kgrec.nn.loss import Loss
+from pyg_kgrec.nn.loss import Loss, full
 
 Head = Literal["dot", "mlp"]
 Partners = Literal["sample", "mean"]
@@ -300,7 +300,7 @@ class MKR(LinkedRecommender):
         if self.objective.loss == "bce":
             target = torch.zeros_like(scores)
             target[:, 0] = label[0].to(scores.dtype) if label else 1
-            ranking = binary_cross_entropy_with_logits(scores, target)
+            ranking = binary_cross_entropy_with_logits(full(scores), full(target))
         else:
             ranking = self.objective(scores)
         norm = user_0.pow(2).sum(-1).mean() + item_0.pow(2).sum(-1)[index].mean()
@@ -429,7 +429,7 @@ class MKR(LinkedRecommender):
 
 
 def _triple_score(predicted: Tensor, tail: Tensor) -> Tensor:
-    return (predicted * tail).sum(-1).sigmoid()
+    return (full(predicted) * full(tail)).sum(-1).sigmoid()
 
 
 def _start_dense(layer: Any) -> None:

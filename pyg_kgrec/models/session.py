@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pyg_kgrec._checks import check_k
+from pyg_kgrec._checks import check_k, check_scores
 from pyg_kgrec.data.store import ENTITY, ITEM
 from pyg_kgrec.data.vocabulary import as_index
 from pyg_kgrec.models.base import Nodes, Store, item_columns, predicting
@@ -80,7 +80,7 @@ class SessionRecommender(LinkedRecommender):
             top = count[found].to(next(self.parameters()).dtype)
         else:
             with predicting():
-                score = self.evaluating().session_scores(inputs, item)
+                score = check_scores(self.evaluating().session_scores(inputs, item))
             score[item] = -torch.inf
             top, found = score.topk(k)
         found = found.masked_fill(top == -torch.inf, -1)

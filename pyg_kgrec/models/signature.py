@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec.data.repeats import repeats_told
 from pyg_kgrec.data.store import ENTITY, IS, ITEM, NODE_TYPES, RELATES, USER, validate
 from pyg_kgrec.data.vocabulary import Vocabulary
 from pyg_kgrec.transforms.collaborative import number_entities
@@ -40,8 +42,11 @@ class StoreSignature:
 
     @classmethod
     def from_store(cls, data: HeteroData) -> StoreSignature:
-        """Reads the signature of a store, which is validated first."""
+        """Reads the signature of a store, which is validated first; warns of repeated interactions and triples."""
         validate(data)
+        told = repeats_told(data)
+        if told is not None:
+            warnings.warn(told, stacklevel=4)
         present = [t for t in NODE_TYPES if t in data.node_types]
         return cls(
             num_nodes={t: data[t].num_nodes if t in present else 0 for t in NODE_TYPES},
@@ -78,7 +83,13 @@ class StoreSignature:
                 raise ValueError(
                     f"data[{node_type!r}].x has {found} features a node, expected {width} as in training"
                 )
-            if "n_id" in store:
+            if "n_id" in store and "id" not in store:
+                place, number = store["n_id"], self.num_nodes[node_type]
+                if place.numel() and int(place.max()) >= number:
+                    raise ValueError(
+                        f"data[{node_type!r}].n_id holds {int(place.max())}, expected places among the {number} nodes "
+                        f"of training (a store with data[{node_type!r}].id is matched by raw id, new nodes, too)"
+                    )
                 continue
             if node_type in data.node_types and ("id" in store) != (self.ids[node_type] is not None):
                 kind = "raw ids" if self.ids[node_type] is not None else "no raw ids"
@@ -90,12 +101,13 @@ class StoreSignature:
     def rows(self, data: HeteroData, node_type: str, device: torch.device) -> Tensor | None:
         """Row of each node of a store among the nodes of training, −1 for a new node; None if they are the same.
 
-        Nodes of a mini-batch that PyG's loaders sampled are matched by their ``n_id``.
+        Raw ids tell which nodes these are. Nodes of a store that has none, as of a mini-batch that PyG's loaders
+        sampled of the training store, are matched by their ``n_id``, their place in training.
         """
         store = data[node_type]
-        if "n_id" in store:
-            return store.n_id.to(device)  # type: ignore[no-any-return]
         ids, number = self.ids[node_type], store.num_nodes
+        if "n_id" in store and "id" not in store:
+            return store.n_id.to(device)  # type: ignore[no-any-return]
         if ids is None:
             if number == self.num_nodes[node_type]:
                 return None

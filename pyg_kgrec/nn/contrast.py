@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch_geometric.nn import MLP
 
+from pyg_kgrec.nn.loss import full
+
 
 class Contrast(torch.nn.Module):
     r"""Pulls the two views of an item together and pushes views of different items apart.
@@ -61,7 +63,7 @@ class Contrast(torch.nn.Module):
         """
         if perm is None:
             perm = torch.randperm(view1.size(0), device=view1.device, generator=generator)
-        z1, z2 = normalize(self.mlp1(view1), dim=-1), normalize(self.mlp2(view2), dim=-1)
+        z1, z2 = (normalize(full(z), dim=-1) for z in (self.mlp1(view1), self.mlp2(view2)))
         positive = (z1 * z2).sum(-1) / self.tau
         negative1 = (z1 * z2[perm]).sum(-1) / self.tau
         negative2 = (z2 * z1[perm]).sum(-1) / self.tau

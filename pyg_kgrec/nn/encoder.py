@@ -65,7 +65,8 @@ class NodeEncoder(torch.nn.Module):
                 raise ValueError(
                     f"no features given to an encoder that was built for {self.in_channels} of them"
                 )
-            projected = x.to(self.projection.dtype) @ self.projection
+            # In its own dtype also where autocast multiplies in another: norms and losses are made of it.
+            projected = (x.to(self.projection.dtype) @ self.projection).to(self.projection.dtype)
             out = projected if out is None else out + projected
         if out is None:
             raise ValueError("an encoder without rows and without features cannot encode anything")

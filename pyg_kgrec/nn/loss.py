@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 Loss = Literal["bpr", "softmax"]
+
+
+def full(x: Tensor) -> Tensor:
+    """Half precision as float32, in which losses and norms are computed; anything else as it is."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def bpr_loss(scores: Tensor) -> Tensor:
@@ -18,6 +24,7 @@ def bpr_loss(scores: Tensor) -> Tensor:
     Args:
         scores: Score of the positive, then of its negatives, ``[B, 1 + k]``.
     """
+    scores = full(scores)
     return -logsigmoid(scores[:, :1] - scores[:, 1:]).mean()
 
 
@@ -29,6 +36,7 @@ def sampled_softmax_loss(scores: Tensor) -> Tensor:
     Args:
         scores: Score of the positive, then of its negatives, ``[B, 1 + k]``.
     """
+    scores = full(scores)
     return (scores.logsumexp(dim=1) - scores[:, 0]).mean()
 
 
@@ -45,6 +53,7 @@ def l2_penalty(user: Tensor, item: Tensor, positive: Tensor, negative: Tensor) -
         positive: Positive items, ``[B]`` int64.
         negative: Negative items, ``[B, k]`` int64.
     """
+    user, item = full(user), full(item)
     squared = item.pow(2).sum(-1)
     total = user.pow(2).sum() + squared[positive].sum() + squared[negative].mean(-1).sum()
     return total / (2 * max(user.size(0), 1))

@@ -142,13 +142,15 @@ def hyperplane_scores(
     x, y, p, w = full_precision(*tables.values())
     if sample is not None:
         assert isinstance(relation, str)
-        return _sampled_scores(x, y, p, w, relation, norm, sample, row, noise, temperature)
+        with torch.autocast(x.device.type, enabled=False):
+            return _sampled_scores(x, y, p, w, relation, norm, sample, row, noise, temperature)
     asks_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (x, y, p, w))
     backend = _SCORES.choose(source.device, source.size(0) * target.size(0)).backend
     # Soft and L2 is four matrix products; the loops have no derivatives.
     products = norm == "l2" and isinstance(relation, str) and relation == "soft"
     if backend == "torch" or asks_gradient or products or targets is not None:
-        return hyperplane_scores_torch(x, y, p, w, relation, norm, targets)
+        with torch.autocast(x.device.type, enabled=False):
+            return hyperplane_scores_torch(x, y, p, w, relation, norm, targets)
     scores: Tensor = _SCORES.form(backend)(x, y, p, w, relation, norm)
     return scores
 

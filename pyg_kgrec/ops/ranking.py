@@ -54,7 +54,9 @@ def sampled_scores(user: Tensor, item: Tensor, sample: Tensor) -> Tensor:
         scores: Tensor = _sampled(user, item, sample)
         return scores
     try:
-        return sampled_scores_torch(*full_precision(user, item), sample)
+        wide_user, wide_item = full_precision(user, item)
+        with torch.autocast(user.device.type, enabled=False):
+            return sampled_scores_torch(wide_user, wide_item, sample)
     except RuntimeError as error:  # on the CPU; a GPU asserts
         if "out of bounds" in str(error):
             raise IndexError(f"sample holds items outside 0 … {item.size(0) - 1}") from error

@@ -2,10 +2,12 @@
 
 from pyg_kgrec.transforms.click_through import ClickThroughSplit
 from pyg_kgrec.transforms.collaborative import CollaborativeKG
+from pyg_kgrec.transforms.inverse import AddInverseTriples
 from pyg_kgrec.transforms.split import LeaveOneOut, RandomSplit, TemporalSplit, apply_split
 from pyg_kgrec.transforms.triples import TripleSplit
 
 __all__ = [
+    "AddInverseTriples",
     "ClickThroughSplit",
     "CollaborativeKG",
     "LeaveOneOut",

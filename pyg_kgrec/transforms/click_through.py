@@ -11,6 +11,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from pyg_kgrec.data.interactions import PairIndex
+from pyg_kgrec.data.labels import indexable
 from pyg_kgrec.data.splitting import TEST, TRAIN, VAL, check_unsplit
 from pyg_kgrec.data.store import INTERACTS, ITEM, USER, validate
 
@@ -73,7 +74,7 @@ class ClickThroughSplit(BaseTransform):
             raise ValueError(
                 f"the {label.numel()} labelled pairs leave no positive for training, expected at least one."
             )
-        parts = []
+        parts, data = [], indexable(data)
         for part in (TRAIN, VAL, TEST):
             out = copy.copy(data)
             for key in [k for k in out[INTERACTS] if k != "edge_index"]:

@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from pyg_kgrec.data.labels import indexable
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, EdgeType, validate
 
 NODE: Final = "node"
@@ -86,7 +87,7 @@ class CollaborativeKG(BaseTransform):
         out[NODE_RELATES].triple = triple
         out[NODE_RELATES].relation_name = names
         out[USER_NODE].edge_index = data[INTERACTS].edge_index
-        return out
+        return indexable(out)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(inverse={self.inverse})"

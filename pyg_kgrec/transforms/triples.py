@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from pyg_kgrec.data.labels import indexable
 from pyg_kgrec.data.splitting import TEST, TRAIN, VAL
 from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, validate
 from pyg_kgrec.data.triples import number_triples, triples
@@ -103,6 +104,7 @@ def _free(triple: Tensor, num_entities: int, place: Tensor) -> Tensor:
 
 
 def _apply(data: HeteroData, split: Tensor) -> tuple[HeteroData, HeteroData, HeteroData]:
+    data = indexable(data)
     store = data[RELATES]
     device = store.edge_index.device
     columns = {

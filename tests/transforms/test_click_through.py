@@ -85,7 +85,7 @@ def test_columns_of_all_interactions_do_not_stay(make_store: StoreBuilder) -> No
     train = ClickThroughSplit()(data)[0]
     assert "time" in data[INTERACTS]
     assert set(train[INTERACTS].keys()) == {"edge_index", "edge_label_index", "edge_label"}
-    assert train[ITEM].id is data[ITEM].id
+    assert train[ITEM].id == data[ITEM].id
 
 
 def split_often(data: HeteroData) -> None:

@@ -75,7 +75,7 @@ def test_nodes_and_knowledge_are_shared_and_the_input_is_left_alone() -> None:
     train, val, test = RandomSplit()(data)
     for part in (train, val, test):
         assert part["item"].x is data["item"].x
-        assert part["item"].name is data["item"].name
+        assert part["item"].name == data["item"].name
         assert part[RELATES].edge_index is data[RELATES].edge_index
         assert part[IS].edge_index is data[IS].edge_index
         assert part.relation_name is data.relation_name
