@@ -128,7 +128,7 @@ class Epochs(lightning.LightningModule):
         total = torch.stack([loss.float() if loss.dtype.itemsize < 4 else loss for loss in losses.values()])
         if not bool(total.isfinite().all()):
             part, loss = next((name, x) for name, x in losses.items() if not bool(x.isfinite()))
-            raise self.stopped(f"the part {part!r} of the loss is {float(loss)}")
+            raise self.stopped(f"the part {part!r} of the loss is {float(loss.detach())}")
         for name, loss in losses.items():
             value = loss.detach()
             self._sums[name] = self._sums[name] + value if name in self._sums else value

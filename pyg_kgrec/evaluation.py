@@ -63,7 +63,8 @@ def evaluate(
     at each hit over :math:`\min(k, n_u)`, NDCG the sum of :math:`1 / \log_2(\text{rank} + 1)` of the hits over
     its best value for :math:`\min(k, n_u)` hits; coverage is the share of the catalogue recommended to anybody.
 
-    The store is read once and its graph is encoded once.
+    The store is read once and its graph is encoded once. Users of whom the model knows nothing are ranked by
+    popularity, which one warning says.
 
     With ``task='ctr'`` the labelled pairs (``edge_label`` 0 or 1) are told apart instead: AUC is the share of
     pairs of a 1 and a 0 whose scores stand in the right order, ACC the share of pairs whose score is above 0
@@ -101,6 +102,7 @@ def evaluate(
             "edge_label_index holds no pair to be found, expected at least one user with a test item"
         )
     check_to_be_found(inputs, "data")
+    model.warn_of_strangers(inputs, inputs.labels.start.diff().nonzero().flatten())
     return ranking(model, inputs, ks, batch_size)
 
 
@@ -152,6 +154,7 @@ def check_to_be_found(inputs: Inputs, name: str) -> None:
 
 def _click_through(model: Recommender, inputs: Inputs) -> dict[str, float]:
     user, item, label = (x.to(inputs.device) for x in labelled_pairs(inputs.data))
+    model.warn_of_strangers(inputs, user, stacklevel=4)
     with predicting():
         score = check_scores(model.encoding(inputs).score(user, item))
     # Ranks instead of scores: torchmetrics would take a sigmoid, in which large scores are equal.

@@ -18,9 +18,11 @@ import copy
 import gc
 import math
 import threading
+import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,6 +37,7 @@ from pyg_kgrec.data.splitting import apply_split
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, NODE_TYPES, RELATES, USER
 from pyg_kgrec.evaluation import evaluate
 from pyg_kgrec.models.base import Recommender
+from pyg_kgrec.models.popularity import Popularity
 from pyg_kgrec.training import fit
 
 Splits = tuple[HeteroData, HeteroData, HeteroData]
@@ -174,6 +177,49 @@ def grown(data: HeteroData, features: bool) -> HeteroData:
     )
     out[RELATES].edge_type = torch.cat([out[RELATES].edge_type, torch.tensor([0, 1])])
     return out
+
+
+def with_newcomers(
+    data: HeteroData,
+    pairs: Sequence[tuple[int, int]] = (),
+    links: Sequence[tuple[int, int]] = (),
+    features: float | None = None,
+) -> HeteroData:
+    """The store with two more users and two more items at the end: ``'n0'``, ``'n1'``, 900 and 901.
+
+    Args:
+        data: A store of :func:`build_store` with raw ids, or a split of one.
+        pairs: Further interactions, users and items.
+        links: Further links, items and entities.
+        features: Deviation of the newcomers' features; by default the store has none.
+    """
+    out, rng = copy.copy(data), torch.Generator().manual_seed(2)
+    for node_type, raw in ((USER, ["n0", "n1"]), (ITEM, [900, 901])):
+        out[node_type].num_nodes = data[node_type].num_nodes + 2
+        out[node_type].id = [*data[node_type].id, *raw]
+        if "name" in data[node_type]:
+            out[node_type].name = [*data[node_type].name, "new", "newer"]
+        if features is not None:
+            x = data[node_type].x
+            out[node_type].x = torch.cat([x, features * torch.randn(2, x.size(1), generator=rng)])
+    for edge_type, more in ((INTERACTS, pairs), (IS, links)):
+        added = torch.tensor(list(more), dtype=torch.long).view(-1, 2).t()
+        out[edge_type].edge_index = torch.cat([data[edge_type].edge_index, added], dim=1)
+    time = data[INTERACTS].time
+    out[INTERACTS].time = torch.cat([time, time[-1] + 1 + torch.arange(len(pairs))])
+    return out
+
+
+@contextmanager
+def warns_once(match: str | None) -> Iterator[None]:
+    """Exactly one warning of the package in this block, which ``match`` is found in, or none at all."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    said = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+    assert len(said) == (match is not None), said
+    assert match is None or match in said[0], said
+    assert all(len(message) <= 400 for message in said), said
 
 
 def users_of(data: HeteroData) -> Tensor:
@@ -572,6 +618,162 @@ class RecommenderTests(ModelTests):
 
     Besides :class:`ModelTests`: prepared stores, weights and stores that change, threads, inference mode, training.
     """
+
+    # ------------------------------------------------------------------ strangers, cell by cell
+
+    def test_new_user_without_history(self, splits: Splits) -> None:
+        train, val, test = splits
+        model = self.trained(train, val)
+        assert model.strangers()["user without history"] == "popularity"
+        data = with_newcomers(test)
+        warned = None if "anyone" in model.hears[USER] else "popularity"
+        with warns_once(warned):
+            items, scores = model.recommend(data, ["n0", "u3", "n1"], k=16)
+        expected = Popularity(train).recommend(data, ["n0"], k=16)[0][0]
+        assert torch.equal(items[0], expected)
+        assert torch.equal(items[2], expected)
+        assert torch.equal(items[1], model.recommend(data, ["u3"], k=16)[0][0])
+        with warns_once(warned):
+            everything = model.score_all(data, ["n1", "u3"])
+        assert bool(torch.isfinite(everything).all())
+        assert everything[0].argsort(descending=True).tolist() == expected.tolist()
+        torch.testing.assert_close(scores[0], everything[0][expected].to(scores.dtype))
+        assert torch.equal(model.score(data, ["n1"] * 16, torch.arange(16)), everything[0])
+        with warns_once(warned):
+            frame = model.recommend(model.prepare(data), ["n0", "n1"], k=2, as_frame=True)
+        assert frame["user"].tolist() == ["n0", "n0", "n1", "n1"]
+        data[INTERACTS].edge_label_index = torch.tensor([[10, 11, 3], [2, 4, 0]])
+        del data[INTERACTS].edge_label_time
+        with warns_once(warned):
+            evaluate(model, data, k=3)
+        if self.explains:
+            with pytest.raises(ValueError, match=r"stranger.*expected a user of whom"):
+                model.explain(data, "n0", 101)
+
+    def test_a_user_of_the_training_store_without_interactions_is_a_stranger(self, splits: Splits) -> None:
+        train, _, test = splits
+        for data in (train, test):
+            pairs, time = data[INTERACTS].edge_index, data[INTERACTS].time
+            data[INTERACTS].edge_index = pairs[:, pairs[0] != 6]
+            data[INTERACTS].time = time[pairs[0] != 6]
+        train[INTERACTS].edge_label_index = train[INTERACTS].edge_index
+        train[INTERACTS].edge_label_time = train[INTERACTS].time
+        del test[INTERACTS].seen_edge_index
+        model = self.build(train)
+        with warns_once(None if "anyone" in model.hears[USER] else "1 user is a stranger"):
+            items, _ = model.recommend(test, ["u6", "u2"], k=5)
+        assert torch.equal(items[0], Popularity(train).recommend(test, ["u6"], k=5)[0][0])
+
+    def test_new_user_with_history(self, splits: Splits, tmp_path: Path) -> None:
+        train, val, test = splits
+        model = self.trained(train, val)
+        answer = model.strangers()["user with history"]
+        pairs = [(10, 0), (10, 2), (10, 4), (11, 1), (11, 3), (11, 5)]
+        data, users = with_newcomers(test, pairs), ["n0", "n1"]
+        stranger = answer != "heard" and "anyone" not in model.hears[USER]
+        with warns_once("popularity" if stranger else None):
+            scores = model.score_all(data, users)
+        assert torch.equal(*scores) == (answer != "heard")
+        if answer == "popularity":
+            with pytest.raises(TypeError, match="cannot learn users from a history"):
+                model.fold_in(data, users)
+            return
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        others = model.score_all(data, torch.arange(10))
+        folded, again = model.fold_in(data, users), model.fold_in(model.prepare(data), users[::-1])
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        assert torch.equal(model.score_all(data, torch.arange(10)), others)
+        with warns_once(None):
+            items, _ = folded.recommend(data, users, k=5)
+            scores = folded.score_all(data, users)
+        assert not torch.equal(*scores)
+        assert not {0, 2, 4} & set(items[0].tolist())
+        torch.testing.assert_close(again.score_all(data, users), scores, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(folded.score_all(data, torch.arange(10)), others, rtol=0.2, atol=0.2)
+        if self.explains:
+            assert str(folded.explain(data, "n0", 101))
+        folded.save(tmp_path / "folded.pt")
+        loaded = self.model.load(tmp_path / "folded.pt", data)
+        assert torch.equal(loaded.score_all(data, users), scores)
+
+    def test_new_user_with_features(self) -> None:
+        self.skip_unless(self.learns, "has no features")
+        train, _, test = build_splits(features=True)
+        for features, answer in (("both", "features"), ("x", "features"), ("id", "popularity")):
+            model = self.build(train, features=features)
+            assert model.strangers()["user with features"] == answer
+            with warns_once("popularity" if answer == "popularity" else None):
+                score = model.score_all(with_newcomers(test, features=1.0), ["n0", "n1"])
+            assert torch.equal(*score) == (answer == "popularity")
+            blank = with_newcomers(test, features=0.0)
+            with warns_once("2 users are strangers"):
+                items = model.recommend(blank, ["n0", "n1"], k=16)[0]
+            assert torch.equal(items, Popularity(train).recommend(blank, ["n0", "n1"], k=16)[0])
+
+    def test_new_item_with_link(self, splits: Splits) -> None:
+        train, val, test = splits
+        model = self.trained(train, val)
+        answer = model.strangers()["item with link"]
+        assert (answer == "link") == ("links" in self.hears)
+        data = with_newcomers(
+            test, links=[(14, int(test[IS].edge_index[1, 0])), (15, int(test[IS].edge_index[1, 1]))]
+        )
+        score = model.score_all(data, torch.arange(10))
+        below = score[:, :14].amin(dim=1)
+        if answer == "last":
+            assert bool((score[:, 14:].amax(dim=1) < below).all())
+        else:
+            assert not torch.isclose(score[:, 14], score[:, 15], rtol=1e-6, atol=1e-9).any()
+            assert not torch.isclose(score[:, 14], below - (1 + below.abs())).any()
+            if self.explains:
+                assert float(model.explain(data, "u3", 900).score) == pytest.approx(
+                    float(score[3, 14]), rel=1e-4
+                )
+
+    def test_new_item_with_features(self) -> None:
+        self.skip_unless(self.learns, "has no features")
+        train, _, test = build_splits(features=True)
+        for features, answer in (("both", "features"), ("x", "features"), ("id", "last")):
+            model = self.build(train, features=features)
+            assert model.strangers()["item with features"] == answer
+            data, blank = (with_newcomers(test, features=f) for f in (1.0, 0.0))
+            score, last = (model.score_all(d, torch.arange(10)) for d in (data, blank))
+            bare = last[:, :14].amin(dim=1) - (1 + last[:, :14].amin(dim=1).abs())
+            torch.testing.assert_close(last[:, 14:], bare.unsqueeze(1).expand(-1, 2))
+            assert torch.isclose(score[:, 14], score[:, 15]).any() == (answer == "last")
+
+    def test_new_item_bare(self, splits: Splits) -> None:
+        train, val, test = splits
+        model = self.trained(train, val)
+        assert model.strangers()["item bare"] == "last"
+        data = with_newcomers(test)
+        users = torch.arange(10)
+        with warns_once(None):
+            items, scores = model.recommend(data, users, k=16)
+            everything = model.score_all(data, users)
+        plain = model.recommend(test, users, k=14)
+        for user in range(10):
+            left = int((items[user] >= 0).sum())
+            assert set(items[user, left - 2 : left].tolist()) == {14, 15}
+            assert items[user, : left - 2].tolist() == plain[0][user, : left - 2].tolist()
+            assert bool(torch.isfinite(scores[user, :left]).all())
+        assert bool(torch.isfinite(everything).all())
+        torch.testing.assert_close(
+            model.score(data, users.repeat_interleave(16), torch.arange(16).repeat(10)), everything.flatten()
+        )
+        if self.learns:
+            with warns_once("nothing is similar"):
+                similar, cosine = model.similar_items(data, [900, 103], k=16)
+            assert similar[0].tolist() == [-1] * 16
+            assert bool((cosine[0] == -torch.inf).all())
+            assert not {14, 15} & set(similar[1].tolist())
+        if self.explains:
+            with pytest.raises(ValueError, match="knows nothing of the item 900"):
+                model.explain(data, "u3", 900)
+        if hasattr(model, "recommend_session"):
+            assert set(model.recommend_session([100, 101], k=14, data=data)[0][-2:].tolist()) == {14, 15}
+            with pytest.warns(UserWarning, match="no known item"):
+                model.recommend_session([900], k=3, data=data)
 
     # ------------------------------------------------------------------ prepared stores
 

@@ -33,6 +33,7 @@ from pyg_kgrec.data.store import NODE_TYPES
 from pyg_kgrec.evaluation import CTR_METRICS, METRICS, check_to_be_found, evaluate, ranking
 from pyg_kgrec.models.base import Recommender, Store
 from pyg_kgrec.models.inputs import Inputs, fingerprint
+from pyg_kgrec.models.strangers import told
 
 _LARGE = 1e3
 """Features of more than this size are warned of."""
@@ -225,7 +226,8 @@ class _Module(Epochs):
         assert self.val_inputs is not None
         name, _, length = self.monitor.partition("@")
         if name in CTR_METRICS:
-            return evaluate(self.model, self.val_inputs, task="ctr")
+            with told():
+                return evaluate(self.model, self.val_inputs, task="ctr")
         return ranking(self.model, self.val_inputs, [int(length)])
 
 
@@ -332,6 +334,7 @@ def fit(
     batch_size = defaults.get("batch_size", few) if batch_size is None else batch_size
     val_inputs = None if val is None else _validation(model, val, monitor)
     if not any(p.requires_grad for p in model.parameters()):
+        model.remember(inputs)
         model.eval()
         return pd.DataFrame({"epoch": []})
     asked = {
@@ -357,6 +360,11 @@ def fit(
         names = ("gradient_clip_val", "gradient_clip_algorithm")
         clip = tuple(trainer_arguments.pop(name, None) for name in names)  # type: ignore[assignment]
     _warn_of_large_features(model, inputs)
+    model.remember(inputs)
+    inputs = model.prepare(inputs)
+    if val_inputs is not None:
+        val_inputs = model.prepare(val_inputs)
+        model.warn_of_strangers(val_inputs, val_inputs.labels.start.diff().nonzero().flatten(), stacklevel=3)
     if done is not None and _is_over(done["rows"], max_epochs, patience, None if val is None else monitor):
         model.load_state_dict(done["state"] if val is None else done["best"].state)
         model.eval()
@@ -448,7 +456,7 @@ def _validation(model: Recommender, val: Store, monitor: str) -> Inputs:
     """The validation store, prepared, if there is something to be found in it."""
     inputs = model.prepare(val)
     if monitor in CTR_METRICS:
-        labelled_pairs(inputs.data)
+        model.warn_of_strangers(inputs, labelled_pairs(inputs.data)[0].to(inputs.device), stacklevel=4)
         return inputs
     check_k(int(monitor.partition("@")[2]), inputs.num_items)
     if inputs.labels.item.numel() == 0:

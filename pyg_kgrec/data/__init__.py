@@ -1,6 +1,7 @@
 """The store: its names, its check, its ids, and the readers that build it."""
 
 from pyg_kgrec.data.atomic import read_atomic
+from pyg_kgrec.data.files import load_store, save_store
 from pyg_kgrec.data.frames import from_pandas
 from pyg_kgrec.data.kgat import read_kgat
 from pyg_kgrec.data.labels import Labels, indexable
@@ -17,7 +18,7 @@ from pyg_kgrec.data.store import (
     num_relations,
     validate,
 )
-from pyg_kgrec.data.vocabulary import Vocabulary, as_index
+from pyg_kgrec.data.vocabulary import Vocabulary, as_ids, as_index
 
 __all__ = [
     "ENTITY",
@@ -29,14 +30,17 @@ __all__ = [
     "EdgeType",
     "Labels",
     "Vocabulary",
+    "as_ids",
     "as_index",
     "count_repeats",
     "drop_repeats",
     "from_pandas",
     "has_knowledge",
     "indexable",
+    "load_store",
     "num_relations",
     "read_atomic",
     "read_kgat",
+    "save_store",
     "validate",
 ]

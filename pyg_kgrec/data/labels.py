@@ -47,9 +47,7 @@ class Labels(list[Any]):
         """Indices or a mask as indices ``[m]`` int64 on the CPU, none of them negative."""
         index = torch.as_tensor(index).detach().cpu()
         if index.dim() != 1:
-            raise IndexError(
-                f"the index of labels has the shape {list(index.shape)}, expected one dimension"
-            )
+            raise IndexError(f"the index of labels has the shape {list(index.shape)}, expected one dimension")
         if index.dtype == torch.bool:
             if index.numel() != len(self):
                 raise IndexError(f"the mask has {index.numel()} entries, expected one per label: {len(self)}")
@@ -61,9 +59,7 @@ class Labels(list[Any]):
         index = torch.where(index < 0, index + len(self), index)
         wrong = index[(index < 0) | (index >= len(self))]
         if wrong.numel():
-            raise IndexError(
-                f"index {int(wrong[0])} is out of range, expected indices of {len(self)} labels"
-            )
+            raise IndexError(f"index {int(wrong[0])} is out of range, expected indices of {len(self)} labels")
         return index
 
     def _like(self, other: Labels) -> None:
@@ -84,13 +80,12 @@ class _Column(Labels, TensorFrame):  # type: ignore[misc]
 
     @property
     def num_rows(self) -> int:
+        """Number of labels."""
         return len(self)
 
-    @property
-    def is_floating_point(self) -> bool:
-        return False
 
-
+# A dictionary of a store's content can be read with torch.load(weights_only=True), in which a list is no code.
+torch.serialization.add_safe_globals([Labels])
 _Column.__name__ = "Labels"  # the name that a store prints
 
 
@@ -101,9 +96,8 @@ class LabelStorage(NodeStorage):
     """
 
     def __setitem__(self, key: str, value: Any) -> None:
-        if isinstance(value, list) and (type(value) is not Labels):
-            if type(value) in (list, _Column) and not _holds_tensors(value):
-                value = self._labels(key, value)
+        if type(value) in (list, _Column) and not _holds_tensors(value):
+            value = self._labels(key, value)
         super().__setitem__(key, value)
 
     def _labels(self, key: str, value: list[Any]) -> Labels:
@@ -116,9 +110,11 @@ class LabelStorage(NodeStorage):
 
     # Batches of graphs ask for the value itself; what selects nodes goes over the items.
     def items(self, *args: str) -> ItemsView:
+        """Keys and values; labels as a copy that loaders select from."""
         return ItemsView(self._columns(args))
 
     def values(self, *args: str) -> ValuesView:
+        """The values of :meth:`items`."""
         return ValuesView(self._columns(args))
 
     def _columns(self, args: tuple[str, ...]) -> dict[str, Any]:
@@ -129,13 +125,14 @@ class LabelStorage(NodeStorage):
 class PairStorage(EdgeStorage):
     """Edges of one type whose further pairs of nodes follow when nodes are selected.
 
-    ``edge_label_index``, ``seen_edge_index`` and every other ``…_index`` ``[2, m]`` hold nodes, like ``edge_index``,
-    but are no attribute of its edges. Where PyG's functions have selected nodes, such an index is renumbered: pairs
-    with an end that is gone are left out, and so are their entries in the columns beside it (``edge_label``,
-    ``edge_label_time``, ``seen_time``, …).
+    ``edge_label_index``, ``seen_edge_index`` and every other ``…_index`` ``[2, m]`` hold nodes, like
+    ``edge_index``, but are no attribute of its edges. Where PyG's functions have selected nodes, such an index is
+    renumbered: pairs with an end that is gone are left out, and so are their entries in the columns beside it
+    (``edge_label``, ``edge_label_time``, ``seen_time``, …).
     """
 
     def is_edge_attr(self, key: str) -> bool:
+        """Whether a key holds one entry per edge of ``edge_index``."""
         if key == "relation_name" or self._index_of(key) is not None:
             return False
         return bool(super().is_edge_attr(key))
@@ -160,18 +157,22 @@ class PairStorage(EdgeStorage):
             self._replaced(key)
 
     def get(self, key: str, value: Any | None = None) -> Any:
+        """The value of a key, or a default."""
         self.settle()
         return super().get(key, value)
 
     def items(self, *args: str) -> ItemsView:
+        """Keys and values, for the nodes that are there now."""
         self.settle()
         return super().items(*args)
 
     def values(self, *args: str) -> ValuesView:
+        """Values, for the nodes that are there now."""
         self.settle()
         return super().values(*args)
 
     def to_dict(self) -> dict[str, Any]:
+        """A dictionary of keys and values."""
         self.settle()
         return dict(super().to_dict())
 
@@ -264,7 +265,12 @@ class PairStorage(EdgeStorage):
 
     def _renumber(self, key: str, row: list[Any]) -> None:
         pairs = self._mapping[key]
-        if not isinstance(pairs, Tensor) or pairs.dim() != 2 or pairs.size(0) != 2 or pairs.dtype != torch.long:
+        if (
+            not isinstance(pairs, Tensor)
+            or pairs.dim() != 2
+            or pairs.size(0) != 2
+            or pairs.dtype != torch.long
+        ):
             return
         ends = [end if r is None else _look_up(r, end) for end, r in zip(pairs, row)]
         kept = (ends[0] >= 0) & (ends[1] >= 0)
@@ -279,9 +285,10 @@ def indexable(data: HeteroData) -> HeteroData:
     """A shallow copy of a store that PyG's own functions can select nodes from.
 
     ``HeteroData.subgraph``, ``RemoveIsolatedNodes``, ``NeighborLoader``, ``LinkNeighborLoader`` and whatever else
-    filters a :class:`~torch_geometric.data.HeteroData` then selects raw ids and names with their nodes, and renumbers
-    ``edge_label_index`` and ``seen_edge_index``, which needs raw ids or names of the users and items. Readers, data
-    sets, splits and transforms return such stores; this makes one of any other. Only lists are copied.
+    filters a :class:`~torch_geometric.data.HeteroData` then selects raw ids and names with their nodes, and
+    renumbers ``edge_label_index`` and ``seen_edge_index``, which needs raw ids or names of the users and items.
+    Readers, data sets, splits and transforms return such stores; this makes one of any other. Only lists are
+    copied.
 
     Args:
         data: A store. It is not changed.
@@ -326,7 +333,9 @@ def _keys(store: NodeStorage) -> tuple[object, ...]:
 
 def _size(store: NodeStorage) -> int | None:
     x = store._mapping.get("x")
-    size: int | None = store._mapping.get("num_nodes", x.size(0) if isinstance(x, Tensor) and x.dim() else None)
+    size: int | None = store._mapping.get(
+        "num_nodes", x.size(0) if isinstance(x, Tensor) and x.dim() else None
+    )
     return size
 
 

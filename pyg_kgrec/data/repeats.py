@@ -13,8 +13,9 @@ from pyg_kgrec.data.store import INTERACTS, IS, RELATES, EdgeType, has_knowledge
 def count_repeats(data: HeteroData) -> dict[str, int]:
     """How many interactions, links and triples of a store stand there again.
 
-    Models take a store as it is: an interaction or triple that stands there n times has n times the weight in losses
-    and attention (what was seen, and links, count once). The constructor of a model says so where there are any.
+    Models take a store as it is: an interaction or triple that stands there n times has n times the weight in
+    losses and attention (what was seen, and links, count once). The constructor of a model says so where there are
+    any.
 
     Args:
         data: A store, which is validated first.
@@ -24,7 +25,10 @@ def count_repeats(data: HeteroData) -> dict[str, int]:
         ``'interactions'``, ``'links'`` and ``'triples'``.
     """
     validate(data)
-    return {name: _rows(data, edge_type).size(1) - _first(data, edge_type).numel() for name, edge_type in _of(data)}
+    return {
+        name: _rows(data, edge_type).size(1) - _first(data, edge_type).numel()
+        for name, edge_type in _of(data)
+    }
 
 
 def drop_repeats(data: HeteroData) -> HeteroData:
@@ -34,7 +38,8 @@ def drop_repeats(data: HeteroData) -> HeteroData:
         data: A store, which is validated first. It is not changed.
 
     Returns:
-        A shallow copy. Further tensors with one entry per row are thinned out alike; held-out pairs stay as they are.
+        A shallow copy. Further tensors with one entry per row are thinned out alike; held-out pairs stay as they
+        are.
     """
     validate(data)
     out = indexable(data)
@@ -55,7 +60,10 @@ def drop_repeats(data: HeteroData) -> HeteroData:
 def repeats_told(data: HeteroData) -> str | None:
     """One sentence on the repeats of a valid store that weigh more than once; None where there are none."""
     found = {
-        name: (_rows(data, edge_type).size(1) - _first(data, edge_type).numel(), _rows(data, edge_type).size(1))
+        name: (
+            _rows(data, edge_type).size(1) - _first(data, edge_type).numel(),
+            _rows(data, edge_type).size(1),
+        )
         for name, edge_type in _of(data)
         if edge_type != IS
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.labels import indexable
-from pyg_kgrec.data.store import INTERACTS
+from pyg_kgrec.data.store import INTERACTS, USER
 
 TRAIN: Final = 0
 VAL: Final = 1
@@ -31,6 +32,11 @@ def apply_split(data: HeteroData, split: Tensor) -> tuple[HeteroData, HeteroData
     A pair that stands in ``data`` several times may be told to go to several splits, and will:
     :func:`~pyg_kgrec.data.from_pandas` and the other readers keep one row per pair.
 
+    A store with labels (``label_col=`` of the readers) is split by the n pairs of ``edge_label_index``: each
+    part holds its own as ``edge_label_index`` and ``edge_label``, with ``edge_label_time`` and whatever else
+    is known of them; ``edge_index`` holds the training pairs labelled 1, ``seen_edge_index`` the validation
+    pairs labelled 1.
+
     Args:
         data: A store with n interactions that is not split yet.
         split: Where each interaction goes, an int64 tensor [n] of 0 (train), 1 (validation) and 2 (test).
@@ -44,6 +50,8 @@ def apply_split(data: HeteroData, split: Tensor) -> tuple[HeteroData, HeteroData
             ``data`` is split already.
     """
     check_unsplit(data)
+    if is_labelled(data):
+        return _split_labelled(indexable(data), split)
     _check_split(split, data[INTERACTS].edge_index.size(1))
     data = indexable(data)
     store = data[INTERACTS]
@@ -63,6 +71,96 @@ def apply_split(data: HeteroData, split: Tensor) -> tuple[HeteroData, HeteroData
         out[INTERACTS].update({"edge_label_index": pairs[part], **_prefixed("edge_label_", values[part])})
         parts.append(out)
     parts[TEST][INTERACTS].update({"seen_edge_index": pairs[VAL], **_prefixed("seen_", values[VAL])})
+    return parts[TRAIN], parts[VAL], parts[TEST]
+
+
+def is_labelled(data: HeteroData) -> bool:
+    """Whether the store is a whole one (not split) with labels, as the readers make it of ``label_col=``."""
+    return data[INTERACTS].get("unsplit") is True
+
+
+def split_by_label(data: HeteroData, split: Callable[[Tensor], Tensor]) -> Tensor:
+    """Where each pair goes: ``split`` is asked for the users of the interactions, or of each label's pairs."""
+    store = data[INTERACTS]
+    if not is_labelled(data):
+        return split(store.edge_index[0])
+    user, liked = store.edge_label_index[0].cpu(), store.edge_label.cpu() > 0
+    out = torch.empty(user.numel(), dtype=torch.long)
+    for rows in (liked, ~liked):
+        out[rows] = split(user[rows])
+    return out
+
+
+def split_by_time(data: HeteroData, split: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Where each pair goes: ``split`` is asked for users and times of the interactions.
+
+    A pair labelled 0 goes where its time falls: to test from the user's first positive of test on, to
+    validation from the first positive held out on, to training before.
+
+    Raises:
+        ValueError: If the pairs labelled 0 have no time.
+    """
+    store = data[INTERACTS]
+    if not is_labelled(data):
+        return split(store.edge_index[0], store.time)
+    if store.get("edge_label_time") is None:
+        raise ValueError(
+            "data['user', 'interacts', 'item'].edge_label_time is missing, expected the time of each labelled pair."
+        )
+    user, time = store.edge_label_index[0].cpu(), store.edge_label_time.cpu()
+    liked = store.edge_label.cpu() > 0
+    out = torch.full((user.numel(),), TRAIN)
+    out[liked] = split(user[liked], time[liked])
+    for part in (VAL, TEST):
+        held_out = (liked & (out >= part)).nonzero().flatten()
+        has = torch.zeros(data[USER].num_nodes, dtype=torch.bool)
+        has[user[held_out]] = True
+        start = torch.zeros(data[USER].num_nodes, dtype=time.dtype)
+        start.scatter_reduce_(0, user[held_out], time[held_out], "amin", include_self=False)
+        out[~liked & has[user] & (time >= start[user])] = part
+    return out
+
+
+def _split_labelled(data: HeteroData, split: Tensor) -> tuple[HeteroData, HeteroData, HeteroData]:
+    store = data[INTERACTS]
+    _check_split(split, store.edge_label_index.size(1))
+    labelled = {
+        key: value
+        for key, value in store.items()
+        if key.startswith("edge_label")
+        and isinstance(value, Tensor)
+        and value.dim()
+        and value.size(-1 if key == "edge_label_index" else 0) == split.numel()
+    }
+    liked = (store.edge_label > 0).to(split.device)
+    positives = split[liked]
+    if not bool((positives == TRAIN).any()):
+        raise ValueError("split sends no pair labelled 1 to training, expected at least one.")
+    columns = {
+        key: value
+        for key, value in store.items()
+        if key not in labelled
+        and isinstance(value, Tensor)
+        and "index" not in key
+        and value.dim()
+        and value.size(0) == positives.numel()
+    }
+
+    def liked_pairs(part: int, prefix: str) -> dict[str, Tensor]:
+        rows = (positives == part).nonzero().flatten().to(store.edge_index.device)
+        index = {"edge_index" if not prefix else "seen_edge_index": store.edge_index[:, rows]}
+        return index | _prefixed(prefix, {key: column[rows] for key, column in columns.items()})
+
+    training, parts = liked_pairs(TRAIN, ""), []
+    for part in (TRAIN, VAL, TEST):
+        rows = (split == part).nonzero().flatten().to(store.edge_index.device)
+        out = copy.copy(data)
+        del out[INTERACTS]["unsplit"]
+        out[INTERACTS].update(training)
+        for key, value in labelled.items():
+            out[INTERACTS][key] = value[:, rows] if key == "edge_label_index" else value[rows]
+        parts.append(out)
+    parts[TEST][INTERACTS].update(liked_pairs(VAL, "seen_"))
     return parts[TRAIN], parts[VAL], parts[TEST]
 
 
@@ -123,12 +221,31 @@ def _rank(user: Tensor, key: Tensor) -> Tensor:
 
 def check_unsplit(data: HeteroData) -> None:
     """Raises ValueError if the store is split already."""
+    if is_labelled(data):
+        _check_labelled(data)
+        return
     for key in _SPLIT_FIELDS:
         if data[INTERACTS].get(key) is not None:
             raise ValueError(
                 f"data['user', 'interacts', 'item'].{key} is present: the store is split already, "
                 "expected one that holds all its interactions in edge_index."
             )
+
+
+def _check_labelled(data: HeteroData) -> None:
+    """Raises ValueError unless ``edge_index`` holds the pairs labelled 1, in their order."""
+    store = data[INTERACTS]
+    pairs, label = store.get("edge_label_index"), store.get("edge_label")
+    if (
+        pairs is None
+        or label is None
+        or label.numel() != pairs.size(1)
+        or not torch.equal(pairs[:, label > 0], store.edge_index)
+    ):
+        raise ValueError(
+            "data['user', 'interacts', 'item'].edge_index holds other pairs than those that edge_label_index and "
+            "edge_label label 1, expected the same in the same order in a store that is not split."
+        )
 
 
 def _check_split(split: Tensor, num_pairs: int) -> None:

@@ -44,7 +44,9 @@ class LastFM(FetchedDataset):
         triples = pd.read_csv(raw / "kg.txt", sep="\t", names=["head_id", "relation_id", "tail_id"])
         ends = pd.concat([links["entity_id"], triples["head_id"], triples["tail_id"]])
         entities = pd.DataFrame({"entity_id": ends.unique()})
-        return from_pandas(plays, triples, links, items=links[["item_id"]], entities=entities)
+        return from_pandas(
+            plays, triples, links, items=links[["item_id"]], entities=entities, min_rating=0
+        )  # every count of plays is an interaction
 
     def split(self, seed: int = 0) -> tuple[HeteroData, HeteroData, HeteroData]:
         """The paper's preprocessing: as many unwatched artists a user as positives, 42,346 pairs, split 6 : 2 : 2.

@@ -42,7 +42,7 @@ class MovieLens100K(FetchedDataset):
 
     def read(self) -> HeteroData:
         """The store, from the five files."""
-        return read_atomic(self.raw_dir, "ml-100k")
+        return read_atomic(self.raw_dir, "ml-100k", min_rating=0)  # every rating is an interaction
 
     def split(self) -> tuple[HeteroData, HeteroData, HeteroData]:
         """The fixed split, about 80/10/10 % of each user's ratings: 79,619, 9,942 and 10,439 pairs.

@@ -60,7 +60,7 @@ class DeletionExplanation(Explanation):
             labels: Names of preferences or slots.
         """
         names = Names(data)
-        entity = names.entities(node for kind, node, _ in units if kind == ENTITY)
+        entity = names.entities((node for kind, node, _ in units if kind == ENTITY), about=item)
 
         def called(kind: str, node: int) -> str:
             if kind == ENTITY:

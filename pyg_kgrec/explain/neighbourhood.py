@@ -85,14 +85,13 @@ def named_triples(names: Names, triples: pd.DataFrame, context: bool) -> pd.Data
         triples: Rows of :func:`triples_of`.
         context: Whether the score is made without these triples, which are there to be read.
     """
-    entity = names.entities([*triples["head"], *triples["tail"]])
     item = {i: names.item(i) for i in triples["item"].unique()}
     return pd.DataFrame(
         {
             "about": [item[i] for i in triples["item"]],
-            "head": [entity[i] for i in triples["head"]],
+            "head": names.entities_about(triples["head"], triples["item"]),
             "relation": [names.relation(i) for i in triples["relation"]],
-            "tail": [entity[i] for i in triples["tail"]],
+            "tail": names.entities_about(triples["tail"], triples["item"]),
             "weight": triples["weight"].to_numpy(float),
             "context": context,
         }

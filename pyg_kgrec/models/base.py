@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import inspect
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, TypeAlias, overload
 
 import numpy as np
@@ -26,8 +28,20 @@ from pyg_kgrec.data.vocabulary import as_index
 from pyg_kgrec.explain import Explanation
 from pyg_kgrec.models import checkpoint
 from pyg_kgrec.models.encoding import Encoding
+from pyg_kgrec.models.folding import encode_with_rows, fold_in
 from pyg_kgrec.models.inputs import Inputs, StoreStamp, WeightStamp
 from pyg_kgrec.models.signature import StoreSignature
+from pyg_kgrec.models.strangers import (
+    Known,
+    Sources,
+    WithStrangers,
+    answers,
+    is_told,
+    known_nodes,
+    popularity,
+    sentence,
+)
+from pyg_kgrec.nn.encoder import NodeEncoder
 
 Store: TypeAlias = HeteroData | Inputs
 """A store, or what :meth:`Recommender.prepare` made of one."""
@@ -59,6 +73,10 @@ class Recommender(torch.nn.Module, ABC):
 
     node_types: ClassVar[tuple[str, ...]] = NODE_TYPES
     """Node types that the model knows."""
+
+    hears: ClassVar[Sources] = MappingProxyType({USER: ("row", "features"), ITEM: ("row", "features")})
+    """What makes a user or an item known to the model (:data:`~pyg_kgrec.models.strangers.Source`). A user who is
+    not known is ranked by popularity, an item that is not comes last; see :meth:`strangers`."""
 
     shown: ClassVar[tuple[str, ...]] = ()
     """Settings that the model's ``repr`` shows after the sizes of its store."""
@@ -154,6 +172,117 @@ class Recommender(torch.nn.Module, ABC):
     def _explain(self, inputs: Inputs, user: int, item: int) -> Explanation:
         raise TypeError(f"{type(self).__name__} has no explanations")
 
+    # ------------------------------------------------------------------ strangers
+
+    def has_features(self, node_type: str) -> bool:
+        """Whether features of a node type are a part of its embeddings; by default what ``features`` says."""
+        used = self.settings.get("features") in ("x", "both")
+        return used and self.signature.in_channels[node_type] > 0
+
+    def has_rows(self, node_type: str) -> bool:
+        """Whether nodes of a type have rows of their own; by default unless features stand for them."""
+        return not (self.settings.get("features") == "x" and self.signature.in_channels[node_type] > 0)
+
+    hears_links: bool = True
+    """Whether links count, for a model whose :attr:`hears` has them."""
+
+    reach: int = 1
+    """Hops of interactions by which nodes become known, for a model whose :attr:`hears` has interactions."""
+
+    def linked_items(self, inputs: Inputs) -> Tensor:
+        """Items that their links make known, ``[num_items]`` bool; by default none."""
+        return torch.zeros(inputs.num_items, dtype=torch.bool, device=inputs.device)
+
+    def history(self, inputs: Inputs) -> Tensor:
+        """The interactions that the model hears, ``[2, n]`` int64: by default those to propagate over."""
+        return inputs.edge_index
+
+    def user_rows(self) -> NodeEncoder | None:
+        """The encoder with a row per user, which :meth:`fold_in` adds rows to; by default None, there is none."""
+        return None
+
+    def admissible_rows(self, row: Tensor) -> Tensor:
+        """Rows of users ``[n, d]`` brought where :meth:`constrain` would bring them; by default as they are."""
+        return row
+
+    def with_rows(self, inputs: Inputs, encoding: Encoding, user: Tensor, row: Tensor) -> Encoding:
+        """An encoding of some users with other rows, for :meth:`fold_in`.
+
+        By default everything is encoded again, which is right for every model; a model may know a shorter way.
+
+        Args:
+            inputs: The store.
+            encoding: What :meth:`encode` returned, where the rows of these users are 0.
+            user: Users, ``[n]`` int64.
+            row: Their rows, ``[n, d]``.
+
+        Returns:
+            An encoding whose users 0 … n − 1 are these, differentiable in ``row``.
+        """
+        return encode_with_rows(self, inputs, user, row)
+
+    def known(self, inputs: Inputs) -> Known:
+        """Which users and items of a store the model knows anything of."""
+        return inputs.part("known", lambda: known_nodes(self, inputs))
+
+    def strangers(self) -> dict[str, str]:
+        """What the model does with users and items that training never saw.
+
+        Returns:
+            For a ``'user with history'`` (interactions in the store, not in training): ``'heard'`` (the store's
+            interactions are enough), ``'fold_in'`` (ranked by popularity until :meth:`fold_in` has learned the
+            user) or ``'popularity'``; for a ``'user without history'`` and a ``'user with features'``:
+            ``'features'`` or ``'popularity'``; for an ``'item with link'`` to a known entity, an ``'item with
+            features'`` and an ``'item bare'``: ``'link'``, ``'features'`` or ``'last'``.
+        """
+        return answers(self)
+
+    def fold_in(self, data: Store, users: Nodes) -> Self:
+        r"""A copy of the model that serves users whom training did not see, by their history in a store.
+
+        With everything else frozen, the user's row of a model that has one becomes the most probable one given
+        the history,
+
+        .. math::
+            \mathbf{r}_u = \arg\min_{\mathbf{r}} \sum_{i \in \mathcal{H}_u} \log\Big(1 + \frac{K}{|\bar{
+            \mathcal{H}}_u|} \sum_{j \in \bar{\mathcal{H}}_u} e^{s_j - s_i}\Big) + \frac{\kappa}{2} \sum_d
+            \frac{(r_d - \mu_d)^2}{\sigma_d^2},
+
+        where s are the scores under the row, :math:`\bar{\mathcal{H}}_u` the items without the history, K the
+        number of negatives of training, and μ and σ mean and deviation of the rows of training. It is found by a
+        fixed number of gradient steps without randomness. The copy knows the users by raw id (by position where
+        there are none), so it can be saved, loaded, explained and trained on; this model is left as it was. What
+        was prepared by this model has to be prepared by the copy again.
+
+        A user whom training saw is learned anew from the history. A model without rows of users that hears
+        interactions (KSR) needs no folding: the copy answers as the model does.
+
+        Args:
+            data: A store that holds the users and their interactions (``edge_index``), or a prepared one.
+            users: Users, ``[n]``: indices (tensor, array) or raw ids (list, Series).
+
+        Raises:
+            TypeError: If the model has neither rows of users nor an ear for interactions.
+            ValueError: If none of the users has an interaction with an item that the model knows, an id is unknown,
+                or the store does not fit the model.
+        """
+        inputs = self.inputs(data)
+        self.check_ready()
+        return fold_in(self, inputs, self._index(inputs, USER, users))
+
+    def remember(self, inputs: Inputs) -> None:
+        """Takes note of the users and interactions of a store that the model is trained on; ``fit`` calls it."""
+        self.signature = self.signature.trained_on(inputs.data)
+
+    def warn_of_strangers(self, inputs: Inputs, user: Tensor, stacklevel: int = 3) -> None:
+        """One warning if nothing is known of some of the users ``[B]``."""
+        if is_told():
+            return
+        known = self.known(inputs)
+        if not known.every_user and not bool((mask := known.user[user]).all()):
+            message = sentence(self, inputs, user[~mask].unique(), int(user.unique().numel()))
+            warnings.warn(message, stacklevel=stacklevel)
+
     # ------------------------------------------------------------------ the store, read once
 
     def prepare(self, data: Store) -> Inputs:
@@ -179,7 +308,7 @@ class Recommender(torch.nn.Module, ABC):
         """As :meth:`prepare`; a store that was given before and still holds the same is not read again."""
         if isinstance(data, HeteroData):
             known: Inputs | None = self._prepared.get(data)
-            if known is not None and known.device == self.device and known.stamp == StoreStamp.of(data):
+            if known is not None and known.fits(self) and known.stamp == StoreStamp.of(data):
                 return known
             known = self.prepare(data)
             self._prepared[data] = known
@@ -187,6 +316,13 @@ class Recommender(torch.nn.Module, ABC):
         return self.prepare(data)
 
     def encoding(self, inputs: Inputs) -> Encoding:
+        """What scores are made of: :meth:`own_encoding`, with answers for strangers where the store has some."""
+        own, known = self.own_encoding(inputs), self.known(inputs)
+        if known.every_user and known.every_item:
+            return own
+        return WithStrangers(own, known, inputs.part("popularity", lambda: popularity(inputs)))
+
+    def own_encoding(self, inputs: Inputs) -> Encoding:
         """What :meth:`encode` returns in evaluation mode, kept until a weight changes."""
         self.check_ready()
 
@@ -219,6 +355,9 @@ class Recommender(torch.nn.Module, ABC):
     def score(self, data: Store, users: Nodes, items: Nodes) -> Tensor:
         """Scores of user–item pairs.
 
+        A user of whom the model knows nothing scores items by their popularity, with one warning; an item of which
+        it knows nothing scores m − (1 + |m|), where m is the user's lowest score of a known item.
+
         Args:
             data: The store to predict on, or a prepared one.
             users: Users, ``[B]``: indices (tensor, array) or raw ids (list, Series).
@@ -232,7 +371,7 @@ class Recommender(torch.nn.Module, ABC):
                 store does not fit the model.
         """
         inputs = self.inputs(data)
-        user, item = self._index(inputs, USER, users), self._index(inputs, ITEM, items)
+        user, item = self._users(inputs, users), self._index(inputs, ITEM, items)
         if user.numel() != item.numel():
             raise ValueError(
                 f"users has {user.numel()} entries and items {item.numel()}, expected one item per user"
@@ -243,7 +382,7 @@ class Recommender(torch.nn.Module, ABC):
     def score_all(self, data: Store, users: Nodes) -> Tensor:
         """Scores of every item for some users, ``[B, num_items]``; arguments and errors as in :meth:`score`."""
         inputs = self.inputs(data)
-        user = self._index(inputs, USER, users)
+        user = self._users(inputs, users)
         with predicting():
             return check_scores(self.encoding(inputs).score_all(user))
 
@@ -273,8 +412,9 @@ class Recommender(torch.nn.Module, ABC):
     ) -> tuple[Tensor, Tensor] | pd.DataFrame:
         """The best items for some users, without what they have had.
 
-        Pairs in the store's ``edge_index`` and ``seen_edge_index`` are never recommended. A user without training
-        items is ranked by what the model has (its ID embedding, features, or nothing).
+        Pairs in the store's ``edge_index`` and ``seen_edge_index`` are never recommended. A user of whom
+        the model knows nothing gets the most popular items, and one warning says so; an item of which it knows
+        nothing comes last (:meth:`strangers`).
 
         Args:
             data: The store to predict on, or a prepared one.
@@ -305,7 +445,7 @@ class Recommender(torch.nn.Module, ABC):
         inputs = self.inputs(data)
         check_k(k, inputs.num_items)
         check_at_least(1, batch_size=batch_size)
-        user = self._index(inputs, USER, users)
+        user = self._users(inputs, users, stacklevel=5)
         with predicting():
             items, scores = self.encoding(inputs).rank(user, k, inputs.seen, batch_size)
             return inputs, user, items, check_scores(scores)
@@ -330,6 +470,9 @@ class Recommender(torch.nn.Module, ABC):
     ) -> tuple[Tensor, Tensor] | pd.DataFrame:
         """The items most alike in the model's eyes, by the cosine of their embeddings, without the item itself.
 
+        Items of which the model knows nothing are like no other: they are in no list, and their own is empty, which
+        one warning says.
+
         Args:
             data: The store to predict on, or a prepared one.
             items: Items, ``[B]``: indices (tensor, array) or raw ids (list, Series).
@@ -343,9 +486,12 @@ class Recommender(torch.nn.Module, ABC):
         check_k(k, inputs.num_items)
         item = self._index(inputs, ITEM, items)
         with predicting():
-            unit = self.encoding(inputs).unit_items
+            unit, known = self.encoding(inputs).unit_items, self.known(inputs)
             cosine = unit[item] @ unit.t()
             cosine[torch.arange(item.numel(), device=item.device), item] = -torch.inf
+            if not known.every_item:
+                cosine.masked_fill_(~known.item | ~known.item[item].unsqueeze(1), -torch.inf)
+                self._warn_of_bare(inputs, item, known)
             scores, similar = cosine.topk(k, dim=1)
             similar.masked_fill_(scores == -torch.inf, -1)
         return self._frame(inputs, ITEM, item, similar, scores) if as_frame else (similar, scores)
@@ -362,7 +508,8 @@ class Recommender(torch.nn.Module, ABC):
             An explanation with ``.to_frame()``, ``.plot()`` and HTML for notebooks.
 
         Raises:
-            ValueError: If not exactly one user and one item are given, or they are unknown.
+            ValueError: If not exactly one user and one item are given, they are unknown, or the model knows nothing
+                of one of them: there is no reason to be given then but popularity.
         """
         inputs = self.inputs(data)
         user_index, item_index = self._index(inputs, USER, user), self._index(inputs, ITEM, item)
@@ -371,6 +518,7 @@ class Recommender(torch.nn.Module, ABC):
                 f"an explanation is of one user and one item, got {user_index.numel()} and {item_index.numel()}"
             )
         self.check_ready()
+        self._check_explainable(inputs, user_index, item_index)
         with predicting():
             return self.evaluating()._explain(inputs, int(user_index), int(item_index))
 
@@ -407,6 +555,34 @@ class Recommender(torch.nn.Module, ABC):
         return model
 
     # ------------------------------------------------------------------ ids and names
+
+    def _users(self, inputs: Inputs, users: Nodes, stacklevel: int = 4) -> Tensor:
+        """Indices of users, and a warning where some of them are strangers."""
+        user = self._index(inputs, USER, users)
+        self.warn_of_strangers(inputs, user, stacklevel)
+        return user
+
+    def _warn_of_bare(self, inputs: Inputs, item: Tensor, known: Known) -> None:
+        if (bare := item[~known.item[item]]).numel():
+            named = ", ".join(repr(i)[:40] for i in inputs.raw_ids(ITEM, bare[:3].tolist()))
+            warnings.warn(
+                f"this {type(self).__name__} knows nothing of {bare.numel()} of the items ({named}): nothing is "
+                "similar to them",
+                stacklevel=4,
+            )
+
+    def _check_explainable(self, inputs: Inputs, user: Tensor, item: Tensor) -> None:
+        known, kind = self.known(inputs), type(self).__name__
+        if not bool(known.user[user]):
+            raise ValueError(
+                f"{sentence(self, inputs, user, 1)}, expected a user of whom the model knows something to explain"
+            )
+        if not bool(known.item[item]):
+            raw = repr(inputs.raw_ids(ITEM, item.tolist())[0])[:40]
+            raise ValueError(
+                f"this {kind} knows nothing of the item {raw}, which comes last in every list, expected an item "
+                "with training, features or links to explain"
+            )
 
     def _index(self, inputs: Inputs, node_type: str, nodes: Nodes) -> Tensor:
         index = as_index(nodes, inputs.vocabulary(node_type), inputs.num_nodes[node_type], node_type)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.models.collaborative import CollaborativeRecommender
-from pyg_kgrec.models.encoding import DotProduct
+from pyg_kgrec.models.encoding import DotProduct, Encoding
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features
@@ -44,3 +45,8 @@ class BPRMF(CollaborativeRecommender):
     def encode(self, inputs: Inputs) -> DotProduct:
         """Embeddings of all users and items of the store."""
         return DotProduct(*self.embed(inputs))
+
+    def with_rows(self, inputs: Inputs, encoding: Encoding, user: Tensor, row: Tensor) -> DotProduct:
+        """An encoding of some users with other rows; see the base class."""
+        assert isinstance(encoding, DotProduct)
+        return DotProduct(encoding.user[user] + row, encoding.item)

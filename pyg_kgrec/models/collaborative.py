@@ -48,6 +48,10 @@ class CollaborativeRecommender(Recommender):
         self.user_encoder.reset_parameters()
         self.item_encoder.reset_parameters()
 
+    def user_rows(self) -> NodeEncoder:
+        """The encoder of users."""
+        return self.user_encoder
+
     def embed(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Layer-0 embeddings of users ``[num_users, channels]`` and items ``[num_items, channels]``."""
         return self.user_encoder(*inputs.nodes(USER)), self.item_encoder(*inputs.nodes(ITEM))

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from pyg_kgrec import ops
 from pyg_kgrec.data.interactions import PairIndex
 
-_BLOCK = 2**22  # scores that ranking holds at a time: 16 MiB
+BLOCK = 2**22  # scores that ranking holds at a time: 16 MiB
 
 
 class Encoding(ABC):
@@ -115,6 +115,30 @@ class DotProduct(Products):
 
 
 @dataclass(frozen=True)
+class Counts(Encoding):
+    """One score per item, the same for every user.
+
+    Attributes:
+        count: ``[num_items]`` float64.
+    """
+
+    count: Tensor
+
+    def score(self, user: Tensor, item: Tensor) -> Tensor:
+        """Popularity of the items, ``[B]``."""
+        return self.count[item]
+
+    def score_all(self, user: Tensor) -> Tensor:
+        """Popularity of all items, the same for every user, ``[B, num_items]``."""
+        return self.count.repeat(user.numel(), 1)
+
+    @property
+    def item_embeddings(self) -> Tensor:
+        """Raises TypeError: popularity knows no similarity."""
+        raise TypeError("Popularity has no embeddings: it cannot tell which items are similar")
+
+
+@dataclass(frozen=True)
 class Translations(Encoding):
     """Translations on hyperplanes: what KTUP's scores are made of.
 
@@ -164,7 +188,7 @@ class Translations(Encoding):
 
     def rank(self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
         """The k best unseen items of users, at most 16 MiB of scores (and at least one user's) at a time."""
-        most = max(1, _BLOCK // max(self.item.size(0), 1))
+        most = max(1, BLOCK // max(self.item.size(0), 1))
         return super().rank(user, k, seen, min(batch_size, most))
 
     @property

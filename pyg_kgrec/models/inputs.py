@@ -233,9 +233,14 @@ class Inputs:
                     f"{name} was written to after the store had been prepared, expected an unchanged store: call "
                     "prepare again"
                 )
-        if self.device == model.device:
+        if self.fits(model):
             return self
-        return self.part(("moved", model.device), lambda: model.prepare(self.data))
+        key = "moved", model.device, id(model.signature)
+        return self.part(key, lambda: model.prepare(self.data))
+
+    def fits(self, model: Recommender) -> bool:
+        """Whether the model is still on this device, and trained on the same users."""
+        return self.device == model.device and self.signature is model.signature
 
     def __repr__(self) -> str:
         sizes = ", ".join(
@@ -289,7 +294,7 @@ def _held(data: HeteroData) -> Iterator[tuple[tuple[str, str], Any]]:
     for kind in (*NODE_TYPES, INTERACTS, IS, RELATES):
         if kind in (data.node_types if isinstance(kind, str) else data.edge_types):
             name = ", ".join(map(repr, [kind] if isinstance(kind, str) else kind))
-            for key in data[kind].keys():
+            for key in data[kind]:
                 yield (name, key), data[kind][key]
     yield ("'relation_name'", ""), getattr(data, "relation_name", None)
 

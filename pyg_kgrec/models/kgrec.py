@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, cast
 
 import torch
@@ -16,11 +17,12 @@ from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ENTITY, ITEM, USER
 from pyg_kgrec.explain import PathExplanation
 from pyg_kgrec.models.base import Batch, Recommender, Store, predicting
-from pyg_kgrec.models.encoding import DotProduct
+from pyg_kgrec.models.encoding import DotProduct, Encoding
 from pyg_kgrec.models.graph import CollaborativeGraph
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.objective import Objective
 from pyg_kgrec.models.signature import StoreSignature
+from pyg_kgrec.models.strangers import Known, nodes_known, spread
 from pyg_kgrec.nn.attn_hgcn import AttnHGCN
 from pyg_kgrec.nn.contrast import Contrast
 from pyg_kgrec.nn.encoder import Features, NodeEncoder
@@ -108,6 +110,7 @@ class KGRec(Recommender):
     """
 
     shown = ("hidden_channels", "num_layers", "num_heads")
+    hears = MappingProxyType({USER: ("row", "features", "interactions"), ITEM: ("row", "features", "links")})
 
     def __init__(
         self,
@@ -147,6 +150,7 @@ class KGRec(Recommender):
         self.masking = masking if use_kg and mae_coef > 0 else "none"
         self.contrast_guide = contrast if use_kg and cl_coef > 0 else "none"
         self.use_kg, self.inverse, self.hide_targets = use_kg, inverse, hide_targets
+        self.hears_links = use_kg
 
         signature, width = self.signature, self.signature.in_channels
         relations = len(signature.relation_name) + (1 if signature.num_nodes[ENTITY] else 0)
@@ -224,6 +228,44 @@ class KGRec(Recommender):
             user, node, graph.triples, graph.pairs, graph.inter_weight, inner_pairs=graph.inner_pairs
         )
         return DotProduct(user + user_hops, node[: graph.num_items] + graph.hops_of(node_hops, graph.item))
+
+    def user_rows(self) -> NodeEncoder:
+        """The encoder of users."""
+        return self.user_encoder
+
+    def with_rows(self, inputs: Inputs, encoding: Encoding, user: Tensor, row: Tensor) -> DotProduct:
+        """An encoding of some users with other rows, but for what items hear of them through ``item_gate``."""
+        assert isinstance(encoding, DotProduct)
+        return DotProduct(encoding.user[user] + row, encoding.item)
+
+    def known(self, inputs: Inputs) -> Known:
+        """Users and items that are known by themselves, or that a hop reaches from a node known before it."""
+        return inputs.part("known", lambda: self._known(inputs))
+
+    def _known(self, inputs: Inputs) -> Known:
+        graph: CollaborativeGraph = inputs.graph
+        user = nodes_known(self, inputs, USER, self.hears[USER])
+        row = graph.node_row
+        by_row = torch.ones(graph.num_nodes, dtype=torch.bool, device=inputs.device)
+        by_row = by_row if row is None else row >= 0
+        is_entity, of = graph.entity >= 0, slice(None, graph.num_items)
+        by_row[of] &= self.has_rows(ITEM)
+        by_row[graph.num_items :] &= self.has_rows(ENTITY)
+        node = by_row.clone()
+        node[of] |= nodes_known(self, inputs, ITEM, ("features",))
+        node[is_entity] |= nodes_known(self, inputs, ENTITY, ("features",))[graph.entity[is_entity]]
+        (who, what), (head, tail) = inputs.edge_index, graph.edge_index
+        from_user, from_node = user, node
+        for _ in range(self.num_layers):
+            to_user, to_node = (
+                spread(from_node, what, who, user.numel()),
+                spread(from_node, tail, head, node.numel()),
+            )
+            if self.encoder.gate is not None:
+                to_node |= spread(from_user, who, what, node.numel())
+            from_user, from_node = to_user, to_node
+            user, node = user | to_user, node | to_node
+        return Known.of(user, node[of])
 
     def rationale_score(self, data: Store) -> Tensor:
         """γ of every triple of the store, ``[T]`` in the store's order, without gradient; 1 is an average one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import pandas as pd
@@ -134,8 +135,8 @@ class KSR(SessionRecommender):
     a window in one pass (windows are padded on the right). What is learned is ``edge_index`` in the order of
     ``time`` (``edge_label_index`` has no say); a prediction is made from what ``edge_index`` and
     ``seen_edge_index`` hold.
-    Interactions of one user at the same time stay in the order of the rows. A user without any is scored by the
-    biases alone (and features).
+    Interactions of one user at the same time stay in the order of the rows. A user without any is known by
+    features, or not at all (:meth:`strangers`).
 
     Features of items go into q, beside the knowledge, those of entities are added to e, those of users, where there
     are some, make the first state of the GRU.
@@ -168,6 +169,7 @@ class KSR(SessionRecommender):
     """
 
     fit_defaults: ClassVar[dict[str, Any]] = {"lr": 3e-3, "batch_size": 64}
+    hears = MappingProxyType({USER: ("interactions", "features"), ITEM: ("row", "features", "links")})
 
     shown = ("embedding_channels", "hidden_channels", "num_layers", "gamma", "max_length", "use_kg")
 
@@ -280,6 +282,14 @@ class KSR(SessionRecommender):
                 "this KSR was never fitted: it has no embeddings of entities and relations yet, expected fit to be "
                 "called first, or kg_embedding to be given"
             )
+
+    def history(self, inputs: Inputs) -> Tensor:
+        """What sessions are made of: ``edge_index`` and ``seen_edge_index``, ``[2, n]`` int64."""
+        known = INTERACTS in inputs.data.edge_types
+        seen = inputs.data[INTERACTS].get("seen_edge_index") if known else None
+        return (
+            inputs.edge_index if seen is None else torch.cat([inputs.edge_index, seen.to(inputs.device)], 1)
+        )
 
     # ------------------------------------------------------------------ items
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -17,7 +18,7 @@ from pyg_kgrec.data.store import ENTITY, ITEM, USER
 from pyg_kgrec.explain import PreferenceExplanation
 from pyg_kgrec.kge import HyperplaneScorer, TransH, TripleSampler
 from pyg_kgrec.models.base import Batch, Store, predicting
-from pyg_kgrec.models.encoding import Translations
+from pyg_kgrec.models.encoding import Encoding, Translations
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.linked import LinkedRecommender
 from pyg_kgrec.models.objective import Objective, distinct_items
@@ -268,6 +269,15 @@ class KTUP(LinkedRecommender):
         user, item = self.embed(inputs, USER), self._align(inputs).aligned
         return Translations(user, item, *self.preferences(), self.induction, self.norm)
 
+    def with_rows(self, inputs: Inputs, encoding: Encoding, user: Tensor, row: Tensor) -> Translations:
+        """An encoding of some users with other rows; see the base class."""
+        assert isinstance(encoding, Translations)
+        return replace(encoding, user=self.embed(inputs, USER, user) + row)
+
+    def admissible_rows(self, row: Tensor) -> Tensor:
+        """Rows brought back to norm 1 or less, as :meth:`constrain` does."""
+        return row / row.norm(dim=1, keepdim=True).clamp(min=1)
+
     # ------------------------------------------------------------------ training
 
     def training_losses(self, inputs: Inputs, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -375,7 +385,7 @@ class KTUP(LinkedRecommender):
     # ------------------------------------------------------------------ explanation
 
     def _explain(self, inputs: Inputs, user: int, item: int) -> PreferenceExplanation:
-        encoded = self.encoding(inputs)
+        encoded = self.own_encoding(inputs)
         assert isinstance(encoded, Translations)
         u, i = encoded.user[user : user + 1], encoded.item[item : item + 1]
         pi = encoded.weights(u, i)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -12,8 +13,9 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from pyg_kgrec._checks import MOST_LAYERS, check_within
 from pyg_kgrec.data.sampling import Distribution
+from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.models.collaborative import CollaborativeRecommender
-from pyg_kgrec.models.encoding import DotProduct
+from pyg_kgrec.models.encoding import DotProduct, Encoding
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features
@@ -41,6 +43,10 @@ class LightGCN(CollaborativeRecommender):
         decay: Weight of the L2 norm of a batch's layer-0 embeddings.
     """
 
+    hears = MappingProxyType(
+        {USER: ("row", "features", "interactions"), ITEM: ("row", "features", "interactions")}
+    )
+
     def __init__(
         self,
         data: HeteroData | StoreSignature,
@@ -55,6 +61,7 @@ class LightGCN(CollaborativeRecommender):
     ) -> None:
         check_within(1, MOST_LAYERS, num_layers=num_layers)
         super().__init__(data, hidden_channels, features, loss, num_negatives, negatives, decay)
+        self.reach = num_layers
         self.convs = torch.nn.ModuleList(LGConv(normalize=False) for _ in range(num_layers))
 
     def encode(self, inputs: Inputs) -> DotProduct:
@@ -68,6 +75,11 @@ class LightGCN(CollaborativeRecommender):
                 out = out + x
         out = out / (len(self.convs) + 1)
         return DotProduct(out[: inputs.num_users], out[inputs.num_users :])
+
+    def with_rows(self, inputs: Inputs, encoding: Encoding, user: Tensor, row: Tensor) -> DotProduct:
+        """An encoding of some users with other rows, but for what items and others hear of them."""
+        assert isinstance(encoding, DotProduct)
+        return DotProduct(encoding.user[user] + row / (len(self.convs) + 1), encoding.item)
 
 
 def normalized_adjacency(inputs: Inputs, dtype: torch.dtype) -> Tensor:

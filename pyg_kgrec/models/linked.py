@@ -15,6 +15,7 @@ from pyg_kgrec.data.store import ENTITY, ITEM, NODE_TYPES, USER
 from pyg_kgrec.models.base import Recommender, Store, predicting
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.signature import StoreSignature
+from pyg_kgrec.models.strangers import nodes_known, spread
 from pyg_kgrec.nn.encoder import Features, NodeEncoder
 
 _TRIPLES = 2**15  # scored at a time
@@ -58,6 +59,7 @@ class LinkedRecommender(Recommender):
         super().__init__(data)
         width, sizes = self.signature.in_channels, self.signature.num_nodes
         self.hidden_channels, self.use_kg = hidden_channels, use_kg and sizes[ENTITY] > 0
+        self.hears_links = self.use_kg
         self.encoders = torch.nn.ModuleDict(
             {
                 t: NodeEncoder(
@@ -79,6 +81,19 @@ class LinkedRecommender(Recommender):
             entities_of=PairIndex.from_pairs(links, inputs.num_items),
             items_of=PairIndex.from_pairs(links.flip(0), inputs.num_entities if self.use_kg else 0),
         )
+
+    hears = MappingProxyType({USER: ("row", "features"), ITEM: ("row", "features", "links")})
+
+    def linked_items(self, inputs: Inputs) -> Tensor:
+        """Items that are linked to an entity with a row or features, ``[num_items]`` bool."""
+        if not self.use_kg:
+            return super().linked_items(inputs)
+        entity = nodes_known(self, inputs, ENTITY, ("row", "features"))
+        return spread(entity, inputs.link[1], inputs.link[0], inputs.num_items)
+
+    def user_rows(self) -> NodeEncoder | None:
+        """The encoder of users, where there is one."""
+        return self.encoders[USER] if USER in self.encoders else None  # type: ignore[return-value] # noqa: SIM401
 
     def projects(self, node_type: str) -> bool:
         """Whether features of a node type are a part of its embeddings."""

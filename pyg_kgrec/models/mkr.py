@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -25,6 +25,7 @@ from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.linked import LinkedRecommender
 from pyg_kgrec.models.objective import NUM_NEGATIVES, Objective, distinct_items
 from pyg_kgrec.models.signature import StoreSignature
+from pyg_kgrec.models.strangers import nodes_known
 from pyg_kgrec.nn.cross_compress import CrossUnits, Unit, check_unit
 from pyg_kgrec.nn.encoder import Features
 from pyg_kgrec.nn.loss import Loss, full
@@ -105,7 +106,8 @@ class MKR(LinkedRecommender):
     :math:`\mathcal{M}^L(\mathbf{r})`, the tail is its own vector, and :math:`\hat{\mathbf{t}}` is what the
     dense layers give, without the last σ.
 
-    An item without an entity and a head without an item skip the units, which the paper leaves open.
+    An item without an entity and a head without an item skip the units, which the paper leaves open. A new item
+    that only its entities are known of goes through the units as the mean of the known items.
 
     Args:
         data: The training store.
@@ -240,6 +242,20 @@ class MKR(LinkedRecommender):
 
     # ------------------------------------------------------------------ towers
 
+    def _items(self, inputs: Inputs) -> Tensor:
+        """All items before any unit; one that nothing but its entities is known of is the mean of the known items.
+
+        A unit multiplies an item with its entity: of a row of zeros it makes the same whatever the entity is.
+        """
+        item = self.embed(inputs, ITEM)
+        if self.units is None or inputs.row[ITEM] is None:
+            return item
+        own = nodes_known(self, inputs, ITEM, ("row", "features"))
+        alone = self.linked_items(inputs) & ~own
+        if not bool(alone.any()) or not bool(own.any()):
+            return item
+        return torch.where(alone.unsqueeze(1), item[own].mean(0), item)
+
     def _after_units(
         self, inputs: Inputs, embedding: Tensor, item: Tensor | None, generator: torch.Generator | None
     ) -> Tensor:
@@ -259,13 +275,23 @@ class MKR(LinkedRecommender):
 
     def encode(self, inputs: Inputs) -> Encoding:
         """What a score is made of: u_L and v_L, or, for the MLP head, its first layer's part of each."""
-        item = self._after_units(inputs, self.embed(inputs, ITEM), None, None)
+        item = self._after_units(inputs, self._items(inputs), None, None)
         return self._encoding(self.user_mlp(self.embed(inputs, USER)), item)
 
     def _encoding(self, user: Tensor, item: Tensor) -> DotProduct | MLPHead:
         if self.head == "dot":
             return DotProduct(user, item)
         return MLPHead(self.head_user(user), self.head_item(item), self.head_mlp)
+
+    def with_rows(
+        self, inputs: Inputs, encoding: Encoding, user: Tensor, row: Tensor
+    ) -> DotProduct | MLPHead:
+        """An encoding of some users with other rows; see the base class."""
+        latent = self.user_mlp(self.embed(inputs, USER, user) + row)
+        if isinstance(encoding, MLPHead):
+            return replace(encoding, user=self.head_user(latent))
+        assert isinstance(encoding, DotProduct)
+        return DotProduct(latent, encoding.item)
 
     # ------------------------------------------------------------------ recommendation task
 
@@ -384,6 +410,7 @@ class MKR(LinkedRecommender):
         entity = inputs.graph.entities_of.select(item_node)[1]
         nodes = {USER: user_node, ITEM: item_node, ENTITY: entity}
         embeddings = {t: self.embed(inputs, t, nodes[t]) for t in self.encoders}
+        embeddings[ITEM] = self._items(inputs)[item_node]
         score = self._score_without(embeddings)
         units: list[tuple[str, int, float]] = []
         if entity.numel():

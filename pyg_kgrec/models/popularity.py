@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
-from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.models.base import Recommender
-from pyg_kgrec.models.encoding import Encoding
+from pyg_kgrec.models.encoding import Counts
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.signature import StoreSignature
-
-
-@dataclass(frozen=True)
-class Counts(Encoding):
-    """One score per item, the same for every user.
-
-    Attributes:
-        count: ``[num_items]`` float64.
-    """
-
-    count: Tensor
-
-    def score(self, user: Tensor, item: Tensor) -> Tensor:
-        """Popularity of the items, ``[B]``."""
-        return self.count[item]
-
-    def score_all(self, user: Tensor) -> Tensor:
-        """Popularity of all items, the same for every user, ``[B, num_items]``."""
-        return self.count.repeat(user.numel(), 1)
-
-    @property
-    def item_embeddings(self) -> Tensor:
-        """Raises TypeError: popularity knows no similarity."""
-        raise TypeError("Popularity has no embeddings: it cannot tell which items are similar")
 
 
 class Popularity(Recommender):
@@ -49,6 +24,7 @@ class Popularity(Recommender):
     """
 
     node_types = (USER, ITEM)
+    hears = MappingProxyType({USER: ("anyone",), ITEM: ("row", "interactions")})
 
     def __init__(self, data: HeteroData | StoreSignature) -> None:
         super().__init__(data)

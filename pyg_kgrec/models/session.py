@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyg_kgrec._checks import check_k, check_scores
 from pyg_kgrec.data.store import ENTITY, ITEM
-from pyg_kgrec.data.vocabulary import as_index
+from pyg_kgrec.data.vocabulary import as_index, is_collection
 from pyg_kgrec.models.base import Nodes, Store, item_columns, predicting
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.linked import LinkedRecommender
@@ -48,8 +48,9 @@ class SessionRecommender(LinkedRecommender):
     ) -> tuple[Tensor, Tensor] | pd.DataFrame:
         """The best next items of a session that no store holds.
 
-        Items that are unknown are left out, and a warning says which; a session of which nothing is left gets the
-        most popular items of training, and a warning says so. Items of the session are not recommended.
+        Items that are unknown are left out, and a warning says which; a session of which nothing is left (or only
+        items that nothing is known of) gets the most popular items of training, and a warning says so. Items of the
+        session are not recommended.
 
         Args:
             session: Items, oldest first: raw ids or names (list, Series; a name that several items have is the
@@ -71,7 +72,8 @@ class SessionRecommender(LinkedRecommender):
         inputs = self._catalogue() if data is None else self.inputs(data)
         check_k(k, inputs.num_items)
         item = self._session(inputs, session).to(self.device)
-        if item.numel() == 0:
+        known = self.known(inputs)
+        if not bool(known.item[item].any()):
             warnings.warn(
                 "the session holds no known item: the most popular items are recommended", stacklevel=2
             )
@@ -81,6 +83,9 @@ class SessionRecommender(LinkedRecommender):
         else:
             with predicting():
                 score = check_scores(self.evaluating().session_scores(inputs, item))
+            if not known.every_item:  # below all others, as in every list
+                lowest = score[known.item].min()
+                score[~known.item] = lowest - (1 + lowest.abs())
             score[item] = -torch.inf
             top, found = score.topk(k)
         found = found.masked_fill(top == -torch.inf, -1)
@@ -113,16 +118,18 @@ class SessionRecommender(LinkedRecommender):
 
     def _session(self, inputs: Inputs, session: Nodes) -> Tensor:
         """Indices of the items of a session, those that are known."""
-        if isinstance(session, Tensor | np.ndarray):
+        if isinstance(session, Tensor) or (
+            isinstance(session, np.ndarray) and session.dtype.kind not in "OUT"
+        ):
             if 0 in session.shape:  # whatever its dtype
                 return torch.empty(0, dtype=torch.long)
-            return as_index(session, None, inputs.num_items, ITEM)
-        if not isinstance(session, list | tuple | range | pd.Series | pd.Index):
+            return as_index(session, inputs.vocabulary(ITEM), inputs.num_items, ITEM)
+        if not is_collection(session) or isinstance(session, set | frozenset):
             raise TypeError(
                 f"the session is a {type(session).__name__}, expected a list of raw ids or names, or a tensor of "
                 "indices"
             )
-        given = list(session)
+        given: list[Any] = list(cast(Any, session))
         strange = [x for x in given if isinstance(x, bool) or not isinstance(x, str | int | np.integer)]
         if strange:
             raise TypeError(

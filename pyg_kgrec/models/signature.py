@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.repeats import repeats_told
-from pyg_kgrec.data.store import ENTITY, IS, ITEM, NODE_TYPES, RELATES, USER, validate
+from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, NODE_TYPES, RELATES, USER, validate
 from pyg_kgrec.data.vocabulary import Vocabulary
 from pyg_kgrec.transforms.collaborative import number_entities
 
@@ -31,6 +31,8 @@ class StoreSignature:
         relation_name: Relations in the order of their numbers.
         item_name: Readable labels of the items, or None.
         link: Items and entities that belong together, ``[2, l]`` int64; None without knowledge graph.
+        trained: Users that training has interactions (or labelled pairs) of, ``[num_users]`` bool; None if all.
+        popularity: Number of training interactions of each item, ``[num_items]`` int64, or None.
     """
 
     num_nodes: dict[str, int]
@@ -39,6 +41,8 @@ class StoreSignature:
     relation_name: list[str]
     item_name: list[str] | None = None
     link: Tensor | None = None
+    trained: Tensor | None = None
+    popularity: Tensor | None = None
 
     @classmethod
     def from_store(cls, data: HeteroData) -> StoreSignature:
@@ -55,7 +59,27 @@ class StoreSignature:
             relation_name=list(data.relation_name) if RELATES in data.edge_types else [],
             item_name=list(data[ITEM].name) if "name" in data[ITEM] else None,
             link=data[IS].edge_index.detach().cpu().clone() if IS in data.edge_types else None,
+            trained=_having_pairs(data),
+            popularity=_interactions(data),
         )
+
+    def trained_on(self, data: HeteroData) -> StoreSignature:
+        """The signature after training on a store that fits it: this object where that adds nothing."""
+        user, item = (self.match(data, t) for t in (USER, ITEM))
+        having, count = _having_pairs(data), _interactions(data)
+        if user is not None:
+            old = user >= 0
+            having = torch.zeros(self.num_nodes[USER], dtype=torch.bool).index_fill_(
+                0, user[old & having], True
+            )
+        if item is not None:
+            old = item >= 0
+            count = torch.zeros(self.num_nodes[ITEM], dtype=torch.long).index_add_(0, item[old], count[old])
+        trained = None if self.trained is None else self.trained | having
+        same = trained is None or torch.equal(trained, self.trained)  # type: ignore[arg-type]
+        if same and self.popularity is not None and torch.equal(count, self.popularity):
+            return self
+        return replace(self, trained=trained, popularity=count)
 
     def state(self) -> dict[str, Any]:
         """Plain dictionaries, lists and tensors, for a checkpoint."""
@@ -87,7 +111,8 @@ class StoreSignature:
                 place, number = store["n_id"], self.num_nodes[node_type]
                 if place.numel() and int(place.max()) >= number:
                     raise ValueError(
-                        f"data[{node_type!r}].n_id holds {int(place.max())}, expected places among the {number} nodes "
+                        f"data[{node_type!r}].n_id holds {int(place.max())}, expected places among the {number} "
+                        f"nodes "
                         f"of training (a store with data[{node_type!r}].id is matched by raw id, new nodes, too)"
                     )
                 continue
@@ -101,9 +126,20 @@ class StoreSignature:
     def rows(self, data: HeteroData, node_type: str, device: torch.device) -> Tensor | None:
         """Row of each node of a store among the nodes of training, −1 for a new node; None if they are the same.
 
-        Raw ids tell which nodes these are. Nodes of a store that has none, as of a mini-batch that PyG's loaders
-        sampled of the training store, are matched by their ``n_id``, their place in training.
+        A user whom training had no interaction of is a new one: the row was never learned. Raw ids tell which nodes
+        these are. Nodes of a store that has none, as of a mini-batch that PyG's loaders sampled of the training
+        store, are matched by their ``n_id``, their place in training.
         """
+        row = self.match(data, node_type, device)
+        if node_type != USER or self.trained is None or bool(self.trained.all()):
+            return row
+        trained = self.trained.to(device)
+        if row is None:
+            row = torch.arange(trained.numel(), device=device)
+        return torch.where((row >= 0) & trained[row.clamp(min=0)], row, -1)
+
+    def match(self, data: HeteroData, node_type: str, device: torch.device | str = "cpu") -> Tensor | None:
+        """As :meth:`rows`, whether training taught the rows or not."""
         store = data[node_type]
         ids, number = self.ids[node_type], store.num_nodes
         if "n_id" in store and "id" not in store:
@@ -146,6 +182,23 @@ class StoreSignature:
             return None
         number = {name: i for i, name in enumerate(self.relation_name)}
         return torch.tensor([number[name] for name in names])
+
+
+def _having_pairs(data: HeteroData) -> Tensor:
+    """Users that have an interaction or a labelled pair, ``[num_users]`` bool."""
+    having = torch.zeros(data[USER].num_nodes, dtype=torch.bool)
+    store = data[INTERACTS] if INTERACTS in data.edge_types else {}
+    for key in ("edge_index", "edge_label_index"):
+        if key in store:
+            having[store[key][0].cpu()] = True
+    return having
+
+
+def _interactions(data: HeteroData) -> Tensor:
+    """Number of interactions of each item, ``[num_items]`` int64."""
+    if INTERACTS not in data.edge_types:
+        return torch.zeros(data[ITEM].num_nodes, dtype=torch.long)
+    return torch.bincount(data[INTERACTS].edge_index[1].cpu(), minlength=data[ITEM].num_nodes)
 
 
 def _some(names: set[str]) -> str:

@@ -12,7 +12,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.labels import indexable
-from pyg_kgrec.data.splitting import TEST, TRAIN, VAL, check_unsplit
+from pyg_kgrec.data.splitting import TEST, TRAIN, VAL, check_unsplit, is_labelled
 from pyg_kgrec.data.store import INTERACTS, ITEM, USER, validate
 
 _BLOCK = 2**24  # numbers drawn at a time
@@ -22,14 +22,16 @@ _BLOCK = 2**24  # numbers drawn at a time
 class ClickThroughSplit(BaseTransform):
     r"""Draws as many unwatched items for every user as the user has positives, and splits all labelled pairs.
 
-    The negatives of a user are different items, drawn alike among those without an interaction. Positives (label 1)
-    and negatives (label 0) together go at random to train, validation and test, ``val`` and ``test`` of all pairs,
-    rounded. This is the preprocessing of the MKR paper (Wang et al., WWW 2019, with 6 : 2 : 2).
+    The negatives of a user are different items, drawn alike among those without an interaction. Positives
+    (label 1) and negatives (label 0) together go at random to train, validation and test, ``val`` and
+    ``test`` of all pairs, rounded. This is the preprocessing of the MKR paper (Wang et al., WWW 2019, with
+    6 : 2 : 2). In a store that has labels of its own (``label_col=`` of the readers) none is drawn: its
+    labelled pairs are split.
 
-    The result is ``(train, val, test)``. All three hold train's *positives* as ``edge_index``; ``edge_label_index``
-    holds the labelled pairs of the part and ``edge_label`` their labels (float32); the test store's
-    ``seen_edge_index`` holds the positives of validation. Nodes and knowledge graph are shared. The same seed gives
-    the same split; PyTorch's global random state is neither read nor changed.
+    The result is ``(train, val, test)``. All three hold train's *positives* as ``edge_index``;
+    ``edge_label_index`` holds the labelled pairs of the part and ``edge_label`` their labels (float32); the
+    test store's ``seen_edge_index`` holds the positives of validation. Nodes and knowledge graph are shared.
+    The same seed gives the same split; PyTorch's global random state is neither read nor changed.
 
     Args:
         val: The share of the labelled pairs for validation, in [0, 1).
@@ -56,12 +58,10 @@ class ClickThroughSplit(BaseTransform):
         validate(data)
         check_unsplit(data)
         generator = torch.Generator().manual_seed(self.seed)
-        positive = PairIndex.from_pairs(data[INTERACTS].edge_index.cpu(), data[USER].num_nodes)
-        user = torch.arange(data[USER].num_nodes).repeat_interleave(positive.start.diff())
-        negative = draw_unwatched(positive, data[ITEM].num_nodes, generator)
-        pairs = torch.cat([torch.stack([user, positive.item]), torch.stack([user, negative])], dim=1)
-        label = torch.ones(pairs.size(1))
-        label[user.numel() :] = 0
+        if is_labelled(data):
+            pairs, label = data[INTERACTS].edge_label_index.cpu(), data[INTERACTS].edge_label.cpu().float()
+        else:
+            pairs, label = _with_negatives(data, generator)
 
         num_val, num_test = (round(share * label.numel()) for share in (self.val, self.test))
         split = torch.full((label.numel(),), TRAIN)
@@ -92,6 +92,17 @@ class ClickThroughSplit(BaseTransform):
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(val={self.val}, test={self.test}, seed={self.seed})"
+
+
+def _with_negatives(data: HeteroData, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """All interactions and as many unwatched items per user, ``[2, 2n]``, and their labels."""
+    positive = PairIndex.from_pairs(data[INTERACTS].edge_index.cpu(), data[USER].num_nodes)
+    user = torch.arange(data[USER].num_nodes).repeat_interleave(positive.start.diff())
+    negative = draw_unwatched(positive, data[ITEM].num_nodes, generator)
+    pairs = torch.cat([torch.stack([user, positive.item]), torch.stack([user, negative])], dim=1)
+    label = torch.ones(pairs.size(1))
+    label[user.numel() :] = 0
+    return pairs, label
 
 
 def draw_unwatched(positive: PairIndex, num_items: int, generator: torch.Generator) -> Tensor:

@@ -18,14 +18,14 @@ _MARK = "~"
 class AddInverseTriples(BaseTransform):
     r"""Adds for each triple (h, r, t) of the store the triple (t, r + R, h), where R counts the relations.
 
-    ``relation_name`` gets R further labels: those that were there, with a leading ``~``. Triples follow in the order
-    of those that they invert, and so do further tensors with one entry per triple. Of a split of triples
+    ``relation_name`` gets R further labels: those that were there, with a leading ``~``. Triples follow in the
+    order of those that they invert, and so do further tensors with one entry per triple. Of a split of triples
     ``edge_label_index`` stays as it is (what is to be found is a triple, not its inverse), while
     ``seen_edge_index`` is inverted like the triples to learn from.
 
     This takes the place of PyG's :class:`~torch_geometric.transforms.ToUndirected`, which adds up the relations of
-    the two directions. :class:`CollaborativeKG` adds inverse triples by itself (``inverse=True``), and KGRec has them
-    by its own argument: a store needs them once.
+    the two directions. :class:`CollaborativeKG` adds inverse triples by itself (``inverse=True``), and KGRec has
+    them by its own argument: a store needs them once.
 
     Raises:
         ValueError: When called: if the store is not valid, has no knowledge graph, or has inverse triples already.
@@ -41,7 +41,8 @@ class AddInverseTriples(BaseTransform):
         twice = next((name for name in names if _MARK + name in known), None)
         if twice is not None:
             raise ValueError(
-                f"data.relation_name holds {(_MARK + twice)[:50]!r}: the store has inverse triples already, expected one "
+                f"data.relation_name holds {(_MARK + twice)[:50]!r}: the store has inverse triples already, "
+                f"expected one "
                 "without."
             )
         out = indexable(data)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from pyg_kgrec.data.splitting import apply_split, leave_one_out_split, random_split, temporal_split
+from pyg_kgrec.data.splitting import (
+    apply_split,
+    check_unsplit,
+    leave_one_out_split,
+    random_split,
+    split_by_label,
+    split_by_time,
+    temporal_split,
+)
 from pyg_kgrec.data.store import INTERACTS, validate
 
 __all__ = ["LeaveOneOut", "RandomSplit", "TemporalSplit", "apply_split"]
@@ -25,8 +32,10 @@ class RandomSplit(BaseTransform):
 
     The result is ``(train, val, test)``. All three hold the training interactions as ``edge_index``;
     ``edge_label_index`` holds the pairs to learn or to rank, and the test store's ``seen_edge_index`` the
-    validation pairs. Nodes and knowledge graph are shared, not copied, and the order of the rows is kept. The
-    same seed gives the same split; PyTorch's global random state is neither read nor changed.
+    validation pairs. In a store with labels the pairs labelled 1 are split as if there were no others, and those
+    labelled 0 by the same rule; ``edge_label`` goes with them, and ``seen_edge_index`` and ``edge_index`` hold
+    pairs labelled 1 alone. Nodes and knowledge graph are shared, not copied, and the order of the rows is
+    kept. The same seed gives the same split; PyTorch's global random state is neither read nor changed.
 
     Args:
         val: The share of each user's interactions for validation, in [0, 1).
@@ -44,7 +53,9 @@ class RandomSplit(BaseTransform):
     def forward(self, data: HeteroData) -> Split:
         """Splits ``data`` into ``(train, val, test)``."""
         validate(data)
-        return apply_split(data, random_split(data[INTERACTS].edge_index[0], self.val, self.test, self.seed))
+        check_unsplit(data)
+        split = split_by_label(data, lambda user: random_split(user, self.val, self.test, self.seed))
+        return apply_split(data, split)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(val={self.val}, test={self.test}, seed={self.seed})"
@@ -56,7 +67,8 @@ class TemporalSplit(BaseTransform):
 
     Numbers are rounded as in :class:`RandomSplit`, and the result has the same form. Interactions of one user
     at the same time stay in the order of the rows. In the test store the validation interactions, which come
-    before the test's, are at hand as ``seen_edge_index`` with ``seen_time``.
+    before the test's, are at hand as ``seen_edge_index`` with ``seen_time``. In a store with labels a pair
+    labelled 0 goes where its time falls among the user's pairs labelled 1.
 
     Args:
         val: The share of each user's interactions for validation, in [0, 1).
@@ -73,8 +85,9 @@ class TemporalSplit(BaseTransform):
 
     def forward(self, data: HeteroData) -> Split:
         """Splits ``data`` into ``(train, val, test)``."""
-        time = _time_of(data, self)
-        return apply_split(data, temporal_split(data[INTERACTS].edge_index[0], time, self.val, self.test))
+        _check_time(data, self)
+        split = split_by_time(data, lambda user, time: temporal_split(user, time, self.val, self.test))
+        return apply_split(data, split)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(val={self.val}, test={self.test})"
@@ -85,7 +98,8 @@ class LeaveOneOut(BaseTransform):
     """Holds out every user's last interaction for test and the last but one for validation.
 
     A user with fewer than three interactions keeps them all for training. The result has the form of
-    :class:`RandomSplit`; interactions of one user at the same time stay in the order of the rows.
+    :class:`RandomSplit`; interactions of one user at the same time stay in the order of the rows. In a store
+    with labels the pairs labelled 1 are counted, and one labelled 0 goes where its time falls among them.
 
     Raises:
         ValueError: When called: if the store is not valid, split already, or has no ``time``.
@@ -93,8 +107,8 @@ class LeaveOneOut(BaseTransform):
 
     def forward(self, data: HeteroData) -> Split:
         """Splits ``data`` into ``(train, val, test)``."""
-        time = _time_of(data, self)
-        return apply_split(data, leave_one_out_split(data[INTERACTS].edge_index[0], time))
+        _check_time(data, self)
+        return apply_split(data, split_by_time(data, leave_one_out_split))
 
 
 def _check_shares(val: float, test: float) -> None:
@@ -105,12 +119,11 @@ def _check_shares(val: float, test: float) -> None:
         raise ValueError(f"val and test are {val} and {test}, expected shares that leave some for training.")
 
 
-def _time_of(data: HeteroData, transform: BaseTransform) -> Tensor:
+def _check_time(data: HeteroData, transform: BaseTransform) -> None:
     validate(data)
-    time: Tensor | None = data[INTERACTS].get("time")
-    if time is None:
+    check_unsplit(data)
+    if data[INTERACTS].get("time") is None:
         raise ValueError(
             "data['user', 'interacts', 'item'].time is missing, "
             f"expected the time of each interaction for {transform.__class__.__name__} to sort by."
         )
-    return time

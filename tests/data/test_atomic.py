@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -248,3 +249,167 @@ def test_movielens_with_its_fixed_split(data_root: Path) -> None:
         torch.cat(labels, 1).mul(torch.tensor([[1682], [1]])).sum(0).sort()[0],
     )
     assert whole[INTERACTS].time[0] == 881250949
+
+
+def write(folder: Path, suffix: str, text: str, encoding: str = "utf-8") -> None:
+    (folder / f"toy{suffix}").write_text(text, encoding=encoding)
+
+
+CLICKS = (
+    "user_id:token\titem_id:token\tlabel:float\ttimestamp:float\n"
+    "7\t20\t1\t100\n8\t10\t1\t101\n7\t10\t0\t102\n8\t30\t0\t103\n"
+)
+
+
+@pytest.mark.parametrize("kind", ["float", "token"])
+def test_labels_are_heard_or_refused(folder: Path, kind: str) -> None:
+    write(folder, ".inter", CLICKS.replace("label:float", f"label:{kind}"))
+    with pytest.raises(ValueError, match=r"^toy\.inter: column 'label' holds .* expected label_col='label'"):
+        read_atomic(folder, "toy")
+    store = read_atomic(folder, "toy", label_col="label")[INTERACTS]
+    assert store.edge_index.tolist() == [[1, 0], [2, 0]]
+    assert store.edge_label_index.tolist() == [[1, 0, 1, 0], [2, 0, 0, 3]]
+    assert store.edge_label.tolist() == [1, 1, 0, 0]
+    assert read_atomic(folder, "toy", label_col=False)[INTERACTS].edge_index.size(1) == 4
+
+
+def test_labels_go_where_their_file_says(folder: Path) -> None:
+    header, *lines = CLICKS.splitlines(keepends=True)
+    for suffix, part in (
+        (".train.inter", lines[:2] + lines[3:]),
+        (".valid.inter", []),
+        (".test.inter", lines[2:3]),
+    ):
+        write(folder, suffix, header + "".join(part))
+    train, val, test = read_atomic(folder, "toy", ("train", "valid", "test"), label_col="label")
+    assert train[INTERACTS].edge_label.tolist() == [1, 1, 0]
+    assert test[INTERACTS].edge_label.tolist() == [0]
+    assert test[INTERACTS].edge_label_index.tolist() == [[1], [0]]
+    assert test[INTERACTS].edge_label_time.tolist() == [102]
+    for part in (train, val, test):
+        assert part[INTERACTS].edge_index.tolist() == [[1, 0], [2, 0]]
+        validate(part)
+
+
+def test_weights_ratings_and_lists_are_said(folder: Path) -> None:
+    with pytest.warns(
+        UserWarning, match=r"toy\.inter: column 'rating' holds 1\.0 to 5\.0 and all rows count"
+    ):
+        read_atomic(folder, "toy")
+    write(folder, ".inter", FILES[".inter"].replace("rating", "weight"))
+    with pytest.warns(UserWarning, match="column 'weight' is not read"):
+        read_atomic(folder, "toy")
+    assert read_atomic(folder, "toy", rating_col="weight", min_rating=4)[INTERACTS].rating.tolist() == [5, 4]
+    write(folder, ".inter", FILES[".inter"].replace("rating:float", "item_id_list:token_seq"))
+    with pytest.warns(
+        UserWarning, match="column 'item_id_list' is not read: only the item of a row"
+    ) as caught:
+        read_atomic(folder, "toy")
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.parametrize("end", ["\n", "\n\n", "  \n\n", "\r\n\r\n", "\n\t\t\t\n"])
+def test_blank_lines_at_the_end_are_nothing(folder: Path, end: str) -> None:
+    expected = repr(read_atomic(folder, "toy", min_rating=0).to_dict())
+    for suffix, text in FILES.items():
+        (folder / f"toy{suffix}").write_bytes(text.encode() + end.encode())
+    assert repr(read_atomic(folder, "toy", min_rating=0).to_dict()) == expected
+
+
+@pytest.mark.parametrize("separator", [",", ";", "|"])
+def test_another_separator_is_named_and_read(folder: Path, separator: str) -> None:
+    expected = repr(read_atomic(folder, "toy", min_rating=0).to_dict())
+    for suffix, text in FILES.items():
+        write(folder, suffix, text.replace("\t", separator))
+    with pytest.raises(
+        ValueError, match=r"^toy\.inter, line 1: the header has '.' between .* expected tabs"
+    ) as caught:
+        read_atomic(folder, "toy")
+    assert f"separator={separator!r}" in str(caught.value)
+    assert repr(read_atomic(folder, "toy", min_rating=0, separator=separator).to_dict()) == expected
+
+
+def test_quotes_in_a_header_are_named(folder: Path) -> None:
+    write(folder, ".inter", FILES[".inter"].replace("user_id:token", '"user_id:token"'))
+    with pytest.raises(ValueError, match="quotes belong to the text in atomic files"):
+        read_atomic(folder, "toy")
+    write(folder, ".inter", FILES[".inter"].replace("user_id:token", " user_id:token "))
+    assert read_atomic(folder, "toy", min_rating=0)["user"].id == ["8", "7"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "cp1252", "utf-8-sig", "utf-32"])
+def test_files_in_another_encoding(folder: Path, encoding: str) -> None:
+    for suffix, text in FILES.items():
+        write(folder, suffix, text.replace("Ten", "Tén"), encoding)
+    if encoding in ("utf-16-le", "cp1252"):
+        with pytest.raises(ValueError, match=r"encoding="):
+            read_atomic(folder, "toy", min_rating=0)
+    for named in {encoding, None if encoding.endswith(("16", "32", "sig")) else encoding}:
+        data = read_atomic(folder, "toy", min_rating=0, encoding=named)
+        assert data["item"].name == ["Tén", "40", "Two “Téns”", "30"]
+
+
+def test_a_byte_that_is_no_text_is_named_with_its_line(folder: Path) -> None:
+    (folder / "toy.link").write_bytes(b"item_id:token\tentity_id:token\n10\tm.3\n20\t\xe4\n")
+    with pytest.raises(ValueError, match=r"^toy\.link: byte 40 is not UTF-8 \(line 3\).*encoding='cp1252'"):
+        read_atomic(folder, "toy", min_rating=0)
+
+
+def test_links_of_other_items_can_be_dropped(folder: Path) -> None:
+    write(folder, ".link", FILES[".link"] + "99\tm.1\n20\tm.99\n")
+    with pytest.raises(ValueError, match=r"unknown to toy\.item and toy\.inter \('99'\).*unknown='drop'"):
+        read_atomic(folder, "toy", min_rating=0)
+    with pytest.warns(
+        UserWarning, match=r"dropped 1 of 4 rows of toy\.link, item id .*; 1 of 3 rows of toy\.link, entity"
+    ):
+        data = read_atomic(folder, "toy", min_rating=0, unknown="drop")
+    assert data["item"].id == ["10", "40", "20", "30"]
+    assert data[IS].edge_index.tolist() == [[0, 2], [2, 0]]
+
+
+def test_repeated_triples_are_counted(folder: Path) -> None:
+    write(folder, ".kg", FILES[".kg"] + "m.1\tfilm.by\tm.2\n" * 3)
+    with pytest.warns(UserWarning, match=r"^toy\.kg: 3 of 5 rows repeat a triple"):
+        assert read_atomic(folder, "toy", min_rating=0)[RELATES].edge_index.size(1) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"min_rating": 10**400}, ValueError, "min_rating is an int of"),
+        ({"label_col": 0}, TypeError, "label_col is 0"),
+        ({"rating_col": False}, TypeError, "rating_col is False"),
+        ({"label_col": "clicks"}, ValueError, r"^toy\.inter: there is no column clicks:float"),
+        ({"splits": 5}, TypeError, "splits is 5"),
+        ({"splits": ("train", "x" * 9_000, "test")}, FileNotFoundError, "cannot be read"),
+        ({"name": 5}, TypeError, "name is 5"),
+        ({"name": "x" * 300_000}, FileNotFoundError, "cannot be read"),
+        ({"root": None}, TypeError, "root is None"),
+        ({"encoding": "hex"}, ValueError, "encoding is 'hex'"),
+        ({"encoding": "a\0b"}, ValueError, "encoding is"),
+        ({"separator": "\n"}, ValueError, "separator is"),
+        ({"separator": None}, TypeError, "separator is None"),
+    ],
+)
+def test_odd_arguments(folder: Path, arguments: dict[str, Any], error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match) as caught:
+        read_atomic(**{"root": folder, "name": "toy"} | arguments)
+    assert len(str(caught.value)) <= 400
+    assert "\n" not in str(caught.value)
+
+
+def test_messages_about_huge_files_are_short(folder: Path) -> None:
+    huge = "x" * 300_000
+    for suffix, text in (
+        (".inter", huge),
+        (".inter", f"{huge}:token\titem_id:token\n"),
+        (".inter", FILES[".inter"].replace("100", huge)),
+        (".link", FILES[".link"].replace("10", huge)),
+        (".user", FILES[".user"] + f"30\t{huge}\n30\t{huge}\n"),
+    ):
+        for other in FILES:
+            write(folder, other, FILES[other])
+        write(folder, suffix, text)
+        with pytest.raises(ValueError, match=r"^toy\.") as caught:
+            read_atomic(folder, "toy", min_rating=0)
+        assert len(str(caught.value)) <= 400

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import datetime
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyg_kgrec.data import INTERACTS, IS, RELATES, from_pandas, has_knowledge, validate
+from pyg_kgrec.data.interactions import labelled_pairs, positive_pairs, seen_pairs
 
 
 def interactions(**columns: Any) -> pd.DataFrame:
@@ -325,3 +328,271 @@ def test_the_store_says_what_the_frame_says(rows: list[tuple[int, int, int]]) ->
     latest = {pair: max(t for u, i, t in rows if (u, i) == pair) for pair in {(u, i) for u, i, _ in rows}}
     assert dict(zip(pairs, data[INTERACTS].time.tolist())) == latest
     assert data["user"].id == list(dict.fromkeys(user for user, _, _ in rows))
+
+
+LABELLED = {"label": [0, 1, 1], "timestamp": [3, 2, 1], "rating": [5, 4, 1]}
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 1], [-1, 1, 1], [False, True, True], pd.Categorical([0, 1, 1])])
+def test_rows_labelled_0_are_no_interactions(labels: Any) -> None:
+    data = from_pandas(interactions(**LABELLED | {"label": labels}), label_col="label")
+    store = data[INTERACTS]
+    assert store.edge_index.tolist() == [[1, 0], [0, 1]]
+    assert store.time.tolist() == [2, 1]
+    assert store.rating.tolist() == [4, 1]
+    assert store.edge_label_index.tolist() == [[0, 1, 0], [0, 0, 1]]
+    assert store.edge_label.tolist() == [0, 1, 1]
+    assert store.edge_label.dtype == torch.float32
+    assert store.edge_label_time.tolist() == [3, 2, 1]
+    assert store.edge_label_rating.tolist() == [5, 4, 1]
+    assert positive_pairs(data).tolist() == store.edge_index.tolist()
+    assert not {(0, 0)} & set(
+        zip(*(t.tolist() for t in seen_pairs(data, torch.device("cpu")).select(torch.arange(2))))
+    )
+    assert [t.tolist() for t in labelled_pairs(data)] == [[0, 1, 0], [0, 0, 1], [0, 1, 1]]
+    validate(data)
+
+
+def test_labels_of_one_kind() -> None:
+    data = from_pandas(interactions(label=[1, 1, 1]), label_col="label")
+    assert set(data[INTERACTS].keys()) == {"edge_index"}
+    with pytest.raises(ValueError, match="column 'label' labels no row as a positive"):
+        from_pandas(interactions(label=[0, 0, 0]), label_col="label")
+
+
+def test_the_latest_label_and_a_low_rating_count() -> None:
+    frame = pd.DataFrame({"user": [1, 1, 1], "item": [5, 6, 5], "label": [1, 1, 0], "rating": [3, 1, 3]})
+    with pytest.warns(
+        UserWarning, match="1 of 3 rows repeat a user-item pair, the latest row of each pair is kept"
+    ):
+        store = from_pandas(frame, label_col="label")[INTERACTS]
+    assert store.edge_label.tolist() == [1, 0]
+    assert store.edge_index.tolist() == [[0], [1]]
+
+
+@pytest.mark.filterwarnings("ignore:.*repeat a user-item pair")
+def test_a_positive_below_the_lowest_rating_is_none() -> None:
+    frame = pd.DataFrame({"user": [1, 1, 1], "item": [5, 6, 5], "label": [1, 1, 0], "rating": [3, 1, 3]})
+    with pytest.raises(ValueError, match="labels no row as a positive"):
+        from_pandas(frame, label_col="label", min_rating=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("label", [0, 1, 1]),
+        ("Label", [-1, 1, 1]),
+        ("is_click", [True, False, True]),
+        ("clicked", ["yes", "no", "no"]),
+        ("target", [1, None, 1]),
+        ("label", [0, 0, 0]),
+    ],
+)
+def test_labels_that_nobody_asked_for_are_not_guessed(name: str, labels: list[Any]) -> None:
+    frame = interactions(**{name: labels})
+    with pytest.raises(ValueError, match=f"'{name}' holds .* expected label_col='{name}' .* label_col=False"):
+        from_pandas(frame)
+    assert from_pandas(frame, label_col=False)[INTERACTS].edge_index.size(1) == 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from_pandas(interactions(**{name: [1, 1, 1]}))
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "match"),
+    [
+        ([0, 1, 2], ValueError, "holds 0, 1, 2, expected labels 0 and 1, or -1 and 1"),
+        ([-1, 0, 1], ValueError, "holds -1, 0, 1, expected labels"),
+        ([0.2, 0.9, 1], ValueError, "expected labels 0 and 1"),
+        (["a", "b", "c"], TypeError, "expected numbers"),
+        ([1, None, 0], ValueError, "holds nan in row 1"),
+    ],
+)
+def test_labels_that_are_none(labels: list[Any], error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        from_pandas(interactions(label=labels), label_col="label")
+
+
+@pytest.mark.parametrize(
+    ("columns", "match"),
+    [
+        (
+            {"rating": [5, 1, 3]},
+            "'rating' holds 1.0 to 5.0 and all rows count as positives.*min_rating=1.0 keeps all",
+        ),
+        (
+            {"weight": [5, 1, 3]},
+            "'weight' is not read: all rows count as positives alike.*rating_col='weight'",
+        ),
+        ({"Play_Count": [5, 1, 3]}, "'Play_Count' is not read"),
+        ({"label": [0, 1, 2]}, "'label' is not read: all rows count as positives"),
+        ({"item_id_list": [[1], [2], [3]]}, "'item_id_list' is not read: only the item of a row counts"),
+        ({"user_id": ["7", "07", "7.0"]}, r"2 user ids differ .* in spelling only \('07' and '7'\)"),
+        ({"user_id": ["a", "nan", "b"]}, "'nan' is a user id: a missing value that became text"),
+    ],
+)
+def test_what_is_not_asked_for_is_said_once(columns: dict[str, Any], match: str) -> None:
+    with pytest.warns(UserWarning, match=match) as caught:
+        data = from_pandas(interactions(**columns))
+    assert [warning.filename for warning in caught] == [__file__]
+    assert data[INTERACTS].edge_index.size(1) == 3
+
+
+def test_equal_ratings_or_a_threshold_need_no_word() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from_pandas(interactions(rating=[3, 3, 3], weight=[1, 1, 1]))
+        from_pandas(interactions(rating=[1, 2, 3]), min_rating=1)
+        from_pandas(interactions(rating=[1, 2, 3], label=[1, 0, 1]), label_col="label")
+        from_pandas(interactions(label=[0, 1, 1]), rating_col="label", min_rating=1)
+
+
+def test_repeated_triples_are_counted_and_kept() -> None:
+    facts = pd.concat([triples(), triples()])
+    with pytest.warns(UserWarning, match="triples: 2 of 4 rows repeat a triple; they are kept"):
+        data = from_pandas(interactions(), facts, links())
+    assert data[RELATES].edge_index.size(1) == 4
+
+
+def test_unknown_ids_can_be_dropped() -> None:
+    facts = triples(head_id=["e3", "zz"])
+    kept = pd.DataFrame({"entity_id": ["e1", "e3", "e7"]})
+    joined = links(item_id=["i5", "nowhere", "i9"], entity_id=["e7", "e3", "zz"])
+    with pytest.warns(UserWarning, match="unknown='drop' has dropped") as caught:
+        data = from_pandas(interactions(), facts, joined, entities=kept, unknown="drop")
+    assert len(caught) == 1
+    message = str(caught[0].message)
+    assert "1 of 2 rows of triples, entity id unknown to entities ('zz')" in message
+    assert "1 of 3 rows of links, item id unknown to interactions ('nowhere')" in message
+    assert "1 of 2 rows of links, entity id unknown to entities ('zz')" in message
+    assert data["item"].id == ["i9", "i5"]
+    assert data["entity"].id == ["e1", "e3", "e7"]
+    assert data[RELATES].edge_index.tolist() == [[1], [0]]
+    assert data[IS].edge_index.tolist() == [[1], [2]]
+    with pytest.raises(
+        ValueError, match=r"unknown to entities \('zz'\).*unknown='drop' leaves such rows out"
+    ):
+        from_pandas(interactions(), facts, joined, entities=kept)
+    with pytest.raises(ValueError, match="unknown is 'skip', expected 'raise' or 'drop'"):
+        from_pandas(interactions(), unknown="skip")  # type: ignore[arg-type]
+
+
+def test_interactions_without_features_can_be_dropped() -> None:
+    items = pd.DataFrame({"item_id": ["i5"], "year": [1.0]})
+    with pytest.warns(UserWarning, match=r"2 of 3 rows of interactions, item id unknown to items \('i9'\)"):
+        data = from_pandas(
+            interactions(label=[0, 1, 1]),
+            items=items,
+            item_features="year",
+            unknown="drop",
+            label_col="label",
+        )
+    assert data["user"].id == ["u2"]
+    assert data["item"].x.tolist() == [[1.0]]
+
+
+def test_another_spelling_is_named() -> None:
+    frame = interactions(item_id=["1", "2", "1"])
+    with pytest.raises(ValueError, match=r"unknown to interactions \('1\.0'\).*'1\.0' is written '1'"):
+        from_pandas(frame, triples(), links(item_id=["1.0", "2", "2"]))
+
+
+HUGE = "x" * 300_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"time_col": 0}, TypeError, "time_col is 0, expected the name of a column"),
+        ({"user_col": ["user_id"]}, TypeError, "user_col is a list"),
+        ({"rating_col": True}, TypeError, "rating_col is True"),
+        ({"user_col": HUGE}, ValueError, "there is no column 'xxx"),
+        ({"min_rating": 10**400}, ValueError, "min_rating is an int of 1329 bits"),
+        ({"min_rating": 10**5000}, ValueError, "min_rating is an int of"),
+        ({"min_rating": float("nan")}, ValueError, "min_rating is nan"),
+        ({"min_rating": "3"}, TypeError, "min_rating is '3', expected a number"),
+        ({"items": NODES, "item_features": 5}, TypeError, "item_features is 5, expected a list"),
+        ({"items": NODES, "item_features": [["year"]]}, TypeError, "a feature is a list"),
+        ({"interactions": pd.concat({"a": interactions()}, axis=1)}, ValueError, "the columns have 2 levels"),
+        (
+            {"interactions": interactions().set_axis([HUGE, HUGE + "y"], axis=1)},
+            ValueError,
+            "the columns are 'xxx",
+        ),
+        ({"interactions": interactions(user_id=[HUGE, None, "a"])}, ValueError, "no value in row 1"),
+        ({"triples": triples(), "links": links(item_id=[HUGE] * 3)}, ValueError, "1 item id unknown"),
+        ({"items": pd.DataFrame({"item_id": [HUGE, HUGE]})}, ValueError, "'x+…x+' is listed more than once"),
+        (
+            {"interactions": interactions(user_id=pd.Categorical([1, None, 2]))},
+            ValueError,
+            "no value in row 1",
+        ),
+        (
+            {"interactions": interactions(user_id=pd.array([1, None, 2], dtype="Int64"))},
+            ValueError,
+            "no value in row 1",
+        ),
+        (
+            {"interactions": interactions(timestamp=[datetime.date(2020, 1, 1)] * 3)},
+            TypeError,
+            "pd.to_datetime help",
+        ),
+    ],
+)
+def test_odd_arguments_end_in_a_short_sentence(
+    arguments: dict[str, Any], error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match) as caught:
+        from_pandas(**({"interactions": interactions(rating=[1, 1, 1])} | arguments))
+    assert len(str(caught.value)) <= 400
+    assert "\n" not in str(caught.value)
+
+
+def test_columns_may_have_names_that_are_no_text() -> None:
+    data = from_pandas(pd.DataFrame([[7, 8, 9], [7, 6, 5]]), user_col=0, item_col=1, time_col=2)  # type: ignore[arg-type]
+    assert data["item"].id == [8, 6]
+    assert data[INTERACTS].time.tolist() == [9, 5]
+
+
+def test_text_of_a_subclass_of_str_is_plain_text() -> None:
+    data = from_pandas(interactions(user_id=pd.Series([np.str_("a"), "b", "c"], dtype=object)))
+    assert [type(raw) for raw in data["user"].id] == [str] * 3
+
+
+DAYS = [pd.Timestamp("2020-01-02"), pd.Timestamp("2020-01-01"), pd.Timestamp("2020-01-01T00:00:00.5")]
+SECONDS = [1577923200.0, 1577836800.0, 1577836800.5]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pd.Series(DAYS, dtype=object),
+        pd.Series(DAYS).astype("category"),
+        pd.Series(DAYS).astype("datetime64[ms]"),
+        pd.Series(DAYS).dt.tz_localize("Asia/Tokyo").dt.tz_convert("UTC") + pd.Timedelta(hours=9),
+        pd.Series([day.to_pydatetime() for day in DAYS], dtype=object),
+        pd.Series(pd.Categorical(SECONDS)),
+        pd.Series(SECONDS, dtype="Float64"),
+    ],
+)
+def test_times_in_any_dtype(times: pd.Series) -> None:
+    assert from_pandas(interactions(timestamp=times))[INTERACTS].time.tolist() == SECONDS
+
+
+@pytest.mark.parametrize("kind", ["timestamp[ns]", "timestamp[us, tz=Europe/Berlin]", "timestamp[ms]"])
+def test_times_of_arrow(kind: str) -> None:
+    pytest.importorskip("pyarrow")
+    days = [day.tz_localize("UTC").tz_convert("Europe/Berlin") for day in DAYS] if "tz=" in kind else DAYS
+    times = pd.Series(days).astype(f"{kind}[pyarrow]")
+    assert from_pandas(interactions(timestamp=times))[INTERACTS].time.tolist() == SECONDS
+    times[1] = None
+    with pytest.raises(ValueError, match="holds nan in row 1"):
+        from_pandas(interactions(timestamp=times))
+
+
+def test_ids_of_arrow() -> None:
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"user_id": [7, 3], "item_id": ["a", "b"]})
+    data = from_pandas(frame.astype({"user_id": "int64[pyarrow]", "item_id": "string[pyarrow]"}))
+    assert data["user"].id == [7, 3]
+    assert data["item"].id == ["a", "b"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -140,3 +141,54 @@ def test_garbage_ends_in_one_sentence_or_a_valid_store(folder: Path, name: str, 
     assert message.startswith(name)
     assert message.endswith(".")
     assert "\n" not in message
+
+
+def test_a_repeated_triple_counts_once(folder: Path) -> None:
+    once = read_kgat(folder)[0][RELATES]
+    (folder / "kg_final.txt").write_text("0 0 7\n0 0 7\n3 2 8\n7 0 8\n0 0 7\n3 2 8\n")
+    store = read_kgat(folder)[0][RELATES]
+    assert store.edge_index.tolist() == once.edge_index.tolist() == [[0, 3, 7], [7, 8, 8]]
+    assert store.edge_type.tolist() == once.edge_type.tolist()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-32"])
+def test_a_byte_order_mark_names_the_encoding(folder: Path, encoding: str) -> None:
+    expected = repr([store.to_dict() for store in read_kgat(folder)])
+    for name, text in FILES.items():
+        (folder / name).write_text(text, encoding=encoding)
+    assert repr([store.to_dict() for store in read_kgat(folder)]) == expected
+
+
+def test_separators_and_encodings(folder: Path) -> None:
+    expected = repr([store.to_dict() for store in read_kgat(folder)])
+    for name, text in FILES.items():
+        (folder / name).write_text(text.replace(" ", ","), encoding="utf-16-le")
+    with pytest.raises(ValueError, match=r"^train\.txt: character 1 is NUL, .* encoding='utf-16-le'"):
+        read_kgat(folder)
+    with pytest.raises(ValueError, match=r"line 1: found ',' .* \(separator=',' reads it\)"):
+        read_kgat(folder, encoding="utf-16-le")
+    assert (
+        repr([store.to_dict() for store in read_kgat(folder, encoding="utf-16-le", separator=",")])
+        == expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"val": "0.1"}, TypeError, "val is '0.1'"),
+        ({"val": 10**400}, ValueError, "val is an int of"),
+        ({"seed": 1.5}, TypeError, r"seed is 1\.5, expected a whole number"),
+        ({"seed": 2**70}, ValueError, "expected a whole number of 64 bits"),
+        ({"root": 5}, TypeError, "root is 5, expected the folder"),
+        ({"root": "x" * 10_000}, FileNotFoundError, "cannot be read"),
+        ({"encoding": "no such"}, ValueError, "encoding is 'no such'"),
+        ({"encoding": 8}, TypeError, "encoding is 8"),
+        ({"separator": ""}, ValueError, "separator is ''"),
+        ({"separator": "1"}, ValueError, "expected no digit"),
+    ],
+)
+def test_odd_arguments(folder: Path, arguments: dict[str, Any], error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match) as caught:
+        read_kgat(**{"root": folder} | arguments)
+    assert len(str(caught.value)) <= 400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 import random
 from collections.abc import Callable
@@ -78,9 +79,14 @@ def triples_frame() -> dict[str, pd.DataFrame]:
     items = [f"i{i}" for i in range(9)]
     return {
         "interactions": pd.DataFrame(
-            {"user_id": [10, 10, 10, 20, 20, 20, 30, 30], "item_id": [items[i] for i in (0, 3, 5, 0, 6, 7, 3, 6)]}
+            {
+                "user_id": [10, 10, 10, 20, 20, 20, 30, 30],
+                "item_id": [items[i] for i in (0, 3, 5, 0, 6, 7, 3, 6)],
+            }
         ).assign(timestamp=range(8)),
-        "triples": pd.DataFrame({"head": ["e0", "e3", "e5", "e6"], "relation": list("abab"), "tail": ["g", "g", "h", "h"]}),
+        "triples": pd.DataFrame(
+            {"head": ["e0", "e3", "e5", "e6"], "relation": list("abab"), "tail": ["g", "g", "h", "h"]}
+        ),
         "links": pd.DataFrame({"item_id": ["i0", "i3", "i5", "i6"], "entity_id": ["e0", "e3", "e5", "e6"]}),
         "items": pd.DataFrame({"item_id": items, "name": [f"Film {i}" for i in items]}),
     }
@@ -90,7 +96,9 @@ def write_atomic(folder: Path) -> HeteroData:
     text = "user_id:token\titem_id:token\ttimestamp:float\n"
     rows = [("a", "x", 1), ("a", "y", 2), ("a", "z", 3), ("b", "x", 4), ("b", "z", 5), ("b", "w", 6)]
     (folder / "toy.inter").write_text(text + "".join(f"{u}\t{i}\t{t}\n" for u, i, t in rows))
-    (folder / "toy.item").write_text("item_id:token\ttitle:token_seq\nv\tVera\nx\tXenia\ny\tYves\nz\tZoe\nw\tWim\n")
+    (folder / "toy.item").write_text(
+        "item_id:token\ttitle:token_seq\nv\tVera\nx\tXenia\ny\tYves\nz\tZoe\nw\tWim\n"
+    )
     (folder / "toy.link").write_text("item_id:token\tentity_id:token\nx\tm1\ny\tm2\nz\tm3\n")
     (folder / "toy.kg").write_text("head_id:token\trelation_id:token\ttail_id:token\nm1\tr\tm2\nm3\ts\tm2\n")
     return read_atomic(folder, "toy")
@@ -215,7 +223,9 @@ def test_other_splits(split: Callable[[HeteroData], Any]) -> None:
 
 
 def test_pygs_own_split_of_a_store() -> None:
-    split = RandomLinkSplit(edge_types=[INTERACTS], num_val=0.2, num_test=0.2, add_negative_train_samples=False)
+    split = RandomLinkSplit(
+        edge_types=[INTERACTS], num_val=0.2, num_test=0.2, add_negative_train_samples=False
+    )
     for data in split(indexable(build_store())):
         del data[INTERACTS].edge_label
         check(data, data.subgraph(some(data)))
@@ -247,6 +257,14 @@ def test_pairs_follow_over_copies_and_devices() -> None:
     ):
         check(test, moved)
         check(test, moved.subgraph({USER: torch.tensor([1, 0])}))
+
+
+def test_the_content_of_a_store_is_read_with_weights_only() -> None:
+    buffer = io.BytesIO()
+    torch.save(build_splits()[2].to_dict(), buffer)
+    buffer.seek(0)
+    test = indexable(HeteroData.from_dict(torch.load(buffer, weights_only=True)))
+    check(build_splits()[2], test.subgraph(some(test)))
 
 
 def test_stores_stand_in_batches() -> None:
@@ -291,7 +309,7 @@ def test_labels_read_as_a_list() -> None:
     assert ("c" in labels, labels.index("c"), labels[-1], labels[np.int64(1)]) == (True, 2, "d", "b")
     assert labels[torch.tensor(2)] == "c"
     assert labels[1:3] == ["b", "c"]
-    assert labels + ["e"] == [*LETTERS, "e"]
+    assert [*labels, "e"] == [*LETTERS, "e"]
     assert random.Random(0).sample(labels, 2)
     assert pd.DataFrame({"id": labels})["id"].tolist() == LETTERS
     labels[0] = "z"

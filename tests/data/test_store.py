@@ -243,3 +243,40 @@ def test_random_damage_ends_in_one_sentence_or_passes(slot: tuple[Any, str], val
             index = data[edge_type].edge_index
             for row, kind in enumerate((edge_type[0], edge_type[2])):
                 assert all(0 <= i < data[kind].num_nodes for i in index[row].tolist())
+
+
+def _with(node_or_edge: Any, key: str, value: Any) -> HeteroData:
+    data = make_store()
+    data[node_or_edge][key] = value
+    return data
+
+
+STRANGE = {
+    "sparse": lambda: torch.eye(3).to_sparse(),
+    "nested": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+    "meta": lambda: torch.empty(2, 3, device="meta"),
+    "float8": lambda: torch.ones(2, 3).to(torch.float8_e4m3fn),
+    "quantized": lambda: torch.quantize_per_tensor(torch.ones(2, 3), 0.1, 0, torch.qint8),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:.*quant.*:DeprecationWarning")
+@pytest.mark.parametrize("kind", list(STRANGE))
+@pytest.mark.parametrize(
+    ("where", "key"),
+    [
+        ("item", "x"),
+        ("user", "n_id"),
+        (INTERACTS, "edge_index"),
+        (INTERACTS, "time"),
+        (INTERACTS, "edge_label_index"),
+        (RELATES, "edge_type"),
+        (RELATES, "edge_label_index"),
+        (IS, "edge_index"),
+    ],
+)
+def test_strange_tensors_are_told_in_a_sentence(kind: str, where: Any, key: str) -> None:
+    data = _with(where, key, STRANGE[kind]())
+    with pytest.raises((TypeError, ValueError), match=r"expected .*\.$") as error:
+        validate(data)
+    assert len(str(error.value)) <= 400

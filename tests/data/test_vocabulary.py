@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyg_kgrec.data import Vocabulary, as_index
+from pyg_kgrec.data import Vocabulary, as_ids, as_index
 
 WORDS = Vocabulary(["ann", "bob", "eve"], "user")
 NUMBERS = Vocabulary([10, 20, 30], "item")
@@ -94,14 +96,17 @@ def test_as_index_takes_scalars_and_nothing() -> None:
         (torch.tensor([0.0]), TypeError, "float32 tensor, expected integer indices"),
         (torch.tensor([True]), TypeError, "bool tensor"),
         (np.array([0.0]), TypeError, "dtype float64"),
-        (np.array(["ann"]), TypeError, "raw ids go in as a list"),
+        (np.array([True]), TypeError, "raw ids go in as a list"),
         (torch.tensor([[0]]), ValueError, r"shape \[1, 1\], expected one dimension"),
         (torch.tensor([0, 3]), ValueError, r"user index 3 is out of range, expected 0\.\.2"),
         (torch.tensor([-1]), ValueError, "user index -1 is out of range"),
         ([0.5], TypeError, "hold float"),
         (2.0, TypeError, "are a float"),
         (None, TypeError, "are a NoneType"),
-        ({"ann"}, TypeError, "are a set"),
+        ({"ann": 1}, TypeError, "are a dict"),
+        ({"ann", 1}, TypeError, "hold int and str"),
+        (pd.array([1, None]), TypeError, "hold NAType"),
+        (torch.eye(2).to_sparse(), TypeError, "no dense tensor"),
         (["zoe"], ValueError, "1 user id is unknown"),
     ],
 )
@@ -113,3 +118,101 @@ def test_as_index_refuses(nodes: object, error: type[Exception], match: str) -> 
 def test_raw_ids_need_a_store_with_ids() -> None:
     with pytest.raises(ValueError, match=r"this store has none: pass a tensor of indices"):
         as_index(["ann"], None, 3, "user")
+
+
+COUNTED = Vocabulary(range(1, 11))
+NAMED = Vocabulary(["ann", "bob", "cyd"])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        (np.int64(3), [2]),
+        ({3, 1, 10}, [0, 2, 9]),
+        (frozenset({2}), [1]),
+        ({4: "d", 2: "b"}.keys(), [3, 1]),
+        (pd.array([4, 2]), [3, 1]),
+        (pd.Series([4, 2, 4], dtype="Int64").unique(), [3, 1]),
+        (pd.Series([4, 2], dtype="category").unique(), [3, 1]),
+        (pd.Index([4, 2]), [3, 1]),
+        (as_ids(np.array([4, 2])), [3, 1]),
+        (as_ids(torch.tensor([4, 2])), [3, 1]),
+        (as_ids(pd.Series([4, 2])), [3, 1]),
+        (as_ids(np.int64(4)), [3]),
+        (as_index([4, 2]), [4, 2]),
+        (as_index(pd.Series([4, 2])), [4, 2]),
+        (as_index(np.array([4, 2])), [4, 2]),
+        (as_index(3), [3]),
+    ],
+)
+def test_numbers_that_are_ids_and_numbers_that_are_positions(nodes: object, expected: list[int]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert as_index(nodes, COUNTED, 10, "user").tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        np.array(["cyd", "ann"]),
+        np.array(["cyd", "ann"], dtype=object),
+        pd.Series(["cyd", "ann"]).unique(),
+        pd.array(["cyd", "ann"]),
+    ],
+)
+def test_arrays_of_strings_are_ids(nodes: object) -> None:
+    assert as_index(nodes, NAMED, 3, "user").tolist() == [2, 0]
+    assert as_ids(nodes) == ["cyd", "ann"]
+
+
+def test_integers_that_look_like_ids_are_told() -> None:
+    frame = pd.DataFrame({"user_id": [3, 1, 3, 7]})
+    with pytest.warns(UserWarning, match=r"the first, 3, is read as user 4\. Pass as_ids") as told:
+        assert as_index(frame.user_id.unique(), COUNTED, 10, "user").tolist() == [3, 1, 7]
+    assert len(told) == 1
+    assert as_index(as_ids(frame.user_id.unique()), COUNTED, 10, "user").tolist() == [2, 0, 6]
+    with pytest.raises(ValueError, match=r"index 10 is out of range, expected 0\.\.9; 10 is a raw user id"):
+        as_index(np.array([10]), COUNTED, 10, "user")
+
+
+@pytest.mark.parametrize(
+    "nodes", [np.array([0, 1, 2]), np.arange(10), torch.tensor([3, 1, 7]), np.array([], dtype=int)]
+)
+def test_positions_are_left_alone(nodes: object) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        as_index(nodes, COUNTED, 10, "user")
+        as_index(nodes, Vocabulary(range(10)), 10, "user")
+        as_index(nodes, Vocabulary([f"u{i}" for i in range(10)]), 10, "user")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "error", "match"),
+    [
+        (np.array([0.5]), TypeError, "hold float"),
+        ([None], TypeError, "hold NoneType"),
+        (np.zeros((2, 2), dtype=int), ValueError, r"shape \[2, 2\], expected one dimension"),
+        (2.5, TypeError, "ids are a float, expected a list"),
+    ],
+)
+def test_what_cannot_be_ids(nodes: object, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        as_ids(nodes)
+
+
+def test_what_cannot_be_positions() -> None:
+    for nodes, error in (
+        (["a"], TypeError),
+        ([-1], ValueError),
+        (2.5, TypeError),
+        (torch.tensor([0.5]), TypeError),
+    ):
+        with pytest.raises(error):
+            as_index(nodes)
+
+
+@pytest.mark.parametrize("raw", ["x" * 10**6, 10**400])
+def test_long_ids_are_shortened(raw: object) -> None:
+    with pytest.raises(ValueError, match="1 user id is unknown") as error:
+        as_index([raw], COUNTED, 10, "user")
+    assert len(str(error.value)) <= 400

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import KGRec
-from pyg_kgrec.data import ENTITY, IS, ITEM, USER
+from pyg_kgrec import KTUP, MKR, KGRec
+from pyg_kgrec.data import ENTITY, IS, ITEM, USER, from_pandas
 from pyg_kgrec.explain.names import Names, membership
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,14 +46,22 @@ def test_every_fallback(make_store: Callable[..., HeteroData]) -> None:
     assert Names(named).entities([2, 2]) == {2: "e2"}
 
 
-def test_an_entity_is_called_like_the_last_item_that_it_is(make_store: Callable[..., HeteroData]) -> None:
+def test_an_entity_is_called_like_the_item_that_it_is(make_store: Callable[..., HeteroData]) -> None:
     data = make_store()
     expected = {e: f"e{e}" for e in range(data[ENTITY].num_nodes)}
     expected |= {e: f"Item <{i}>" for i, e in data[IS].edge_index.t().tolist()}
     shared = data[IS].edge_index[1].mode().values.item()
     assert (data[IS].edge_index[1] == shared).sum() == 2
+    items = [i for i, e in data[IS].edge_index.t().tolist() if e == shared]
+    expected[shared] = f"e{shared}"  # neither of two items has more right to it
     assert Names(data).entities(range(data[ENTITY].num_nodes)) == expected
-    assert Names(data).entities([shared]) == {shared: expected[shared]}
+    for item in items:
+        assert Names(data).entities([shared], about=item) == {shared: f"Item <{item}>"}
+    assert Names(data).entities([shared], about=0) == {shared: f"e{shared}"}
+    assert Names(data).entities_about([shared] * 3, [*items, 0]) == [
+        *(f"Item <{item}>" for item in items),
+        f"e{shared}",
+    ]
     data[ENTITY].name = [f"E{i}" for i in range(data[ENTITY].num_nodes)]
     assert Names(data).entities([shared]) == {shared: f"E{shared}"}
 
@@ -64,3 +74,30 @@ def test_membership() -> None:
     for indices in ([0, 3, 3], iter([3, 0]), torch.tensor([0, 3])):
         assert membership(indices, 4, torch.device("cpu")).tolist() == [True, False, False, True]
     assert membership([], 2, torch.device("cpu")).tolist() == [False, False]
+
+
+@pytest.mark.parametrize("model", [KGRec, MKR, KTUP], ids=lambda m: m.__name__)
+def test_of_two_items_that_share_an_entity_the_one_at_hand_is_named(model: Any) -> None:
+    """A film and its second edition are one entity: what is said of either names that one."""
+    data = from_pandas(
+        pd.DataFrame(
+            {"user": [u for u in "abcd" for _ in range(2)], "item": ["x", "y", "x", "z", "y", "z", "z", "w"]}
+        ),
+        triples=pd.DataFrame({"head": ["film", "other"], "relation": ["by", "by"], "tail": ["Ann", "Ann"]}),
+        links=pd.DataFrame({"item": ["x", "y", "z"], "entity": ["film", "film", "other"]}),
+        items=pd.DataFrame(
+            {"item": list("xyzw"), "name": ["First edition", "Second edition", "Other film", "None"]}
+        ),
+    )
+    built = model(data, hidden_channels=8)
+    for item, name, other in (
+        ("x", "First edition", "Second edition"),
+        ("y", "Second edition", "First edition"),
+    ):
+        why = built.explain(data, "d", item)
+        about = why.to_frame()
+        about = about[about["about"] == name]
+        assert len(about)
+        said = {*about["head"], *about["tail"]}
+        assert name in said
+        assert other not in said

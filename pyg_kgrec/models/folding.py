@@ -1,0 +1,233 @@
+"""Users whom training did not see, learned from their history while everything else stays as it is."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.functional import softplus
+
+from pyg_kgrec.data.interactions import PairIndex
+from pyg_kgrec.data.store import USER
+from pyg_kgrec.models.encoding import BLOCK, Encoding
+from pyg_kgrec.models.inputs import Inputs
+
+if TYPE_CHECKING:
+    from pyg_kgrec.models.base import Recommender
+
+Model = TypeVar("Model", bound="Recommender")
+
+PRIOR = 0.1  # κ, chosen on validation pairs of MovieLens 100K (benchmarks/fold_in.py)
+STEPS, RATE = 100, 0.1  # of Adam, in units of the deviation of training's rows
+
+
+def fold_in(model: Model, inputs: Inputs, users: Tensor) -> Model:
+    """See :meth:`~pyg_kgrec.models.base.Recommender.fold_in`; users ``[n]`` int64."""
+    table = model.user_rows()
+    without_rows = table is None or table.weight is None
+    if without_rows and "interactions" not in model.hears[USER]:
+        if table is None:
+            raise TypeError(
+                f"{type(model).__name__} has no rows of users (user_rows) and hears no interactions: it cannot "
+                "learn users from a history"
+            )
+        raise ValueError(
+            f"this {type(model).__name__} knows users by their features alone (features='x'), expected rows of "
+            "users that a history could teach"
+        )
+    folded = copy.deepcopy(model).eval()
+    if without_rows or users.numel() == 0:
+        return folded
+    user, history = _histories(model, inputs, users.unique())
+    row = _enlarge(folded, inputs, user)
+    own = folded.prepare(inputs.data)
+    table = folded.user_rows()
+    assert table is not None
+    assert table.weight is not None
+    with torch.inference_mode(False):
+        fitted = fit_rows(folded, own, user, history, *_prior(model))
+        with torch.no_grad():
+            table.weight[row] = fitted.to(table.weight.dtype)
+    return folded
+
+
+def _histories(model: Recommender, inputs: Inputs, user: Tensor) -> tuple[Tensor, PairIndex]:
+    """Those of some users that have a history of known items, and the known items of all users."""
+    known = model.known(inputs).item
+    pairs = inputs.edge_index[:, known[inputs.edge_index[1]]]
+    history = PairIndex.from_pairs(pairs, inputs.num_users)
+    has = history.start[user + 1] > history.start[user]
+    if bool(has.all()):
+        return user, history
+    lacking = user[~has]
+    named = ", ".join(repr(r)[:40] for r in inputs.raw_ids(USER, lacking[:3].tolist()))
+    said = (
+        f"{lacking.numel()} of {user.numel()} users ({named}) have no interaction with a known item in "
+        "edge_index, from which they could be learned"
+    )
+    if not bool(has.any()):
+        raise ValueError(f"{said}, expected a history")
+    warnings.warn(f"{said}: they stay strangers", stacklevel=4)
+    return user[has], history
+
+
+def _enlarge(model: Recommender, inputs: Inputs, user: Tensor) -> Tensor:
+    """Gives users ``[n]`` of a store rows of zeros in a model's signature and table, and returns which."""
+    signature = model.signature
+    old = signature.num_nodes[USER]
+    row = signature.match(inputs.data, USER)
+    row = torch.arange(inputs.num_users) if row is None else row
+    user = user.cpu()
+    row, ids = row[user], signature.ids[USER]
+    new = (row < 0).nonzero().flatten()
+    if ids is not None:
+        row[new] = torch.arange(old, old + new.numel())
+        ids = ids + inputs.raw_ids(USER, user[new].tolist())
+        size = len(ids)
+    else:  # nodes without ids are matched by position
+        row[new] = user[new]
+        size = max(old, int(row.max()) + 1)
+    trained = torch.zeros(size, dtype=torch.bool)
+    trained[:old] = True if signature.trained is None else signature.trained
+    trained[row] = True
+    model.signature = replace(
+        signature,
+        num_nodes=signature.num_nodes | {USER: size},
+        ids=signature.ids | {USER: ids},
+        trained=trained,
+    )
+    table = model.user_rows()
+    assert table is not None
+    assert table.weight is not None
+    weight = table.weight.detach()
+    enlarged = torch.cat([weight, weight.new_zeros(size - old, weight.size(1))])
+    row = row.to(weight.device)
+    enlarged[row] = 0
+    table.weight, table.num_embeddings = Parameter(enlarged), size
+    return row
+
+
+def _prior(model: Recommender) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of the rows that training taught, ``[d]`` each."""
+    table = model.user_rows()
+    assert table is not None
+    assert table.weight is not None
+    weight, trained = table.weight.detach(), model.signature.trained
+    if trained is not None and bool(trained.any()):
+        weight = weight[trained.to(weight.device)]
+    spread, mean = torch.std_mean(weight, dim=0, correction=0)
+    # A dimension in which all rows are the same would leave nothing to be learned.
+    return mean, spread.clamp(min=float(spread.mean()) * 0.01 + 1e-8)
+
+
+def fit_rows(
+    model: Recommender, inputs: Inputs, user: Tensor, history: PairIndex, mean: Tensor, spread: Tensor
+) -> Tensor:
+    """The most probable rows of some users; see :meth:`~pyg_kgrec.models.base.Recommender.fold_in`.
+
+    Args:
+        model: A model whose rows of these users are 0.
+        inputs: A store that it prepared.
+        user: Users, ``[n]`` int64.
+        history: The items that users are learned from.
+        mean: μ, ``[d]``.
+        spread: σ, ``[d]``.
+
+    Returns:
+        Rows ``[n, d]``.
+    """
+    with torch.no_grad():
+        encoding = model.encode(inputs)
+    known = model.known(inputs).item
+    size = max(1, BLOCK // max(inputs.num_items, 1))
+    requires = [p.requires_grad for p in model.parameters()]
+    try:
+        model.requires_grad_(False)
+        parts = [
+            _fit_block(model, inputs, encoding, part, history.select(part), known, mean, spread)
+            for part in user.split(size)
+        ]
+    finally:
+        for parameter, was in zip(model.parameters(), requires):
+            parameter.requires_grad_(was)
+    return torch.cat(parts)
+
+
+def _fit_block(
+    model: Recommender,
+    inputs: Inputs,
+    encoding: Encoding,
+    user: Tensor,
+    pairs: tuple[Tensor, Tensor],
+    known: Tensor,
+    mean: Tensor,
+    spread: Tensor,
+) -> Tensor:
+    who, item = pairs
+    objective: Any = getattr(model, "objective", None)
+    negatives = getattr(objective, "num_negatives", 1)
+    scale = getattr(model, "score_scale", 1.0)
+    other = known.repeat(user.numel(), 1)
+    other[who, item] = False
+    # Scores of all items that might have been drawn, as many as a step draws.
+    shift = (negatives / other.sum(1).clamp(min=1)).log().to(mean.dtype)
+    index = torch.arange(user.numel(), device=user.device)
+    z = torch.zeros(user.numel(), mean.numel(), dtype=mean.dtype, device=mean.device, requires_grad=True)
+    optimizer = torch.optim.Adam([z], lr=RATE)
+    with torch.enable_grad():
+        for step in range(STEPS):
+            optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
+            row = model.admissible_rows(mean + spread * z)
+            score = scale * model.with_rows(inputs, encoding, user, row).score_all(index)
+            rest = score.masked_fill(~other, -torch.inf).logsumexp(1) + shift
+            loss = softplus(rest[who] - score[who, item]).sum() + PRIOR / 2 * z.pow(2).sum()
+            (z.grad,) = torch.autograd.grad(loss, [z])
+            optimizer.step()
+    return model.admissible_rows(mean + spread * z.detach())
+
+
+def encode_with_rows(model: Recommender, inputs: Inputs, user: Tensor, row: Tensor) -> Encoding:
+    """Everything encoded again with other rows of users ``[n]``; see ``with_rows`` of the base class."""
+    table = model.user_rows()
+    assert table is not None
+    weight = table.weight
+    assert weight is not None
+    place = inputs.nodes(USER, user)[0]
+    assert place is not None
+    try:
+        del table._parameters["weight"]
+        table.weight = weight.detach().index_copy(0, place, row)  # type: ignore[assignment]
+        return Chosen(model.encode(inputs), user)
+    finally:
+        del table.weight
+        table.weight = weight
+
+
+class Chosen(Encoding):
+    """Some users of an encoding.
+
+    Args:
+        own: The encoding of all users.
+        user: Which users, ``[n]`` int64.
+    """
+
+    def __init__(self, own: Encoding, user: Tensor) -> None:
+        self.own, self.user = own, user
+
+    def score(self, user: Tensor, item: Tensor) -> Tensor:
+        """Scores of pairs, ``[B]``."""
+        return self.own.score(self.user[user], item)
+
+    def score_all(self, user: Tensor) -> Tensor:
+        """Scores of the whole catalogue, ``[B, num_items]``."""
+        return self.own.score_all(self.user[user])
+
+    @property
+    def item_embeddings(self) -> Tensor:
+        """Those of the encoding."""
+        return self.own.item_embeddings
