@@ -57,9 +57,7 @@ def damaged(random: Random) -> HeteroData:
     data = copy.copy(random.choice(_splits()))
     for _ in range(random.choice((1, 1, 2, 3))):
         if random.random() < 0.1:
-            data.relation_name = random.choice(
-                (damage.value(random), list(data.get("relation_name") or [])[:-1])
-            )
+            data.relation_name = random.choice((damage.value(random), _splits()[0].relation_name[:-1]))
             continue
         kinds = [*data.node_types, *data.edge_types, "other", ("user", "knows", "user")]
         store = data[random.choice(kinds)]
