@@ -17,6 +17,10 @@ KILLS ?= 50
 # What make bench runs: BENCH=benchmarks/test_kgrec_step.py
 BENCH ?= benchmarks
 
+# Cases of make fuzz, and the seed that they are made from
+CASES ?= 25000
+SEED ?= 0
+
 VENV := .venv
 STAMP := $(VENV)/.stamp
 RUN := $(VENV)/bin/python -m
@@ -31,7 +35,7 @@ installed := $(shell cat $(STAMP) 2>/dev/null)
 extras := $(sort $(installed) $(subst $(comma), ,$(EXTRAS)))
 missing := $(filter-out $(installed),$(extras))
 
-.PHONY: help quickstart notebooks test test-all kill lint bench peers venv clean FORCE
+.PHONY: help quickstart notebooks test test-all kill lint bench fuzz peers venv clean FORCE
 
 help: ## Say what can be made
 	@awk -F ':.* ## ' '/^[a-z-]+:.* ## / {printf "make %-12s%s\n", $$1, $$2}' Makefile
@@ -53,6 +57,9 @@ test-all: $(STAMP) ## Run all tests
 
 kill: $(STAMP) ## Kill fifty trainings at random moments and compare what goes on (KILLS=50)
 	PYTHONPATH=. OMP_NUM_THREADS=1 $(VENV)/bin/python tests/kill/run.py --kills $(KILLS)
+
+fuzz: $(STAMP) ## Try thousands of damaged inputs, each in its area's own process (CASES=25000 SEED=0)
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.fuzz --count $(CASES) --seed $(SEED)
 
 lint: $(STAMP) ## Check format, style, types and who imports whom
 	$(RUN) ruff format --check .

@@ -263,7 +263,9 @@ class SafeCheckpointIO(CheckpointIO):
         replace_file(Path(path), pack(checkpoint, _KIND))
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return read_packed(Path(path), _KIND)
+        content = read_packed(Path(path), _KIND)
+        # The file is of this package's format, and needs none of what Lightning does to older ones of its own.
+        return content | {"pytorch-lightning_version": lightning.__version__}
 
     def remove_checkpoint(self, path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)
@@ -435,6 +437,17 @@ def read_checkpoint(path: str | Path, model: torch.nn.Module, asked: Mapping[str
         ValueError: If the file is none of these checkpoints, damaged, or of another training.
     """
     content = read_packed(Path(path), _KIND)
+    try:
+        return _of_training(content, Path(path), model, asked)
+    except (LookupError, AttributeError, TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"{shown(path)} holds no training of this package: its parts are of another kind"
+        ) from error
+
+
+def _of_training(
+    content: dict[str, Any], path: Path, model: torch.nn.Module, asked: Mapping[str, Any]
+) -> dict[str, Any]:
     own, state = content.get(_OWN), content.get("state_dict")
     if not isinstance(own, dict) or not isinstance(state, dict):
         raise ValueError(f"{shown(path)} holds no training of this package, expected a checkpoint of fit")

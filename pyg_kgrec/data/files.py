@@ -130,6 +130,8 @@ def _plain(value: Any, where: str, depth: int) -> Any:
         isinstance(value, Tensor)
         and value.layout == torch.strided
         and not (value.is_quantized or value.is_meta or value.is_nested)
+        # A tensor that repeats a few numbers without memory of its own would be larger than the computer.
+        and value.numel() * value.element_size() <= max(value.untyped_storage().nbytes(), 2**30)
     ):
         dense = value.detach().cpu().as_subclass(Tensor).contiguous()
         # A view would take what it is a view of with it.

@@ -333,10 +333,9 @@ def _keys(store: NodeStorage) -> tuple[object, ...]:
 
 def _size(store: NodeStorage) -> int | None:
     x = store._mapping.get("x")
-    size: int | None = store._mapping.get(
-        "num_nodes", x.size(0) if isinstance(x, Tensor) and x.dim() else None
-    )
-    return size
+    plain = isinstance(x, Tensor) and not x.is_nested and x.dim()
+    size = store._mapping.get("num_nodes", x.size(0) if plain else None)
+    return size if isinstance(size, int) else None  # validate says what else is wrong with it
 
 
 def _selected(store: NodeStorage, then: tuple[Any, Any], now: tuple[Any, Any]) -> Any:

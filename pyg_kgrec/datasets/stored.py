@@ -48,7 +48,7 @@ def from_plain(content: Any) -> HeteroData:
 
 
 def _plain(value: Any, where: str, depth: int = 0) -> Any:
-    if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized:
+    if isinstance(value, Tensor) and _has_memory(value):
         return value.detach().cpu().contiguous()
     if type(value) in _PLAIN:
         return value
@@ -59,6 +59,13 @@ def _plain(value: Any, where: str, depth: int = 0) -> Any:
     if depth < _DEPTH and isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return [_plain(part, where, depth + 1) for part in value]
     raise TypeError(f"{where} of type {type(value).__name__}, which a file cannot hold")
+
+
+def _has_memory(value: Tensor) -> bool:
+    """Whether a tensor is a plain one that is no larger in a file than it is here."""
+    if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_nested:
+        return False
+    return value.numel() * value.element_size() <= max(value.untyped_storage().nbytes(), 2**20)
 
 
 @cache

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
-from pyg_kgrec.data.store import ENTITY, ITEM, NODE_TYPES
+from pyg_kgrec.data.store import ENTITY, ITEM, NODE_TYPES, USER
 from pyg_kgrec.models.signature import StoreSignature
 
 if TYPE_CHECKING:
@@ -109,6 +109,8 @@ def _signature(state: Any, most: int) -> StoreSignature:
     _check_labels("relations", names, len(names) if isinstance(names, list) else 0, (str,))
     if signature.item_name is not None:
         _check_labels("names of items", signature.item_name, signature.num_nodes[ITEM], (str,))
+    _check_column("trained users", signature.trained, torch.bool, signature.num_nodes[USER])
+    _check_column("popularity", signature.popularity, torch.long, signature.num_nodes[ITEM])
     link = signature.link
     if link is not None:
         if not isinstance(link, Tensor) or link.dtype != torch.long or link.dim() != 2 or link.size(0) != 2:
@@ -126,6 +128,13 @@ def _check_labels(what: str, labels: Any, number: int, kinds: tuple[type, ...]) 
         or not all(type(label) in kinds for label in labels)
     ):
         raise TypeError(f"its {what} are not {number} {' or '.join(kind.__name__ for kind in kinds)}")
+
+
+def _check_column(what: str, column: Any, dtype: torch.dtype, number: int) -> None:
+    if column is None:
+        return
+    if not isinstance(column, Tensor) or column.dtype != dtype or column.shape != (number,):
+        raise TypeError(f"its {what} are no tensor of {number} {dtype}")
 
 
 def _check_shapes(cls: type[Recommender], signature: StoreSignature, content: dict[str, Any]) -> None:

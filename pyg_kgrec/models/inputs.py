@@ -270,7 +270,7 @@ class StoreStamp:
         for key, value in _held(data):
             if isinstance(value, Tensor):
                 tensors[key] = _place(value)
-                if value.layout == torch.strided and value.numel():
+                if _is_plain(value) and value.numel():
                     content[key] = int(fingerprint(value))
             else:
                 others[key] = tuple(value) if isinstance(value, list) else value
@@ -299,15 +299,24 @@ def _held(data: HeteroData) -> Iterator[tuple[tuple[str, str], Any]]:
     yield ("'relation_name'", ""), getattr(data, "relation_name", None)
 
 
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor has bytes of its own to look at; a store may hold others beside what models read."""
+    return tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_nested or tensor.is_quantized)
+
+
 def _place(tensor: Tensor) -> tuple[Any, ...]:
-    address = tensor.data_ptr() if tensor.layout == torch.strided else id(tensor)
     version = -1 if tensor.is_inference() else tensor._version
+    if tensor.is_nested:
+        return id(tensor), version
+    address = tensor.data_ptr() if tensor.layout == torch.strided else id(tensor)
     return address, version, tuple(tensor.shape), tensor.dtype
 
 
 def fingerprint(tensor: Tensor) -> Tensor:
     """One number [] int64 from all bytes of a dense tensor, in their order."""
-    flat = tensor.detach().contiguous().view(-1).view(torch.uint8)
+    # What is repeated without memory of its own is looked at once.
+    once = tensor.detach()[tuple(slice(0, 1) if step == 0 else slice(None) for step in tensor.stride())]
+    flat = once.contiguous().view(-1).view(torch.uint8)
     whole = flat.numel() // 8 * 8
     words, rest = flat[:whole].view(torch.int64), flat[whole:]
     rows = words.numel() // _BLOCK

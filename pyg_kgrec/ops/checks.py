@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import ParamSpec, TypeVar, TypeVarTuple, cast
+from inspect import signature
+from typing import Any, ParamSpec, TypeVar, TypeVarTuple, cast
 
 import torch
 from torch import Tensor
@@ -18,8 +19,40 @@ Result = TypeVar("Result")
 HALF = (torch.float16, torch.bfloat16)
 
 
+_KINDS: dict[str, tuple[type, ...]] = {
+    "Tensor": (Tensor,),
+    "TripleIndex": (TripleIndex,),
+    "BipartiteIndex": (BipartiteIndex,),
+    "Segments": (Segments,),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "None": (type(None),),
+}
+
+
+def _check_kinds(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raises TypeError if an argument is of another kind than its annotation says, or no plain tensor."""
+    given = signature(function).bind(*args, **kwargs).arguments
+    for name, value in given.items():
+        kinds = [kind.strip() for kind in str(function.__annotations__.get(name, "")).split("|")]
+        if all(kind in _KINDS for kind in kinds):
+            expected = tuple(kind for each in kinds for kind in _KINDS[each])
+            if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
+                raise TypeError(f"{name} is a {type(value).__name__}, expected {' or '.join(kinds)}")
+        if isinstance(value, Tensor) and (
+            value.layout != torch.strided or value.is_meta or value.is_nested or value.is_quantized
+        ):
+            raise TypeError(f"{name} is a sparse, nested, quantised or meta tensor, expected a plain one")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(f"{name} is a number of more than 64 bits")
+
+
 def guarded(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """An operation that says in one sentence that an index it was given cannot be followed, in every backend."""
+    """An operation that says in one sentence that an argument is of the wrong kind or an index cannot be followed.
+
+    In every backend, and without a look at the arguments of calls that succeed.
+    """
 
     @wraps(function)
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
@@ -27,9 +60,15 @@ def guarded(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
             return function(*args, **kwargs)
         try:
             return function(*args, **kwargs)
-        except WildIndexError:
+        except (WildIndexError, ImportError):
             raise
-        except (IndexError, RuntimeError) as error:
+        except Exception as error:
+            if isinstance(error, ValueError | TypeError) and "\n" not in str(error):
+                raise
+            try:
+                _check_kinds(function, args, kwargs)
+            except (TypeError, ValueError) as wrong:
+                raise wrong from error
             for given in (*args, *kwargs.values()):
                 if isinstance(given, TripleIndex | BipartiteIndex | Segments):
                     try:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pyg_kgrec.ops.checks import accumulated, accumulated_dtype, check_floating, full_precision
+from pyg_kgrec.ops.checks import accumulated, accumulated_dtype, check_floating, full_precision, guarded
 from pyg_kgrec.ops.dispatch import KERNELS, register
 from pyg_kgrec.ops.hashing import as_seed, hash_grid
 from pyg_kgrec.ops.operator import operator
@@ -15,6 +15,7 @@ from pyg_kgrec.ops.operator import operator
 _DROPOUT = register("dropout_normalize", __name__, "numba", "triton")
 
 
+@guarded
 def dropout_normalize(x: Tensor, p: float = 0.0, seed: Tensor | int = 0) -> Tensor:
     """Dropout (kept entries divided by 1 - p), then every row divided by its L2 norm (at least 1e-12).
 

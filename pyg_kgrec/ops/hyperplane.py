@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 from torch.utils.checkpoint import checkpoint
 
-from pyg_kgrec.ops.checks import check_floating, check_same_device, check_table, full_precision
+from pyg_kgrec.ops.checks import check_floating, check_same_device, check_table, full_precision, guarded
 from pyg_kgrec.ops.dispatch import register
 from pyg_kgrec.ops.ranking import sampled_scores
 
@@ -20,6 +20,7 @@ _BLOCK = 2**22  # floats of a block of pairs: 16 MiB
 _DENSE = 4  # a pair within a matrix product costs about a fifth of one that is gathered
 
 
+@guarded
 def translate(
     source: Tensor, translation: Tensor, normal: Tensor, target: Tensor, norm: str = "l2"
 ) -> Tensor:
@@ -47,6 +48,7 @@ def translate(
     return -(step.abs() if norm == "l1" else step.pow(2)).sum(-1)
 
 
+@guarded
 def choose_relation(pi: Tensor, noise: Tensor | None = None, temperature: float = 1.0) -> Tensor:
     """The relation of the largest weight as a one-hot row, for ``'hard'`` induction.
 
@@ -86,6 +88,7 @@ class HyperplaneTargets(NamedTuple):
         return cls(target @ translation.t(), target @ normal.t(), target.pow(2).sum(-1))
 
 
+@guarded
 def hyperplane_scores(
     source: Tensor,
     target: Tensor,

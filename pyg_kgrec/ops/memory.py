@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyg_kgrec.ops.checks import accumulated, check_floating, check_same_device
+from pyg_kgrec.ops.checks import accumulated, check_floating, check_same_device, guarded
 from pyg_kgrec.ops.dispatch import KERNELS, register
 from pyg_kgrec.ops.operator import operator
 
 _MEMORY = register("relational_memory", __name__, "numba", "triton", "scan")
 
 
+@guarded
 def relational_memory(
     entity: Tensor, relation: Tensor, attention: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:

@@ -168,6 +168,7 @@ def rank_topk_torch(
 _ROWS, _BLOCK = 256, 2**24  # rows of logits at a time, and logits: 64 MiB
 
 
+@guarded
 def catalogue_cross_entropy(query: Tensor, item: Tensor, target: Tensor) -> Tensor:
     r"""Cross entropy of the right item among the whole catalogue, without a table of all logits.
 

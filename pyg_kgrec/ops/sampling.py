@@ -69,6 +69,7 @@ def stratified_keep_torch(relations: Segments, quota: Tensor, seed: Tensor) -> T
 _TOPK = register("topk_mask", __name__, "numba")
 
 
+@guarded
 @torch.no_grad()
 def topk_mask(score: Tensor, k: int) -> Tensor:
     """Mark the ``k`` largest scores; of equal ones the first. -inf is never marked.
@@ -107,6 +108,7 @@ def gumbel_noise(like: Tensor, generator: torch.Generator | None = None) -> Tens
     return noise.clamp_(min=torch.finfo(wide).tiny).log_().neg_().log_().neg_().to(like.dtype)
 
 
+@guarded
 @torch.no_grad()
 def sample_mask(log_weight: Tensor, k: int, generator: torch.Generator | None = None) -> Tensor:
     """Draw ``k`` entries without replacement with probabilities softmax(log_weight) (Gumbel top-k).

@@ -102,7 +102,10 @@ def test_parts_of_another_kind(name: str, value: Any, splits: Splits, tmp_path: 
             refused(cls, path)
 
 
-@pytest.mark.parametrize("field", ["num_nodes", "in_channels", "ids", "relation_name", "item_name", "link"])
+@pytest.mark.parametrize(
+    "field",
+    ["num_nodes", "in_channels", "ids", "relation_name", "item_name", "link", "trained", "popularity"],
+)
 @pytest.mark.parametrize(
     "value", [3, "text", [[]], {"user": -1}, {"user": "x"}, torch.zeros(2, 2), torch.full((2, 2), 99)]
 )
