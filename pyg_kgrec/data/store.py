@@ -109,6 +109,8 @@ def _check_nodes(data: HeteroData, kind: str) -> None:
     num_nodes = store.num_nodes
     if type(num_nodes) is not int:
         raise TypeError(f"{key}.num_nodes is a {type(num_nodes).__name__}, expected an int.")
+    if num_nodes >= 2**63:
+        raise ValueError(f"{key}.num_nodes is a number of more than 63 bits, expected the number of nodes.")
     if num_nodes < 0:
         raise ValueError(f"{key}.num_nodes is {num_nodes}, expected 0 or more.")
     if x is not None and x.size(0) != num_nodes:

@@ -315,8 +315,11 @@ def _place(tensor: Tensor) -> tuple[Any, ...]:
 def fingerprint(tensor: Tensor) -> Tensor:
     """One number [] int64 from all bytes of a dense tensor, in their order."""
     # What is repeated without memory of its own is looked at once.
-    once = tensor.detach()[tuple(slice(0, 1) if step == 0 else slice(None) for step in tensor.stride())]
-    flat = once.contiguous().view(-1).view(torch.uint8)
+    dense = tensor.detach()
+    if 0 in dense.stride():
+        once = dense[tuple(slice(0, 1) if step == 0 else slice(None) for step in dense.stride())]
+        dense = torch.empty(once.shape, dtype=once.dtype, device=once.device).copy_(once)
+    flat = dense.contiguous().view(-1).view(torch.uint8)
     whole = flat.numel() // 8 * 8
     words, rest = flat[:whole].view(torch.int64), flat[whole:]
     rows = words.numel() // _BLOCK
