@@ -74,9 +74,10 @@ def _checked(content: dict[str, Any], cls: type[Recommender]) -> StoreSignature:
     if not isinstance(content["model"], str) or not isinstance(settings, dict) or not isinstance(state, dict):
         raise TypeError("its parts are of another kind")
     for name, value in settings.items():
-        if not (value is None or type(value) in (bool, int, float, str)):
+        values = value if type(value) in (list, tuple) else [value]
+        if not all(x is None or type(x) in (bool, int, float, str) for x in values):
             raise TypeError(
-                f"{shown(str(name))} is a {type(value).__name__}, expected a number, a string or None"
+                f"{shown(str(name))} is a {type(value).__name__}, expected numbers, strings or None"
             )
     if not all(isinstance(name, str) and isinstance(weight, Tensor) for name, weight in state.items()):
         raise TypeError("its state_dict holds something else than tensors")
