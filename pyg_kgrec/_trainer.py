@@ -481,13 +481,15 @@ def _of_training(
         if not isinstance(found, Tensor) or found.shape != value.shape:
             has = f"weights {tuple(found.shape)}" if isinstance(found, Tensor) else "no weights"
             raise ValueError(
-                f"{shown(path)} has {has} for {name!r}, expected {tuple(value.shape)}: the model was made with other arguments"
+                f"{shown(path)} has {has} for {name!r}, expected {tuple(value.shape)}: the model was made "
+                "with other arguments"
             )
     for name, value in asked.items():
         if own["asked"].get(name) != value:
             before = shown(repr(own["asked"].get(name)), 80)
             raise ValueError(
-                f"{shown(path)} was trained with {name} {before}, expected {value!r} as now: what goes on is the same training"
+                f"{shown(path)} was trained with {name} {before}, expected {value!r} as now: what goes on "
+                "is the same training"
             )
     return {"rows": own["rows"], "best": Best(**own["best"]), "asked": own["asked"], "state": state}
 
