@@ -271,6 +271,15 @@ class SafeCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
+class _WentOn(Callback):
+    """Whether a training that was resumed has come to the end of a batch."""
+
+    yes = False
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self.yes = True
+
+
 class _Keep(Checkpoint):
     """Writes ``last.ckpt`` after every epoch, and ``best.ckpt`` where its weights are the best so far."""
 
@@ -346,6 +355,9 @@ def run(
         "enable_model_summary": False,
         "log_every_n_steps": 1 if logger else 50,
     } | trainer_arguments
+    went_on = _WentOn()
+    if resume is not None:
+        use.append(went_on)
     with quiet(), _threads(num_threads):
         trainer = lightning.Trainer(
             max_epochs=max_epochs,
@@ -367,6 +379,13 @@ def run(
         except NonFiniteError:
             model.load_state_dict(module.best.state)
             raise
+        except (LookupError, AttributeError, TypeError, RuntimeError) as error:
+            if resume is None or went_on.yes:
+                raise
+            # Its sum is right, or it would not have come so far: somebody made it.
+            raise ValueError(
+                f"{shown(resume)} cannot be gone on from: {type(error).__name__}, {shown(str(error), 150)}"
+            ) from error
         finally:
             model.eval()
         if interrupt.interrupted:
@@ -453,21 +472,24 @@ def _of_training(
         raise ValueError(f"{shown(path)} holds no training of this package, expected a checkpoint of fit")
     if own["model"] != type(model).__name__:
         raise ValueError(
-            f"{shown(path)} is of the training of a {own['model']}, expected one of a {type(model).__name__}"
+            f"{shown(path)} is of the training of a {shown(str(own['model']), 40)}, expected one of a "
+            f"{type(model).__name__}"
         )
     state = {name.removeprefix("model."): value for name, value in state.items()}
     for name, value in model.state_dict().items():
         found = state.get(name)
-        if found is None or found.shape != value.shape:
+        if not isinstance(found, Tensor) or found.shape != value.shape:
+            has = f"weights {tuple(found.shape)}" if isinstance(found, Tensor) else "no weights"
             raise ValueError(
-                f"{shown(path)} has {'no weights' if found is None else f'weights {tuple(found.shape)}'} for "
-                f"{name!r}, expected {tuple(value.shape)}: the model was made with other arguments"
+                f"{shown(path)} has {has} for {name!r}, expected {tuple(value.shape)}: the model was made "
+                "with other arguments"
             )
     for name, value in asked.items():
         if own["asked"].get(name) != value:
+            before = shown(repr(own["asked"].get(name)), 80)
             raise ValueError(
-                f"{shown(path)} was trained with {name} {own['asked'].get(name)!r}, expected {value!r} as "
-                "now: what goes on is the same training"
+                f"{shown(path)} was trained with {name} {before}, expected {value!r} as now: what goes on "
+                "is the same training"
             )
     return {"rows": own["rows"], "best": Best(**own["best"]), "asked": own["asked"], "state": state}
 

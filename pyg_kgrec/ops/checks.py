@@ -63,7 +63,11 @@ def guarded(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
         except (WildIndexError, ImportError):
             raise
         except Exception as error:
-            if isinstance(error, ValueError | TypeError) and "\n" not in str(error):
+            if (
+                isinstance(error, ValueError | TypeError)
+                and "\n" not in str(error)
+                and len(str(error)) <= 400
+            ):
                 raise
             try:
                 _check_kinds(function, args, kwargs)

@@ -96,6 +96,7 @@ _sampled.register_autograd(_sampled_gradient, _sampled_setup)
 # ---------------------------------------------------------------------- the best of the catalogue
 
 _RANK = register("rank_topk", __name__, "numba")
+_MOST = 2**20  # columns of a result, padding among them, where there are fewer items
 _INSERTED = 128  # the compiled form inserts into a sorted row, for which a large k is too much
 
 
@@ -131,6 +132,8 @@ def rank_topk(
         raise ValueError(f"user {tuple(user.shape)} and item {tuple(item.shape)}: expected (B, d) and (I, d)")
     if k < 1 or block < 1:
         raise ValueError(f"k is {k} and block {block}, expected at least 1")
+    if k > max(item.size(0), _MOST):
+        raise ValueError(f"k is more than {_MOST} and than the {item.size(0)} items there are")
     if ptr is not None and items is not None:
         if ptr.dtype not in (torch.int32, torch.int64) or items.dtype not in (torch.int32, torch.int64):
             raise TypeError(f"seen is {ptr.dtype} and {items.dtype}, expected int32 or int64")
