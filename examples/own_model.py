@@ -40,10 +40,6 @@ class PopularFactors(Recommender):
         user = torch.cat([user, torch.ones_like(user[:, :1])], dim=1)
         return DotProduct(user, torch.cat([item, popularity], dim=1))
 
-    def user_rows(self) -> NodeEncoder:
-        """Where `fold_in` finds the rows of users."""
-        return self.user
-
     def training_losses(self, inputs: Inputs, batch: tuple, generator: torch.Generator) -> dict[str, Tensor]:
         """The rank of each positive among 64 sampled items."""
         encoded, (user, item) = self.encode(inputs), batch

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.data import DataLoader
 
-from pyg_kgrec._checks import check_number
+from pyg_kgrec._checks import check_number, check_weights
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
 
 _NUMBERS_PER_THREAD = 2**24
@@ -339,6 +339,7 @@ def run(
         ValueError: If a loss or a weight is NaN or infinite; the model then has its best finite weights.
     """
     model, monitor = module.model, module.monitor
+    check_weights(model)
     module.chooses_threads = num_threads is None
     interrupt = _StopOnInterrupt()
     use: list[Callback] = list(callbacks or [])

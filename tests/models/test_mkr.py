@@ -250,7 +250,10 @@ def test_a_user_without_negatives_left(splits: Splits) -> None:
     train[INTERACTS].edge_label_index = train[INTERACTS].edge_index
     for column in ("time", "edge_label_time"):
         train[INTERACTS].pop(column, None)
-    with pytest.raises(ValueError, match="user 0 has interacted with every item"):
+    with (
+        pytest.warns(UserWarning, match="user 'u0' has interacted with every item"),
+        pytest.raises(ValueError, match="holds no pair, expected at least one to learn from"),
+    ):
         fit(build(train), train, max_epochs=1, progress=False)
 
 
