@@ -492,7 +492,10 @@ def _of_training(
                 f"{shown(path)} was trained with {name} {before}, expected {value!r} as now: what goes on "
                 "is the same training"
             )
-    return {"rows": own["rows"], "best": Best(**own["best"]), "asked": own["asked"], "state": state}
+    rows = own["rows"]
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and "epoch" in row for row in rows):
+        raise ValueError(f"{shown(path)} holds no history of a training, expected a row per epoch")
+    return {"rows": rows, "best": Best(**own["best"]), "asked": own["asked"], "state": state}
 
 
 def _largest(model: torch.nn.Module) -> tuple[str, float]:

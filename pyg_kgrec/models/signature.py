@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._files import shown
 from pyg_kgrec.data.repeats import repeats_told
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, NODE_TYPES, RELATES, USER, validate
 from pyg_kgrec.data.vocabulary import Vocabulary
@@ -210,5 +211,5 @@ def _interactions(data: HeteroData) -> Tensor:
 
 
 def _some(names: set[str]) -> str:
-    shown = ", ".join(repr(n) for n in sorted(names)[:3])
-    return f"{len(names)} ({shown}{', …' if len(names) > 3 else ''})" if names else "none"
+    some = ", ".join(repr(shown(n, 40)) for n in sorted(names)[:3])
+    return f"{len(names)} ({some}{', …' if len(names) > 3 else ''})" if names else "none"
