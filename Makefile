@@ -12,6 +12,8 @@ TOUR ?= short
 # other.
 TEST_THREADS ?= 1
 BENCH_THREADS ?= 2
+# Processes that the tests run in, side by side (WORKERS=0: in one, for --pdb)
+WORKERS ?= 2
 # Trainings that make kill ends
 KILLS ?= 50
 # What make bench runs: BENCH=benchmarks/test_kgrec_step.py
@@ -50,10 +52,10 @@ notebooks: $(STAMP) ## Execute the notebooks (TOUR=full: at full size)
 	  --durations=0 --durations-min=1 examples/notebooks
 
 test: $(STAMP) ## Run the tests that take at most a few seconds each
-	OMP_NUM_THREADS=$(TEST_THREADS) $(RUN) pytest -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=$(TEST_THREADS) $(RUN) pytest -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
 
 test-all: $(STAMP) ## Run all tests
-	OMP_NUM_THREADS=$(TEST_THREADS) $(RUN) pytest $(ARGS)
+	OMP_NUM_THREADS=$(TEST_THREADS) $(RUN) pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 kill: $(STAMP) ## Kill fifty trainings at random moments and compare what goes on (KILLS=50)
 	PYTHONPATH=. OMP_NUM_THREADS=1 $(VENV)/bin/python tests/kill/run.py --kills $(KILLS)
