@@ -51,7 +51,7 @@ def test_index_moves_as_a_whole() -> None:
     assert torch.equal(index.degree(torch.zeros(9, dtype=torch.bool)), torch.zeros(index.num_rows).long())
 
 
-@pytest.mark.parametrize("name", TORCH_AND_NUMBA)
+@pytest.mark.parametrize("name", ["numba", pytest.param("torch", marks=pytest.mark.slow)])
 def test_no_wild_index_is_followed(name: str) -> None:
     """Whatever stands in any tensor of an index: right numbers, or a sentence."""
     script = Path(__file__).with_name("wild_indexes.py")
