@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ops_graphs import TORCH_AND_NUMBA, tables, triples
+from ops_graphs import tables, triples
 
 from pyg_kgrec import ops
 
