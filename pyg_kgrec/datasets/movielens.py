@@ -142,7 +142,15 @@ class MovieLens100K(FetchedDataset):
         items = _table(raw / "ml-100k.item", "item_id", "name", "year", "genres")
         knowledge = _knowledge(raw, items)
         users = _table(raw / "ml-100k.user", "user_id")
-        return from_pandas(interactions, items=items, users=users, min_rating=0, **knowledge)
+        return from_pandas(
+            interactions,
+            knowledge["triples"],
+            knowledge["links"],
+            items=items,
+            users=users,
+            entities=knowledge["entities"],
+            min_rating=0,
+        )
 
     def split(self) -> tuple[HeteroData, HeteroData, HeteroData]:
         """The fixed split, about 80/10/10 % of each user's ratings: 79,619, 9,942 and 10,439 pairs.
