@@ -128,8 +128,8 @@ class MovieLens100K(FetchedDataset):
             return [f"{_DBPEDIA}/{f'graphs/dbo%3A{name}' if is_graph else f'original/{name}'}"]
         if not is_graph:
             return [name, f"original/{name}", f"ml-100k-dbpedia/{name}", f"../ml-100k-dbpedia/{name}"]
-        folders = ("", "graphs/", "ml-100k-dbpedia/", "ml-100k-dbpedia/graphs/")
-        folders += ("../ml-100k-dbpedia/", "../ml-100k-dbpedia/graphs/")
+        folders = ["", "graphs/", "ml-100k-dbpedia/", "ml-100k-dbpedia/graphs/"]
+        folders += ["../ml-100k-dbpedia/", "../ml-100k-dbpedia/graphs/"]
         return [f"{folder}{mark}{name}" for folder in folders for mark in ("", "dbo:")]
 
     def read(self) -> HeteroData:
