@@ -181,8 +181,16 @@ def test_inverse_triples_across_a_split() -> None:
     # A triple that leads back under a relation that is no inverse.
     train, _, test = TripleSplit(0.0, 0.2)(make_store([*ring, ("e1", "genre", "e0")]))
     number = {raw: n for n, raw in enumerate(train["entity"].id)}
-    train[RELATES].edge_index = torch.tensor([[number["e1"]], [number["e0"]]])
-    train[RELATES].edge_type = torch.tensor([train.relation_name.index("genre")])
+    rows = [
+        (h, r, t)
+        for h, r, t in [*ring, *((f"e{n}", "genre", f"g{n % 3}") for n in range(1, 12))]
+        if h != "e0"
+    ]
+    rows += [("e1", "genre", "e0")]
+    train[RELATES].edge_index = (
+        torch.tensor([[number[e] for h, _, t in rows for e in (h, t)]]).view(-1, 2).t()
+    )
+    train[RELATES].edge_type = torch.tensor([train.relation_name.index(r) for _, r, _ in rows])
     test[RELATES].edge_label_index = torch.tensor(
         [[number["e0"], number["e0"]], [number["e1"], number["g0"]]]
     )
@@ -195,7 +203,9 @@ def test_inverse_triples_across_a_split() -> None:
 
 
 def test_held_out_triples_that_training_holds() -> None:
-    train, val, test = TripleSplit(0.1, 0.2)(make_store())
+    train, val, test = TripleSplit(0.1, 0.2)(
+        make_store([(f"e{n}", "far", f"e{(n + 5) % 12}") for n in range(12)])
+    )
     test[RELATES].edge_label_index = train[RELATES].edge_index[:, :2]
     test[RELATES].edge_label_type = train[RELATES].edge_type[:2]
     found = row(check_split(train, val, test), "triples to find that stand in training", "train and test")
