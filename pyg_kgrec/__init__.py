@@ -1,5 +1,6 @@
 """Knowledge-aware recommendation on PyTorch Geometric: one heterogeneous store, one way to train and explain."""
 
+from pyg_kgrec.data import check_split
 from pyg_kgrec.evaluation import evaluate
 from pyg_kgrec.explain import Explanation
 from pyg_kgrec.kge import evaluate_completion, fit_kge, pretrain_transe, pretrain_transh
@@ -19,6 +20,7 @@ __all__ = [
     "LightGCN",
     "Popularity",
     "Recommender",
+    "check_split",
     "evaluate",
     "evaluate_completion",
     "fit",

@@ -5,6 +5,7 @@ from pyg_kgrec.data.files import load_store, save_store
 from pyg_kgrec.data.frames import from_pandas
 from pyg_kgrec.data.kgat import read_kgat
 from pyg_kgrec.data.labels import Labels, indexable
+from pyg_kgrec.data.leaks import SplitReport, check_split
 from pyg_kgrec.data.repeats import count_repeats, drop_repeats
 from pyg_kgrec.data.store import (
     ENTITY,
@@ -29,9 +30,11 @@ __all__ = [
     "USER",
     "EdgeType",
     "Labels",
+    "SplitReport",
     "Vocabulary",
     "as_ids",
     "as_index",
+    "check_split",
     "count_repeats",
     "drop_repeats",
     "from_pandas",

@@ -91,11 +91,14 @@ def split_by_label(data: HeteroData, split: Callable[[Tensor], Tensor]) -> Tenso
     return out
 
 
-def split_by_time(data: HeteroData, split: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def split_by_time(
+    data: HeteroData, split: Callable[[Tensor, Tensor], Tensor], per_user: bool = True
+) -> Tensor:
     """Where each pair goes: ``split`` is asked for users and times of the interactions.
 
     A pair labelled 0 goes where its time falls: to test from the user's first positive of test on, to
-    validation from the first positive held out on, to training before.
+    validation from the first positive held out on, to training before. Unless ``per_user`` the first positive of
+    anybody counts.
 
     Raises:
         ValueError: If the pairs labelled 0 have no time.
@@ -111,6 +114,8 @@ def split_by_time(data: HeteroData, split: Callable[[Tensor, Tensor], Tensor]) -
     liked = store.edge_label.cpu() > 0
     out = torch.full((user.numel(),), TRAIN)
     out[liked] = split(user[liked], time[liked])
+    if not per_user:
+        user = torch.zeros_like(user)
     for part in (VAL, TEST):
         held_out = (liked & (out >= part)).nonzero().flatten()
         has = torch.zeros(data[USER].num_nodes, dtype=torch.bool)
@@ -174,6 +179,42 @@ def random_split(user: Tensor, val: float, test: float, seed: int) -> Tensor:
 def temporal_split(user: Tensor, time: Tensor, val: float, test: float) -> Tensor:
     """The splits of :class:`~pyg_kgrec.transforms.TemporalSplit` for ``user`` [n] and ``time`` [n]."""
     return _last_fractions(user, _rank(user, time), val, test)
+
+
+def cut_split(user: Tensor, time: Tensor, val: float, test: float) -> Tensor:
+    """The splits of :class:`~pyg_kgrec.transforms.TemporalSplit` with one cut for all, for ``time`` [n].
+
+    Raises:
+        ValueError: If too few different times leave a part empty.
+    """
+    time = time.cpu()
+    ordered = time.sort().values
+    num_val, num_test = (int(_share(torch.tensor([time.numel()]), share)) for share in (val, test))
+    test_from = _moment(ordered, ordered.numel() - num_test)
+    val_from = min(_moment(ordered, max(test_from - num_val, 0)), test_from) if num_val else test_from
+    for name, share, number in (
+        ("test", num_test, ordered.numel() - test_from),
+        ("val", num_val, test_from - val_from),
+    ):
+        if share and not number:
+            raise ValueError(
+                f"data['user', 'interacts', 'item'].time has {ordered.unique().numel()} different times, too few "
+                f"for {name} to have its {share} interactions: those at one time stay together."
+            )
+    out = torch.full((time.numel(),), TRAIN)
+    if val_from < ordered.numel():
+        out[time >= ordered[val_from]] = VAL
+    if test_from < ordered.numel():
+        out[time >= ordered[test_from]] = TEST
+    return out
+
+
+def _moment(ordered: Tensor, place: int) -> int:
+    """The place nearest to ``place``, above 0, where one of the ordered times begins (their number for none)."""
+    if place >= ordered.numel():
+        return ordered.numel()
+    low, high = (int(torch.searchsorted(ordered, ordered[place], side=side)) for side in ("left", "right"))
+    return low if low and place - low <= high - place else high
 
 
 def leave_one_out_split(user: Tensor, time: Tensor) -> Tensor:

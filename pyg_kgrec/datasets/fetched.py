@@ -67,7 +67,7 @@ class FetchedDataset(InMemoryDataset):
         pre_transform: Callable[[HeteroData], HeteroData] | None = None,
         force_reload: bool = False,
     ) -> None:
-        self.source = self.home if source is None else source
+        self.source = source
         self._store: HeteroData | None = None
         super().__init__(str(root), transform, pre_transform, force_reload=force_reload)
         # PyG's constructor calls _process and empties its fields afterwards.
@@ -79,9 +79,21 @@ class FetchedDataset(InMemoryDataset):
         """The store, from the files in ``raw_dir``."""
 
     @property
+    def sums(self) -> dict[str, str]:
+        """The files that this form of the data set is made of, and their SHA-256 sums."""
+        return self.sha256
+
+    def places(self, name: str) -> list[str]:
+        """Where a file may lie: addresses if the files come from their public home, else paths below ``source``.
+
+        The first that is there counts; of a ``source`` that is an address only the first is tried.
+        """
+        return [f"{self.home}/{name}"] if self.source is None else [name]
+
+    @property
     def raw_file_names(self) -> list[str]:
         """The files."""
-        return list(self.sha256)
+        return list(self.sums)
 
     @property
     def processed_file_names(self) -> str:
@@ -89,12 +101,15 @@ class FetchedDataset(InMemoryDataset):
         return "data.pt"
 
     def download(self) -> None:
-        """Fetches all files, and puts them in place once every one of them is right."""
+        """Fetches the files that are missing, and puts them in place once every one of them is right."""
+        missing = {
+            name: Path(path) for name, path in zip(self.sums, self.raw_paths) if not Path(path).is_file()
+        }
         with tempfile.TemporaryDirectory(dir=self.root) as folder:
-            for name in self.sha256:
-                _fetch(self.source, name, Path(folder) / name)
-                self._verify(Path(folder) / name, f"from {self.source}")
-            for name, path in zip(self.sha256, self.raw_paths):
+            for name in missing:
+                found = _fetch(self.source, name, self.places(name), Path(folder) / name)
+                self._verify(Path(folder) / name, f"from {shown(found)}")
+            for name, path in missing.items():
                 (Path(folder) / name).replace(path)
 
     def _process(self) -> None:
@@ -135,30 +150,34 @@ class FetchedDataset(InMemoryDataset):
         """All that the processed store depends on."""
         return {
             "dataset": type(self).__qualname__,
-            "files": dict(self.sha256),
+            "files": dict(self.sums),
             "code": code_digest(),
             "pre_transform": described(self.pre_transform),
         }
 
     def _verify(self, path: Path, where: str) -> None:
-        found, expected = hashlib.sha256(path.read_bytes()).hexdigest(), self.sha256[path.name]
+        found, expected = hashlib.sha256(path.read_bytes()).hexdigest(), self.sums[path.name]
         if found != expected:
             raise ValueError(f"{path.name} {where} has the SHA-256 sum {found}, expected {expected}.")
 
 
-def _fetch(source: str | PathLike[str], name: str, target: Path) -> None:
-    scheme = urlsplit(str(source)).scheme.lower() if "://" in str(source) else ""
+def _fetch(source: str | PathLike[str] | None, name: str, places: list[str], target: Path) -> str:
+    """Copies or downloads a file, and says where from."""
+    start = places[0] if source is None else str(source)
+    scheme = urlsplit(start).scheme.lower() if "://" in start else ""
     if scheme in _WEB:
-        _download(f"{str(source).rstrip('/')}/{name}", name, target)
-        return
+        _download(start if source is None else f"{start.rstrip('/')}/{places[0]}", name, target)
+        return start.rstrip("/").removesuffix(f"/{name}")
     if scheme:
-        raise ValueError(f"source is {shown(source)!r}, expected a folder or an address of http or https")
-    path = Path(source) / name
-    if not path.is_file():
-        raise FileNotFoundError(f"{shown(path)} does not exist, expected a local copy of {name}.")
+        raise ValueError(f"source is {shown(start)!r}, expected a folder or an address of http or https")
+    paths = [Path(start) / place for place in places]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f"{shown(paths[0])} does not exist, expected a local copy of {name}.")
     if path.stat().st_size > _MOST_BYTES:
         raise ValueError(f"{shown(path)} is larger than the {_MOST_BYTES} bytes that are taken")
     shutil.copyfile(path, target)
+    return start
 
 
 def _download(url: str, name: str, target: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from pyg_kgrec._checks import check_choices
 from pyg_kgrec.data.splitting import (
     apply_split,
     check_unsplit,
+    cut_split,
     leave_one_out_split,
     random_split,
     split_by_label,
@@ -20,6 +24,7 @@ from pyg_kgrec.data.store import INTERACTS, validate
 __all__ = ["LeaveOneOut", "RandomSplit", "TemporalSplit", "apply_split"]
 
 Split = tuple[HeteroData, HeteroData, HeteroData]
+Cut = Literal["user", "all"]
 
 
 @functional_transform("random_split")
@@ -63,34 +68,49 @@ class RandomSplit(BaseTransform):
 
 @functional_transform("temporal_split")
 class TemporalSplit(BaseTransform):
-    """Holds out the latest share of every user's interactions: the last for test, before them for validation.
+    """Holds out the latest interactions: the last for test, those before them for validation.
 
-    Numbers are rounded as in :class:`RandomSplit`, and the result has the same form. Interactions of one user
-    at the same time stay in the order of the rows. In the test store the validation interactions, which come
+    With ``cut='user'`` these are the latest share of every user's interactions. Numbers are rounded as in
+    :class:`RandomSplit`; interactions of one user at the same time stay in the order of the rows.
+
+    With ``cut='all'`` one moment parts training from validation and another one validation from test, for all
+    users, so that nothing is learned from what happened after what is to be found. Interactions at the same
+    time stay together: each moment is the one nearest to the asked share of all interactions that leaves some
+    for training. Users and items whose first interaction is later have none in training: their pairs stay in
+    validation and test, where models that cannot score them rank by popularity (``model.strangers()`` says
+    which), and :func:`~pyg_kgrec.data.check_split` counts them.
+
+    The result has the form of :class:`RandomSplit`. In the test store the validation interactions, which come
     before the test's, are at hand as ``seen_edge_index`` with ``seen_time``. In a store with labels a pair
-    labelled 0 goes where its time falls among the user's pairs labelled 1.
+    labelled 0 goes where its time falls among the pairs labelled 1 (the user's, or all).
 
     Args:
-        val: The share of each user's interactions for validation, in [0, 1).
+        val: The share of each user's interactions, or of all, for validation, in [0, 1).
         test: The share for test, in [0, 1); together with ``val`` below 1.
+        cut: ``'user'`` for a cut in time per user, ``'all'`` for one for all users.
 
     Raises:
-        ValueError: If the shares are out of range. When called: if the store is not valid, split already, or
-            has no ``time``.
+        ValueError: If the shares are out of range or ``cut`` is neither. When called: if the store is not valid,
+            split already, or has no ``time``, or if too few different times leave a part empty.
     """
 
-    def __init__(self, val: float = 0.1, test: float = 0.1) -> None:
+    def __init__(self, val: float = 0.1, test: float = 0.1, cut: Cut = "user") -> None:
         _check_shares(val, test)
-        self.val, self.test = val, test
+        check_choices(cut=(cut, get_args(Cut)))
+        self.val, self.test, self.cut = val, test, cut
 
     def forward(self, data: HeteroData) -> Split:
         """Splits ``data`` into ``(train, val, test)``."""
         _check_time(data, self)
-        split = split_by_time(data, lambda user, time: temporal_split(user, time, self.val, self.test))
+        rule = temporal_split if self.cut == "user" else cut_split
+        split = split_by_time(
+            data, lambda user, time: rule(user, time, self.val, self.test), per_user=self.cut == "user"
+        )
         return apply_split(data, split)
 
     def __repr__(self) -> str:
-        return f"{self.__class__.__name__}(val={self.val}, test={self.test})"
+        cut = "" if self.cut == "user" else f", cut={self.cut!r}"
+        return f"{self.__class__.__name__}(val={self.val}, test={self.test}{cut})"
 
 
 @functional_transform("leave_one_out")

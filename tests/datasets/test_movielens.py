@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data import INTERACTS, IS, RELATES, read_atomic, validate
 from pyg_kgrec.datasets import MovieLens100K, fetched
@@ -178,3 +179,116 @@ def test_changed_raw_files_are_noticed(dataset: MovieLens100K, tmp_path: Path) -
     with pytest.raises(ValueError, match=r"^ml-100k\.kg in .*raw has the SHA-256 sum"):
         MovieLens100K(tmp_path)
     assert not list((tmp_path / "processed").glob("data*"))
+
+
+# ---------------------------------------------------------------------- the DBpedia form
+
+
+@pytest.fixture(scope="module")
+def readable(source: Path, tmp_path_factory: pytest.TempPathFactory) -> MovieLens100K:
+    if not (source.parent / "ml-100k-dbpedia").is_dir():
+        pytest.skip(f"no local copy of the DBpedia graphs beside {source}")
+    return MovieLens100K(tmp_path_factory.mktemp("ml"), source=source.parent, knowledge="dbpedia")
+
+
+def facts(data: HeteroData, entity: str) -> dict[str, list[str]]:
+    """The names of what an entity's triples lead to, by relation."""
+    head = list(data["entity"].id).index(entity)
+    found: dict[str, list[str]] = {}
+    for (h, t), r in zip(data[RELATES].edge_index.T.tolist(), data[RELATES].edge_type.tolist()):
+        if h == head:
+            found.setdefault(data.relation_name[r], []).append(data["entity"].name[t])
+    return found
+
+
+def test_the_readable_store_is_whole(readable: MovieLens100K, dataset: MovieLens100K) -> None:
+    data, other = readable[0], dataset[0]
+    validate(data)
+    for key in ("edge_index", "time", "rating"):
+        assert torch.equal(data[INTERACTS][key], other[INTERACTS][key])
+        assert data[INTERACTS][key].dtype == other[INTERACTS][key].dtype
+    for kind in ("user", "item"):
+        assert data[kind].id == other[kind].id
+    assert data["item"].name == other["item"].name
+    for one, two in zip(readable.split(), dataset.split()):
+        assert torch.equal(one[INTERACTS].edge_label_index, two[INTERACTS].edge_label_index)
+    count = dict(zip(data.relation_name, data[RELATES].edge_type.bincount().tolist()))
+    assert count == {
+        "director": 1228,
+        "starring": 5436,
+        "writer": 1474,
+        "producer": 1556,
+        "music composer": 1170,
+        "cinematography": 879,
+        "editing": 715,
+        "distributor": 1271,
+        "genre": 2864,
+    }
+    assert data["entity"].num_nodes == 8010
+    assert data[IS].edge_index.size(1) == data[IS].edge_index[0].unique().numel() == 1680
+    found = [not data["entity"].id[e].startswith("movielens:") for e in data[IS].edge_index[1].tolist()]
+    assert sum(found) == 1311
+    assert not any(mark in name for name in data["entity"].name for mark in ("_", "%", "http"))
+
+
+def test_facts_are_readable_and_of_the_right_film(readable: MovieLens100K) -> None:
+    data = readable[0]
+    amadeus = facts(data, "Amadeus_(film)")
+    assert amadeus["director"] == ["Miloš Forman"]
+    assert "Tom Hulce" in amadeus["starring"]
+    assert amadeus["genre"] == ["Drama", "Mystery"]
+    entity = {
+        data["item"].id[i]: (data["entity"].id[e], data["entity"].name[e])
+        for i, e in data[IS].edge_index.T.tolist()
+    }
+    assert entity["172"] == ("The_Empire_Strikes_Back", "Empire Strikes Back, The")
+    assert entity["1"] == ("movielens:1", "Toy Story")
+    assert entity["246"] == entity["268"]  # Chasing Amy stands in the data set twice
+    assert entity["217"] != entity["672"]  # two films of one title: Cape Fear
+    assert entity["22"][0] == "movielens:22"  # the table has Braveheart of 1925
+    assert "267" not in entity  # neither title nor genre
+    assert "John Morris" in data["entity"].name
+    twice = [e for e, name in enumerate(data["entity"].name) if name == "Alan Parker"]
+    assert len({data["entity"].id[e] for e in twice}) == len(twice) == 2
+
+
+def test_one_root_holds_both_forms(source: Path, readable: MovieLens100K, tmp_path: Path) -> None:
+    folder = source.parent / "ml-100k-dbpedia"
+    root = tmp_path / "root"
+    one = MovieLens100K(root, source=source)
+    with pytest.raises(
+        FileNotFoundError, match=r"mappings\.tsv does not exist, expected a local copy of mappings"
+    ):
+        MovieLens100K(root, source=tmp_path, knowledge="dbpedia")
+    MovieLens100K(root, source=folder, knowledge="dbpedia")  # what MovieLens itself needs is there already
+    assert names_in(root / "processed") == ["data.pt", "dbpedia.pt"]
+    assert sorted(one.raw_file_names) == sorted(FILES)
+    for form, relations in (("freebase", 24), ("dbpedia", 9)):
+        assert (
+            len(MovieLens100K(root, source=tmp_path / "nowhere", knowledge=form)[0].relation_name)
+            == relations
+        )
+    flat = tmp_path / "flat"
+    shutil.copytree(readable.raw_dir, flat)
+    assert MovieLens100K(tmp_path / "other", source=flat, knowledge="dbpedia")[0]["entity"].num_nodes == 8010
+    (flat / "writer.edgelist").chmod(0o644)
+    with (flat / "writer.edgelist").open("a") as file:
+        file.write("a b\n")
+    with pytest.raises(ValueError, match=r"^writer\.edgelist from .*flat has the SHA-256 sum"):
+        MovieLens100K(tmp_path / "third", source=flat, knowledge="dbpedia")
+    assert files_under(tmp_path / "third") == []
+
+
+def test_a_knowledge_graph_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="knowledge is 'wikidata', expected 'freebase' or 'dbpedia'"):
+        MovieLens100K(tmp_path / "root", knowledge="wikidata")  # type: ignore[arg-type]
+    assert not (tmp_path / "root").exists()
+
+
+def test_the_public_addresses(readable: MovieLens100K, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readable, "source", None)
+    commit = "380c1599ea5825bbb650c248f25bf42385b619bc"
+    home = f"https://raw.githubusercontent.com/D2KLab/entity2rec/{commit}/datasets/Movielens1M"
+    assert readable.places("mappings.tsv") == [f"{home}/original/mappings.tsv"]
+    assert readable.places("director.edgelist") == [f"{home}/graphs/dbo%3Adirector.edgelist"]
+    assert readable.places("ml-100k.item") == [f"{MovieLens100K.home}/ml-100k.item"]

@@ -300,3 +300,71 @@ def test_labels_that_do_not_fit_the_interactions_are_refused() -> None:
     liked = labelled(LABELLED)[INTERACTS].edge_label > 0
     with pytest.raises(ValueError, match="sends no pair labelled 1 to training"):
         apply_split(labelled(LABELLED), torch.where(liked, 2, 0))
+
+
+# ---------------------------------------------------------------------- one cut in time for all
+
+
+def cut(users: list[int], times: list[int], val: float = 0.2, test: float = 0.2) -> list[list[int]]:
+    """The rows of each part."""
+    parts = TemporalSplit(val, test, cut="all")(make_store(users, times))
+    return [rows(part[INTERACTS].edge_label_index) for part in parts]
+
+
+def test_one_cut_is_the_same_moment_for_all_users() -> None:
+    assert cut([0, 0, 1, 1, 2], [5, 1, 4, 2, 3]) == [[1, 3, 4], [2], [0]]
+    assert cut([0] * 4 + [1], [1, 1, 1, 1, 9], val=0) == [[0, 1, 2, 3], [], [4]]  # user 1 is a stranger
+    assert cut([0] * 5, [9, 1, 2, 3, 4], val=0, test=0)[0] == [0, 1, 2, 3, 4]
+
+
+def test_interactions_at_the_moment_of_the_cut_stay_together() -> None:
+    times = [1, 2, 3, 4, 5, 6, 7, 8, 8, 8]
+    assert cut([0] * 10, times) == [[0, 1, 2, 3, 4], [5, 6], [7, 8, 9]]
+    assert cut([0] * 10, [1, 2, 3, 4, 5, 5, 5, 5, 5, 8], val=0, test=0.2)[2] == [9]
+    assert cut([0] * 4, [1, 1, 1, 2], val=0, test=0.5)[2] == [3]  # some are left for training
+
+
+@given(
+    times=st.lists(st.integers(0, 6), min_size=3, max_size=40),
+    val=st.sampled_from([0.0, 0.2, 0.4]),
+    test=st.sampled_from([0.0, 0.1, 0.3]),
+)
+def test_nothing_of_training_is_later_than_what_is_held_out(
+    times: list[int], val: float, test: float
+) -> None:
+    try:
+        parts = cut([n % 3 for n in range(len(times))], times, val, test)
+    except ValueError:  # so many cannot be held out
+        return
+    assert sorted(n for part in parts for n in part) == list(range(len(times)))
+    assert parts[0]
+    for earlier, later in ((0, 1), (1, 2), (0, 2)):
+        if parts[earlier] and parts[later]:
+            assert max(times[n] for n in parts[earlier]) < min(times[n] for n in parts[later])
+
+
+def test_labelled_rows_follow_the_cut_of_all() -> None:
+    frame = pd.DataFrame(
+        {
+            "user": list("aabbcc"),
+            "item": list("uvwxyz"),
+            "time": [1, 4, 2, 9, 3, 10],
+            "label": [1, 0, 1, 1, 1, 0],
+        }
+    )
+    data = from_pandas(frame, label_col="label")
+    train, _, test = TemporalSplit(0, 0.25, cut="all")(data)
+    assert train[INTERACTS].edge_label_index[1].tolist() == [0, 1, 2, 4]
+    assert test[INTERACTS].edge_label_index[1].tolist() == [3, 5]
+    assert test[INTERACTS].edge_label.tolist() == [1, 0]
+
+
+def test_a_cut_that_times_do_not_allow() -> None:
+    with pytest.raises(
+        ValueError, match="has 1 different times, too few for test to have its 2 interactions"
+    ):
+        cut([0] * 10, [7] * 10)
+    with pytest.raises(ValueError, match="cut is 'global', expected 'user' or 'all'"):
+        TemporalSplit(cut="global")  # type: ignore[arg-type]
+    assert repr(TemporalSplit(cut="all")) == "TemporalSplit(val=0.1, test=0.1, cut='all')"
+    assert repr(TemporalSplit()) == "TemporalSplit(val=0.1, test=0.1)"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, validate
-from pyg_kgrec.transforms import RandomSplit, TripleSplit
+from pyg_kgrec.transforms import AddInverseTriples, RandomSplit, TripleSplit
 
 Row = tuple[int, int, int]
 ROWS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2), st.integers(0, 6)), min_size=1, max_size=60)
@@ -287,3 +287,50 @@ def test_damage_to_held_out_triples_is_named(
     message = str(caught.value)
     assert message.endswith(".")
     assert ". " not in message
+
+
+def ends(rows: list[Row]) -> set[tuple[int, int]]:
+    return {(head, tail) for head, _, tail in rows}
+
+
+@given(rows=ROWS, seed=st.integers(0, 3))
+def test_a_triple_and_its_reverse_go_together(rows: list[Row], seed: int) -> None:
+    try:
+        parts = TripleSplit(0.1, 0.2, seed, inverse="together")(make_store(rows))
+    except ValueError:  # so many cannot be held out
+        return
+    held = [rows_of(part[RELATES], "edge_label_index", "edge_label_type") for part in parts]
+    assert Counter(row for part in held for row in part) == Counter(rows)
+    for one in range(3):
+        for other in range(3):
+            if one != other:
+                assert not {(t, h) for h, t in ends(held[one])} & ends(held[other])
+    assert {e for pair in ends(held[0]) for e in pair} == {e for h, _, t in rows for e in (h, t)}
+    assert {r for _, r, _ in held[0]} == {r for _, r, _ in rows}
+    assert len(set(held[2])) >= round(0.2 * len(set(rows)) - 0.01)
+
+
+def test_inverse_triples_that_were_added_are_held_back_together() -> None:
+    data = make_store([(h, r, t) for h in range(4) for r in range(3) for t in range(4, 8)])
+    data = AddInverseTriples()(data)
+    _, val, test = TripleSplit(0.1, 0.1, inverse="together")(data)
+    for part in (val, test):
+        held = rows_of(part[RELATES], "edge_label_index", "edge_label_type")
+        assert len(held) >= 0.1 * data[RELATES].num_edges
+        assert {(t, (r + 3) % 6, h) for h, r, t in held} == set(held)
+    apart = TripleSplit(0.1, 0.1)(data)[2][RELATES]
+    held = rows_of(apart, "edge_label_index", "edge_label_type")
+    assert {(t, (r + 3) % 6, h) for h, r, t in held} != set(held)
+    assert (
+        repr(TripleSplit(inverse="together")) == "TripleSplit(val=0.1, test=0.1, seed=0, inverse='together')"
+    )
+    with pytest.raises(ValueError, match="inverse is 'both', expected 'apart' or 'together'"):
+        TripleSplit(inverse="both")  # type: ignore[arg-type]
+
+
+def test_without_reverse_triples_both_ways_are_the_same() -> None:
+    data = make_store([(h, r, t) for h in range(4) for r in range(3) for t in range(4, 8)])
+    for one, other in zip(TripleSplit(0.1, 0.2, 5)(data), TripleSplit(0.1, 0.2, 5, inverse="together")(data)):
+        assert len(rows_of(one[RELATES], "edge_label_index", "edge_label_type")) == len(
+            rows_of(other[RELATES], "edge_label_index", "edge_label_type")
+        )
