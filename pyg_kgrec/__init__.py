@@ -1,6 +1,6 @@
 """Knowledge-aware recommendation on PyTorch Geometric: one heterogeneous store, one way to train and explain."""
 
-from pyg_kgrec.evaluation import evaluate
+from pyg_kgrec.evaluation import choose_threshold, evaluate
 from pyg_kgrec.explain import Explanation
 from pyg_kgrec.kge import evaluate_completion, fit_kge, pretrain_transe, pretrain_transh
 from pyg_kgrec.models import BPRMF, KSR, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender
@@ -19,6 +19,7 @@ __all__ = [
     "LightGCN",
     "Popularity",
     "Recommender",
+    "choose_threshold",
     "evaluate",
     "evaluate_completion",
     "fit",
