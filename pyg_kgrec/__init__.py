@@ -1,7 +1,7 @@
 """Knowledge-aware recommendation on PyTorch Geometric: one heterogeneous store, one way to train and explain."""
 
 from pyg_kgrec.data import check_split
-from pyg_kgrec.evaluation import evaluate
+from pyg_kgrec.evaluation import choose_threshold, evaluate
 from pyg_kgrec.explain import Explanation
 from pyg_kgrec.kge import evaluate_completion, fit_kge, pretrain_transe, pretrain_transh
 from pyg_kgrec.models import BPRMF, KSR, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender
@@ -21,6 +21,7 @@ __all__ = [
     "Popularity",
     "Recommender",
     "check_split",
+    "choose_threshold",
     "evaluate",
     "evaluate_completion",
     "fit",

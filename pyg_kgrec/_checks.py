@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any
@@ -58,6 +59,14 @@ MOST_NEGATIVES = 2**16
 def check_optional(least: int, **numbers: int | None) -> None:
     """As :func:`check_at_least`, of those arguments that are not None."""
     check_at_least(least, **{name: number for name, number in numbers.items() if number is not None})
+
+
+def check_finite(**numbers: float) -> None:
+    """Raises TypeError for an argument that is no number, ValueError for NaN or infinity."""
+    for name, number in numbers.items():
+        check_number(name, number)
+        if not abs(number) <= sys.float_info.max:
+            raise ValueError(f"{name} is {shown(repr(number))}, expected a finite number")
 
 
 def check_shares(**shares: float) -> None:

@@ -20,7 +20,8 @@ from torch_geometric.metrics import (
 )
 from torchmetrics.functional.classification import binary_auroc
 
-from pyg_kgrec._checks import check_at_least, check_choices, check_k, check_scores
+from pyg_kgrec._checks import check_at_least, check_choices, check_finite, check_k, check_scores
+from pyg_kgrec._files import shown
 from pyg_kgrec.data.interactions import labelled_pairs
 from pyg_kgrec.models.base import Recommender, Store, predicting
 from pyg_kgrec.models.inputs import Inputs
@@ -53,6 +54,7 @@ def evaluate(
     *,
     task: Literal["ranking", "ctr"] = "ranking",
     batch_size: int = 1024,
+    threshold: float | None = None,
 ) -> dict[str, float]:
     r"""Ranks the whole catalogue for every user with something to be found.
 
@@ -67,9 +69,10 @@ def evaluate(
     popularity, which one warning says.
 
     With ``task='ctr'`` the labelled pairs (``edge_label`` 0 or 1) are told apart instead: AUC is the share of
-    pairs of a 1 and a 0 whose scores stand in the right order, ACC the share of pairs whose score is above 0
-    where the label is 1 and not above it where it is 0: a score is taken as a logit, as a model trained with
-    ``loss='bce'`` gives it.
+    pairs of a 1 and a 0 whose scores stand in the right order, ACC the share of pairs whose score is above the
+    threshold where the label is 1 and not above it where it is 0. By default that is the model's own
+    (``model.threshold``): 0, as suits logits, until :func:`choose_threshold` or ``fit(…, monitor='auc')`` with
+    labelled validation pairs has chosen another.
 
     Args:
         model: The model.
@@ -77,19 +80,28 @@ def evaluate(
         k: One or several lengths of the list.
         task: ``'ranking'`` or ``'ctr'``.
         batch_size: Users ranked at a time.
+        threshold: For ``'ctr'``, what scores have to be above for ACC; by default ``model.threshold``.
 
     Returns:
         ``{'recall@10': …, 'ndcg@10': …, 'precision@10': …, 'hit@10': …, 'mrr@10': …, 'map@10': …,
         'coverage@10': …, …}``, or ``{'auc': …, 'acc': …}``.
 
     Raises:
+        TypeError: If ``threshold`` is no number.
         ValueError: If there is nothing to be found (for ``'ctr'``: not both labels), ``task`` is unknown,
-            ``k`` is not between 1 and the number of items, or the store does not fit the model.
+            ``threshold`` is NaN, infinite or given for a ranking, ``k`` is not between 1 and the number of items,
+            or the store does not fit the model.
     """
     check_choices(task=(task, ("ranking", "ctr")))
+    if threshold is not None:
+        check_finite(threshold=threshold)
+        if task == "ranking":
+            raise ValueError(
+                f"threshold is {shown(repr(threshold))}, which a ranking has no use for, expected task='ctr'"
+            )
     inputs = model.inputs(data)
     if task == "ctr":
-        return _click_through(model, inputs)
+        return _click_through(model, inputs, threshold)
     num_items = inputs.num_items
     ks = list(k) if isinstance(k, Iterable) else [k]
     if not ks:
@@ -152,12 +164,78 @@ def check_to_be_found(inputs: Inputs, name: str) -> None:
         )
 
 
-def _click_through(model: Recommender, inputs: Inputs) -> dict[str, float]:
+def choose_threshold(model: Recommender, val: Store) -> float:
+    """Chooses the threshold of ACC on labelled validation pairs; the model keeps it as ``model.threshold``.
+
+    It is the one of the highest ACC, halfway between two scores; of several as good the middle one. ``fit`` does
+    the same at its end where it is asked for ``monitor='auc'`` or ``'acc'``, unless the scores are logits.
+
+    Args:
+        model: The model; its weights stay as they are.
+        val: A validation store with labelled pairs, or a prepared one.
+
+    Returns:
+        The threshold.
+
+    Raises:
+        ValueError: If there are no labels or not both kinds of them, or the store does not fit the model.
+    """
+    model.threshold = best_threshold(*_labelled_scores(model, model.inputs(val)))
+    return model.threshold
+
+
+def best_threshold(score: Tensor, label: Tensor) -> float:
+    r"""The threshold that tells labels apart best.
+
+    .. math:: \arg\max_t \sum_n [\, [s_n > t] = y_n ]
+
+    Args:
+        score: Finite scores, ``[n]`` float, at least one.
+        label: 0 or 1, ``[n]`` int64.
+
+    Returns:
+        A threshold halfway between two different scores that stand side by side, as the scores' type rounds it;
+        beyond the outermost score where one answer for all pairs is best. Of several as good it is the middle
+        one (the lower of the two in the middle).
+    """
+    value, place = score.unique(return_inverse=True)
+    # With the threshold above the i-th score, those labelled 0 up to it are right and those labelled 1 wrong.
+    gain = torch.zeros(value.numel(), dtype=torch.long, device=score.device)
+    gain.index_add_(0, place, 1 - 2 * (label > 0).long())
+    right = torch.cat([gain.new_zeros(1), gain.cumsum(0)])
+    best = (right == right.max()).nonzero().flatten()
+    at = int(best[(best.numel() - 1) // 2])
+    if at in (0, value.numel()):
+        outermost = float(value[0] if at == 0 else value[-1])
+        return outermost + (-1 if at == 0 else 1) * max(1.0, abs(outermost))
+    low, high = value[at - 1], value[at]
+    middle = low / 2 + high / 2
+    # Neighbours of a type have no number between them: the lower one does, as a score has to be above it.
+    return float(middle if low < middle < high else low)
+
+
+def click_through(model: Recommender, inputs: Inputs) -> dict[str, float]:
+    """AUC and ACC of a model in training: at the best threshold of this moment, or at 0 where scores are logits."""
+    score, label = _labelled_scores(model, inputs)
+    return _told_apart(score, label, 0.0 if model.scores_are_logits else best_threshold(score, label))
+
+
+def _labelled_scores(model: Recommender, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Scores and labels of the labelled pairs, ``[n]`` each."""
     user, item, label = (x.to(inputs.device) for x in labelled_pairs(inputs.data))
-    model.warn_of_strangers(inputs, user, stacklevel=4)
+    model.warn_of_strangers(inputs, user, stacklevel=5)
     with predicting():
-        score = check_scores(model.encoding(inputs).score(user, item))
+        return check_scores(model.encoding(inputs).score(user, item)), label
+
+
+def _click_through(model: Recommender, inputs: Inputs, threshold: float | None = None) -> dict[str, float]:
+    score, label = _labelled_scores(model, inputs)
+    return _told_apart(score, label, float(model.threshold if threshold is None else threshold))
+
+
+def _told_apart(score: Tensor, label: Tensor, threshold: float) -> dict[str, float]:
     # Ranks instead of scores: torchmetrics would take a sigmoid, in which large scores are equal.
     rank = score.unique(return_inverse=True)[1].double()
     auc = binary_auroc(rank / rank.max().clamp(min=1), label)
-    return {"auc": float(auc), "acc": float(((score > 0) == (label > 0)).float().mean())}
+    # In float64, as a threshold given by hand would be rounded to the scores' type.
+    return {"auc": float(auc), "acc": float(((score.double() > threshold) == (label > 0)).float().mean())}

@@ -30,7 +30,14 @@ from pyg_kgrec._trainer import (
 )
 from pyg_kgrec.data.interactions import labelled_pairs
 from pyg_kgrec.data.store import NODE_TYPES
-from pyg_kgrec.evaluation import CTR_METRICS, METRICS, check_to_be_found, evaluate, ranking
+from pyg_kgrec.evaluation import (
+    CTR_METRICS,
+    METRICS,
+    check_to_be_found,
+    choose_threshold,
+    click_through,
+    ranking,
+)
 from pyg_kgrec.models.base import Recommender, Store
 from pyg_kgrec.models.inputs import Inputs, fingerprint
 from pyg_kgrec.models.strangers import told
@@ -227,7 +234,7 @@ class _Module(Epochs):
         name, _, length = self.monitor.partition("@")
         if name in CTR_METRICS:
             with told():
-                return evaluate(self.model, self.val_inputs, task="ctr")
+                return click_through(self.model, self.val_inputs)
         return ranking(self.model, self.val_inputs, [int(length)])
 
 
@@ -259,6 +266,10 @@ def fit(
     ``patience`` evaluations, and the best weights are restored. Ctrl-C ends training after the step at hand, with
     the best weights so far. Without ``val`` the weights of the last epoch stay. The model is left in evaluation
     mode.
+
+    With ``monitor='auc'`` or ``'acc'`` a model whose scores are no logits also gets the threshold of the highest
+    ACC on ``val`` (:func:`choose_threshold`), and the history has the ACC at the best threshold of each epoch;
+    trained in another way its threshold is 0.
 
     What a model has to learn first it learns here: a :class:`~pyg_kgrec.KSR` without ``kg_embedding`` trains a
     TransE, with a progress bar of its own. A model with a task on triples (``knowledge_interval``) takes a batch of
@@ -336,6 +347,7 @@ def fit(
     if not any(p.requires_grad for p in model.parameters()):
         model.remember(inputs)
         model.eval()
+        _set_threshold(model, val_inputs, monitor)
         return pd.DataFrame({"epoch": []})
     asked = {
         "seed": int(seed),
@@ -368,6 +380,7 @@ def fit(
     if done is not None and _is_over(done["rows"], max_epochs, patience, None if val is None else monitor):
         model.load_state_dict(done["state"] if val is None else done["best"].state)
         model.eval()
+        _set_threshold(model, val_inputs, monitor)
         return history_of(done["rows"])
 
     if done is None:  # else it is among the weights
@@ -387,7 +400,7 @@ def fit(
         stream = module.places["triples"] = _Stream(num_triples, batch_size, seed)
         with quiet():
             batches = CombinedLoader([pairs, _Every(stream, interval, len(pairs))], "min_size")
-    return run(
+    history = run(
         module,
         batches,
         max_epochs=max_epochs,
@@ -402,6 +415,16 @@ def fit(
         resume=resume,
         **trainer_arguments,
     )
+    _set_threshold(model, val_inputs, monitor)
+    return history
+
+
+def _set_threshold(model: Recommender, val: Inputs | None, monitor: str) -> None:
+    """The threshold of the weights at hand: 0, or what labelled validation pairs say where 0 means nothing."""
+    model.threshold = 0.0
+    if val is not None and monitor in CTR_METRICS and not model.scores_are_logits:
+        with told():
+            choose_threshold(model, model.prepare(val))
 
 
 def _rate(lr: float | None, default: float, done: Mapping[str, Any] | None) -> float:

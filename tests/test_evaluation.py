@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, MKR, KGRec, Popularity, Recommender, evaluate, fit
+from pyg_kgrec import BPRMF, KTUP, MKR, KGRec, Popularity, Recommender, choose_threshold, evaluate, fit
 from pyg_kgrec.data import INTERACTS, ITEM, USER, read_atomic
+from pyg_kgrec.evaluation import best_threshold
 from pyg_kgrec.models.encoding import DotProduct, Encoding
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.transforms import ClickThroughSplit
@@ -310,3 +311,106 @@ def test_click_through_needs_both_labels(make_splits: Callable[..., Any]) -> Non
         fit(model, make_splits()[0], test, monitor="auc", progress=False)
     with pytest.raises(ValueError, match="task is 'rank', expected 'ranking' or 'ctr'"):
         evaluate(model, test, task="rank")  # type: ignore[arg-type]
+
+
+def labelled(
+    make_store: Callable[..., HeteroData], scores: list[float], labels: list[int]
+) -> tuple[Table, HeteroData]:
+    """A model with these scores for the first pairs of a store, and the store with these labels."""
+    test = ClickThroughSplit(seed=0)(make_store())[2]
+    pair = test[INTERACTS].edge_label_index[:, : len(labels)]
+    test[INTERACTS].edge_label_index = pair
+    test[INTERACTS].edge_label = torch.tensor(labels, dtype=torch.float32)
+    table = torch.zeros(test[USER].num_nodes, test[ITEM].num_nodes)
+    table[pair[0], pair[1]] = torch.tensor(scores, dtype=torch.float32)
+    return Table(test, table), test
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "expected", "acc"),
+    [
+        ([-4, -3, -2, -1], [0, 0, 1, 1], -2.5, 1.0),  # no score is above 0
+        ([1, 2, 3, 4, 5], [0, 1, 0, 1, 1], 1.5, 0.8),  # 3.5 is as good: the lower of two
+        ([1, 2, 3, 4, 5, 6], [0, 1, 0, 1, 0, 1], 3.5, 4 / 6),  # 1.5, 3.5, 5.5
+        ([2, 2, 2], [0, 1, 1], 0.0, 2 / 3),  # everything is 1
+        ([2, 2, 2], [0, 0, 1], 4.0, 2 / 3),
+        ([1.0, 1.0 + 2**-23], [0, 1], 1.0, 1.0),  # no number of this type between
+        ([-9e16, 9e16], [0, 1], 0.0, 1.0),
+    ],
+)
+def test_the_threshold_of_the_highest_accuracy(
+    scores: list[float], labels: list[int], expected: float, acc: float, make_store: Callable[..., HeteroData]
+) -> None:
+    model, val = labelled(make_store, scores, labels)
+    assert model.threshold == 0
+    assert choose_threshold(model, val) == model.threshold == pytest.approx(expected)
+    assert evaluate(model, val, task="ctr")["acc"] == pytest.approx(acc)
+    assert evaluate(model, val, task="ctr", threshold=10**39)["acc"] == pytest.approx(
+        labels.count(0) / len(labels)
+    )
+
+
+@given(pairs=st.lists(st.tuples(st.integers(-4, 4), st.booleans()), min_size=1, max_size=12))
+def test_no_threshold_is_better(pairs: list[tuple[int, bool]]) -> None:
+    score, label = (torch.tensor(column) for column in zip(*pairs))
+
+    def right(threshold: float) -> int:
+        return int(((score > threshold) == label).sum())
+
+    found = best_threshold(score.float(), label.long())
+    assert right(found) == max(map(right, [x / 2 for x in range(-11, 11)]))
+
+
+@pytest.mark.parametrize(
+    ("threshold", "error", "match"),
+    [
+        (math.nan, ValueError, "threshold is nan, expected a finite number"),
+        pytest.param(10**400, ValueError, "^threshold is .{,150}, expected a finite number", id="huge"),
+        ("high", TypeError, "threshold is 'high', expected a number"),
+        (True, TypeError, "threshold is True, expected a number"),
+    ],
+)
+def test_a_threshold_is_a_number(
+    threshold: Any, error: type[Exception], match: str, make_store: Callable[..., HeteroData], tmp_path: Path
+) -> None:
+    test = ClickThroughSplit(seed=0)(make_store())[2]
+    model = BPRMF(test, hidden_channels=4)
+    with pytest.raises(error, match=match):
+        evaluate(model, test, task="ctr", threshold=threshold)
+    model.threshold = threshold
+    with pytest.raises(error, match=match):
+        model.save(tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="threshold is 0\\.5, which a ranking has no use for"):
+        evaluate(model, test, threshold=0.5)
+
+
+@pytest.mark.parametrize("monitor", ["auc", "acc"])
+@pytest.mark.parametrize("cls", [BPRMF, Popularity, KTUP])
+def test_training_for_click_through_chooses_the_threshold(
+    cls: type[Recommender], monitor: str, make_store: Callable[..., HeteroData], tmp_path: Path
+) -> None:
+    train, val, test = ClickThroughSplit(seed=0)(make_store())
+    model = cls(train)
+    history = fit(model, train, val, monitor=monitor, max_epochs=2, progress=False)
+    chosen = model.threshold
+    assert choose_threshold(model, val) == chosen
+    found = evaluate(model, val, task="ctr")
+    if len(history):
+        assert found["acc"] == pytest.approx(history["acc"][history[monitor].argmax()])
+    model.save(tmp_path / "model.pt")
+    loaded = cls.load(tmp_path / "model.pt")
+    assert loaded.threshold == chosen
+    assert evaluate(loaded, test, task="ctr") == evaluate(model, test, task="ctr")
+    fit(model, train, max_epochs=1, progress=False)
+    assert model.threshold == 0
+
+
+def test_logits_keep_the_threshold_0(make_store: Callable[..., HeteroData]) -> None:
+    train, val, _ = ClickThroughSplit(seed=0)(make_store())
+    cases: list[tuple[Any, bool]] = [("bce", True), ("softmax", False)]
+    for loss, logits in cases:
+        model = MKR(train, hidden_channels=4, loss=loss)
+        fit(model, train, val, monitor="auc", max_epochs=1, progress=False)
+        assert model.scores_are_logits == logits
+        assert (model.threshold == 0) == logits

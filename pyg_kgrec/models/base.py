@@ -84,6 +84,10 @@ class Recommender(torch.nn.Module, ABC):
     settings: dict[str, Any]
     """The constructor's further arguments, defaults included, as a checkpoint keeps them."""
 
+    threshold: float = 0.0
+    """Scores above it stand for label 1 in ``evaluate(…, task='ctr')``; kept by :meth:`save`. 0 is right for
+    logits; :func:`pyg_kgrec.choose_threshold` and ``fit(…, monitor='auc')`` choose it on labelled pairs."""
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keeps the arguments that the constructor is called with."""
         model = super().__new__(cls)
@@ -154,6 +158,11 @@ class Recommender(torch.nn.Module, ABC):
     ) -> dict[str, Tensor]:
         """The parts of the loss of a batch of triples, ``[B]`` positions in the store."""
         raise TypeError(f"{type(self).__name__} learns nothing from triples by themselves")
+
+    @property
+    def scores_are_logits(self) -> bool:
+        """Whether a score above 0 says by itself that label 1 is likelier; by default after ``loss='bce'``."""
+        return self.settings.get("loss") == "bce"
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """What the optimiser learns, in groups with a learning rate each, where ``lr`` is the one asked for."""
@@ -525,13 +534,14 @@ class Recommender(torch.nn.Module, ABC):
     # ------------------------------------------------------------------ files
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes weights, settings and the signature of the training store to a file.
+        """Writes weights, settings, threshold and the signature of the training store to a file.
 
         The file holds tensors, numbers and strings only, and is written whole: under a temporary name first.
 
         Raises:
             FileNotFoundError: If the folder is missing.
-            ValueError: If a weight is NaN or infinite.
+            TypeError: If the threshold is no number.
+            ValueError: If a weight or the threshold is NaN or infinite.
         """
         check_weights(self)
         checkpoint.save(self, Path(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._checks import check_finite
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
 from pyg_kgrec.data.store import ENTITY, ITEM, NODE_TYPES, USER
 from pyg_kgrec.models.signature import StoreSignature
@@ -20,21 +22,26 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="Recommender")
 
 _PARTS: Final = {"model", "settings", "signature", "state_dict"}
+_FURTHER: Final = {"threshold"}  # which files of before lack
 _MOST_NODES: Final = 2**24  # of a type, where the file holds neither their ids nor as many numbers
 
 
 def save(model: Recommender, path: Path) -> None:
-    """Writes weights, settings and the signature of the training store to a file.
+    """Writes weights, settings, threshold and the signature of the training store to a file.
 
     Raises:
+        TypeError: If the threshold is no number.
+        ValueError: If the threshold is NaN or infinite.
         FileNotFoundError: If the folder is missing.
         OSError: If the file cannot be written; a full disk says so.
     """
+    check_finite(threshold=model.threshold)
     content = {
         "model": type(model).__name__,
         "settings": model.settings,
         "signature": model.signature.state(),
         "state_dict": model.state_dict(),
+        "threshold": float(model.threshold),
     }
     replace_file(path, pack(content, "model"))
 
@@ -61,6 +68,7 @@ def load(cls: type[Model], path: Path, data: HeteroData | None) -> Model:
         _check_shapes(cls, signature, content)
         model = cls(signature, **content["settings"])
         model.load_state_dict(content["state_dict"])
+        model.threshold = content.get("threshold", 0.0)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise ValueError(f"{shown(path)} is no file of a {cls.__name__}: {shown(str(error), 200)}") from error
     return model.eval()
@@ -68,11 +76,14 @@ def load(cls: type[Model], path: Path, data: HeteroData | None) -> Model:
 
 def _checked(content: dict[str, Any], cls: type[Recommender]) -> StoreSignature:
     """The signature in a file whose parts are of the right kinds."""
-    if content.keys() != _PARTS:
+    if content.keys() | _FURTHER != _PARTS | _FURTHER:
         raise ValueError(f"its parts are not {', '.join(sorted(_PARTS))}")
     settings, state = content["settings"], content["state_dict"]
     if not isinstance(content["model"], str) or not isinstance(settings, dict) or not isinstance(state, dict):
         raise TypeError("its parts are of another kind")
+    threshold = content.get("threshold", 0.0)
+    if type(threshold) is not float or not math.isfinite(threshold):
+        raise TypeError("its threshold is no finite number")
     for name, value in settings.items():
         values = value if type(value) in (list, tuple) else [value]
         if not all(x is None or type(x) in (bool, int, float, str) for x in values):

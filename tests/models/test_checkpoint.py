@@ -165,3 +165,14 @@ def test_loading_draws_what_it_drew(splits: Splits, tmp_path: Path) -> None:
     torch.manual_seed(0)
     KGRec(splits[0])
     assert torch.equal(torch.rand(1), after)
+
+
+@pytest.mark.parametrize("value", [None, 3, "0.5", float("nan"), float("inf"), [0.5], torch.zeros(1)])
+def test_a_threshold_in_a_file_is_a_finite_number(value: Any, splits: Splits, tmp_path: Path) -> None:
+    path = changed(BPRMF(splits[0]), tmp_path / "model.pt", lambda content: content.update(threshold=value))
+    assert "its threshold is no finite number" in refused(BPRMF, path)
+
+
+def test_a_file_of_before_has_no_threshold(splits: Splits, tmp_path: Path) -> None:
+    path = changed(BPRMF(splits[0]), tmp_path / "model.pt", lambda content: content.pop("threshold"))
+    assert BPRMF.load(path).threshold == 0
