@@ -3,7 +3,7 @@
 from pyg_kgrec.evaluation import evaluate
 from pyg_kgrec.explain import Explanation
 from pyg_kgrec.kge import evaluate_completion, fit_kge, pretrain_transe, pretrain_transh
-from pyg_kgrec.models import BPRMF, KSR, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender
+from pyg_kgrec.models import BPRMF, EASE, KSR, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender
 from pyg_kgrec.presets import preset
 from pyg_kgrec.training import fit
 
@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BPRMF",
+    "EASE",
     "KSR",
     "KTUP",
     "MKR",
