@@ -359,7 +359,7 @@ def run(
     went_on = _WentOn()
     if resume is not None:
         use.append(went_on)
-    with quiet(), _threads(num_threads):
+    with quiet(), threads(num_threads):
         trainer = lightning.Trainer(
             max_epochs=max_epochs,
             accelerator=accelerator,
@@ -574,7 +574,7 @@ class _StopOnInterrupt(Callback):
 
 
 @contextmanager
-def _threads(number: int | None) -> Iterator[None]:
+def threads(number: int | None) -> Iterator[None]:
     """PyTorch's number of threads set, if one is given, and what it was before afterwards in any case."""
     before = torch.get_num_threads()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ from pyg_kgrec._trainer import (
     quiet,
     read_checkpoint,
     run,
+    threads,
     waited,
 )
 from pyg_kgrec.data.interactions import labelled_pairs
@@ -38,7 +40,7 @@ from pyg_kgrec.evaluation import (
     click_through,
     ranking,
 )
-from pyg_kgrec.models.base import Recommender, Store
+from pyg_kgrec.models.base import Recommender, Store, Validation, predicting
 from pyg_kgrec.models.inputs import Inputs, fingerprint
 from pyg_kgrec.models.strangers import told
 
@@ -231,11 +233,7 @@ class _Module(Epochs):
     def validation_metrics(self) -> dict[str, float]:
         assert self.monitor is not None
         assert self.val_inputs is not None
-        name, _, length = self.monitor.partition("@")
-        if name in CTR_METRICS:
-            with told():
-                return click_through(self.model, self.val_inputs)
-        return ranking(self.model, self.val_inputs, [int(length)])
+        return _metrics(cast(Recommender, self.model), self.val_inputs, self.monitor)
 
 
 def fit(
@@ -270,6 +268,10 @@ def fit(
     With ``monitor='auc'`` or ``'acc'`` a model whose scores are no logits also gets the threshold of the highest
     ACC on ``val`` (:func:`choose_threshold`), and the history has the ACC at the best threshold of each epoch;
     trained in another way its threshold is 0.
+
+    A model without anything to be learned by gradients (:class:`~pyg_kgrec.EASE`, :class:`~pyg_kgrec.Blend`) is solved
+    instead: its few numbers are chosen by ``monitor`` on ``val``, and the history has one row for each choice that
+    was tried. Of this function's other arguments only ``num_threads`` counts then, and for the parts of a blend all.
 
     What a model has to learn first it learns here: a :class:`~pyg_kgrec.KSR` without ``kg_embedding`` trains a
     TransE, with a progress bar of its own. A model with a task on triples (``knowledge_interval``) takes a batch of
@@ -318,7 +320,7 @@ def fit(
             whose weights would be lost.
 
     Returns:
-        History with a row per epoch, those before ``resume`` included: ``epoch``, the parts of the loss, ``loss``,
+        History with a row per epoch (or per choice that was tried), those before ``resume`` included: ``epoch``, the parts of the loss, ``loss``,
         ``seconds`` (without evaluation) and the validation metrics.
 
     Raises:
@@ -337,6 +339,31 @@ def fit(
     if resume is not None and not Path(resume).is_file():
         raise FileNotFoundError(f"there is no checkpoint {shown(resume)} to resume from")
     inputs = model.prepare(train)
+    if not model.learns():
+        return _solve(
+            model,
+            inputs,
+            None if val is None else _validation(model, val, monitor),
+            monitor,
+            {
+                "max_epochs": max_epochs,
+                "seed": seed,
+                "lr": lr,
+                "batch_size": batch_size,
+                "monitor": monitor,
+                "patience": patience,
+                "eval_every": eval_every,
+                "num_threads": num_threads,
+                "accelerator": accelerator,
+                "precision": precision,
+                "logger": logger,
+                "progress": progress,
+                "callbacks": callbacks,
+                "checkpoint_dir": checkpoint_dir,
+            }
+            | trainer_arguments,
+            resume,
+        )
     defaults = {"lr": 1e-3} | model.fit_defaults
     examples = _Examples(model.training_examples(inputs))
     if len(examples) == 0:
@@ -344,11 +371,6 @@ def fit(
     few = power_of_two(len(examples) / 40, 256, 2048)
     batch_size = defaults.get("batch_size", few) if batch_size is None else batch_size
     val_inputs = None if val is None else _validation(model, val, monitor)
-    if not any(p.requires_grad for p in model.parameters()):
-        model.remember(inputs)
-        model.eval()
-        _set_threshold(model, val_inputs, monitor)
-        return pd.DataFrame({"epoch": []})
     asked = {
         "seed": int(seed),
         "batch_size": int(batch_size),
@@ -425,6 +447,55 @@ def _set_threshold(model: Recommender, val: Inputs | None, monitor: str) -> None
     if val is not None and monitor in CTR_METRICS and not model.scores_are_logits:
         with told():
             choose_threshold(model, model.prepare(val))
+
+
+def _metrics(model: Recommender, val: Inputs, monitor: str) -> dict[str, float]:
+    """All metrics of a model on a prepared store, of the kind and length of the one that is watched."""
+    name, _, length = monitor.partition("@")
+    if name in CTR_METRICS:
+        with told():
+            return click_through(model, val)
+    return ranking(model, val, [int(length)])
+
+
+def _solve(
+    model: Recommender,
+    inputs: Inputs,
+    val: Inputs | None,
+    monitor: str,
+    arguments: dict[str, Any],
+    resume: str | Path | None,
+) -> pd.DataFrame:
+    """Fits a model that learns nothing by gradients: its parts, then what it solves; the history of the latter."""
+    if resume is not None:
+        raise ValueError(
+            f"resume is {shown(resume)}, but a {type(model).__name__} writes no checkpoints, expected None: it is "
+            "solved from the beginning"
+        )
+    if len(model.training_examples(inputs)[0]) == 0:
+        raise ValueError("edge_label_index of train holds no pair, expected at least one to learn from")
+
+    def fit_part(name: str, part: Recommender, own: dict[str, Any]) -> pd.DataFrame:
+        asked = arguments | own
+        if "checkpoint_dir" not in own and asked["checkpoint_dir"] is not None:
+            asked["checkpoint_dir"] = Path(asked["checkpoint_dir"]) / name
+        return fit(part, inputs.data, None if val is None else val.data, **asked)
+
+    model.fit_parts(fit_part)
+    model.remember(inputs)
+    inputs = model.prepare(inputs)
+    validate = None
+    if val is not None:
+        val = model.prepare(val)
+        model.warn_of_strangers(val, val.labels.start.diff().nonzero().flatten(), stacklevel=4)
+        validate = Validation(monitor, partial(_metrics, model, val, monitor))
+    model.eval()
+    with threads(arguments["num_threads"]), predicting():
+        rows = model.solve(inputs, validate)
+    _set_threshold(model, val, monitor)
+    if not rows:
+        return pd.DataFrame({"epoch": []})
+    return history_of([{"epoch": number} | row for number, row in enumerate(rows)])
 
 
 def _rate(lr: float | None, default: float, done: Mapping[str, Any] | None) -> float:

@@ -3,6 +3,7 @@
 from pyg_kgrec.explain.deletion import DeletionExplanation
 from pyg_kgrec.explain.explanation import Explanation
 from pyg_kgrec.explain.graph import ExplainedGraph
+from pyg_kgrec.explain.history import HistoryExplanation
 from pyg_kgrec.explain.paths import PathExplanation
 from pyg_kgrec.explain.preference import PreferenceExplanation
 from pyg_kgrec.explain.session import SessionExplanation, nearest_to_slots
@@ -11,6 +12,7 @@ __all__ = [
     "DeletionExplanation",
     "ExplainedGraph",
     "Explanation",
+    "HistoryExplanation",
     "PathExplanation",
     "PreferenceExplanation",
     "SessionExplanation",

@@ -2,6 +2,7 @@
 
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.bprmf import BPRMF
+from pyg_kgrec.models.ease import EASE
 from pyg_kgrec.models.kgrec import KGRec
 from pyg_kgrec.models.ksr import KSR
 from pyg_kgrec.models.ktup import KTUP
@@ -9,4 +10,4 @@ from pyg_kgrec.models.lightgcn import LightGCN
 from pyg_kgrec.models.mkr import MKR
 from pyg_kgrec.models.popularity import Popularity
 
-__all__ = ["BPRMF", "KSR", "KTUP", "MKR", "KGRec", "LightGCN", "Popularity", "Recommender"]
+__all__ = ["BPRMF", "EASE", "KSR", "KTUP", "MKR", "KGRec", "LightGCN", "Popularity", "Recommender"]

@@ -7,8 +7,9 @@ import inspect
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, TypeAlias, overload
@@ -50,6 +51,23 @@ Nodes: TypeAlias = Tensor | np.ndarray | Sequence[str] | Sequence[int] | pd.Seri
 """Indices (a tensor or an array of integers), or raw ids (a list, a Series, or a single one)."""
 
 Batch: TypeAlias = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A validation store as :meth:`Recommender.solve` sees it: called, it measures the model as it is.
+
+    Attributes:
+        monitor: The metric to choose by, which is better the larger it is.
+        measure: All metrics of the model as it is.
+    """
+
+    monitor: str
+    measure: Callable[[], dict[str, float]]
+
+    def __call__(self) -> dict[str, float]:
+        """All metrics of the model as it is."""
+        return self.measure()
 
 
 class Recommender(torch.nn.Module, ABC):
@@ -279,6 +297,35 @@ class Recommender(torch.nn.Module, ABC):
         self.check_ready()
         return fold_in(self, inputs, self._index(inputs, USER, users))
 
+    # ------------------------------------------------------------------ what is learned without gradients
+
+    def fit_parts(self, fit_part: Callable[[str, Recommender, dict[str, Any]], pd.DataFrame]) -> None:
+        """Fits the models that this one is made of, before anything else; by default there are none.
+
+        Args:
+            fit_part: Fits a part of this name on the same stores, with arguments of :func:`pyg_kgrec.fit` for it
+                alone, and returns its history.
+        """
+
+    def solve(self, inputs: Inputs, validate: Validation | None) -> list[dict[str, float]]:
+        """What :func:`pyg_kgrec.fit` asks of a model without anything to be learned by gradients.
+
+        The model finds its weights in closed form and chooses its few numbers by ``validate``.
+
+        Args:
+            inputs: The training store.
+            validate: Returns the metrics of the model as it is on the validation store, and names the one to
+                choose by; None where ``fit`` has no validation store.
+
+        Returns:
+            One row of the history for everything that was tried; by default none, there is nothing to be solved.
+        """
+        return []
+
+    def learns(self) -> bool:
+        """Whether there are weights that gradients teach."""
+        return any(p.requires_grad for group in self.parameter_groups(1.0) for p in group["params"])
+
     def remember(self, inputs: Inputs) -> None:
         """Takes note of the users and interactions of a store that the model is trained on; ``fit`` calls it."""
         self.signature = self.signature.trained_on(inputs.data)
@@ -495,8 +542,8 @@ class Recommender(torch.nn.Module, ABC):
         check_k(k, inputs.num_items)
         item = self._index(inputs, ITEM, items)
         with predicting():
-            unit, known = self.encoding(inputs).unit_items, self.known(inputs)
-            cosine = unit[item] @ unit.t()
+            known = self.known(inputs)
+            cosine = self.encoding(inputs).similarity(item)
             cosine[torch.arange(item.numel(), device=item.device), item] = -torch.inf
             if not known.every_item:
                 cosine.masked_fill_(~known.item | ~known.item[item].unsqueeze(1), -torch.inf)

@@ -41,6 +41,10 @@ class Encoding(ABC):
         """Item embeddings of norm 1, ``[num_items, d]``."""
         return normalize(self.item_embeddings, dim=-1)
 
+    def similarity(self, item: Tensor) -> Tensor:
+        """How alike all items are to some ``[B]`` int64, ``[B, num_items]``; −inf for one that is in no list."""
+        return self.unit_items[item] @ self.unit_items.t()
+
     def rank(self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
         """The k best items of each user without those that they have seen.
 

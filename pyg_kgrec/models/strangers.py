@@ -183,6 +183,10 @@ class WithStrangers(Encoding):
         most = max(1, _BLOCK // max(self.known.item.numel(), 1))
         return super().rank(user, k, seen, min(batch_size, most))
 
+    def similarity(self, item: Tensor) -> Tensor:
+        """The model's."""
+        return self.own.similarity(item)
+
     @property
     def item_embeddings(self) -> Tensor:
         """The model's."""

@@ -1,0 +1,163 @@
+"""What models share that score items by a user's history alone, and are solved rather than trained."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec.data.interactions import PairIndex, positive_pairs
+from pyg_kgrec.data.store import ITEM, USER
+from pyg_kgrec.explain import HistoryExplanation
+from pyg_kgrec.models.base import Recommender, Validation
+from pyg_kgrec.models.encoding import Encoding
+from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.models.search import Search
+from pyg_kgrec.models.signature import StoreSignature
+
+
+class HistoryEncoding(Encoding):
+    """Scores that are sums over the items of a user's history."""
+
+    @abstractmethod
+    def contributions(self, user: int, item: int) -> tuple[Tensor, Tensor]:
+        """Items of the user's history ``[n]`` int64, and what each adds to the item's score ``[n]``."""
+
+    @property
+    def item_embeddings(self) -> Tensor:
+        """Raises TypeError: items are alike by the weights between them, not by embeddings."""
+        raise TypeError("a model of items' weights has no embeddings: ask similar_items")
+
+
+class SolvedRecommender(Recommender):
+    """A model of the items alone, which :func:`pyg_kgrec.fit` solves; users are what is in their history.
+
+    A model fills in :meth:`choices`, :meth:`apply`, :meth:`search` and :meth:`encode`, and keeps what it has solved
+    in buffers.
+    """
+
+    node_types = (USER, ITEM)
+    hears = MappingProxyType({USER: ("interactions",), ITEM: ("row",)})
+    names: Sequence[str] = ()
+    """Names of the numbers that are chosen, in the history."""
+
+    solved: Tensor
+    chosen: Tensor
+
+    def __init__(self, data: HeteroData | StoreSignature) -> None:
+        super().__init__(data)
+        self.register_buffer("solved", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("chosen", torch.zeros(len(self.names), dtype=torch.float64))
+
+    def reset_parameters(self) -> None:
+        """Forgets what was solved."""
+        self.solved.fill_(False)
+
+    @property
+    def choice(self) -> dict[str, float]:
+        """The numbers that were chosen, by name; empty before :func:`pyg_kgrec.fit`."""
+        return dict(zip(self.names, self.chosen.tolist())) if bool(self.solved) else {}
+
+    def check_ready(self) -> None:
+        """Raises ValueError before :func:`pyg_kgrec.fit`."""
+        if not bool(self.solved):
+            raise ValueError(
+                f"this {type(self).__name__} has not been solved, expected a call of fit(model, train, val) before"
+            )
+
+    def training_examples(self, inputs: Inputs) -> tuple[Tensor, ...]:
+        """Users and items of positives: nothing is ranked below them, so every user counts."""
+        user, item = positive_pairs(inputs.data)
+        return user, item
+
+    @abstractmethod
+    def begin(self, inputs: Inputs, users: PairIndex, items: PairIndex) -> None:
+        """Computes what all choices have in common, from the items of each user and the users of each item."""
+
+    @abstractmethod
+    def apply(self, choice: tuple[Any, ...]) -> None:
+        """Makes the weights what a choice of the numbers says."""
+
+    @abstractmethod
+    def search(self, search: Search, validated: bool) -> None:
+        """Tries choices; only one where there is no validation."""
+
+    def end(self) -> None:
+        """Frees what :meth:`begin` computed."""
+
+    def solve(self, inputs: Inputs, validate: Validation | None) -> list[dict[str, float]]:
+        """Solves the model for each choice of its numbers, and keeps what is best on validation."""
+        pairs = torch.stack(self.training_examples(inputs)).to(inputs.device)
+        if (
+            row := inputs.row[ITEM]
+        ) is not None:  # a store in another order, or with items that have no weights
+            pairs = torch.stack([pairs[0], row[pairs[1]]])[:, row[pairs[1]] >= 0]
+        users = PairIndex.from_pairs(pairs, inputs.num_users)
+        items = PairIndex.from_pairs(pairs.flip(0), self.signature.num_nodes[ITEM])
+
+        def apply(choice: tuple[Any, ...]) -> None:
+            self.apply(choice)
+            self.chosen.copy_(torch.tensor([float(number) for number in choice], dtype=torch.float64))
+            self.solved.fill_(True)
+
+        search = Search(apply, validate, self.names)
+        try:
+            self.begin(inputs, users, items)
+            self.search(search, validate is not None)
+            return search.finish()
+        finally:
+            self.end()
+
+    def histories(self, inputs: Inputs) -> PairIndex:
+        """The items of each user in the store, as rows of training; without items that training did not have."""
+
+        def build() -> PairIndex:
+            user, item = inputs.edge_index
+            row = inputs.row[ITEM]
+            if row is not None:
+                user, item = user[row[item] >= 0], row[item][row[item] >= 0]
+            return PairIndex.from_pairs(torch.stack([user, item]), inputs.num_users)
+
+        return inputs.part("histories", build)
+
+    def _explain(self, inputs: Inputs, user: int, item: int) -> HistoryExplanation:
+        encoding = self.own_encoding(inputs)
+        assert isinstance(encoding, HistoryEncoding)
+        history, contribution = encoding.contributions(user, item)
+        return HistoryExplanation.from_history(
+            inputs.data, user, item, history, contribution, float(contribution.sum())
+        )
+
+
+class Columns:
+    """Which rows of training the items of a store are, to bring scores of the one into the order of the other.
+
+    Args:
+        inputs: The store.
+    """
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.row = inputs.row[ITEM]
+        self.num_items = inputs.num_items
+
+    def rows(self, item: Tensor) -> Tensor:
+        """Rows of training of some items; 0 for a new one, which nobody asks the score of."""
+        return item if self.row is None else self.row[item].clamp(min=0)
+
+    def spread(self, score: Tensor) -> Tensor:
+        """Scores of the items of training ``[B, n]`` as those of the store's, ``[B, num_items]``."""
+        return score if self.row is None else score[:, self.row.clamp(min=0)]
+
+    def place(self, row: Tensor) -> Tensor:
+        """The store's items of some rows of training."""
+        if self.row is None:
+            return row
+        known = (self.row >= 0).nonzero().flatten()
+        place = torch.zeros(int(self.row.max()) + 1, dtype=torch.long, device=row.device)
+        place[self.row[known]] = known
+        return place[row]
