@@ -1,5 +1,6 @@
 """Knowledge-aware recommendation on PyTorch Geometric: one heterogeneous store, one way to train and explain."""
 
+from pyg_kgrec.comparison import Comparison, compare
 from pyg_kgrec.evaluation import evaluate
 from pyg_kgrec.explain import Explanation
 from pyg_kgrec.kge import evaluate_completion, fit_kge, pretrain_transe, pretrain_transh
@@ -14,11 +15,13 @@ __all__ = [
     "KSR",
     "KTUP",
     "MKR",
+    "Comparison",
     "Explanation",
     "KGRec",
     "LightGCN",
     "Popularity",
     "Recommender",
+    "compare",
     "evaluate",
     "evaluate_completion",
     "fit",

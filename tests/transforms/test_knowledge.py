@@ -95,7 +95,7 @@ def test_without_knowledge_nothing_of_it_is_left() -> None:
 
 @pytest.mark.parametrize("transform", REWIRED)
 def test_bad_input_is_refused(transform: Callable[..., Any]) -> None:
-    with pytest.raises(ValueError, match=f"no knowledge graph, expected triples for {transform.__name__}"):
+    with pytest.raises(ValueError, match=f"graph, expected triples for {transform.__name__}"):
         transform()(build_store(knowledge=False))
     with pytest.raises(ValueError, match="seed is -1, expected 0 or more"):
         transform(seed=-1)
