@@ -1,6 +1,6 @@
 """Knowledge-aware recommendation on PyTorch Geometric: one heterogeneous store, one way to train and explain."""
 
-from pyg_kgrec.comparison import Comparison, compare
+from pyg_kgrec.comparison import Comparison, KnowledgeReport, compare, does_knowledge_pay
 from pyg_kgrec.evaluation import evaluate
 from pyg_kgrec.explain import Explanation
 from pyg_kgrec.kge import evaluate_completion, fit_kge, pretrain_transe, pretrain_transh
@@ -18,10 +18,12 @@ __all__ = [
     "Comparison",
     "Explanation",
     "KGRec",
+    "KnowledgeReport",
     "LightGCN",
     "Popularity",
     "Recommender",
     "compare",
+    "does_knowledge_pay",
     "evaluate",
     "evaluate_completion",
     "fit",

@@ -46,8 +46,8 @@ def compare(
     """Trains models alike, over seeds, ranks the whole catalogue, and says which differences there are.
 
     A run is a model and a seed: the store is split with the seed, all generators are seeded with it, the model is
-    built, trained with ``fit(…, seed=seed)`` and evaluated on the test pairs. All models see the same splits, so that
-    their figures are paired by seed and by user. What a run gives depends on nothing but its model, seed, data and
+    built, trained with ``fit(…, seed=seed)`` and evaluated on the test pairs. All models see the same splits, so
+    that their figures are paired by seed and by user. What a run gives depends on nothing but its model, seed, data and
     number of threads: not on the other models, on interruptions, or on how many runs are made side by side.
 
     Models that cannot be trained on this store (:class:`~pyg_kgrec.KSR` without times) are named and left out of
@@ -66,10 +66,10 @@ def compare(
         k: One or several lengths of the list.
         fit: Arguments of :func:`~pyg_kgrec.fit` for all models.
         loss: Loss that classes are built with where their constructor offers it and no setting says otherwise; None
-            leaves each its own. Each row names the loss that it was trained with, and a note says where they differ.
+            leaves each its own. Each row names the loss that it was trained with; a note says where they differ.
         monitor: Metric that training watches and tuning chooses by; by default NDCG at the shortest k.
-        tune: By name of a row, what is searched for it by Optuna (extra ``tune``), on validation alone: a dictionary
-            of settings or arguments of ``fit``, each a list of values or a pair of lowest and highest number (on a
+        tune: By name of a row, what is searched for it by Optuna (extra ``tune``), on validation alone: a
+            dictionary of settings or arguments of ``fit``, each a list of values or a pair of lowest and highest number (on a
             logarithmic scale if above 0 and not whole); or a function of Optuna's trial that returns such settings.
             Each run searches anew, so that nothing passes from one split's test pairs to another's choice.
         n_trials: Number of trials of each search, the same for all; a smaller grid is gone through once.
@@ -93,10 +93,10 @@ def compare(
         ImportError: If ``tune`` is asked for and Optuna is missing.
     """
     entries = entries_of(models, {} if fit is None else fit, loss)
+    search = {} if tune is None else tune
     return run_all(
-        entries, data, split, seeds, k, monitor, {} if tune is None else tune, n_trials, path, processes, num_threads,
-        progress,
-    )  # fmt: skip
+        entries, data, split, seeds, k, monitor, search, n_trials, path, processes, num_threads, progress
+    )
 
 
 def run_all(
@@ -223,9 +223,9 @@ def _check_tune(tune: Any, entries: Sequence[Entry], data: Any) -> None:
                 isinstance(values, tuple)
                 and len(values) == 2
                 and all(isinstance(x, int | float) for x in values)
+                and values[0] <= values[1]
             ):
-                if values[0] <= values[1]:
-                    continue
+                continue
             raise ValueError(
                 f"{where} tries {shown(repr(values), 60)} for {shown(repr(setting), 60)}, expected a list with at "
                 "least one value, or a pair of the lowest and the highest number"

@@ -83,13 +83,15 @@ def _entry(name: Any, value: Any, fit_arguments: Mapping[str, Any], loss: str | 
         raise TypeError(f"models has the key {shown(repr(name))}, expected the name of a row")
     if not name.strip():
         raise ValueError("models has an empty key, expected the name of a row")
-    where, own = f"models[{shown(repr(name), 60)}]", {}
+    where = f"models[{shown(repr(name), 60)}]"
+    own: Mapping[str, Any] = {}
     if isinstance(value, tuple):
         if len(value) != 2 or not isinstance(value[1], Mapping):
             raise TypeError(f"{where} is a tuple of {len(value)}, {_EXPECTED}")
         value, own = value
         _check_fit(own, where)
-    make, settings = value, {}
+    make: Any = value
+    settings: dict[str, Any] = {}
     while isinstance(make, functools.partial) and not make.args:
         settings, make = {**make.keywords, **settings}, make.func
     if isinstance(make, type) and not issubclass(make, Recommender):

@@ -57,6 +57,10 @@ class Record:
             for row in content["rows"]:
                 self.rows[str(row["model"]), int(row["seed"]), str(row["made with"])] = dict(row)
             self.pairs = {int(seed): dict(pairs) for seed, pairs in content["pairs"].items()}
+            for row in self.rows.values():
+                held = self.pairs.get(row["seed"], self.pairs.get(0)) if row["status"] == "ok" else None
+                if held is not None and len({x.numel() for x in (row["rank"], *held.values())}) > 1:
+                    raise ValueError("a row has another number of pairs than its split")
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(
                 f"{shown(path)} is damaged or no file of a {_KIND} of this package: what it holds cannot be read"

@@ -208,7 +208,9 @@ def _trained(plan: Plan, entry: Entry, splits: Splits, seed: int) -> tuple[Row, 
         return cost, model
     optuna = require("optuna", "tune", "compare(tune=…)")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    search, best, total = plan.tune[entry.name], [], 0.0
+    search: Any = plan.tune[entry.name]
+    best: Any = None
+    total = 0.0
     number = math.prod(map(len, search.values())) if _is_grid(search) else math.inf
     sampler = (
         optuna.samplers.GridSampler(search, seed=seed)
@@ -227,8 +229,8 @@ def _trained(plan: Plan, entry: Entry, splits: Splits, seed: int) -> tuple[Row, 
         total += cost["seconds"]
         assert splits[1] is not None
         score = _watched(model, splits[1], plan.monitor)
-        if not best or score > best[0]:
-            best = [score, model, cost, asked]
+        if best is None or score > best[0]:
+            best = score, model, cost, asked
         return score
 
     study = optuna.create_study(direction="maximize", sampler=sampler)
@@ -304,7 +306,7 @@ def _threads(number: int) -> Iterator[None]:
 
 @contextmanager
 def _memory() -> Iterator[list[float]]:
-    """Peak memory in MiB above what was in use before, of the GPU where there is one; NaN where nobody counts it."""
+    """Peak memory in MiB above what was in use, of the GPU where there is one; NaN where nobody counts it."""
     peak = [math.nan]
     gpu = torch.cuda.is_available()
     if gpu:

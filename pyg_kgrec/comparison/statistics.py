@@ -113,7 +113,7 @@ def bands(count: ArrayLike, weight: ArrayLike, number: int) -> NDArray[np.int64]
     ends = [0] if (~above).any() else []
     if above.any():
         value, row = np.unique(c[above], return_inverse=True)
-        mass = np.bincount(row, w[above])
+        mass: NDArray[np.float64] = np.bincount(row, w[above]).astype(np.float64)
         mass = mass if mass.sum() > 0 else np.ones(value.size)
         middle = (mass.cumsum() - mass / 2) / mass.sum()
         band = np.minimum((middle * number).astype(np.int64), number - 1)
@@ -123,7 +123,7 @@ def bands(count: ArrayLike, weight: ArrayLike, number: int) -> NDArray[np.int64]
 
 def band_names(ends: NDArray[np.int64]) -> list[str]:
     """``['0', '1–5', '6–31', …]`` of the upper ends of bands."""
-    names, low = [], 0
+    names, low = [], 0 if ends.size and ends[0] == 0 else 1
     for end in ends.tolist():
         names.append(str(end) if low == end else f"{low}–{end}")
         low = end + 1

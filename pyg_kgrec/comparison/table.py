@@ -80,10 +80,13 @@ class Comparison:
     # ------------------------------------------------------------------ all figures
 
     def to_frame(self) -> pd.DataFrame:
-        """All runs, a row per model and seed: ``model``, ``seed``, ``status``, ``reason``, all metrics, ``epochs``,
+        """All runs, a row per model and seed.
+
+        Columns: ``model``, ``seed``, ``status``, ``reason``, all metrics, ``epochs``,
         ``seconds`` (of ``fit``), ``seconds to evaluate``, ``memory`` (peak in MiB above what was in use before),
         ``loss``, ``settings`` and ``fit`` (JSON), and what was searched (``tune``, ``tuned``, ``trials``,
-        ``seconds to tune``)."""  # fmt: skip
+        ``seconds to tune``).
+        """
         left = ("metrics", "rank", "made with")
         first = ("model", "seed", "status", "reason")
         rows = []
@@ -93,8 +96,11 @@ class Comparison:
         return pd.DataFrame(rows)
 
     def per_user(self) -> pd.DataFrame:
-        """A row per model, seed and user with something to be found: ``model``, ``seed``, ``user`` (raw id, or
-        index), ``to_find``, ``interactions`` and the metrics of :func:`~pyg_kgrec.evaluate`."""  # fmt: skip
+        """A row per model, seed and user with something to be found.
+
+        Columns: ``model``, ``seed``, ``user`` (raw id, or
+        index), ``to_find``, ``interactions`` and the metrics of :func:`~pyg_kgrec.evaluate`.
+        """
         frames = []
         for row in self._good:
             ranks = self._ranks(row)
@@ -213,9 +219,8 @@ class Comparison:
             raise ValueError(f"level is {shown(repr(level))}, expected a number between 0 and 1")
         frame = self.to_frame()
         grouped = frame[frame["status"] == "ok"].groupby("model", sort=False)
-        mean, deviation = grouped[[metric]].mean(), grouped[[metric]].std()
         if reference is None:
-            reference = str(mean[metric].idxmax())
+            reference = str(grouped[metric].mean().idxmax())
         elif reference not in self.models:
             raise ValueError(
                 f"reference is {shown(repr(reference))}, expected one of the models: "
@@ -225,7 +230,6 @@ class Comparison:
         out = pd.DataFrame({"seeds": grouped.size()})
         for name in dict.fromkeys([metric, second]):
             out[name], out[f"{name} ±"] = grouped[name].mean(), grouped[name].std()
-        del mean, deviation
         others = [name for name in self.models if name != reference]
         found = {name: self.difference(name, reference, metric, test=test, level=level) for name in others}
         for column in ("difference", "low", "high"):
@@ -249,8 +253,11 @@ class Comparison:
         test: Test = "wilcoxon",
         level: float = 0.95,
     ) -> dict[str, float]:
-        """The paired difference of two models, uncorrected: ``difference``, ``low``, ``high``, ``p over seeds``,
-        ``p over users``, as :meth:`summary` has them."""  # fmt: skip
+        """The paired difference of two models, uncorrected.
+
+        Keys: ``difference``, ``low``, ``high``, ``p over seeds``,
+        ``p over users``, as :meth:`summary` has them.
+        """
         metric = self._known_metric(metric)
         rows = {name: {r["seed"]: r for r in self._good if r["model"] == name} for name in (model, reference)}
         seeds = [seed for seed in rows[model] if seed in rows[reference]]
@@ -323,6 +330,10 @@ class Comparison:
         known = [f"{name}@{k}" for k in self.ks for name in (*METRICS, "coverage")]
         check_choices(metric=(metric, known))
         return metric
+
+    def ranks(self, model: str) -> list[tuple[int, Ranks]]:
+        """Seeds of a model's runs, and where each pair to be found stands."""
+        return [(row["seed"], self._ranks(row)) for row in self._good if row["model"] == model]
 
     def _split(self, row: Row) -> int:
         return 0 if self._is_fixed else int(row["seed"])

@@ -98,7 +98,7 @@ class ShuffleTails(_Rewired):
 
     The same seed gives the same triples from the same triples, so the three stores of a split stay alike, and
     PyTorch's global random state is neither read nor changed. Further tensors with one entry per triple are left
-    out, because the triples that they spoke of are gone; triples of a :class:`TripleSplit` that are to be found stay.
+    out, because the triples that they spoke of are gone; held-out triples of a :class:`TripleSplit` stay.
 
     Args:
         seed: Seed of the permutation.
