@@ -1,5 +1,6 @@
 """Knowledge-aware recommendation on PyTorch Geometric: one heterogeneous store, one way to train and explain."""
 
+from pyg_kgrec.comparison import Comparison, KnowledgeReport, compare, does_knowledge_pay
 from pyg_kgrec.data import check_split
 from pyg_kgrec.evaluation import choose_threshold, evaluate
 from pyg_kgrec.explain import Explanation
@@ -16,13 +17,17 @@ __all__ = [
     "KSR",
     "KTUP",
     "MKR",
+    "Comparison",
     "Explanation",
     "KGRec",
+    "KnowledgeReport",
     "LightGCN",
     "Popularity",
     "Recommender",
     "check_split",
     "choose_threshold",
+    "compare",
+    "does_knowledge_pay",
     "evaluate",
     "evaluate_completion",
     "fit",

@@ -544,6 +544,14 @@ def power_of_two(about: float, least: int, most: int) -> int:
     return int(min(max(2 ** round(math.log2(max(about, 1))), least), most))
 
 
+_interrupts = [0]
+
+
+def interruptions() -> int:
+    """How many trainings of this process were ended by Ctrl-C, for whoever trains several in a row."""
+    return _interrupts[0]
+
+
 class _StopOnInterrupt(Callback):
     """The first Ctrl-C ends training after the step at hand; the second one interrupts at once."""
 
@@ -560,6 +568,7 @@ class _StopOnInterrupt(Callback):
             if self.interrupted:
                 raise KeyboardInterrupt
             self.interrupted = True
+            _interrupts[0] += 1
             trainer.should_stop = True
 
         before = signal.signal(signal.SIGINT, stop)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, overload
 
+import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.metrics import (
     LinkPredCoverage,
@@ -22,7 +26,8 @@ from torchmetrics.functional.classification import binary_auroc
 
 from pyg_kgrec._checks import check_at_least, check_choices, check_finite, check_k, check_scores
 from pyg_kgrec._files import shown
-from pyg_kgrec.data.interactions import labelled_pairs
+from pyg_kgrec.data.interactions import PairIndex, labelled_pairs
+from pyg_kgrec.data.store import USER
 from pyg_kgrec.models.base import Recommender, Store, predicting
 from pyg_kgrec.models.inputs import Inputs
 
@@ -47,15 +52,42 @@ class _Coverage(LinkPredCoverage):
 CTR_METRICS = ("auc", "acc")
 
 
+@overload
+def evaluate(
+    model: Recommender,
+    data: Store,
+    k: int | Sequence[int] = ...,
+    *,
+    task: Literal["ranking", "ctr"] = ...,
+    per_user: Literal[False] = ...,
+    batch_size: int = ...,
+    threshold: float | None = ...,
+) -> dict[str, float]: ...
+
+
+@overload
+def evaluate(
+    model: Recommender,
+    data: Store,
+    k: int | Sequence[int] = ...,
+    *,
+    task: Literal["ranking", "ctr"] = ...,
+    per_user: Literal[True],
+    batch_size: int = ...,
+    threshold: float | None = ...,
+) -> pd.DataFrame: ...
+
+
 def evaluate(
     model: Recommender,
     data: Store,
     k: int | Sequence[int] = (10, 20),
     *,
     task: Literal["ranking", "ctr"] = "ranking",
+    per_user: bool = False,
     batch_size: int = 1024,
     threshold: float | None = None,
-) -> dict[str, float]:
+) -> dict[str, float] | pd.DataFrame:
     r"""Ranks the whole catalogue for every user with something to be found.
 
     Items that a user has in ``edge_index`` or ``seen_edge_index`` are left out of the ranking, users without a pair
@@ -79,18 +111,22 @@ def evaluate(
         data: A split, or a prepared one: what to find stands in ``edge_label_index``.
         k: One or several lengths of the list.
         task: ``'ranking'`` or ``'ctr'``.
+        per_user: Return the metrics of each user instead of their means.
         batch_size: Users ranked at a time.
         threshold: For ``'ctr'``, what scores have to be above for ACC; by default ``model.threshold``.
 
     Returns:
         ``{'recall@10': …, 'ndcg@10': …, 'precision@10': …, 'hit@10': …, 'mrr@10': …, 'map@10': …,
-        'coverage@10': …, …}``, or ``{'auc': …, 'acc': …}``.
+        'coverage@10': …, …}``, or ``{'auc': …, 'acc': …}``. With ``per_user`` a DataFrame with a row per user
+        with something to be found, in the order of the store, by raw id (by index where the store has none):
+        ``to_find`` (:math:`n_u`), ``interactions`` (different items in ``edge_index``), and a column per metric,
+        whose means are the metrics of the dictionary. Coverage is no user's and has no column.
 
     Raises:
         TypeError: If ``threshold`` is no number.
         ValueError: If there is nothing to be found (for ``'ctr'``: not both labels), ``task`` is unknown,
-            ``threshold`` is NaN, infinite or given for a ranking, ``k`` is not between 1 and the number of items,
-            or the store does not fit the model.
+            ``threshold`` is NaN, infinite or given for a ranking, ``per_user`` is asked of
+            ``'ctr'``, ``k`` is not between 1 and the number of items, or the store does not fit the model.
     """
     check_choices(task=(task, ("ranking", "ctr")))
     if threshold is not None:
@@ -99,52 +135,233 @@ def evaluate(
             raise ValueError(
                 f"threshold is {shown(repr(threshold))}, which a ranking has no use for, expected task='ctr'"
             )
+    if per_user and task == "ctr":
+        raise ValueError("per_user is True with task 'ctr', expected task='ranking': AUC is no user's")
     inputs = model.inputs(data)
     if task == "ctr":
         return _click_through(model, inputs, threshold)
-    num_items = inputs.num_items
+    ks = check_rankable(inputs, k, "data")
+    check_at_least(1, batch_size=batch_size)
+    model.warn_of_strangers(inputs, inputs.labels.start.diff().nonzero().flatten())
+    if not per_user:
+        return ranking(model, inputs, ks, batch_size)
+    found = Ranks.of(model, inputs, max(ks), batch_size)
+    index = pd.Index(inputs.raw_ids(USER, found.users.tolist()), name=USER)
+    return found.per_user(ks).set_index(index)
+
+
+def check_rankable(inputs: Inputs, k: int | Sequence[int], name: str) -> list[int]:
+    """The lengths of the list, one or several, if a store has something to be found in lists of these lengths.
+
+    Args:
+        inputs: What is evaluated on.
+        k: One or several lengths.
+        name: Of the store, for messages.
+
+    Raises:
+        TypeError: If a length is no whole number.
+        ValueError: If there is none, one is not between 1 and the number of items, or there is nothing to be found.
+    """
     ks = list(k) if isinstance(k, Iterable) else [k]
     if not ks:
         raise ValueError("k is empty, expected at least one length of the list")
     for one in ks:
-        check_k(one, num_items)
-    check_at_least(1, batch_size=batch_size)
+        check_k(one, inputs.num_items)
     if inputs.labels.item.numel() == 0:
         raise ValueError(
             "edge_label_index holds no pair to be found, expected at least one user with a test item"
         )
-    check_to_be_found(inputs, "data")
-    model.warn_of_strangers(inputs, inputs.labels.start.diff().nonzero().flatten())
-    return ranking(model, inputs, ks, batch_size)
+    check_to_be_found(inputs, name, stacklevel=4)
+    return ks
 
 
 def ranking(
     model: Recommender, inputs: Inputs, ks: Sequence[int], batch_size: int = 1024
 ) -> dict[str, float]:
     """The metrics of :func:`evaluate` for a prepared store that was looked at already."""
-    num_items, labels = inputs.num_items, inputs.labels
-    users = labels.start.diff().nonzero().flatten()
+    return metrics_of(inputs, ks, _lists(model, inputs, max(ks), batch_size))
+
+
+def ranking_with_ranks(
+    model: Recommender, inputs: Inputs, ks: Sequence[int], batch_size: int = 1024
+) -> tuple[dict[str, float], Ranks]:
+    """As :func:`ranking`, and where each pair stands, from the same lists."""
+    lists = list(_lists(model, inputs, max(ks), batch_size))
+    return metrics_of(inputs, ks, lists), Ranks.from_lists(inputs, max(ks), lists)
+
+
+def _lists(model: Recommender, inputs: Inputs, k: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Users ``[B]`` with something to be found and their lists ``[B, k]``, padded with the number of items."""
+    users = inputs.labels.start.diff().nonzero().flatten()
     with predicting():
-        metrics: dict[str, Any] = {f"{name}@{n}": metric(k=n) for n in ks for name, metric in METRICS.items()}
-        metrics |= {f"coverage@{n}": _Coverage(k=n, num_dst_nodes=num_items) for n in ks}
-        collection = LinkPredMetricCollection(metrics).to(inputs.device)
         encoding = model.encoding(inputs)
-        for batch in users.split(batch_size):
-            top, score = encoding.rank(batch, max(ks), inputs.seen, batch_size)
+    for batch in users.split(batch_size):
+        with predicting():  # not around the yield: whoever iterates has a mode of its own
+            top, score = encoding.rank(batch, k, inputs.seen, batch_size)
             check_scores(score)
             # Padding must match no item: it points past the last one.
-            top = top.masked_fill(top < 0, num_items)
-            collection.update(top, torch.stack(labels.select(batch)))
+            top = top.masked_fill(top < 0, inputs.num_items)
+        yield batch, top
+
+
+def metrics_of(inputs: Inputs, ks: Sequence[int], lists: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """The metrics of :func:`evaluate` from what :func:`_lists` gives."""
+    with predicting():
+        metrics: dict[str, Any] = {f"{name}@{n}": metric(k=n) for n in ks for name, metric in METRICS.items()}
+        metrics |= {f"coverage@{n}": _Coverage(k=n, num_dst_nodes=inputs.num_items) for n in ks}
+        collection = LinkPredMetricCollection(metrics).to(inputs.device)
+        for batch, top in lists:
+            collection.update(top, torch.stack(inputs.labels.select(batch)))
         found = collection.compute()
     return {name: float(value) for name, value in found.items()}
 
 
-def check_to_be_found(inputs: Inputs, name: str) -> None:
+@dataclass(frozen=True)
+class Ranks:
+    """Where each pair to be found stands in its user's list: all metrics per user come from it, and per item.
+
+    Attributes:
+        user: User of each pair ``[n]`` int64, ascending.
+        item: Item of each pair ``[n]`` int64, ascending within a user.
+        rank: Place in the user's list ``[n]`` int64, from 1; 0 where the item is not among the first ``k``.
+        user_interactions: Different items of each pair's user in ``edge_index``, ``[n]`` int64.
+        item_interactions: Different users of each pair's item in ``edge_index``, ``[n]`` int64.
+        k: Length of the lists.
+    """
+
+    user: NDArray[np.int64]
+    item: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    user_interactions: NDArray[np.int64]
+    item_interactions: NDArray[np.int64]
+    k: int
+
+    @classmethod
+    def of(cls, model: Recommender, inputs: Inputs, k: int, batch_size: int = 1024) -> Ranks:
+        """Ranks the pairs to be found of a prepared store."""
+        return cls.from_lists(inputs, k, _lists(model, inputs, k, batch_size))
+
+    @classmethod
+    def from_lists(cls, inputs: Inputs, k: int, lists: Iterable[tuple[Tensor, Tensor]]) -> Ranks:
+        """Looks the pairs to be found up in lists ``[B, k]`` of users ``[B]``, all users in ascending order."""
+        users, items, ranks = [], [], []
+        for batch, top in lists:
+            row, item = inputs.labels.select(batch)
+            users.append(batch[row])
+            items.append(item)
+            ranks.append(_places(top, row, item, inputs.num_items))
+        user, item = torch.cat(users), torch.cat(items)
+        of_user, of_item = interaction_counts(inputs)
+        user_interactions, item_interactions = of_user[user], of_item[item]
+        return cls(
+            user=user.cpu().numpy(),
+            item=item.cpu().numpy(),
+            rank=torch.cat(ranks).cpu().numpy(),
+            user_interactions=user_interactions.cpu().numpy(),
+            item_interactions=item_interactions.cpu().numpy(),
+            k=k,
+        )
+
+    @property
+    def users(self) -> NDArray[np.int64]:
+        """Users with something to be found, ascending ``[U]`` int64."""
+        return np.unique(self.user)
+
+    def per_user(self, ks: Sequence[int]) -> pd.DataFrame:
+        """A row per user of :attr:`users`: ``to_find``, ``interactions``, and the metrics of :func:`evaluate`."""
+        users, row = np.unique(self.user, return_inverse=True)
+        to_find = np.bincount(row)
+        columns: dict[str, NDArray[Any]] = {"to_find": to_find}
+        columns["interactions"] = self.user_interactions[np.unique(row, return_index=True)[1]]
+        # Hits by user, then by rank: the n-th of a user is the n-th hit of the list.
+        order = np.lexsort((self.rank, row))
+        hit_row, hit_rank = row[order], self.rank[order]
+        found = hit_rank > 0
+        hit_row, hit_rank = hit_row[found], hit_rank[found]
+        before = np.concatenate([[0], np.bincount(hit_row, minlength=users.size).cumsum()])[hit_row]
+        number = np.arange(hit_row.size) - before + 1
+
+        def sums(value: NDArray[Any], k: int) -> NDArray[np.float64]:
+            within = hit_rank <= k
+            return np.bincount(hit_row[within], value[within], minlength=users.size).astype(np.float64)
+
+        for k in ks:
+            best = np.minimum(k, to_find)
+            hits = sums(np.ones(hit_row.size), k)
+            values = {
+                "recall": hits / to_find,
+                "ndcg": sums(_discount(hit_rank), k) / _ideal(best),
+                "precision": hits / k,
+                "hit": (hits > 0).astype(np.float64),
+                "mrr": sums(np.where(number == 1, 1 / hit_rank, 0.0), k),
+                "map": sums(number / hit_rank, k) / best,
+            }
+            columns |= {f"{name}@{k}": values[name] for name in METRICS}
+        return pd.DataFrame(columns)
+
+    def per_pair(self, ks: Sequence[int]) -> pd.DataFrame:
+        r"""A row per pair to be found, with what it adds to the metrics.
+
+        Returns:
+            ``user``, ``item`` (indices), ``rank``, ``user_interactions``, ``item_interactions``, and for each k
+            ``hit@k`` (1 where the item is among the first k) and ``ndcg@k``, the pair's part of its user's NDCG:
+            :math:`1 / \log_2(\text{rank} + 1)` over the best value of the user, 0 beyond k.
+        """
+        _, row, count = np.unique(self.user, return_inverse=True, return_counts=True)
+        number = count[row]
+        columns: dict[str, NDArray[Any]] = {
+            "user": self.user,
+            "item": self.item,
+            "rank": self.rank,
+            "user_interactions": self.user_interactions,
+            "item_interactions": self.item_interactions,
+        }
+        for k in ks:
+            hit = (self.rank > 0) & (self.rank <= k)
+            columns[f"hit@{k}"] = hit.astype(np.float64)
+            gain = _discount(np.maximum(self.rank, 1)) / _ideal(np.minimum(k, number))
+            columns[f"ndcg@{k}"] = np.where(hit, gain, 0.0)
+        return pd.DataFrame(columns)
+
+
+def _discount(rank: NDArray[Any]) -> NDArray[np.float64]:
+    discount: NDArray[np.float64] = 1 / np.log2(rank + 1.0)
+    return discount
+
+
+def _ideal(number: NDArray[Any]) -> NDArray[np.float64]:
+    """DCG of so many hits at the top of a list."""
+    ideal: NDArray[np.float64] = np.cumsum(_discount(np.arange(1, number.max(initial=1) + 1)))[number - 1]
+    return ideal
+
+
+def _places(top: Tensor, row: Tensor, item: Tensor, num_items: int) -> Tensor:
+    """Place of items ``[m]`` in the rows ``[m]`` of lists ``[B, k]``, from 1; 0 where they are not in them."""
+    stride = num_items + 1  # padding is an item of its own
+    listed = (torch.arange(top.size(0), device=top.device)[:, None] * stride + top).flatten()
+    listed, order = listed.sort(stable=True)
+    wanted = row * stride + item
+    at = torch.searchsorted(listed, wanted).clamp(max=listed.numel() - 1)
+    return torch.where(listed[at] == wanted, order[at] % top.size(1) + 1, 0)
+
+
+def interaction_counts(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Different items per user ``[num_users]`` and users per item ``[num_items]`` in ``edge_index``, int64."""
+
+    def count() -> tuple[Tensor, Tensor]:
+        pairs = PairIndex.from_pairs(inputs.edge_index, inputs.num_users)
+        return pairs.start.diff(), torch.bincount(pairs.item, minlength=inputs.num_items)
+
+    return inputs.part("interaction counts", count)
+
+
+def check_to_be_found(inputs: Inputs, name: str, stacklevel: int = 3) -> None:
     """Looks whether the pairs to be found are among those that the ranking leaves out.
 
     Args:
         inputs: What is evaluated on.
         name: Of the argument, for messages.
+        stacklevel: Of the warning.
 
     Raises:
         ValueError: If all are.
@@ -160,7 +377,7 @@ def check_to_be_found(inputs: Inputs, name: str) -> None:
             f"{hidden} of {labels.item.numel()} pairs to be found in {name} cannot be: they stand in its "
             "edge_index or seen_edge_index too, which the ranking leaves out",
             UserWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
 
 

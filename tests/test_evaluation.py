@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import BPRMF, KTUP, MKR, KGRec, Popularity, Recommender, choose_threshold, evaluate, fit
 from pyg_kgrec.data import INTERACTS, ITEM, USER, read_atomic
-from pyg_kgrec.evaluation import best_threshold
+from pyg_kgrec.evaluation import Ranks, best_threshold
 from pyg_kgrec.models.encoding import DotProduct, Encoding
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.transforms import ClickThroughSplit
@@ -141,6 +142,15 @@ def test_metrics_are_those_of_an_evaluator_written_apart(
     expected = by_hand(scores.tolist(), sets["train"], sets.get("seen", set()), sets["positive"], k)
     assert list(result) == [f"{name}@{k}" for name in METRICS]
     assert result == pytest.approx(expected, abs=1e-6)
+    users = evaluate(Table(data, scores), data, k=(1, k), per_user=True, batch_size=2)
+    means = users[[f"{name}@{k}" for name in METRICS[:6]]].mean().to_dict()
+    assert means == pytest.approx({name: expected[name] for name in means}, abs=1e-12)
+    for user, row in users.iterrows():
+        alone = {pair for pair in sets["positive"] if pair[0] == user}
+        assert row["to_find"] == len(alone)
+        assert row["interactions"] == sum(u == user for u, _ in sets["train"])
+        by_user = by_hand(scores.tolist(), sets["train"], sets.get("seen", set()), alone, k)
+        assert {name: row[name] for name in means} == pytest.approx({name: by_user[name] for name in means})
 
 
 def test_several_lengths_are_those_one_by_one(make_splits: Callable[..., Splits]) -> None:
@@ -255,6 +265,56 @@ def test_bad_arguments_are_refused(make_splits: Callable[..., Splits]) -> None:
     strange.relation_name = ["a", "b", "c"]
     with pytest.raises(ValueError, match="differs from the relations of training"):
         evaluate(model, strange, k=5)
+
+
+def test_metrics_per_user_have_the_means_of_all(make_splits: Callable[..., Splits]) -> None:
+    train, _, test = make_splits(num_users=30, num_items=25)
+    model = KGRec(train, hidden_channels=8)
+    users = evaluate(model, test, k=(3, 10), per_user=True, batch_size=7)
+    means = evaluate(model, test, k=(3, 10))
+    assert list(users.columns) == [
+        "to_find",
+        "interactions",
+        *(n for n in means if not n.startswith("coverage")),
+    ]
+    assert users.mean().to_dict() | {n: means[n] for n in means if n.startswith("coverage")} == pytest.approx(
+        means | users[["to_find", "interactions"]].mean().to_dict(), abs=1e-6
+    )
+    assert users.index.name == "user"
+    assert users.index.tolist() == list(test[USER].id)
+    pd.testing.assert_frame_equal(users, evaluate(model, model.prepare(test), k=(3, 10), per_user=True))
+
+
+def test_users_without_ids_are_numbered_and_those_without_a_label_have_no_row() -> None:
+    data = store_of(3, 4, {(0, 0), (1, 0), (2, 0), (2, 1)}, set(), {(0, 1): 1, (1, 1): 0, (2, 3): 1})
+    scores = torch.tensor([[9.0, 8, 0, 0], [9, 8, 0, 0], [0, 0, 9, 8]])
+    users = evaluate(Table(data, scores), data, k=2, per_user=True)
+    assert users.index.tolist() == [0, 2]
+    assert users["interactions"].tolist() == [1, 2]
+    assert users["mrr@2"].tolist() == [1, 1 / 2]
+
+
+def test_a_pair_adds_its_part_to_the_ndcg_of_its_user(make_splits: Callable[..., Splits]) -> None:
+    train, _, test = make_splits(num_users=30, num_items=25)
+    model = KGRec(train, hidden_channels=8)
+    ranks = Ranks.of(model, model.prepare(test), 10)
+    pairs, users = ranks.per_pair((3, 10)), ranks.per_user((3, 10))
+    for k in (3, 10):
+        assert pairs.groupby("user")[f"ndcg@{k}"].sum().to_numpy() == pytest.approx(
+            users[f"ndcg@{k}"].to_numpy()
+        )
+        assert pairs.groupby("user")[f"hit@{k}"].mean().to_numpy() == pytest.approx(
+            users[f"recall@{k}"].to_numpy()
+        )
+    seen = train[INTERACTS].edge_index.unique(dim=1)
+    assert pairs["item_interactions"].tolist() == [int((seen[1] == item).sum()) for item in pairs["item"]]
+    assert pairs["user_interactions"].tolist() == [int((seen[0] == user).sum()) for user in pairs["user"]]
+
+
+def test_metrics_per_user_are_those_of_rankings(make_splits: Callable[..., Splits]) -> None:
+    test = make_splits()[2]
+    with pytest.raises(ValueError, match="per_user is True with task 'ctr', expected task='ranking'"):
+        evaluate(Popularity(test), test, task="ctr", per_user=True)
 
 
 def test_popularity_on_movielens(data_root: Path) -> None:

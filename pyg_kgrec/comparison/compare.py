@@ -1,0 +1,248 @@
+"""One call that trains, evaluates and compares many models alike."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch_geometric.data import HeteroData
+from torch_geometric.transforms import BaseTransform
+
+import pyg_kgrec.data
+from pyg_kgrec._checks import check_at_least
+from pyg_kgrec._extras import require
+from pyg_kgrec._files import shown
+from pyg_kgrec.comparison.entries import Entry, ModelLike, entries_of
+from pyg_kgrec.comparison.runner import Record, complete, trainable
+from pyg_kgrec.comparison.runs import Plan, Splits
+from pyg_kgrec.comparison.table import Comparison
+from pyg_kgrec.data.splitting import check_unsplit
+from pyg_kgrec.data.store import USER, validate
+from pyg_kgrec.evaluation import METRICS
+
+
+def compare(
+    models: Mapping[str, ModelLike],
+    data: HeteroData | tuple[HeteroData, HeteroData | None, HeteroData],
+    split: BaseTransform | None = None,
+    seeds: int | Sequence[int] = 5,
+    *,
+    k: int | Sequence[int] = (10, 20),
+    fit: Mapping[str, Any] | None = None,
+    loss: str | None = "softmax",
+    monitor: str | None = None,
+    tune: Mapping[str, Any] | None = None,
+    n_trials: int = 20,
+    path: str | os.PathLike[str] | None = None,
+    processes: int = 1,
+    num_threads: int = 1,
+    progress: bool = True,
+) -> Comparison:
+    """Trains models alike, over seeds, ranks the whole catalogue, and says which differences there are.
+
+    A run is a model and a seed: the store is split with the seed, all generators are seeded with it, the model is
+    built, trained with ``fit(…, seed=seed)`` and evaluated on the test pairs. All models see the same splits, so
+    that their figures are paired by seed and by user. What a run gives depends on nothing but its model, seed, data and
+    number of threads: not on the other models, on interruptions, or on how many runs are made side by side.
+
+    Models that cannot be trained on this store (:class:`~pyg_kgrec.KSR` without times) are named and left out of
+    the table; a run that fails leaves a row with the reason. ``check_split`` looks at the first split before
+    anything is trained.
+
+    Args:
+        models: By name, a model's class; or a callable that makes a model of a training store; or a pair of either
+            and a dictionary of further arguments of :func:`~pyg_kgrec.fit`. ``functools.partial(KGRec,
+            hidden_channels=32)`` is a class with settings.
+        data: A store that is not split, or the three stores of a split (validation may be None).
+        split: What splits the store. With a ``seed`` (``RandomSplit``) each run has a split of its own, of the
+            transform's seed plus the run's; without (``TemporalSplit``), or with three stores, only the models'
+            seeds vary.
+        seeds: Number of seeds, from 0, or the seeds.
+        k: One or several lengths of the list.
+        fit: Arguments of :func:`~pyg_kgrec.fit` for all models.
+        loss: Loss that classes are built with where their constructor offers it and no setting says otherwise; None
+            leaves each its own. Each row names the loss that it was trained with; a note says where they differ.
+        monitor: Metric that training watches and tuning chooses by; by default NDCG at the shortest k.
+        tune: By name of a row, what is searched for it by Optuna (extra ``tune``), on validation alone: a
+            dictionary of settings or arguments of ``fit``, each a list of values or a pair of lowest and highest number (on a
+            logarithmic scale if above 0 and not whole); or a function of Optuna's trial that returns such settings.
+            Each run searches anew, so that nothing passes from one split's test pairs to another's choice.
+        n_trials: Number of trials of each search, the same for all; a smaller grid is gone through once.
+        path: File that rows are kept in as they come, read without running anything in it. A comparison that was
+            interrupted goes on there, and so does one with more seeds or models; rows of models whose settings
+            are others now, and rows that failed, are made anew.
+        processes: Number of runs side by side, each in a process of its own (a script then needs
+            ``if __name__ == '__main__'``). Seconds are those of a shared machine then.
+        num_threads: PyTorch's threads per run, however many run side by side; more threads may change last digits.
+        progress: Show a progress bar over all runs.
+
+    Returns:
+        The comparison: ``.summary()``, ``.to_frame()``, ``.plot()``, ``.to_markdown()``, ``.per_user()``,
+        ``.by_frequency()``, ``.by_activity()``.
+
+    Raises:
+        TypeError: If an argument is of another type.
+        ValueError: If an argument is out of range, ``data`` and ``split`` do not fit together, no model can be
+            trained on the store, or ``path`` holds another comparison or is damaged.
+        FileNotFoundError: If the folder of ``path`` is missing.
+        ImportError: If ``tune`` is asked for and Optuna is missing.
+    """
+    entries = entries_of(models, {} if fit is None else fit, loss)
+    search = {} if tune is None else tune
+    return run_all(
+        entries, data, split, seeds, k, monitor, search, n_trials, path, processes, num_threads, progress
+    )
+
+
+def run_all(
+    entries: Sequence[Entry],
+    data: HeteroData | Splits,
+    split: BaseTransform | None,
+    seeds: int | Sequence[int],
+    k: int | Sequence[int],
+    monitor: str | None,
+    tune: Mapping[str, Any],
+    n_trials: int,
+    path: str | os.PathLike[str] | None,
+    processes: int,
+    num_threads: int,
+    progress: bool,
+) -> Comparison:
+    """As :func:`compare`, of rows that were read."""
+    check_at_least(1, processes=processes, num_threads=num_threads, n_trials=n_trials)
+    numbers = _seeds(seeds)
+    ks = _lengths(k)
+    monitor = f"ndcg@{min(ks)}" if monitor is None else monitor
+    _check_data(data, split)
+    _check_tune(tune, entries, data)
+    plan = Plan(entries, data, split, ks, monitor, num_threads, tune, n_trials)
+    splits = plan.splits(numbers[0])
+    notes = _look_at(splits)
+    record = Record(plan, None if path is None else Path(path))
+    described, left_out = trainable(plan, numbers[0])
+    if not described:
+        first, why = next(iter(left_out.items()))
+        raise ValueError(
+            f"none of the {len(entries)} models can be trained on data; {shown(first, 60)}: {why[:250]}"
+        )
+    rows = complete(plan, numbers, described, record, processes, progress)
+    if all(row["status"] != "ok" for row in rows):
+        raise ValueError(
+            f"every run failed; {shown(rows[0]['model'], 60)}, seed {numbers[0]}: {rows[0]['reason']}"
+        )
+    pairs = {seed: {n: x.numpy() for n, x in held.items()} for seed, held in record.pairs.items()}
+    wanted = [0] if plan.is_fixed else numbers
+    pairs = {seed: held for seed, held in pairs.items() if seed in wanted}
+    labels = dict.fromkeys(pairs, _user_labels(splits[0]))
+    metric = monitor if monitor.partition("@")[0] in METRICS and _length(monitor) in ks else f"ndcg@{min(ks)}"
+    if tune:
+        notes.append(f"Searched on validation, {n_trials} trials per run: {', '.join(tune)}.")
+    return Comparison(rows, pairs, labels, plan.is_fixed, ks, metric, left_out, notes)
+
+
+def _length(monitor: str) -> int:
+    length = monitor.partition("@")[2]
+    return int(length) if length.isdigit() else 0
+
+
+def _user_labels(data: HeteroData) -> NDArray[Any]:
+    ids = data[USER].get("id")
+    labels = np.empty(data[USER].num_nodes, dtype=object)
+    labels[:] = list(range(labels.size) if ids is None else ids)
+    return labels
+
+
+def _seeds(seeds: int | Sequence[int]) -> list[int]:
+    if isinstance(seeds, Iterable) and not isinstance(seeds, str):
+        numbers = [int(seed) for seed in seeds if not check_at_least(0, seeds=seed)]  # type: ignore[func-returns-value]
+        if not numbers or len(set(numbers)) < len(numbers):
+            raise ValueError(f"seeds is {shown(repr(seeds))}, expected at least one seed, each once")
+        return numbers
+    check_at_least(1, seeds=seeds)
+    return list(range(seeds))
+
+
+def _lengths(k: int | Sequence[int]) -> list[int]:
+    ks = list(k) if isinstance(k, Iterable) and not isinstance(k, str) else [k]
+    if not ks:
+        raise ValueError("k is empty, expected at least one length of the list")
+    for one in ks:
+        check_at_least(1, k=one)
+    return [int(one) for one in dict.fromkeys(ks)]
+
+
+def _check_data(data: Any, split: Any) -> None:
+    if isinstance(data, tuple | list):
+        if split is not None:
+            raise ValueError("data is split already and split is given, expected one of both")
+        if len(data) != 3:
+            raise ValueError(
+                f"data has {len(data)} stores, expected three: training, validation (or None), test"
+            )
+        for store in data:
+            if store is not None or store is not data[1]:
+                validate(store)
+        return
+    validate(data)
+    if split is None:
+        raise ValueError("split is None, expected a transform that splits data, or three stores as data")
+    if not isinstance(split, BaseTransform):
+        raise TypeError(
+            f"split is a {type(split).__name__}, expected a transform like RandomSplit(val=0.1, test=0.1)"
+        )
+    check_unsplit(data)
+
+
+def _check_tune(tune: Any, entries: Sequence[Entry], data: Any) -> None:
+    if not isinstance(tune, Mapping):
+        raise TypeError(
+            f"tune is a {type(tune).__name__}, expected a dictionary of what is searched by model"
+        )
+    names = [entry.name for entry in entries]
+    for name, search in tune.items():
+        where = f"tune[{shown(repr(name), 60)}]"
+        if name not in names:
+            raise ValueError(
+                f"{where} is of no model, expected one of {shown(', '.join(map(repr, names)), 200)}"
+            )
+        if callable(search):
+            continue
+        if not isinstance(search, Mapping) or not search:
+            raise ValueError(
+                f"{where} is {shown(repr(search), 80)}, expected settings with what is tried of each"
+            )
+        for setting, values in search.items():
+            if isinstance(values, list) and values:
+                continue
+            if (
+                isinstance(values, tuple)
+                and len(values) == 2
+                and all(isinstance(x, int | float) for x in values)
+                and values[0] <= values[1]
+            ):
+                continue
+            raise ValueError(
+                f"{where} tries {shown(repr(values), 60)} for {shown(repr(setting), 60)}, expected a list with at "
+                "least one value, or a pair of the lowest and the highest number"
+            )
+    if tune:
+        if isinstance(data, tuple | list) and data[1] is None:
+            raise ValueError("tune is given without a validation store, expected one to choose by")
+        require("optuna", "tune", "compare(tune=…)")
+
+
+def _look_at(splits: Splits) -> list[str]:
+    """What ``check_split`` has to say of a split, as a warning and as notes."""
+    check = getattr(pyg_kgrec.data, "check_split", None)
+    if check is None or splits[1] is None:
+        return []
+    report = check(*splits)
+    if not len(report):
+        return []
+    warnings.warn(str(report), UserWarning, stacklevel=4)
+    return [str(report)]

@@ -1,0 +1,159 @@
+"""What is compared: a model's class or a function that makes it, with the arguments of fit."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec._files import shown
+from pyg_kgrec.models.base import Recommender
+from pyg_kgrec.training import fit
+
+Maker: TypeAlias = type[Recommender] | Callable[..., Recommender]
+ModelLike: TypeAlias = Maker | tuple[Maker, Mapping[str, Any]]
+Transform: TypeAlias = Callable[[HeteroData, int], HeteroData]
+
+_EXPECTED = "expected a model's class, a callable that makes a model of a training store, or a pair of either and a dictionary of fit's arguments"  # noqa: E501
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of a comparison.
+
+    Attributes:
+        name: Of the row.
+        make: A class or a callable.
+        settings: Arguments besides the training store.
+        fit: Arguments of :func:`~pyg_kgrec.fit`.
+        transform: What is done to each store of a split first, with the run's seed; None for nothing.
+    """
+
+    name: str
+    make: Maker
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    transform: Transform | None = None
+
+    def build(self, train: HeteroData, **settings: Any) -> Recommender:
+        """The model, untrained (or as the callable leaves it).
+
+        Raises:
+            TypeError: If the callable returns something else.
+        """
+        model = self.make(train, **{**self.settings, **settings})
+        if not isinstance(model, Recommender):
+            raise TypeError(
+                f"models[{shown(repr(self.name))}] made a {type(model).__name__} of the training store, expected a "
+                "Recommender"
+            )
+        return model
+
+
+def entries_of(
+    models: Mapping[str, ModelLike], fit_arguments: Mapping[str, Any], loss: str | None
+) -> list[Entry]:
+    """Reads the rows of a comparison.
+
+    Args:
+        models: By name.
+        fit_arguments: Of all models; a model's own come first.
+        loss: What classes are built with where they offer this loss; None leaves each its own.
+
+    Raises:
+        TypeError: If a value is of another kind, or a name no text.
+        ValueError: If there is no model, a name is empty, or an argument is not one of fit's.
+    """
+    if not isinstance(models, Mapping):
+        raise TypeError(f"models is a {type(models).__name__}, expected a dictionary of models by name")
+    if not models:
+        raise ValueError("models is empty, expected at least one model by name")
+    _check_fit(fit_arguments, "fit")
+    return [_entry(name, value, fit_arguments, loss) for name, value in models.items()]
+
+
+def _entry(name: Any, value: Any, fit_arguments: Mapping[str, Any], loss: str | None) -> Entry:
+    if not isinstance(name, str):
+        raise TypeError(f"models has the key {shown(repr(name))}, expected the name of a row")
+    if not name.strip():
+        raise ValueError("models has an empty key, expected the name of a row")
+    where = f"models[{shown(repr(name), 60)}]"
+    own: Mapping[str, Any] = {}
+    if isinstance(value, tuple):
+        if len(value) != 2 or not isinstance(value[1], Mapping):
+            raise TypeError(f"{where} is a tuple of {len(value)}, {_EXPECTED}")
+        value, own = value
+        _check_fit(own, where)
+    make: Any = value
+    settings: dict[str, Any] = {}
+    while isinstance(make, functools.partial) and not make.args:
+        settings, make = {**make.keywords, **settings}, make.func
+    if isinstance(make, type) and not issubclass(make, Recommender):
+        raise TypeError(f"{where} is the class {shown(make.__name__, 60)}, {_EXPECTED}")
+    if isinstance(make, Recommender) or not callable(make):
+        raise TypeError(f"{where} is a {type(make).__name__}, {_EXPECTED}")
+    if loss is not None and isinstance(make, type) and "loss" not in settings and loss in losses(make):
+        settings["loss"] = loss
+    return Entry(name, make, settings, {**fit_arguments, **own})
+
+
+_OURS = ("model", "train", "val", "seed", "progress", "resume", "checkpoint_dir", "monitor")
+
+
+def _check_fit(arguments: Any, where: str) -> None:
+    if not isinstance(arguments, Mapping):
+        raise TypeError(f"{where} is a {type(arguments).__name__}, expected a dictionary of fit's arguments")
+    for name in arguments:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"{where} has the key {shown(repr(name))}, expected the name of an argument of fit"
+            )
+        if name in _OURS:
+            raise ValueError(
+                f"{where} sets {name}, expected other arguments of fit: compare sets this one itself"
+            )
+
+
+def losses(make: type[Recommender]) -> set[str]:
+    """The names that a class's constructor declares for its argument ``loss``."""
+    try:
+        hint = typing.get_type_hints(make.__init__).get("loss")
+    except (NameError, TypeError):  # a class of the caller's whose hints are of names that are not there
+        return set()
+    return set(_literals(hint))
+
+
+def _literals(hint: Any) -> Iterator[str]:
+    if typing.get_origin(hint) is Literal:
+        yield from (x for x in typing.get_args(hint) if isinstance(x, str))
+    else:
+        for part in typing.get_args(hint):
+            yield from _literals(part)
+
+
+def fit_names() -> set[str]:
+    """Names of the arguments of :func:`~pyg_kgrec.fit`."""
+    return set(inspect.signature(fit).parameters)
+
+
+def loss_of(model: Recommender) -> str:
+    """What a model is trained with, in words: ``'softmax, 256 negatives'``; empty where there is no such choice."""
+    objective = getattr(model, "objective", None)
+    name = getattr(objective, "loss", model.settings.get("loss"))
+    if not isinstance(name, str):
+        return ""
+    number = getattr(objective, "num_negatives", model.settings.get("num_negatives"))
+    return f"{name}, {number} negative{'s' if number != 1 else ''}" if isinstance(number, int) else name
+
+
+def written(settings: Mapping[str, Any]) -> str:
+    """Settings as JSON; what JSON has no form for by its ``repr``, shortened."""
+    return json.dumps(
+        dict(settings), sort_keys=True, ensure_ascii=False, default=lambda x: shown(repr(x), 200)
+    )

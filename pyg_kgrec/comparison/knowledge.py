@@ -1,0 +1,259 @@
+"""What a knowledge graph is worth to a model: the graph as it is beside graphs that say less."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import html
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from torch_geometric.data import HeteroData
+from torch_geometric.transforms import BaseTransform
+
+from pyg_kgrec.comparison.compare import run_all
+from pyg_kgrec.comparison.entries import ModelLike, Transform, entries_of
+from pyg_kgrec.comparison.statistics import bands, holm, paired_t, wilcoxon
+from pyg_kgrec.comparison.table import Comparison
+from pyg_kgrec.data.store import has_knowledge, validate
+from pyg_kgrec.data.triples import triples
+from pyg_kgrec.explain.draw import PLAIN, new_axes
+from pyg_kgrec.models.base import Recommender
+from pyg_kgrec.transforms import PermuteRelations, RandomKnowledge, ShuffleTails, WithoutKnowledge
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+AS_IT_IS, WITHOUT, SHUFFLED = "as it is", "without", "tails shuffled"
+PERMUTED, RANDOM = "relations permuted", "random"
+_LEVEL = 0.05
+
+
+def _without(data: HeteroData, seed: int) -> HeteroData:
+    out: HeteroData = WithoutKnowledge()(data)
+    return out
+
+
+def _shuffled(data: HeteroData, seed: int) -> HeteroData:
+    out: HeteroData = ShuffleTails(seed)(data)
+    return out
+
+
+def _permuted(data: HeteroData, seed: int) -> HeteroData:
+    out: HeteroData = PermuteRelations(seed)(data)
+    return out
+
+
+def _random(data: HeteroData, seed: int) -> HeteroData:
+    out: HeteroData = RandomKnowledge(seed)(data)
+    return out
+
+
+_GRAPHS: dict[str, Transform | None] = {
+    AS_IT_IS: None,
+    WITHOUT: _without,
+    SHUFFLED: _shuffled,
+    PERMUTED: _permuted,
+    RANDOM: _random,
+}
+
+
+def does_knowledge_pay(
+    model: ModelLike | Recommender,
+    data: HeteroData | tuple[HeteroData, HeteroData | None, HeteroData],
+    split: BaseTransform | None = None,
+    seeds: int | Sequence[int] = 5,
+    *,
+    k: int | Sequence[int] = (10, 20),
+    fit: Mapping[str, Any] | None = None,
+    monitor: str | None = None,
+    path: str | os.PathLike[str] | None = None,
+    processes: int = 1,
+    num_threads: int = 1,
+    progress: bool = True,
+) -> KnowledgeReport:
+    """Trains a model with the knowledge graph as it is, without it, and with graphs that say less.
+
+    The graphs are the store's own; none (:class:`~pyg_kgrec.transforms.WithoutKnowledge`: no entities, links and
+    triples); its tails shuffled within each relation (:class:`~pyg_kgrec.transforms.ShuffleTails`: all degrees
+    stay, what is said does not); its relations permuted (:class:`~pyg_kgrec.transforms.PermuteRelations`); and as
+    many random triples (:class:`~pyg_kgrec.transforms.RandomKnowledge`). In the last three links stay: they join
+    items to the graph, and what stands there is the question. Everything else is as in
+    :func:`~pyg_kgrec.compare`, from which also come the runs, paired by seed and by user.
+
+    Args:
+        model: A class, a callable that makes a model of a training store, a pair of either and a dictionary of
+            arguments of ``fit``, or a model, of which a new one with the same settings is made.
+        data: A store that is not split, or the three stores of a split.
+        split: What splits the store.
+        seeds: Number of seeds, from 0, or the seeds; they draw the controls too.
+        k: One or several lengths of the list.
+        fit: Arguments of :func:`~pyg_kgrec.fit`.
+        monitor: Metric that training watches; by default NDCG at the shortest k.
+        path: File that rows are kept in as they come.
+        processes: Number of runs side by side.
+        num_threads: PyTorch's threads per run.
+        progress: Show a progress bar over all runs.
+
+    Returns:
+        The report: ``.sentences``, ``.summary()``, ``.by_frequency()``, ``.plot()``, ``.comparison``.
+
+    Raises:
+        TypeError: If an argument is of another type.
+        ValueError: As :func:`~pyg_kgrec.compare`; if the store has no triples; or if the model cannot be trained
+            with the graph as it is.
+    """
+    train = data[0] if isinstance(data, tuple | list) and data else data
+    validate(train)  # type: ignore[arg-type]
+    if not has_knowledge(train) or triples(train).size(1) == 0:  # type: ignore[arg-type]
+        raise ValueError("data has no triples, expected a knowledge graph whose worth can be measured")
+    if isinstance(model, Recommender):
+        model = functools.partial(type(model), **model.settings)
+    entry = entries_of({AS_IT_IS: model}, {} if fit is None else fit, None)[0]
+    entries = [dataclasses.replace(entry, name=name, transform=change) for name, change in _GRAPHS.items()]
+    comparison = run_all(
+        entries, data, split, seeds, k, monitor, {}, 1, path, processes, num_threads, progress
+    )  # fmt: skip
+    if AS_IT_IS not in comparison.models:
+        raise ValueError(f"the model cannot be trained with its graph: {comparison.left_out[AS_IT_IS][:250]}")
+    return KnowledgeReport(comparison)
+
+
+class KnowledgeReport:
+    """What :func:`~pyg_kgrec.does_knowledge_pay` found.
+
+    Attributes:
+        comparison: All runs, a row per graph.
+        model: Name of the model's class.
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+        frame = comparison.to_frame()
+        self.model = str(frame[frame["status"] == "ok"]["class"].iloc[0])
+
+    def summary(self, metric: str | None = None) -> pd.DataFrame:
+        """:meth:`Comparison.summary`, with the graph as it is as reference."""
+        return self.comparison.summary(metric, reference=AS_IT_IS)
+
+    def by_frequency(self, num_bands: int = 4) -> pd.DataFrame:
+        """:meth:`Comparison.by_frequency`; the band ``'0'`` are items never seen in training."""
+        return self.comparison.by_frequency(num_bands)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What the graph is worth, what its content is worth, and what it is worth to items with few interactions.
+
+        A difference is called one where p < 0.05: of the paired t-test over seeds, or of Wilcoxon's test over users
+        where there is one seed. The p-values of the first two sentences are corrected by Holm for the four graphs.
+        """
+        metric = self.comparison.metric
+        others = [name for name in self.comparison.models if name != AS_IT_IS]
+        found = {name: self.comparison.difference(AS_IT_IS, name, metric) for name in others}
+        column = "p over seeds" if self._num_seeds() > 1 else "p over users"
+        p_values = dict(zip(others, holm([found[name][column] for name in others])))
+        mean = self.comparison.to_frame().groupby("model")[metric].mean()
+        lines = []
+        for other, start, nothing in (
+            (WITHOUT, f"With its knowledge graph {self.model} finds", "with and without its knowledge graph"),
+            (SHUFFLED, f"With what the triples say, not only their shape, {self.model} finds",
+             "with its triples and with their tails shuffled"),
+        ):  # fmt: skip
+            if other not in found:
+                why = self.comparison.left_out.get(other, "no run")[:150]
+                lines.append(f"{self.model} could not be measured with the graph {other!r}: {why}.")
+                continue
+            lines.append(self._sentence(metric, start, nothing, mean[AS_IT_IS], mean[other], p_values[other]))
+        lines.append(self._rare())
+        return lines
+
+    def _num_seeds(self) -> int:
+        frame = self.comparison.to_frame()
+        return int(frame[frame["status"] == "ok"]["seed"].nunique())
+
+    def _sentence(self, what: str, start: str, nothing: str, ours: float, theirs: float, p: float) -> str:
+        by = "seeds" if self._num_seeds() > 1 else "users"
+        figures = f"{what} {ours:.4f} against {theirs:.4f}"
+        if not p < _LEVEL:
+            chance = "no test is possible" if p != p else f"p = {p:.2g}"
+            start = f"Between {self.model} {nothing} there is no difference that these {by} can show"
+            return f"{start} ({figures}, {chance})."
+        gap = abs(ours - theirs) / theirs if theirs else float("inf")
+        share = f"{100 * gap:.1f} % " if np.isfinite(gap) else ""
+        return f"{start} {share}{'more' if ours > theirs else 'less'} ({figures}, p = {p:.2g} over {by})."
+
+    def _rare(self) -> str:
+        """The sentence on items with few training interactions, the unseen ones among them."""
+        table, k = self.comparison, min(self.comparison.ks)
+        ranks = {name: dict(table.ranks(name)) for name in (AS_IT_IS, WITHOUT) if name in table.models}
+        if WITHOUT not in ranks:
+            return (
+                "Items with few interactions could not be compared: nothing was measured without the graph."
+            )
+        seeds = [seed for seed in ranks[AS_IT_IS] if seed in ranks[WITHOUT]]
+        pooled = np.concatenate([ranks[AS_IT_IS][seed].item_interactions for seed in seeds])
+        ends = bands(pooled, np.ones(pooled.size), 4)
+        most = int(ends[ends > 0][0]) if (ends > 0).any() else 0
+        per_seed: dict[str, list[float]] = {AS_IT_IS: [], WITHOUT: []}
+        per_user: list[pd.Series] = []
+        for seed in seeds:
+            hits = []
+            for name in (AS_IT_IS, WITHOUT):
+                one = ranks[name][seed]
+                rare = one.item_interactions <= most
+                if rare.any():
+                    hit = (one.rank[rare] > 0) & (one.rank[rare] <= k)
+                    per_seed[name].append(float(hit.mean()))
+                    hits.append(pd.Series(hit.astype(float), index=one.user[rare]).groupby(level=0).mean())
+            if hits:
+                per_user.append(hits[0] - hits[1])
+        ours, theirs = (float(np.mean(per_seed[name])) for name in (AS_IT_IS, WITHOUT))
+        gaps = np.subtract(per_seed[AS_IT_IS], per_seed[WITHOUT])
+        p = paired_t(gaps) if len(seeds) > 1 else wilcoxon(pd.concat(per_user).to_numpy())
+        unseen = int((pooled == 0).sum())
+        items = (
+            f"items with at most {most} training interactions ({unseen} of {pooled.size} pairs: with none)"
+        )
+        return self._sentence(
+            f"recall@{k}",
+            f"Of {items} {self.model} with its knowledge graph finds",
+            f"with and without its knowledge graph, on {items},",
+            ours,
+            theirs,
+            p,
+        )
+
+    def plot(self, ax: Axes | None = None, metric: str | None = None) -> Axes:
+        """A point per graph, with the deviation over seeds, in the order in which the graphs say less.
+
+        Args:
+            ax: Axes to draw on; new ones if None.
+            metric: What is drawn; by default the comparison's first metric.
+
+        Raises:
+            ImportError: If matplotlib is missing (extra ``viz``).
+        """
+        summary = self.summary(metric)
+        name = self.comparison.metric if metric is None else metric
+        graphs = [g for g in (AS_IT_IS, PERMUTED, SHUFFLED, RANDOM, WITHOUT) if g in summary.index][::-1]
+        ax = ax or new_axes(7, 1 + 0.4 * len(graphs))
+        spread = summary.loc[graphs, f"{name} ±"].fillna(0.0)
+        ax.errorbar(summary.loc[graphs, name], range(len(graphs)), xerr=spread, fmt="o", capsize=4)
+        ax.set_yticks(range(len(graphs)), graphs, **PLAIN)
+        ax.set_xlabel(f"{name} of {self.model}, mean and deviation over seeds", **PLAIN)
+        return ax
+
+    def to_markdown(self, metric: str | None = None) -> str:
+        """The sentences, and the summary as a table in Markdown."""
+        table = self.comparison.to_markdown(metric, reference=AS_IT_IS)
+        return "\n".join([*(f"{line}  " for line in self.sentences), "", table])
+
+    def _repr_html_(self) -> str:
+        lines = "".join(f"<p>{html.escape(line)}</p>" for line in self.sentences)
+        return lines + self.summary().to_html(float_format=lambda x: f"{x:.4g}", escape=True)
+
+    def __repr__(self) -> str:
+        return self.to_markdown()

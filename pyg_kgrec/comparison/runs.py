@@ -1,0 +1,330 @@
+"""One run of a comparison: a model, a seed, a split; made in this process or another, with the same numbers."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import random
+import re
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric import seed_everything
+from torch_geometric.data import HeteroData
+from torch_geometric.transforms import BaseTransform
+
+from pyg_kgrec._extras import require
+from pyg_kgrec._files import shown
+from pyg_kgrec._trainer import interruptions
+from pyg_kgrec.comparison.entries import Entry, fit_names, loss_of, written
+from pyg_kgrec.evaluation import CTR_METRICS, check_rankable, evaluate, ranking, ranking_with_ranks
+from pyg_kgrec.models.base import Recommender
+from pyg_kgrec.models.inputs import StoreStamp
+from pyg_kgrec.training import fit
+
+Splits: TypeAlias = tuple[HeteroData, HeteroData | None, HeteroData]
+Row: TypeAlias = dict[str, Any]
+
+FAILURES: Final = (
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    RuntimeError,
+    MemoryError,
+    ImportError,
+    OSError,
+)
+"""What may go wrong with one model while the others go on."""
+
+
+@dataclass
+class Plan:
+    """All that a run needs to know, to be sent to other processes.
+
+    Attributes:
+        entries: The rows.
+        data: A store that is not split, or a split.
+        split: What splits it; None for a split.
+        ks: Lengths of the lists.
+        monitor: Metric that training and tuning watch.
+        num_threads: PyTorch's threads.
+        tune: By name of a row, what is searched.
+        num_trials: Number of trials of each that is searched.
+    """
+
+    entries: Sequence[Entry]
+    data: HeteroData | Splits
+    split: BaseTransform | None
+    ks: Sequence[int]
+    monitor: str
+    num_threads: int
+    tune: Mapping[str, Any]
+    num_trials: int
+    _kept: tuple[int, Splits] | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_kept": None}
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether all seeds have the same split."""
+        return self.split is None or not hasattr(self.split, "seed")
+
+    def splits(self, seed: int) -> Splits:
+        """The split of a run; the last one is kept."""
+        if self.split is None:
+            assert isinstance(self.data, tuple)
+            return self.data
+        if self._kept is None or (self._kept[0] != seed and not self.is_fixed):
+            split = copy.copy(self.split)
+            if not self.is_fixed:
+                split.seed = int(split.seed) + seed
+            self._kept = seed, split(self.data)
+        return self._kept[1]
+
+    def transformed(self, entry: Entry, seed: int) -> Splits:
+        """The split of a run as a row sees it."""
+        train, val, test = self.splits(seed)
+        if entry.transform is None:
+            return train, val, test
+        change = entry.transform
+        return change(train, seed), None if val is None else change(val, seed), change(test, seed)
+
+    def key(self) -> str:
+        """What two plans have in common whose runs may stand in one table: data, split, lengths, monitor."""
+        stores = self.data if isinstance(self.data, tuple) else (self.data,)
+        digest = hashlib.sha256()
+        for store in stores:
+            if store is not None:
+                stamp = StoreStamp.of(store)
+                digest.update(repr(sorted((*k, v) for k, v in stamp.content.items())).encode())
+                for key, value in sorted(stamp.others.items()):
+                    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+                    digest.update(repr((key, list(value) if is_list else repr(value))).encode())
+            digest.update(b"|")
+        return written(
+            {
+                "data": digest.hexdigest(),
+                "split": _described(self.split),
+                "k": list(self.ks),
+                "monitor": self.monitor,
+                "threads": self.num_threads,
+            }
+        )
+
+
+def _described(split: BaseTransform | None) -> str:
+    """A transform with all that it was made with; an object's address says nothing."""
+    if split is None:
+        return ""
+    return f"{type(split).__qualname__} {re.sub(' at 0x[0-9a-f]+', '', repr(sorted(vars(split).items())))}"
+
+
+def describe(plan: Plan, entry: Entry, seed: int) -> Row:
+    """What a row is made with, from an untrained model; raises what keeps the model from being trained at all."""
+    train, val, test = plan.transformed(entry, seed)
+    with _own_randomness(seed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = entry.build(train)
+        inputs = model.prepare(train)
+        model.training_examples(inputs)
+        for store in (val, test):
+            if store is not None:
+                model.prepare(store)
+        check_rankable(model.prepare(test), list(plan.ks), "test")
+    row = _settings(entry, model)
+    search = plan.tune.get(entry.name)
+    row["tune"] = "" if search is None else f"{plan.num_trials} trials of {_searched(search)}"
+    return row
+
+
+def _settings(entry: Entry, model: Recommender) -> Row:
+    return {
+        "class": type(model).__name__,
+        "loss": loss_of(model),
+        "settings": written(model.settings),
+        "fit": written(entry.fit),
+    }
+
+
+def _searched(search: Any) -> str:
+    return (
+        written(search)
+        if isinstance(search, Mapping)
+        else getattr(search, "__qualname__", type(search).__name__)
+    )
+
+
+def run(plan: Plan, name: str, seed: int) -> tuple[Row, dict[str, Tensor] | None]:
+    """Trains and evaluates one model.
+
+    Returns:
+        The row, with the reason where it failed, and, for the split, the pairs to be found (``user``, ``item``,
+        ``user_interactions``, ``item_interactions``, ``[n]`` int64 each).
+
+    Raises:
+        KeyboardInterrupt: If Ctrl-C ended a training: what is trained by half is no row.
+    """
+    entry = next(e for e in plan.entries if e.name == name)
+    row: Row = {"model": name, "seed": seed, "status": "ok", "reason": ""}
+    before = interruptions()
+    try:
+        with _own_randomness(seed), _threads(plan.num_threads):
+            splits = plan.transformed(entry, seed)
+            found, trained = _trained(plan, entry, splits, seed)
+            row |= _settings(entry, trained) | found
+            if interruptions() == before:
+                started = time.perf_counter()
+                inputs = trained.prepare(splits[2])
+                metrics, ranks = ranking_with_ranks(trained, inputs, list(plan.ks))
+                row |= {"metrics": metrics, "rank": torch.from_numpy(ranks.rank).int()}
+                row["seconds to evaluate"] = time.perf_counter() - started
+    except FAILURES as error:
+        if interruptions() == before:
+            reason = shown(str(error) or type(error).__name__, 300)
+            row |= {"status": "failed", "reason": f"{type(error).__name__}: {reason}"}
+            return row, None
+    if interruptions() != before:
+        raise KeyboardInterrupt
+    names = ("user", "item", "user_interactions", "item_interactions")
+    return row, {n: torch.from_numpy(getattr(ranks, n)) for n in names}
+
+
+def _trained(plan: Plan, entry: Entry, splits: Splits, seed: int) -> tuple[Row, Recommender]:
+    """A model trained as its row says, with its few numbers chosen on validation where they are searched."""
+    if entry.name not in plan.tune:
+        model, cost = _fitted(plan, entry, splits, seed, {})
+        return cost, model
+    optuna = require("optuna", "tune", "compare(tune=…)")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    search: Any = plan.tune[entry.name]
+    best: Any = None
+    total = 0.0
+    number = math.prod(map(len, search.values())) if _is_grid(search) else math.inf
+    sampler = (
+        optuna.samplers.GridSampler(search, seed=seed)
+        if number <= plan.num_trials
+        else optuna.samplers.TPESampler(seed=seed)
+    )
+
+    def objective(trial: Any) -> float:
+        nonlocal best, total
+        asked = _suggested(trial, search)
+        seed_everything(seed)
+        before = interruptions()
+        model, cost = _fitted(plan, entry, splits, seed, asked)
+        if interruptions() != before:
+            raise KeyboardInterrupt
+        total += cost["seconds"]
+        assert splits[1] is not None
+        score = _watched(model, splits[1], plan.monitor)
+        if best is None or score > best[0]:
+            best = score, model, cost, asked
+        return score
+
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study.optimize(objective, n_trials=plan.num_trials, catch=())
+    _, model, cost, asked = best
+    return cost | {"tuned": written(asked), "trials": len(study.trials), "seconds to tune": total}, model
+
+
+def _watched(model: Recommender, val: HeteroData, monitor: str) -> float:
+    if monitor in CTR_METRICS:
+        return evaluate(model, val, task="ctr")[monitor]
+    return ranking(model, model.prepare(val), [int(monitor.partition("@")[2])])[monitor]
+
+
+def _is_grid(search: Any) -> bool:
+    return isinstance(search, Mapping) and all(isinstance(values, list) for values in search.values())
+
+
+def _suggested(trial: Any, search: Any) -> dict[str, Any]:
+    """What a trial tries: of a callable its answer, of a list one entry, of a pair a number between."""
+    if not isinstance(search, Mapping):
+        return dict(search(trial))
+    asked: dict[str, Any] = {}
+    for name, values in search.items():
+        if isinstance(values, list):
+            asked[name] = trial.suggest_categorical(name, values)
+        elif all(isinstance(x, int) for x in values):
+            asked[name] = trial.suggest_int(name, *values)
+        else:  # rates and weights live on a logarithmic scale
+            asked[name] = trial.suggest_float(name, *values, log=values[0] > 0)
+    return asked
+
+
+def _fitted(
+    plan: Plan, entry: Entry, splits: Splits, seed: int, asked: Mapping[str, Any]
+) -> tuple[Recommender, Row]:
+    train, val, _ = splits
+    of_fit = {n: x for n, x in asked.items() if n in fit_names()}
+    with _memory() as peak:
+        model = entry.build(train, **{n: x for n, x in asked.items() if n not in of_fit})
+        arguments = {"num_threads": plan.num_threads} | dict(entry.fit) | of_fit
+        started = time.perf_counter()
+        history = fit(model, train, val, seed=seed, monitor=plan.monitor, progress=False, **arguments)
+        seconds = time.perf_counter() - started
+    return model, {"seconds": seconds, "epochs": len(history), "memory": peak[0]}
+
+
+@contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """All generators seeded, and as they were afterwards."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        seed_everything(seed)
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])
+        if devices:
+            torch.cuda.set_rng_state_all(devices)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(number)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _memory() -> Iterator[list[float]]:
+    """Peak memory in MiB above what was in use, of the GPU where there is one; NaN where nobody counts it."""
+    peak = [math.nan]
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.reset_peak_memory_stats()
+        before = float(torch.cuda.memory_allocated())
+    else:
+        with suppress(OSError):  # the kernel forgets the peak, where it lets a process ask for that
+            Path("/proc/self/clear_refs").write_text("5")
+        before = _resident("VmRSS")
+    yield peak
+    peak[0] = ((float(torch.cuda.max_memory_allocated()) if gpu else _resident("VmHWM")) - before) / 2**20
+
+
+def _resident(name: str) -> float:
+    """A line of what Linux says of a process's memory, in bytes; NaN on other systems."""
+    if not sys.platform.startswith("linux"):
+        return math.nan
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return float(next(line for line in lines if line.startswith(name)).split()[1]) * 1024
+    return math.nan

@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch_geometric import seed_everything
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec import BPRMF, KSR, Comparison, KGRec, LightGCN, Popularity, compare, evaluate, fit
+from pyg_kgrec.comparison import runs
+from pyg_kgrec.comparison.statistics import holm, paired_t, wilcoxon
+from pyg_kgrec.data import INTERACTS
+from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.transforms import RandomSplit
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:.*stand there again"),
+]
+
+MF = functools.partial(BPRMF, hidden_channels=4)
+SETTINGS: dict[str, Any] = {
+    "split": RandomSplit(0.1, 0.2),
+    "seeds": 2,
+    "k": (5, 10),
+    "fit": {"max_epochs": 2},
+    "progress": False,
+}
+
+
+class Stumbles(BPRMF):
+    """Fails with seed 1, after it was built."""
+
+    def training_losses(self, inputs: Inputs, *args: Any) -> dict[str, torch.Tensor]:
+        if torch.initial_seed() == 1:
+            raise RuntimeError("out of luck")
+        return super().training_losses(inputs, *args)
+
+
+@pytest.fixture(scope="module")
+def table(small: HeteroData) -> Comparison:
+    models = {
+        "MF": MF,
+        "Popularity": Popularity,
+        "LightGCN": (lambda train: LightGCN(train, hidden_channels=4), {"max_epochs": 1}),
+        "KSR": KSR,
+    }
+    data = copy.copy(small)
+    del data[INTERACTS].time
+    return compare(models, data, **SETTINGS)
+
+
+def metrics(table: Comparison) -> pd.DataFrame:
+    return table.to_frame().set_index(["model", "seed"]).filter(like="@")
+
+
+def test_a_row_is_what_fit_and_evaluate_give(table: Comparison, small: HeteroData) -> None:
+    train, val, test = RandomSplit(0.1, 0.2, seed=1)(small)
+    seed_everything(1)
+    model = BPRMF(train, hidden_channels=4, loss="softmax")
+    fit(model, train, val, seed=1, max_epochs=2, monitor="ndcg@5", progress=False)
+    assert metrics(table).loc[("MF", 1)].to_dict() == evaluate(model, test, k=(5, 10))
+    users = table.per_user().set_index(["model", "seed"]).loc[("MF", 1)]
+    expected = evaluate(model, test, k=(5, 10), per_user=True)
+    assert users["user"].tolist() == expected.index.tolist()
+    assert users.drop(columns="user").to_numpy() == pytest.approx(expected.to_numpy())
+
+
+def test_rows_state_what_they_were_made_with(table: Comparison) -> None:
+    row = table.to_frame().set_index("model")
+    assert json.loads(row.loc["MF", "settings"].iloc[0])["hidden_channels"] == 4
+    assert row.loc["MF", "loss"].tolist() == ["softmax, 256 negatives"] * 2
+    assert row.loc["LightGCN", "loss"].tolist() == ["bpr, 1 negative"] * 2  # the callable's own choice
+    assert json.loads(row.loc["LightGCN", "fit"].iloc[0]) == {"max_epochs": 1}
+    assert row.loc["LightGCN", "epochs"].tolist() == [1, 1]
+    assert any("The losses differ (MF: softmax, 256 negatives; LightGCN: bpr" in note for note in table.notes)
+
+
+def test_a_model_that_does_not_fit_the_store_is_left_out_with_the_reason(table: Comparison) -> None:
+    assert list(table.left_out) == ["KSR"]
+    assert "time" in table.left_out["KSR"]
+    assert "KSR" not in table.summary().index
+    assert "KSR is left out" in table.to_markdown()
+    assert "KSR is left out" in table._repr_html_()
+
+
+def test_the_summary_is_made_of_the_rows(table: Comparison) -> None:
+    summary, rows = table.summary(reference="MF", test="permutation"), metrics(table)
+    for name in table.models:
+        value = rows.loc[name, "ndcg@5"]
+        assert summary.loc[name, "ndcg@5"] == pytest.approx(value.mean())
+        assert summary.loc[name, "ndcg@5 ±"] == pytest.approx(value.std())
+    others = [name for name in table.models if name != "MF"]
+    gaps = [(rows.loc[name, "ndcg@5"] - rows.loc["MF", "ndcg@5"]).to_numpy() for name in others]
+    assert summary.loc[others, "difference"].tolist() == pytest.approx([gap.mean() for gap in gaps])
+    assert summary.loc[others, "p over seeds"].tolist() == pytest.approx(
+        holm([paired_t(gap) for gap in gaps])
+    )
+    users = table.per_user().groupby(["model", "user"])["ndcg@5"].mean()
+    p_users = holm([wilcoxon((users[name] - users["MF"]).to_numpy()) for name in others])
+    by_signed_ranks = table.summary(reference="MF").loc[others, "p over users"]
+    assert by_signed_ranks.tolist() == pytest.approx(p_users.tolist())
+    assert ((summary["low"] <= summary["high"]) | summary["low"].isna()).all()
+    best = table.summary()
+    assert best.index[0] == rows["ndcg@5"].groupby(level=0).mean().idxmax()
+    assert best["difference"].iloc[0] == 0
+
+
+def test_bands_of_frequency_add_up_to_the_ndcg(table: Comparison) -> None:
+    for num_bands in (1, 3):
+        bands = table.by_frequency(num_bands)
+        for name in table.models:
+            assert bands.loc[name, "ndcg@10"].sum() == pytest.approx(
+                metrics(table).loc[name, "ndcg@10"].mean()
+            )
+    activity, users = table.by_activity(1), table.per_user()
+    for name in table.models:
+        expected = users[users["model"] == name].groupby("seed")["recall@5"].mean().mean()
+        assert activity.loc[name, "recall@5"].iloc[0] == pytest.approx(expected)
+    assert table.by_activity(3).loc["MF", "users"].sum() == users["user"].nunique()
+
+
+def test_a_seed_that_fails_leaves_its_row_with_the_reason(small: HeteroData) -> None:
+    table = compare({"MF": MF, "Stumbles": Stumbles}, small, **SETTINGS)
+    rows = table.to_frame().set_index(["model", "seed"])
+    assert rows["status"].tolist() == ["ok", "ok", "ok", "failed"]
+    assert rows.loc[("Stumbles", 1), "reason"] == "RuntimeError: out of luck"
+    assert table.summary().loc["Stumbles", "seeds"] == 1
+    assert "Stumbles failed with seed 1: RuntimeError: out of luck" in table.notes
+
+
+def test_an_interrupted_comparison_goes_on_bit_by_bit(
+    small: HeteroData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, path, made = {"MF": MF, "Popularity": Popularity}, tmp_path / "rows", []
+    whole = compare(models, small, **SETTINGS)
+    trained, fitting = runs.run, runs.fit
+
+    def stops(model: Any, *args: Any, **kwargs: Any) -> pd.DataFrame:
+        made.append(type(model).__name__)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return fitting(model, *args, **kwargs)
+
+    monkeypatch.setattr(runs, "fit", stops)
+    with pytest.raises(KeyboardInterrupt):
+        compare(models, small, path=path, **SETTINGS)
+    parts = compare(models, small, path=path, **SETTINGS)
+    assert made == ["BPRMF", "Popularity", "BPRMF", "BPRMF", "Popularity"]
+    pd.testing.assert_frame_equal(metrics(parts), metrics(whole), check_exact=True)
+    pd.testing.assert_frame_equal(parts.per_user(), whole.per_user(), check_exact=True)
+    again = compare(models, small, path=path, **SETTINGS)
+    assert len(made) == 5
+    pd.testing.assert_frame_equal(again.to_frame(), parts.to_frame(), check_exact=True)
+    # Other settings of one model: its rows alone are made anew. More seeds: those that are missing.
+    compare(models | {"MF": BPRMF}, small, path=path, **SETTINGS)
+    assert made[5:] == ["BPRMF"] * 2
+    compare(models, small, path=path, **SETTINGS | {"seeds": 3})
+    assert made[7:] == ["BPRMF", "Popularity"]
+    assert trained is runs.run
+
+
+def test_ctrl_c_in_a_training_makes_no_row(small: HeteroData, tmp_path: Path) -> None:
+    def interrupts(train: HeteroData) -> BPRMF:
+        model = MF(train)
+        losses, steps = model.training_losses, []
+
+        def step(*args: Any) -> dict[str, torch.Tensor]:
+            steps.append(1)
+            if len(steps) == 1:
+                import signal
+
+                signal.raise_signal(signal.SIGINT)
+            return losses(*args)
+
+        model.training_losses = step  # type: ignore[method-assign]
+        return model
+
+    path = tmp_path / "rows"
+    with pytest.raises(KeyboardInterrupt):
+        compare({"Popularity": Popularity, "MF": interrupts}, small, path=path, **SETTINGS)
+    kept = compare({"Popularity": Popularity}, small, path=path, **SETTINGS | {"seeds": 1})
+    assert kept.to_frame()["model"].tolist() == ["Popularity"]
+
+
+def test_files_of_other_comparisons_and_damaged_ones_are_refused(small: HeteroData, tmp_path: Path) -> None:
+    path, models = tmp_path / "rows", {"Popularity": Popularity}
+    compare(models, small, path=path, **SETTINGS)
+    with pytest.raises(ValueError, match="holds a comparison of other data, another split"):
+        compare(models, small, path=path, **SETTINGS | {"k": 7})
+    with pytest.raises(ValueError, match="holds a comparison of other data, another split"):
+        compare(models, small, path=path, **SETTINGS | {"split": RandomSplit(0.2, 0.2)})
+    content = bytearray(path.read_bytes())
+    content[-40] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match="is damaged"):
+        compare(models, small, path=path, **SETTINGS)
+    with pytest.raises(FileNotFoundError, match="is not a folder to keep"):
+        compare(models, small, path=tmp_path / "none" / "rows", **SETTINGS)
+
+
+def test_the_random_state_of_the_caller_is_left_alone(small: HeteroData) -> None:
+    torch.manual_seed(7)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    compare({"MF": MF}, small, **SETTINGS | {"seeds": [3]})
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.random.get_state()[1].tolist() == before[2]  # noqa: NPY002
+
+
+def test_a_fixed_split_is_the_same_for_all_seeds(small: HeteroData) -> None:
+    settings = SETTINGS | {"split": None, "seeds": [4, 2]}
+    table = compare({"MF": MF, "Popularity": Popularity}, RandomSplit(0.1, 0.2)(small), **settings)
+    assert table.to_frame()["seed"].tolist() == [4, 4, 2, 2]
+    assert metrics(table).loc["Popularity", "ndcg@5"].nunique() == 1
+    assert metrics(table).loc["MF", "ndcg@5"].nunique() == 2
+    assert "no such" not in repr(table)
+
+
+@pytest.mark.slow
+def test_processes_give_the_same_numbers(small: HeteroData) -> None:
+    models = {"KGRec": functools.partial(KGRec, hidden_channels=4), "MF": MF}
+    one, two = (compare(models, small, processes=n, **SETTINGS) for n in (1, 2))
+    pd.testing.assert_frame_equal(metrics(one), metrics(two), check_exact=True)
+    pd.testing.assert_frame_equal(one.per_user(), two.per_user(), check_exact=True)
+
+
+def test_the_picture_has_a_bar_per_model(table: Comparison) -> None:
+    pytest.importorskip("matplotlib").use("Agg")
+    ax = table.plot()
+    assert [text.get_text() for text in ax.get_yticklabels()] == list(table.summary().index[::-1])
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        ({"models": {}}, ValueError, "models is empty"),
+        ({"models": [BPRMF]}, TypeError, "models is a list, expected a dictionary"),
+        ({"models": {"a": 3}}, TypeError, r"models\['a'\] is a int, expected a model's class"),
+        (
+            {"models": {"a": HeteroData}},
+            TypeError,
+            r"models\['a'\] is the class HeteroData, expected a model",
+        ),
+        ({"models": {3: BPRMF}}, TypeError, "models has the key 3, expected the name"),
+        ({"models": {"a": (BPRMF, 3)}}, TypeError, r"models\['a'\] is a tuple of 2, expected"),
+        ({"models": {"a": (BPRMF, {"seed": 3})}}, ValueError, "sets seed, expected other arguments"),
+        ({"models": {"a": lambda train: 3}}, ValueError, "none of the 1 models .* made a int"),
+        ({"split": None}, ValueError, "split is None, expected a transform"),
+        ({"split": 0.1}, TypeError, "split is a float, expected a transform"),
+        ({"seeds": 0}, ValueError, "seeds is 0, expected at least 1"),
+        ({"seeds": [1, 1]}, ValueError, "each once"),
+        ({"seeds": 1.5}, TypeError, "seeds is 1.5, expected a whole number"),
+        ({"k": 0}, ValueError, "k is 0, expected at least 1"),
+        ({"k": []}, ValueError, "k is empty"),
+        ({"k": 10**6}, ValueError, "k is 1000000, expected a whole number from 1 to the 40 items"),
+        ({"processes": 0}, ValueError, "processes is 0, expected at least 1"),
+        ({"fit": 3}, TypeError, "fit is a int, expected a dictionary"),
+        ({"tune": {"b": {"lr": [0.1]}}}, ValueError, r"tune\['b'\] is of no model, expected one of 'a'"),
+        (
+            {"tune": {"a": {"lr": []}}},
+            ValueError,
+            "tries .* for 'lr', expected a list with at least one value",
+        ),
+        (
+            {"tune": {"a": {"lr": (2.0, 1.0)}}},
+            ValueError,
+            "expected a list with at least one value, or a pair",
+        ),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    small: HeteroData, change: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message) as error:
+        compare(**{"models": {"a": MF}, "data": small} | SETTINGS | change)
+    assert len(str(error.value)) <= 400
+
+
+def test_what_a_table_is_asked_for_is_checked(table: Comparison) -> None:
+    with pytest.raises(ValueError, match="metric is 'ndcg@7', expected 'recall@5'"):
+        table.summary("ndcg@7")
+    with pytest.raises(ValueError, match="reference is 'x', expected one of the models: 'MF'"):
+        table.summary(reference="x")
+    with pytest.raises(ValueError, match="level is 2, expected a number between 0 and 1"):
+        table.summary(level=2)
+    with pytest.raises(ValueError, match="num_bands is 0, expected at least 1"):
+        table.by_frequency(0)
+
+
+def test_tuning_chooses_on_validation_within_its_budget(small: HeteroData) -> None:
+    pytest.importorskip("optuna")
+    tune: dict[str, Any] = {"MF": {"hidden_channels": [2, 4], "lr": [1e-3, 1e-2]}}
+    table = compare({"MF": BPRMF, "Popularity": Popularity}, small, tune=tune, n_trials=4, **SETTINGS)
+    row = table.to_frame().set_index(["model", "seed"]).loc[("MF", 0)]
+    assert row["trials"] == 4
+    chosen, scores = json.loads(row["tuned"]), {}
+    train, val, _ = RandomSplit(0.1, 0.2)(small)
+    for channels in (2, 4):
+        for lr in (1e-3, 1e-2):
+            seed_everything(0)
+            model = BPRMF(train, hidden_channels=channels, loss="softmax")
+            fit(model, train, val, lr=lr, max_epochs=2, monitor="ndcg@5", progress=False)
+            scores[channels, lr] = evaluate(model, val, k=5)["ndcg@5"]
+    assert scores[chosen["hidden_channels"], chosen["lr"]] == max(scores.values())

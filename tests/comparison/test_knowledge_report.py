@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec import KSR, KTUP, MKR, KGRec, does_knowledge_pay
+from pyg_kgrec.comparison import KnowledgeReport
+from pyg_kgrec.comparison.knowledge import AS_IT_IS, PERMUTED, RANDOM, SHUFFLED, WITHOUT
+from pyg_kgrec.comparison.statistics import holm
+from pyg_kgrec.testing import build_store
+from pyg_kgrec.transforms import LeaveOneOut, RandomSplit
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:.*stand there again"),
+]
+SETTINGS: dict[str, Any] = {"seeds": 2, "k": 5, "fit": {"max_epochs": 1}, "progress": False}
+GRAPHS = [AS_IT_IS, WITHOUT, SHUFFLED, PERMUTED, RANDOM]
+
+
+@pytest.fixture(scope="module")
+def report(small: HeteroData) -> KnowledgeReport:
+    return does_knowledge_pay(
+        functools.partial(KGRec, hidden_channels=4), small, RandomSplit(0.1, 0.2), **SETTINGS
+    )
+
+
+def test_each_graph_has_its_row(report: KnowledgeReport) -> None:
+    frame = report.comparison.to_frame()
+    assert frame["status"].eq("ok").all()
+    assert list(frame["model"][:5]) == GRAPHS
+    assert frame[frame["seed"] == 0]["ndcg@5"].nunique() > 1
+    assert report.summary().loc[AS_IT_IS, "difference"] == 0
+
+
+def test_the_sentences_are_true_of_the_numbers(report: KnowledgeReport) -> None:
+    table = report.comparison
+    p = holm([table.difference(AS_IT_IS, name)["p over seeds"] for name in GRAPHS[1:]])
+    mean = table.to_frame().groupby("model")["ndcg@5"].mean()
+    assert len(report.sentences) == 3
+    for sentence, other, value in zip(report.sentences[:2], (WITHOUT, SHUFFLED), p):
+        assert f"{mean[AS_IT_IS]:.4f} against {mean[other]:.4f}" in sentence
+        assert ("no difference that these seeds can show" in sentence) == (not value < 0.05)
+    assert "items with at most" in report.sentences[2]
+    assert report.sentences[0] in report.to_markdown()
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "p", "expected"),
+    [
+        (0.3, 0.2, 0.01, "With it M finds 50.0 % more (x 0.3000 against 0.2000, p = 0.01 over seeds)."),
+        (0.1, 0.2, 0.01, "With it M finds 50.0 % less (x 0.1000 against 0.2000, p = 0.01 over seeds)."),
+        (0.3, 0.2, 0.2, "Between M a and b there is no difference that these seeds can show (x 0.3000 against 0.2000, p = 0.2)."),
+        (0.3, 0.2, float("nan"), "Between M a and b there is no difference that these seeds can show (x 0.3000 against 0.2000, no test is possible)."),
+    ],
+)  # fmt: skip
+def test_a_sentence_says_which_way(
+    report: KnowledgeReport, ours: float, theirs: float, p: float, expected: str
+) -> None:
+    model, report.model = report.model, "M"
+    try:
+        assert report._sentence("x", "With it M finds", "a and b", ours, theirs, p) == expected
+    finally:
+        report.model = model
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        functools.partial(MKR, hidden_channels=4),
+        functools.partial(KTUP, hidden_channels=4),
+        functools.partial(KSR, embedding_channels=4, hidden_channels=4, kg_channels=4),
+    ],
+)
+def test_every_model_takes_every_graph(model: Any) -> None:
+    settings = SETTINGS | {"seeds": 1}
+    report = does_knowledge_pay(model, build_store(), LeaveOneOut(), **settings)
+    assert report.comparison.models == GRAPHS, report.comparison.left_out
+    assert "users" in report.sentences[0]
+
+
+def test_a_store_without_triples_is_refused(small: HeteroData) -> None:
+    with pytest.raises(ValueError, match="data has no triples, expected a knowledge graph"):
+        does_knowledge_pay(KGRec, build_store(knowledge=False), LeaveOneOut())
+    with pytest.raises(TypeError, match="expected a torch_geometric"):
+        does_knowledge_pay(KGRec, 3)  # type: ignore[arg-type]
+
+
+def test_the_picture_has_a_point_per_graph(report: KnowledgeReport) -> None:
+    pytest.importorskip("matplotlib").use("Agg")
+    labels = [text.get_text() for text in report.plot().get_yticklabels()]
+    assert labels == [WITHOUT, RANDOM, SHUFFLED, PERMUTED, AS_IT_IS]
