@@ -19,6 +19,7 @@ _KGREC: dict[str, Any] = {
     "inverse": True,
     "item_gate": False,
     "hide_targets": False,
+    "distill": 0.0,
 }
 _KGREC_FIT: dict[str, Any] = {"lr": 1e-4, "batch_size": 1024, "monitor": "recall@20"}
 

@@ -23,6 +23,7 @@ from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.objective import Objective
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.models.strangers import Known, nodes_known, spread
+from pyg_kgrec.models.teacher import Teacher
 from pyg_kgrec.nn.attn_hgcn import AttnHGCN
 from pyg_kgrec.nn.contrast import Contrast
 from pyg_kgrec.nn.encoder import Features, NodeEncoder
@@ -79,6 +80,17 @@ class KGRec(Recommender):
     5. reconstructs the hidden triples: :math:`-\log \sigma(\mathbf{e}_h \cdot (\mathbf{e}_t \odot \mathbf{e}_r))`,
     6. contrasts a view of the items through interactions with one through knowledge.
 
+    A share δ = ``distill`` of the ranking loss, which the paper does not have, has another positive: an item that the
+    user has not interacted with, but that a linear model of the same interactions and triples
+    (:class:`~pyg_kgrec.models.teacher.Teacher`, a closed form of seconds) recommends,
+
+    .. math::
+        (1 - \delta)\, \ell(u, i) + \delta\, \mathbb{E}_r\, \ell(u, t_{ur}), \qquad P(r) \propto 1/r,
+        \quad r \le 100,
+
+    :math:`t_{ur}` its r-th best for the user, with the same negatives. What a linear model says of pairs that it was
+    fitted to is worth nothing; of others it is a second opinion, and the graph learns from both.
+
     Yang et al., KDD 2023. The loss is the sum of ranking loss, ``decay`` times the L2 norm of the embeddings of
     the batch, ``mae_coef`` times reconstruction and ``cl_coef`` times contrast.
 
@@ -107,6 +119,8 @@ class KGRec(Recommender):
             (:class:`~pyg_kgrec.nn.AttnHGCN`); not in the paper.
         hide_targets: In a training step users do not aggregate the items that are the step's targets (of a batch
             larger than a quarter of all interactions, from so many of them); not in the paper.
+        distill: Share δ of the ranking loss that is learned from a linear model instead (see above), in [0, 1);
+            not in the paper.
     """
 
     shown = ("hidden_channels", "num_layers", "num_heads")
@@ -137,8 +151,9 @@ class KGRec(Recommender):
         inverse: bool = False,
         item_gate: bool = False,
         hide_targets: bool = True,
+        distill: float = 0.3,
     ) -> None:
-        check_shares(node_dropout_rate=node_dropout_rate, cl_drop=cl_drop)
+        check_shares(node_dropout_rate=node_dropout_rate, cl_drop=cl_drop, distill=distill)
         check_choices(masking=(masking, _TASKS), contrast=(contrast, _TASKS))
         check_within(0, 2**31, mae_msize=mae_msize)
         super().__init__(data)
@@ -150,6 +165,7 @@ class KGRec(Recommender):
         self.masking = masking if use_kg and mae_coef > 0 else "none"
         self.contrast_guide = contrast if use_kg and cl_coef > 0 else "none"
         self.use_kg, self.inverse, self.hide_targets = use_kg, inverse, hide_targets
+        self.distill = distill
         self.hears_links = use_kg
 
         signature, width = self.signature, self.signature.in_channels
@@ -294,7 +310,8 @@ class KGRec(Recommender):
             generator: Source of all randomness of the step.
 
         Returns:
-            ``'ranking'``, ``'decay'`` and, where used, ``'reconstruction'`` and ``'contrast'``, weighted.
+            ``'ranking'``, ``'decay'`` and, where used, ``'distillation'``, ``'reconstruction'`` and
+            ``'contrast'``, weighted.
         """
         user, item = batch
         graph: CollaborativeGraph = inputs.graph
@@ -325,9 +342,14 @@ class KGRec(Recommender):
         e_u = (user_0 + user_hops)[user]
         candidate = self.objective.candidates(inputs, user, item, generator)
         losses = {
-            "ranking": self.objective(ops.sampled_scores(e_u, e_items, candidate)),
+            "ranking": (1 - self.distill) * self.objective(ops.sampled_scores(e_u, e_items, candidate)),
             "decay": self.decay * l2_penalty(e_u, e_items, item, candidate[:, 1:]),
         }
+        if self.distill:
+            teacher = inputs.part(("teacher", self.use_kg), lambda: Teacher.of(inputs, use_kg=self.use_kg))
+            advised = teacher.sample(user, item, generator).unsqueeze(1)
+            scores = ops.sampled_scores(e_u, e_items, torch.cat([advised, candidate[:, 1:]], dim=1))
+            losses["distillation"] = self.distill * self.objective(scores)
         if drawn.hidden is not None:
             e_h, e_t = e_near[graph.num_items :].chunk(2)
             e_r = conv.relation_embedding[graph.triples.edge_type[drawn.hidden]]
