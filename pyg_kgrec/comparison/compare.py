@@ -47,8 +47,9 @@ def compare(
 
     A run is a model and a seed: the store is split with the seed, all generators are seeded with it, the model is
     built, trained with ``fit(…, seed=seed)`` and evaluated on the test pairs. All models see the same splits, so
-    that their figures are paired by seed and by user. What a run gives depends on nothing but its model, seed, data and
-    number of threads: not on the other models, on interruptions, or on how many runs are made side by side.
+    that their figures are paired by seed and by user. What a run gives depends on nothing but its model, seed,
+    data and number of threads: not on the other models, on interruptions, or on how many runs are made side by
+    side.
 
     Models that cannot be trained on this store (:class:`~pyg_kgrec.KSR` without times) are named and left out of
     the table; a run that fails leaves a row with the reason. ``check_split`` looks at the first split before
@@ -69,8 +70,9 @@ def compare(
             leaves each its own. Each row names the loss that it was trained with; a note says where they differ.
         monitor: Metric that training watches and tuning chooses by; by default NDCG at the shortest k.
         tune: By name of a row, what is searched for it by Optuna (extra ``tune``), on validation alone: a
-            dictionary of settings or arguments of ``fit``, each a list of values or a pair of lowest and highest number (on a
-            logarithmic scale if above 0 and not whole); or a function of Optuna's trial that returns such settings.
+            dictionary of settings or arguments of ``fit``, each a list of values or a pair of lowest and highest
+            number (on a logarithmic scale if above 0 and not whole); or a function of Optuna's trial that returns
+            such settings.
             Each run searches anew, so that nothing passes from one split's test pairs to another's choice.
         n_trials: Number of trials of each search, the same for all; a smaller grid is gone through once.
         path: File that rows are kept in as they come, read without running anything in it. A comparison that was
@@ -159,10 +161,12 @@ def _user_labels(data: HeteroData) -> NDArray[Any]:
 
 def _seeds(seeds: int | Sequence[int]) -> list[int]:
     if isinstance(seeds, Iterable) and not isinstance(seeds, str):
-        numbers = [int(seed) for seed in seeds if not check_at_least(0, seeds=seed)]  # type: ignore[func-returns-value]
+        numbers = list(seeds)
+        for seed in numbers:
+            check_at_least(0, seeds=seed)
         if not numbers or len(set(numbers)) < len(numbers):
             raise ValueError(f"seeds is {shown(repr(seeds))}, expected at least one seed, each once")
-        return numbers
+        return [int(seed) for seed in numbers]
     check_at_least(1, seeds=seeds)
     return list(range(seeds))
 

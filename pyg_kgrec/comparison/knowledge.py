@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import html
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -77,9 +78,10 @@ def does_knowledge_pay(
 ) -> KnowledgeReport:
     """Trains a model with the knowledge graph as it is, without it, and with graphs that say less.
 
-    The graphs are the store's own; none (:class:`~pyg_kgrec.transforms.WithoutKnowledge`: no entities, links and
-    triples); its tails shuffled within each relation (:class:`~pyg_kgrec.transforms.ShuffleTails`: all degrees
-    stay, what is said does not); its relations permuted (:class:`~pyg_kgrec.transforms.PermuteRelations`); and as
+    The graphs are the store's own; none (a class whose constructor has ``use_kg`` is built with ``use_kg=False``,
+    any other model is given a store :class:`~pyg_kgrec.transforms.WithoutKnowledge`, which has no links either);
+    its tails shuffled within each relation (:class:`~pyg_kgrec.transforms.ShuffleTails`: all degrees stay, what is
+    said does not); its relations permuted (:class:`~pyg_kgrec.transforms.PermuteRelations`); and as
     many random triples (:class:`~pyg_kgrec.transforms.RandomKnowledge`). In the last three links stay: they join
     items to the graph, and what stands there is the question. Everything else is as in
     :func:`~pyg_kgrec.compare`, from which also come the runs, paired by seed and by user.
@@ -114,6 +116,10 @@ def does_knowledge_pay(
         model = functools.partial(type(model), **model.settings)
     entry = entries_of({AS_IT_IS: model}, {} if fit is None else fit, None)[0]
     entries = [dataclasses.replace(entry, name=name, transform=change) for name, change in _GRAPHS.items()]
+    if isinstance(entry.make, type) and "use_kg" in inspect.signature(entry.make).parameters:
+        # The model's own form keeps what the sizes of the graph give: KTUP's number of preferences.
+        settings = {**entry.settings, "use_kg": False}
+        entries[1] = dataclasses.replace(entry, name=WITHOUT, settings=settings)
     comparison = run_all(
         entries, data, split, seeds, k, monitor, {}, 1, path, processes, num_threads, progress
     )  # fmt: skip
