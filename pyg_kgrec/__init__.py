@@ -3,7 +3,7 @@
 from pyg_kgrec.evaluation import evaluate
 from pyg_kgrec.explain import Explanation
 from pyg_kgrec.kge import evaluate_completion, fit_kge, pretrain_transe, pretrain_transh
-from pyg_kgrec.models import BPRMF, EASE, KSR, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender
+from pyg_kgrec.models import BPRMF, EASE, KSR, KTUP, MKR, Blend, KGRec, LightGCN, Popularity, Recommender
 from pyg_kgrec.presets import preset
 from pyg_kgrec.training import fit
 
@@ -15,6 +15,7 @@ __all__ = [
     "KSR",
     "KTUP",
     "MKR",
+    "Blend",
     "Explanation",
     "KGRec",
     "LightGCN",

@@ -258,9 +258,10 @@ def fit(
     the best weights so far. Without ``val`` the weights of the last epoch stay. The model is left in evaluation
     mode.
 
-    A model without anything to be learned by gradients (:class:`~pyg_kgrec.EASE`, :class:`~pyg_kgrec.Blend`) is solved
-    instead: its few numbers are chosen by ``monitor`` on ``val``, and the history has one row for each choice that
-    was tried. Of this function's other arguments only ``num_threads`` counts then, and for the parts of a blend all.
+    A model without anything to be learned by gradients (:class:`~pyg_kgrec.EASE`, :class:`~pyg_kgrec.Blend`) is
+    solved instead: its few numbers are chosen by ``monitor`` on ``val``, and the history has one row for each
+    choice that was tried. Of this function's other arguments only ``num_threads`` counts then, and for the parts
+    of a blend all.
 
     What a model has to learn first it learns here: a :class:`~pyg_kgrec.KSR` without ``kg_embedding`` trains a
     TransE, with a progress bar of its own. A model with a task on triples (``knowledge_interval``) takes a batch of
@@ -309,8 +310,8 @@ def fit(
             whose weights would be lost.
 
     Returns:
-        History with a row per epoch (or per choice that was tried), those before ``resume`` included: ``epoch``, the parts of the loss, ``loss``,
-        ``seconds`` (without evaluation) and the validation metrics.
+        History with a row per epoch (or per choice that was tried), those before ``resume`` included: ``epoch``,
+        the parts of the loss, ``loss``, ``seconds`` (without evaluation) and the validation metrics.
 
     Raises:
         TypeError: If an argument is of another type.

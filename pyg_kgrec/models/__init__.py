@@ -1,6 +1,7 @@
 """Models: each one is a :class:`~pyg_kgrec.models.base.Recommender`."""
 
 from pyg_kgrec.models.base import Recommender
+from pyg_kgrec.models.blend import Blend
 from pyg_kgrec.models.bprmf import BPRMF
 from pyg_kgrec.models.ease import EASE
 from pyg_kgrec.models.kgrec import KGRec
@@ -10,4 +11,4 @@ from pyg_kgrec.models.lightgcn import LightGCN
 from pyg_kgrec.models.mkr import MKR
 from pyg_kgrec.models.popularity import Popularity
 
-__all__ = ["BPRMF", "EASE", "KSR", "KTUP", "MKR", "KGRec", "LightGCN", "Popularity", "Recommender"]
+__all__ = ["BPRMF", "EASE", "KSR", "KTUP", "MKR", "Blend", "KGRec", "LightGCN", "Popularity", "Recommender"]

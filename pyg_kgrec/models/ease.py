@@ -59,7 +59,9 @@ class DenseWeights(HistoryEncoding):
     def contributions(self, user: int, item: int) -> tuple[Tensor, Tensor]:
         """Items of the user's history, and their weights for the item."""
         row = self.history.of(torch.tensor([user]))
-        return self.columns.place(row), self.weight[row, self.columns.rows(torch.tensor([item]).to(row.device))]
+        return self.columns.place(row), self.weight[
+            row, self.columns.rows(torch.tensor([item]).to(row.device))
+        ]
 
 
 class EASE(SolvedRecommender):
@@ -70,15 +72,16 @@ class EASE(SolvedRecommender):
         \mathbf{G} = \mathbf{X}^\top \mathbf{X} + \alpha \mathbf{F} \mathbf{F}^\top + \lambda \mathbf{I}, \qquad
         \mathbf{P} = \mathbf{G}^{-1}, \qquad B_{ij} = -P_{ij} / P_{jj}, \quad B_{jj} = 0
 
-    Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019. B is the ridge regression of every item's
-    column of the training interactions X on all others. With knowledge it explains the facts of the items as well,
-    as in Jeunen et al., "Closed-Form Models for Collaborative Filtering with Side-Information", RecSys 2020: F has a
-    column for every fact that at least two items share, which is an entity that they are linked to, or relation,
-    direction and other entity of a triple; its entries are :math:`n^{-p}` where n items have the fact.
+    Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019. B is the ridge regression of every
+    item's column of the training interactions X on all others. With knowledge it explains the facts of the items
+    as well, as in Jeunen et al., "Closed-Form Models for Collaborative Filtering with Side-Information", RecSys
+    2020: F has a column for every fact that at least two items share, which is an entity that they are linked to,
+    or relation, direction and other entity of a triple; its entries are :math:`n^{-p}` where n items have the
+    fact.
 
     :func:`pyg_kgrec.fit` solves it. Where numbers are to be chosen, first λ is, then α and p, then values between
-    the best λ and α and their neighbours; the history has one row for each choice that was tried. Users are what is in
-    their history in the store's ``edge_index``, so that a stranger with a history is heard.
+    the best λ and α and their neighbours; the history has one row for each choice that was tried. Users are what
+    is in their history in the store's ``edge_index``, so that a stranger with a history is heard.
 
     The matrices are dense: 28 bytes for each pair of items while it is solved (and 8 more for each p with
     knowledge), 4 bytes of weights afterwards. What is needed is said before anything is allocated.
@@ -132,7 +135,7 @@ class EASE(SolvedRecommender):
             )
         number = signature.num_nodes[ITEM]
         size = 4 if isinstance(data, StoreSignature) else 28 + 8 * any(self._alpha) * len(self._power)
-        check_memory("EASE", number, size * number**2, self._placed.device, max_memory, _INSTEAD)
+        check_memory("EASE", number, size * number**2, torch.device("cpu"), max_memory, _INSTEAD)
         self.register_buffer("weight", torch.zeros(number, number))
         self._gram: Tensor | None = None
         self._facts: PairIndex | None = None
@@ -199,7 +202,7 @@ class EASE(SolvedRecommender):
         l2, alpha, power = search.best
         return l2, alpha, power
 
-    def apply(self, choice: tuple[Any, ...]) -> None:
+    def take(self, choice: tuple[Any, ...]) -> None:
         """B of one λ, α and p."""
         l2, alpha, power = choice
         assert self._gram is not None

@@ -37,7 +37,7 @@ class HistoryEncoding(Encoding):
 class SolvedRecommender(Recommender):
     """A model of the items alone, which :func:`pyg_kgrec.fit` solves; users are what is in their history.
 
-    A model fills in :meth:`choices`, :meth:`apply`, :meth:`search` and :meth:`encode`, and keeps what it has solved
+    A model fills in :meth:`choices`, :meth:`take`, :meth:`search` and :meth:`encode`, and keeps what it has solved
     in buffers.
     """
 
@@ -80,7 +80,7 @@ class SolvedRecommender(Recommender):
         """Computes what all choices have in common, from the items of each user and the users of each item."""
 
     @abstractmethod
-    def apply(self, choice: tuple[Any, ...]) -> None:
+    def take(self, choice: tuple[Any, ...]) -> None:
         """Makes the weights what a choice of the numbers says."""
 
     @abstractmethod
@@ -93,13 +93,15 @@ class SolvedRecommender(Recommender):
     def solve(self, inputs: Inputs, validate: Validation | None) -> list[dict[str, float]]:
         """Solves the model for each choice of its numbers, and keeps what is best on validation."""
         pairs = torch.stack(self.training_examples(inputs)).to(inputs.device)
-        if (row := inputs.row[ITEM]) is not None:  # a store in another order, or with items that have no weights
+        if (
+            row := inputs.row[ITEM]
+        ) is not None:  # a store in another order, or with items that have no weights
             pairs = torch.stack([pairs[0], row[pairs[1]]])[:, row[pairs[1]] >= 0]
         users = PairIndex.from_pairs(pairs, inputs.num_users)
         items = PairIndex.from_pairs(pairs.flip(0), self.signature.num_nodes[ITEM])
 
         def apply(choice: tuple[Any, ...]) -> None:
-            self.apply(choice)
+            self.take(choice)
             self.chosen.copy_(torch.tensor([float(number) for number in choice], dtype=torch.float64))
             self.solved.fill_(True)
 

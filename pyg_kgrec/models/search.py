@@ -19,7 +19,9 @@ Grid: TypeAlias = float | Sequence[float]
 _MOST_VALUES = 1000
 
 
-def read_grid(name: str, given: Any, *, least: float = 0, above: bool = True, whole: bool = False) -> list[Any]:
+def read_grid(
+    name: str, given: Any, *, least: float = 0, above: bool = True, whole: bool = False
+) -> list[Any]:
     """The numbers of a grid.
 
     Args:
@@ -39,9 +41,12 @@ def read_grid(name: str, given: Any, *, least: float = 0, above: bool = True, wh
     if isinstance(given, np.ndarray | torch.Tensor):
         given = given.tolist()
     if isinstance(given, str | bytes | dict) or (
-        not isinstance(given, Iterable) and (isinstance(given, bool) or not isinstance(given, int | float | np.number))
+        not isinstance(given, Iterable)
+        and (isinstance(given, bool) or not isinstance(given, int | float | np.number))
     ):
-        raise TypeError(f"{name} is {shown(repr(given))}, expected a number or a list of numbers to choose from")
+        raise TypeError(
+            f"{name} is {shown(repr(given))}, expected a number or a list of numbers to choose from"
+        )
     values = list(given) if isinstance(given, Iterable) else [given]
     if not values:
         raise ValueError(f"{name} is empty, expected one number, or a list of at least one to choose from")
