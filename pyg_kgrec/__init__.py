@@ -3,13 +3,28 @@
 from pyg_kgrec.evaluation import evaluate
 from pyg_kgrec.explain import Explanation
 from pyg_kgrec.kge import evaluate_completion, fit_kge, pretrain_transe, pretrain_transh
-from pyg_kgrec.models import BPRMF, EASE, KSR, KTUP, MKR, Blend, KGRec, LightGCN, Popularity, Recommender
+from pyg_kgrec.models import (
+    ALS,
+    BPRMF,
+    EASE,
+    KSR,
+    KTUP,
+    MKR,
+    Blend,
+    ItemKNN,
+    KGRec,
+    LightGCN,
+    Popularity,
+    Recommender,
+    RP3beta,
+)
 from pyg_kgrec.presets import preset
 from pyg_kgrec.training import fit
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ALS",
     "BPRMF",
     "EASE",
     "KSR",
@@ -17,9 +32,11 @@ __all__ = [
     "MKR",
     "Blend",
     "Explanation",
+    "ItemKNN",
     "KGRec",
     "LightGCN",
     "Popularity",
+    "RP3beta",
     "Recommender",
     "evaluate",
     "evaluate_completion",

@@ -1,5 +1,6 @@
 """Models: each one is a :class:`~pyg_kgrec.models.base.Recommender`."""
 
+from pyg_kgrec.models.als import ALS
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.blend import Blend
 from pyg_kgrec.models.bprmf import BPRMF
@@ -9,6 +10,21 @@ from pyg_kgrec.models.ksr import KSR
 from pyg_kgrec.models.ktup import KTUP
 from pyg_kgrec.models.lightgcn import LightGCN
 from pyg_kgrec.models.mkr import MKR
+from pyg_kgrec.models.neighbours import ItemKNN, RP3beta
 from pyg_kgrec.models.popularity import Popularity
 
-__all__ = ["BPRMF", "EASE", "KSR", "KTUP", "MKR", "Blend", "KGRec", "LightGCN", "Popularity", "Recommender"]
+__all__ = [
+    "ALS",
+    "BPRMF",
+    "EASE",
+    "KSR",
+    "KTUP",
+    "MKR",
+    "Blend",
+    "ItemKNN",
+    "KGRec",
+    "LightGCN",
+    "Popularity",
+    "RP3beta",
+    "Recommender",
+]

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.interactions import PairIndex, positive_pairs
@@ -161,3 +162,11 @@ class Columns:
         place = torch.zeros(int(self.row.max()) + 1, dtype=torch.long, device=row.device)
         place[self.row[known]] = known
         return place[row]
+
+
+def sum_rows(weight: Tensor, history: PairIndex, user: Tensor, columns: Columns) -> Tensor:
+    """Sums of the rows of a dense matrix over the histories of some users ``[B]``, ``[B, num_items]``."""
+    start, row = history.rows(user)
+    if not user.numel():
+        return weight.new_empty(0, columns.num_items)
+    return columns.spread(embedding_bag(row, weight, start[:-1], mode="sum"))
