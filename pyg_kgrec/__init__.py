@@ -5,24 +5,42 @@ from pyg_kgrec.data import check_split
 from pyg_kgrec.evaluation import choose_threshold, evaluate
 from pyg_kgrec.explain import Explanation
 from pyg_kgrec.kge import evaluate_completion, fit_kge, pretrain_transe, pretrain_transh
-from pyg_kgrec.models import BPRMF, EASE, KSR, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender
+from pyg_kgrec.models import (
+    ALS,
+    BPRMF,
+    EASE,
+    KSR,
+    KTUP,
+    MKR,
+    Blend,
+    ItemKNN,
+    KGRec,
+    LightGCN,
+    Popularity,
+    Recommender,
+    RP3beta,
+)
 from pyg_kgrec.presets import preset
 from pyg_kgrec.training import fit
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ALS",
     "BPRMF",
     "EASE",
     "KSR",
     "KTUP",
     "MKR",
+    "Blend",
     "Comparison",
     "Explanation",
+    "ItemKNN",
     "KGRec",
     "KnowledgeReport",
     "LightGCN",
     "Popularity",
+    "RP3beta",
     "Recommender",
     "check_split",
     "choose_threshold",

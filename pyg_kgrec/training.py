@@ -321,8 +321,8 @@ def fit(
             whose weights would be lost.
 
     Returns:
-        History with a row per epoch (or per choice that was tried), those before ``resume`` included: ``epoch``, the parts of the loss, ``loss``,
-        ``seconds`` (without evaluation) and the validation metrics.
+        History with a row per epoch (or per choice that was tried), those before ``resume`` included: ``epoch``,
+        the parts of the loss, ``loss``, ``seconds`` (without evaluation) and the validation metrics.
 
     Raises:
         TypeError: If an argument is of another type.

@@ -1,5 +1,6 @@
 """Why a user gets an item: one kind of explanation per kind of reason, each as text, HTML, picture and graph."""
 
+from pyg_kgrec.explain.blend import BlendExplanation
 from pyg_kgrec.explain.deletion import DeletionExplanation
 from pyg_kgrec.explain.explanation import Explanation
 from pyg_kgrec.explain.graph import ExplainedGraph
@@ -9,6 +10,7 @@ from pyg_kgrec.explain.preference import PreferenceExplanation
 from pyg_kgrec.explain.session import SessionExplanation, nearest_to_slots
 
 __all__ = [
+    "BlendExplanation",
     "DeletionExplanation",
     "ExplainedGraph",
     "Explanation",

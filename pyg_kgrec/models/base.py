@@ -322,6 +322,16 @@ class Recommender(torch.nn.Module, ABC):
         """
         return []
 
+    @property
+    def parts(self) -> dict[str, Recommender]:
+        """The models that this one is made of, by name; a file of the model holds them too. By default none."""
+        return {}
+
+    @classmethod
+    def from_parts(cls, parts: dict[str, Recommender], settings: dict[str, Any]) -> Self:
+        """A model of these parts, as a file holds it."""
+        raise TypeError(f"{cls.__name__} is not made of other models")
+
     def learns(self) -> bool:
         """Whether there are weights that gradients teach."""
         return any(p.requires_grad for group in self.parameter_groups(1.0) for p in group["params"])
@@ -607,7 +617,7 @@ class Recommender(torch.nn.Module, ABC):
             ValueError: If the file is damaged, holds another model or weights that are NaN or infinite, or does not
                 fit ``data``.
         """
-        model = checkpoint.load(cls, Path(path), data)
+        model = checkpoint.load(cls, Path(path), data, Recommender)  # type: ignore[type-abstract]
         check_weights(model, shown(path))
         return model
 

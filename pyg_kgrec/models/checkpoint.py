@@ -36,18 +36,11 @@ def save(model: Recommender, path: Path) -> None:
         OSError: If the file cannot be written; a full disk says so.
     """
     check_finite(threshold=model.threshold)
-    content = {
-        "model": type(model).__name__,
-        "settings": model.settings,
-        "signature": model.signature.state(),
-        "state_dict": model.state_dict(),
-        "threshold": float(model.threshold),
-    }
-    replace_file(path, pack(content, "model"))
+    replace_file(path, pack(_content(model), "model"))
 
 
-def load(cls: type[Model], path: Path, data: HeteroData | None) -> Model:
-    """Reads a model that :func:`save` wrote, in evaluation mode.
+def load(cls: type[Model], path: Path, data: HeteroData | None, root: type[Recommender]) -> Model:
+    """Reads a model that :func:`save` wrote, in evaluation mode; its parts are subclasses of ``root``.
 
     What the file says of sizes is held against its own tensors before a model of those sizes is made.
 
@@ -57,27 +50,85 @@ def load(cls: type[Model], path: Path, data: HeteroData | None) -> Model:
     """
     content = read_packed(path, "model")
     try:
-        signature = _checked(content, cls)
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        signature = _checked(content, cls, root)
+    except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise ValueError(f"{shown(path)} is no file of a {cls.__name__}: {shown(str(error), 200)}") from error
     if content["model"] != cls.__name__:
         raise ValueError(f"{shown(path)} holds a {shown(content['model'])}, expected a {cls.__name__}")
     if data is not None:
         signature.check(data)
     try:
+        return _built(cls, signature, content, root)
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(f"{shown(path)} is no file of a {cls.__name__}: {shown(str(error), 200)}") from error
+
+
+def _content(model: Recommender) -> dict[str, Any]:
+    """What a file says of a model: plain things only."""
+    own = {
+        "model": type(model).__name__,
+        "settings": model.settings,
+        "signature": model.signature.state(),
+        "state_dict": model.state_dict(),
+        "threshold": float(model.threshold),
+    }
+    if not model.parts:
+        return own
+    theirs = {id(module) for part in model.parts.values() for module in part.modules()}
+    prefixes = tuple(f"{name}." for name, module in model.named_modules() if id(module) in theirs)
+    own["state_dict"] = {name: x for name, x in model.state_dict().items() if not name.startswith(prefixes)}
+    return own | {"parts": {name: _content(part) for name, part in model.parts.items()}}
+
+
+def _built(
+    cls: type[Model], signature: StoreSignature, content: dict[str, Any], root: type[Recommender]
+) -> Model:
+    """The model that a checked file describes."""
+    if "parts" not in content:
         _check_shapes(cls, signature, content)
         model = cls(signature, **content["settings"])
         model.load_state_dict(content["state_dict"])
         model.threshold = content.get("threshold", 0.0)
-    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise ValueError(f"{shown(path)} is no file of a {cls.__name__}: {shown(str(error), 200)}") from error
+        return model.eval()
+    parts: dict[str, Recommender] = {}
+    for name, part in content["parts"].items():
+        kind = _kind(part["model"], root)
+        parts[name] = _built(kind, _checked(part, kind, root), part, root)
+    model = cls.from_parts(parts, content["settings"])
+    model.signature = signature
+    expected, found = _content(model)["state_dict"], content["state_dict"]
+    if expected.keys() != found.keys() or any(expected[n].shape != found[n].shape for n in expected):
+        raise ValueError(f"its own tensors are not {', '.join(expected)} of as many numbers as it has parts")
+    model.load_state_dict(found, strict=False)
+    model.threshold = content.get("threshold", 0.0)
     return model.eval()
 
 
-def _checked(content: dict[str, Any], cls: type[Recommender]) -> StoreSignature:
+def _kind(name: str, root: type[Recommender]) -> type[Recommender]:
+    """The recommender of this name, among those that are known to the interpreter: a file brings none along."""
+    todo = [root]
+    while todo:
+        kind = todo.pop()
+        if kind.__name__ == name and not inspect.isabstract(kind):
+            return kind
+        todo += kind.__subclasses__()
+    raise ValueError(f"one of its parts is a {shown(name)}, which is no model that was imported")
+
+
+def _checked(content: dict[str, Any], cls: type[Recommender], root: type[Recommender]) -> StoreSignature:
     """The signature in a file whose parts are of the right kinds."""
-    if content.keys() | _FURTHER != _PARTS | _FURTHER:
+    if (content.keys() - {"parts"}) | _FURTHER != _PARTS | _FURTHER:
         raise ValueError(f"its parts are not {', '.join(sorted(_PARTS))}")
+    if "parts" in content:
+        inner = content["parts"]
+        if (
+            not isinstance(inner, dict)
+            or not inner
+            or not all(isinstance(part, dict) for part in inner.values())
+        ):
+            raise TypeError("its parts are of another kind")
+        for part in inner.values():
+            _checked(part, _kind(str(part.get("model")), root), root)
     settings, state = content["settings"], content["state_dict"]
     if not isinstance(content["model"], str) or not isinstance(settings, dict) or not isinstance(state, dict):
         raise TypeError("its parts are of another kind")

@@ -6,16 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import ITEM
 from pyg_kgrec.models.gram import gram, shared_facts
 from pyg_kgrec.models.inputs import Inputs
-from pyg_kgrec.models.linear import Columns, HistoryEncoding, SolvedRecommender
+from pyg_kgrec.models.linear import Columns, HistoryEncoding, SolvedRecommender, sum_rows
 from pyg_kgrec.models.memory import check_memory
-from pyg_kgrec.models.search import Grid, Search, as_setting, read_grid, refined
+from pyg_kgrec.models.search import Grid, Search, alone, as_setting, middle, read_grid, refined
 from pyg_kgrec.models.signature import StoreSignature
 
 L2 = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
@@ -45,10 +44,7 @@ class DenseWeights(HistoryEncoding):
 
     def score_all(self, user: Tensor) -> Tensor:
         """Sums of rows, ``[B, num_items]``."""
-        start, row = self.history.rows(user)
-        if not user.numel():
-            return self.weight.new_empty(0, self.columns.num_items)
-        return self.columns.spread(embedding_bag(row, self.weight, start[:-1], mode="sum"))
+        return sum_rows(self.weight, self.history, user, self.columns)
 
     def similarity(self, item: Tensor) -> Tensor:
         r"""Partial correlations, :math:`\operatorname{sign}(B_{ij}) \sqrt{B_{ij} B_{ji}}`, ``[B, num_items]``."""
@@ -72,15 +68,16 @@ class EASE(SolvedRecommender):
         \mathbf{G} = \mathbf{X}^\top \mathbf{X} + \alpha \mathbf{F} \mathbf{F}^\top + \lambda \mathbf{I}, \qquad
         \mathbf{P} = \mathbf{G}^{-1}, \qquad B_{ij} = -P_{ij} / P_{jj}, \quad B_{jj} = 0
 
-    Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019. B is the ridge regression of every item's
-    column of the training interactions X on all others. With knowledge it explains the facts of the items as well,
-    as in Jeunen et al., "Closed-Form Models for Collaborative Filtering with Side-Information", RecSys 2020: F has a
-    column for every fact that at least two items share, which is an entity that they are linked to, or relation,
-    direction and other entity of a triple; its entries are :math:`n^{-p}` where n items have the fact.
+    Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019. B is the ridge regression of every
+    item's column of the training interactions X on all others. With knowledge it explains the facts of the items
+    as well, as in Jeunen et al., "Closed-Form Models for Collaborative Filtering with Side-Information", RecSys
+    2020: F has a column for every fact that at least two items share, which is an entity that they are linked to,
+    or relation, direction and other entity of a triple; its entries are :math:`n^{-p}` where n items have the
+    fact.
 
     :func:`pyg_kgrec.fit` solves it. Where numbers are to be chosen, first λ is, then α and p, then values between
-    the best λ and α and their neighbours; the history has one row for each choice that was tried. Users are what is in
-    their history in the store's ``edge_index``, so that a stranger with a history is heard.
+    the best λ and α and their neighbours; the history has one row for each choice that was tried. Users are what
+    is in their history in the store's ``edge_index``, so that a stranger with a history is heard.
 
     The matrices are dense: 28 bytes for each pair of items while it is solved (and 8 more for each p with
     knowledge), 4 bytes of weights afterwards. What is needed is said before anything is allocated.
@@ -134,7 +131,7 @@ class EASE(SolvedRecommender):
             )
         number = signature.num_nodes[ITEM]
         size = 4 if isinstance(data, StoreSignature) else 28 + 8 * any(self._alpha) * len(self._power)
-        check_memory("EASE", number, size * number**2, self._placed.device, max_memory, _INSTEAD)
+        check_memory("EASE", number, size * number**2, torch.device("cpu"), max_memory, _INSTEAD)
         self.register_buffer("weight", torch.zeros(number, number))
         self._gram: Tensor | None = None
         self._facts: PairIndex | None = None
@@ -166,16 +163,15 @@ class EASE(SolvedRecommender):
     def search(self, search: Search, validated: bool) -> None:
         """First λ, then α and p, then λ again and values in between."""
         if not validated:
+            power = alone("power", self._power, DEFAULT_POWER if self.settings["power"] is None else None)
             search(
-                _alone("l2", self._l2, self.l2, DEFAULT_L2),
-                _alone("knowledge", self._alpha, self.knowledge, DEFAULT_KNOWLEDGE),
-                _alone("power", self._power, self.settings["power"], DEFAULT_POWER)
-                if any(self._alpha)
-                else 0.0,
+                alone("l2", self._l2, DEFAULT_L2 if self.l2 is None else None),
+                alone("knowledge", self._alpha, DEFAULT_KNOWLEDGE if self.knowledge is True else None),
+                power if any(self._alpha) else 0.0,
             )
             return
         powers = self._power if any(self._alpha) else [0.0]
-        alpha, power = self._alpha[len(self._alpha) // 2], powers[0]
+        alpha, power = middle(self._alpha, DEFAULT_KNOWLEDGE), powers[0]
         for l2 in self._l2:
             search(l2, alpha, power)
         if any(self._alpha):
@@ -201,7 +197,7 @@ class EASE(SolvedRecommender):
         l2, alpha, power = search.best
         return l2, alpha, power
 
-    def apply(self, choice: tuple[Any, ...]) -> None:
+    def take(self, choice: tuple[Any, ...]) -> None:
         """B of one λ, α and p."""
         l2, alpha, power = choice
         assert self._gram is not None
@@ -233,14 +229,3 @@ class EASE(SolvedRecommender):
     def encode(self, inputs: Inputs) -> DenseWeights:
         """The weights, and the history of every user of the store."""
         return DenseWeights(self.weight, self.histories(inputs), Columns(inputs))
-
-
-def _alone(name: str, values: list[float], given: Any, default: float) -> float:
-    """The only value, or the default where none was given."""
-    if len(values) == 1:
-        return values[0]
-    if given is None or given is True:
-        return default
-    raise ValueError(
-        f"{name} has {len(values)} values to choose from and fit got no validation store, expected val or one value"
-    )

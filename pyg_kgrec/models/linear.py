@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.interactions import PairIndex, positive_pairs
@@ -37,7 +38,7 @@ class HistoryEncoding(Encoding):
 class SolvedRecommender(Recommender):
     """A model of the items alone, which :func:`pyg_kgrec.fit` solves; users are what is in their history.
 
-    A model fills in :meth:`choices`, :meth:`apply`, :meth:`search` and :meth:`encode`, and keeps what it has solved
+    A model fills in :meth:`choices`, :meth:`take`, :meth:`search` and :meth:`encode`, and keeps what it has solved
     in buffers.
     """
 
@@ -80,7 +81,7 @@ class SolvedRecommender(Recommender):
         """Computes what all choices have in common, from the items of each user and the users of each item."""
 
     @abstractmethod
-    def apply(self, choice: tuple[Any, ...]) -> None:
+    def take(self, choice: tuple[Any, ...]) -> None:
         """Makes the weights what a choice of the numbers says."""
 
     @abstractmethod
@@ -101,7 +102,7 @@ class SolvedRecommender(Recommender):
         items = PairIndex.from_pairs(pairs.flip(0), self.signature.num_nodes[ITEM])
 
         def apply(choice: tuple[Any, ...]) -> None:
-            self.apply(choice)
+            self.take(choice)
             self.chosen.copy_(torch.tensor([float(number) for number in choice], dtype=torch.float64))
             self.solved.fill_(True)
 
@@ -161,3 +162,11 @@ class Columns:
         place = torch.zeros(int(self.row.max()) + 1, dtype=torch.long, device=row.device)
         place[self.row[known]] = known
         return place[row]
+
+
+def sum_rows(weight: Tensor, history: PairIndex, user: Tensor, columns: Columns) -> Tensor:
+    """Sums of the rows of a dense matrix over the histories of some users ``[B]``, ``[B, num_items]``."""
+    start, row = history.rows(user)
+    if not user.numel():
+        return weight.new_empty(0, columns.num_items)
+    return columns.spread(embedding_bag(row, weight, start[:-1], mode="sum"))

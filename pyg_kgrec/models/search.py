@@ -121,3 +121,43 @@ class Search:
         if self.best != self._last and self.best is not None:
             self._apply(self.best)
         return self.rows
+
+
+def by_coordinates(
+    search: Search, grids: Sequence[Sequence[Any]], start: Sequence[Any], rounds: int = 2
+) -> None:
+    """Tries all values of one number after the other, with the others at their best so far.
+
+    Args:
+        search: Of what is tried.
+        grids: The values of each number.
+        start: What each begins with.
+        rounds: How often all numbers have their turn.
+    """
+    best = tuple(start)
+    for _ in range(rounds):
+        for place, values in enumerate(grids):
+            for value in values:
+                search(*best[:place], value, *best[place + 1 :])
+            assert search.best is not None
+            best = search.best
+
+
+def middle(values: Sequence[Any], default: Any) -> Any:
+    """The default where it is among the values, else the middle one."""
+    return default if default in values else values[len(values) // 2]
+
+
+def alone(name: str, values: Sequence[Any], default: Any) -> Any:
+    """The only value, or the default (None if there is none) where there is nothing to choose by.
+
+    Raises:
+        ValueError: If several values were given, of which none is a default.
+    """
+    if len(values) == 1:
+        return values[0]
+    if default is not None:
+        return default
+    raise ValueError(
+        f"{name} has {len(values)} values to choose from and fit got no validation store, expected val or one value"
+    )

@@ -7,7 +7,20 @@ from typing import Any
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, KSR, KTUP, MKR, KGRec, LightGCN, Popularity
+from pyg_kgrec import (
+    ALS,
+    BPRMF,
+    EASE,
+    KSR,
+    KTUP,
+    MKR,
+    Blend,
+    ItemKNN,
+    KGRec,
+    LightGCN,
+    Popularity,
+    RP3beta,
+)
 from pyg_kgrec.data import ENTITY
 from pyg_kgrec.testing import EVERYTHING, ModelTests, RecommenderTests
 
@@ -172,3 +185,45 @@ class TestPopularity(RecommenderTests):
     model = Popularity
     learns = False
     hears = ("interactions",)
+
+
+class OfSolved:
+    learns = False
+    solved = True
+    hears = ("interactions",)
+    explains = True
+
+
+class TestEASE(OfSolved, RecommenderTests):
+    model = EASE
+    settings = {"l2": 2.0}
+
+
+class TestEASEKnowledge(OfSolved, ModelTests):
+    model = EASE
+    settings = {"knowledge": True}
+    needs_knowledge = "no links of items and entities"
+
+
+class TestItemKNN(OfSolved, RecommenderTests):
+    model = ItemKNN
+    settings = {"num_neighbors": 5, "shrinkage": 1.0}
+
+
+class TestRP3beta(OfSolved, ModelTests):
+    model = RP3beta
+
+
+class TestALS(OfSolved, ModelTests):
+    model = ALS
+    settings = {"hidden_channels": 4, "num_sweeps": 3}
+
+
+class TestBlend(OfSolved, RecommenderTests):
+    model = Blend
+    settings = {"weights": None}
+
+    @classmethod
+    def make(cls, data: HeteroData, **settings: Any) -> Any:
+        """Of a dense and a sparse model."""
+        return Blend({"dense": EASE(data, 2.0), "sparse": ItemKNN(data, 5, 1.0)}, **settings)
