@@ -270,9 +270,9 @@ def fit(
     trained in another way its threshold is 0.
 
     A model without anything to be learned by gradients (:class:`~pyg_kgrec.EASE`, :class:`~pyg_kgrec.Blend`) is
-    solved instead: its few numbers are chosen by ``monitor`` on ``val``, and the history has one row for each choice
-    that was tried. Of this function's other arguments only ``num_threads`` counts then, and for the parts of a blend
-    all.
+    solved instead: its few numbers are chosen by ``monitor`` on ``val``, and the history has one row for each
+    choice that was tried. Of this function's other arguments only ``num_threads`` counts then, and for the parts
+    of a blend all.
 
     What a model has to learn first it learns here: a :class:`~pyg_kgrec.KSR` without ``kg_embedding`` trains a
     TransE, with a progress bar of its own. A model with a task on triples (``knowledge_interval``) takes a batch of

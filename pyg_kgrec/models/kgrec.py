@@ -80,16 +80,16 @@ class KGRec(Recommender):
     5. reconstructs the hidden triples: :math:`-\log \sigma(\mathbf{e}_h \cdot (\mathbf{e}_t \odot \mathbf{e}_r))`,
     6. contrasts a view of the items through interactions with one through knowledge.
 
-    A share δ = ``distill`` of the ranking loss, which the paper does not have, has another positive: an item that the
-    user has not interacted with, but that a linear model of the same interactions and triples
-    (:class:`~pyg_kgrec.models.teacher.Teacher`, a closed form of seconds) recommends,
+    A share δ = ``distill`` of the ranking loss, which the paper does not have, has another positive: an item that
+    the user has not interacted with, but that a linear model of the same interactions and triples recommends
+    (:class:`~pyg_kgrec.models.teacher.Teacher`, solved in closed form when training starts),
 
     .. math::
         (1 - \delta)\, \ell(u, i) + \delta\, \mathbb{E}_r\, \ell(u, t_{ur}), \qquad P(r) \propto 1/r,
         \quad r \le 100,
 
-    :math:`t_{ur}` its r-th best for the user, with the same negatives. What a linear model says of pairs that it was
-    fitted to is worth nothing; of others it is a second opinion, and the graph learns from both.
+    :math:`t_{ur}` its r-th best for the user, with the same negatives. What a linear model says of pairs that it
+    was fitted to is worth nothing; of others it is a second opinion.
 
     Yang et al., KDD 2023. The loss is the sum of ranking loss, ``decay`` times the L2 norm of the embeddings of
     the batch, ``mae_coef`` times reconstruction and ``cl_coef`` times contrast.

@@ -46,11 +46,11 @@ class Teacher:
         r"""Solves the linear model of a training store.
 
         The model is :class:`~pyg_kgrec.EASE`, with the knowledge graph in its Gram matrix where that is better,
-        over the most frequent 8,192 items. Its λ, α and p are chosen on a tenth of each user's training interactions
-        that it does not see; validation and test pairs play no part.
+        over the most frequent 8,192 items. Its λ, α and p are chosen on a tenth of the training interactions, which
+        it does not see then; validation and test pairs play no part.
 
         What it says of an interaction that it was fitted to is no measure of what it says of another one, so only
-        items that the user has *not* interacted with in training are kept, and of these only what it scores above 0.
+        items that the user has *not* interacted with in training are kept, if they score above 0.
 
         Args:
             inputs: The training store.
