@@ -16,6 +16,7 @@ from pyg_kgrec.data import INTERACTS, IS, ITEM, RELATES, USER
 from pyg_kgrec.data.sampling import NegativeSampler
 from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.models import kgrec as kgrec_module
+from pyg_kgrec.models.teacher import Teacher
 from pyg_kgrec.nn import AttnHGCN
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -86,7 +87,7 @@ def test_without_knowledge_triples_say_nothing(make_splits: SplitBuilder) -> Non
     test[RELATES].edge_index = test[RELATES].edge_index.flip(1)
     assert torch.equal(model.score_all(test, torch.arange(10)), before)
     assert not model.rationale_score(test).any()
-    assert set(losses_of(model, train)) == {"ranking", "decay"}
+    assert set(losses_of(model, train)) == {"ranking", "distillation", "decay"}
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_without_knowledge_triples_say_nothing(make_splits: SplitBuilder) -> Non
 def test_parts_of_the_loss(make_splits: SplitBuilder, settings: dict[str, Any], names: set[str]) -> None:
     train = make_splits()[0]
     losses = losses_of(KGRec(train, hidden_channels=8, **settings), train)
-    assert set(losses) == {"ranking", "decay"} | names
+    assert set(losses) == {"ranking", "distillation", "decay"} | names
     total = torch.stack(list(losses.values())).sum()
     assert bool(torch.isfinite(total))
     total.backward()
@@ -119,15 +120,16 @@ def test_parts_of_the_loss(make_splits: SplitBuilder, settings: dict[str, Any], 
 def test_weights_of_the_losses(make_splits: SplitBuilder) -> None:
     train = make_splits()[0]
     torch.manual_seed(0)
-    light = KGRec(train, hidden_channels=8, mae_coef=0.1, cl_coef=0.01, decay=1e-5)
-    heavy = KGRec(train, hidden_channels=8, mae_coef=0.2, cl_coef=0.04, decay=3e-5)
+    light = KGRec(train, hidden_channels=8, mae_coef=0.1, cl_coef=0.01, decay=1e-5, distill=0.2)
+    heavy = KGRec(train, hidden_channels=8, mae_coef=0.2, cl_coef=0.04, decay=3e-5, distill=0.6)
     heavy.load_state_dict(light.state_dict())
     first, second = losses_of(light, train), losses_of(heavy, train)
     ratio = {name: (second[name] / first[name]).item() for name in first}
-    assert ratio == pytest.approx({"ranking": 1, "decay": 3, "reconstruction": 2, "contrast": 4}, rel=1e-4)
+    expected = {"ranking": 0.5, "distillation": 3, "decay": 3, "reconstruction": 2, "contrast": 4}
+    assert ratio == pytest.approx(expected, rel=1e-4)
 
 
-AS_IN_THE_PAPER: dict[str, Any] = {"item_gate": False, "hide_targets": False}
+AS_IN_THE_PAPER: dict[str, Any] = {"item_gate": False, "hide_targets": False, "distill": 0.0}
 
 
 def test_the_reconstruction_by_hand(make_splits: SplitBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +256,7 @@ def test_a_step_by_hand(make_splits: SplitBuilder, monkeypatch: pytest.MonkeyPat
         cl_drop=0.25,
         mae_coef=3.0,
         mae_msize=2,
-        **AS_IN_THE_PAPER,
+        **(AS_IN_THE_PAPER | {"distill": 0.25}),
     ).double()
     inputs, rng = model.prepare(train), torch.Generator().manual_seed(0)
     graph = inputs.graph
@@ -280,7 +282,9 @@ def test_a_step_by_hand(make_splits: SplitBuilder, monkeypatch: pytest.MonkeyPat
         ("sample_interactions", chosen),
     ):
         monkeypatch.setattr(kgrec_module, name, lambda *args, value=value: value)
+    advised = torch.tensor([3, 0, 7, 7, 13, 2])
     monkeypatch.setattr(NegativeSampler, "sample", lambda *args: negative)
+    monkeypatch.setattr(Teacher, "sample", lambda *args: advised)
     monkeypatch.setattr(model.contrast, "forward", contrast)
     losses = model.training_losses(inputs, (user, item), torch.Generator())
 
@@ -308,7 +312,10 @@ def test_a_step_by_hand(make_splits: SplitBuilder, monkeypatch: pytest.MonkeyPat
         all_users[user].pow(2).sum() + all_nodes[item].pow(2).sum() + all_nodes[negative].pow(2).sum() / 256
     )
     triple = all_nodes[head[hidden]] * all_nodes[tail[hidden]] * relation[edge_type[hidden]]
-    torch.testing.assert_close(losses["ranking"], -scores.log_softmax(1)[:, 0].mean())
+    torch.testing.assert_close(losses["ranking"], -0.75 * scores.log_softmax(1)[:, 0].mean())
+    advised_score = (all_users[user] * all_nodes[advised]).sum(-1)
+    scores = torch.cat([advised_score.unsqueeze(1), negative_score], dim=1)
+    torch.testing.assert_close(losses["distillation"], -0.25 * scores.log_softmax(1)[:, 0].mean())
     torch.testing.assert_close(losses["decay"], 0.5 * norms / (2 * 6))
     torch.testing.assert_close(losses["reconstruction"], -3 * logsigmoid(triple.sum(-1)).mean())
     assert losses["contrast"].item() == 2
