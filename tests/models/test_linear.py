@@ -261,7 +261,7 @@ def test_als_begins_where_the_seed_says(make_splits: SplitBuilder) -> None:
     scores = []
     for _ in range(2):
         torch.manual_seed(4)
-        model = ALS(train, 3, num_sweeps=2)
+        model = ALS(train, 3, [0.03, 0.3], 0.1, num_sweeps=2)
         fit(model, train, val, monitor="ndcg@3")
         scores.append(model.score_all(test, torch.arange(10)))
     assert torch.equal(*scores)
@@ -311,7 +311,7 @@ def test_the_history_has_a_row_per_choice_and_the_best_is_kept(
     make_splits: SplitBuilder, model: type
 ) -> None:
     train, val, _ = make_splits(num_users=30, num_items=40, per_user=8)
-    one = model(train)
+    one = ALS(train, 3, [0.03, 0.3], num_sweeps=2) if model is ALS else model(train)
     history = fit(one, train, val, monitor="recall@3", progress=False)
     assert history["epoch"].tolist() == list(range(len(history)))
     assert not history.duplicated(list(one.names)).any()
