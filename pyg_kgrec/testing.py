@@ -907,21 +907,21 @@ class RecommenderTests(ModelTests):
             torch.set_num_threads(1)
             data, user, item = (ready, test)[i % 2], f"u{i % 10}", 100 + i % 14
             answers: list[Any] = [*model.recommend(data, [user], k=4), model.score_all(data, [user])]
-            if self.explains:
+            if self.explains and i % 2:  # naming things takes longer than all the rest
                 answers.append(str(model.explain(data, user, item)))
             if hasattr(model, "recommend_session"):
                 answers += model.recommend_session([item, 100 + (i + 1) % 14], k=3)
             return answers
 
         alone = [ask(i) for i in range(10)]
-        start = threading.Barrier(8)
+        start = threading.Barrier(6)
 
         def asks(first: int) -> list[tuple[int, list[Any]]]:
             start.wait()
-            return [(i % 10, ask(i % 10)) for i in range(first, first + 6)]
+            return [(i % 10, ask(i % 10)) for i in range(first, first + 4)]
 
-        with ThreadPoolExecutor(8) as pool:
-            for results in pool.map(asks, range(8)):
+        with ThreadPoolExecutor(6) as pool:
+            for results in pool.map(asks, range(6)):
                 for i, answers in results:
                     for one, other in zip(answers, alone[i], strict=True):
                         assert torch.equal(one, other) if isinstance(one, Tensor) else one == other

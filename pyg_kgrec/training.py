@@ -470,7 +470,7 @@ def _solve(
     """Fits a model that learns nothing by gradients: its parts, then what it solves; the history of the latter."""
     if resume is not None:
         raise ValueError(
-            f"resume is {shown(resume)}, but a {type(model).__name__} writes no checkpoints, expected None: it is "
+            f"resume is {shown(resume)}, but {type(model).__name__} writes no checkpoints, expected None: it is "
             "solved from the beginning"
         )
     if len(model.training_examples(inputs)[0]) == 0:

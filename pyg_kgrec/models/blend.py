@@ -22,6 +22,7 @@ from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.search import Search
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.models.strangers import Known, can_fold
+from pyg_kgrec.models.ties import by_popularity, largest
 
 _MOST_PARTS: Final = 32
 _POINTS: Final = 100  # most points of the coarse grid of weights
@@ -43,6 +44,7 @@ class Blended(Encoding):
         parts: What each part encodes.
         known: What each part knows.
         weight: Of each part, ``[n]``.
+        order: Place of each item in the order of popularity, in which equal scores come.
         kept: Where normalised scores are kept while weights are chosen.
     """
 
@@ -51,8 +53,10 @@ class Blended(Encoding):
         parts: Sequence[Encoding],
         known: Sequence[Known],
         weight: Tensor,
+        order: Tensor,
         kept: _Kept | None = None,
     ) -> None:
+        self.order = order
         self.parts, self.known, self.weight, self.kept = list(parts), list(known), weight, kept
         self._whole = all(k.every_user and k.every_item for k in known)
 
@@ -70,7 +74,7 @@ class Blended(Encoding):
         known = self.known[part]
         score = self.parts[part].score_all(user).to(self.weight.dtype)
         among = score if known.every_item else score[:, known.item]
-        if not among.size(1):
+        if not among.numel():
             nothing = score.new_full((user.numel(), 1), torch.nan)
             return score.fill_(torch.nan), nothing, nothing
         deviation, mean = torch.std_mean(among, dim=1, keepdim=True, correction=0)
@@ -136,6 +140,10 @@ class Blended(Encoding):
             return self.weight.new_empty(len(self.parts), 0)
         ordered = torch.cat(found, dim=1)
         return torch.empty_like(ordered).index_copy_(1, order, ordered)
+
+    def best(self, score: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The k highest scores of each row ``[B, num_items]``, and their items; equal ones by popularity."""
+        return largest(score, k, self.order)
 
     def similarity(self, item: Tensor) -> Tensor:
         """The weighted mean of the similarities of the parts that know any, ``[B, num_items]``."""
@@ -313,7 +321,7 @@ class Blend(Recommender):
         own = self.inputs_of(inputs)
         encodings = [part.own_encoding(mine) for part, mine in zip(self.parts.values(), own)]
         known = [part.known(mine) for part, mine in zip(self.parts.values(), own)]
-        return Blended(encodings, known, self.weight, self._kept)
+        return Blended(encodings, known, self.weight, by_popularity(inputs), self._kept)
 
     # ------------------------------------------------------------------ fitting
 

@@ -45,6 +45,11 @@ class Encoding(ABC):
         """How alike all items are to some ``[B]`` int64, ``[B, num_items]``; −inf for one that is in no list."""
         return self.unit_items[item] @ self.unit_items.t()
 
+    def best(self, score: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The k highest scores of each row ``[B, num_items]`` and their items; equal ones as they come."""
+        top, item = score.topk(k, dim=1)
+        return top, item
+
     def rank(self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
         """The k best items of each user without those that they have seen.
 
@@ -60,13 +65,13 @@ class Encoding(ABC):
         if user.numel() == 1:  # what a service asks for, without the bookkeeping of a batch
             score = self.score_all(user)
             score[0, seen.of(user)] = -torch.inf
-            top, item = score.topk(k, dim=1)
+            top, item = self.best(score, k)
             return item.masked_fill_(top == -torch.inf, -1), top
         found: list[tuple[Tensor, Tensor]] = []
         for batch in user.split(batch_size):
             score = self.score_all(batch)
             score[seen.select(batch)] = -torch.inf
-            top, item = score.topk(k, dim=1)
+            top, item = self.best(score, k)
             found.append((item.masked_fill_(top == -torch.inf, -1), top))
         if not found:
             empty = torch.empty(0, k, device=user.device)

@@ -20,10 +20,21 @@ from pyg_kgrec.models.encoding import Encoding
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.search import Search
 from pyg_kgrec.models.signature import StoreSignature
+from pyg_kgrec.models.ties import by_popularity, largest
 
 
 class HistoryEncoding(Encoding):
-    """Scores that are sums over the items of a user's history."""
+    """Scores that are sums over the items of a user's history; equal ones, like 0, in the order of popularity.
+
+    Attributes:
+        columns: The store's items in the order of training.
+    """
+
+    columns: Columns
+
+    def best(self, score: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The k highest scores of each row ``[B, num_items]``, and their items."""
+        return largest(score, k, self.columns.order)
 
     @abstractmethod
     def contributions(self, user: int, item: int) -> tuple[Tensor, Tensor]:
@@ -145,6 +156,7 @@ class Columns:
     def __init__(self, inputs: Inputs) -> None:
         self.row = inputs.row[ITEM]
         self.num_items = inputs.num_items
+        self.order = by_popularity(inputs)
 
     def rows(self, item: Tensor) -> Tensor:
         """Rows of training of some items; 0 for a new one, which nobody asks the score of."""

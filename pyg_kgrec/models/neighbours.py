@@ -19,6 +19,7 @@ from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.linear import Columns, HistoryEncoding, SolvedRecommender, sum_rows
 from pyg_kgrec.models.search import Grid, Search, alone, as_setting, by_coordinates, middle, read_grid
 from pyg_kgrec.models.signature import StoreSignature
+from pyg_kgrec.models.ties import largest
 
 Weights = Literal["tf-idf", "bm25"]
 
@@ -218,7 +219,7 @@ class NeighbourRecommender(SolvedRecommender):
         for some, together in _together(users, items, weight):
             near = self.near(numbers, together, some, size.double(), own).to(nearness.dtype)
             near[torch.arange(some.numel(), device=size.device), some] = 0
-            nearness[some], neighbour[some] = _largest(near, min(nearness.size(1), near.size(1)))
+            nearness[some], neighbour[some] = largest(near, min(nearness.size(1), near.size(1)))
         return neighbour, nearness
 
     def encode(self, inputs: Inputs) -> NeighbourEncoding:
@@ -246,19 +247,6 @@ def _together(users: PairIndex, items: PairIndex, weight: Tensor) -> Iterator[tu
         together = weight.new_zeros(some.numel() * number)
         together.index_add_(0, row[entry] * number + other, weight[user][entry])
         yield some, together.view(-1, number)
-
-
-def _largest(value: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row of numbers that are not negative ``[b, n]`` float; of equal ones the first."""
-    number = value.size(1)
-    if value.dtype != torch.float32:
-        found, place = value.sort(dim=1, descending=True, stable=True)
-        return found[:, :k], place[:, :k]
-    # The bits of such floats are in the order of the numbers: with the place below them no two are equal.
-    bits = value.contiguous().view(torch.int32).long() << 32
-    place = bits.add_(torch.arange(number - 1, -1, -1, device=value.device)).topk(k, dim=1).values
-    place = number - 1 - (place & 0xFFFFFFFF)
-    return value.gather(1, place), place
 
 
 class ItemKNN(NeighbourRecommender):

@@ -183,6 +183,10 @@ class WithStrangers(Encoding):
         most = max(1, _BLOCK // max(self.known.item.numel(), 1))
         return super().rank(user, k, seen, min(batch_size, most))
 
+    def best(self, score: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The model's."""
+        return self.own.best(score, k)
+
     def similarity(self, item: Tensor) -> Tensor:
         """The model's."""
         return self.own.similarity(item)
