@@ -341,15 +341,18 @@ class KGRec(Recommender):
         e_items = e_near[: graph.num_items]
         e_u = (user_0 + user_hops)[user]
         candidate = self.objective.candidates(inputs, user, item, generator)
-        losses = {
-            "ranking": (1 - self.distill) * self.objective(ops.sampled_scores(e_u, e_items, candidate)),
-            "decay": self.decay * l2_penalty(e_u, e_items, item, candidate[:, 1:]),
-        }
         if self.distill:
-            teacher = inputs.part(("teacher", self.use_kg), lambda: Teacher.of(inputs, use_kg=self.use_kg))
-            advised = teacher.sample(user, item, generator).unsqueeze(1)
-            scores = ops.sampled_scores(e_u, e_items, torch.cat([advised, candidate[:, 1:]], dim=1))
-            losses["distillation"] = self.distill * self.objective(scores)
+            # One operation for both positives: the negatives, which are most of it, are gathered once.
+            advised = self._teacher(inputs).sample(user, item, generator).unsqueeze(1)
+            scores = ops.sampled_scores(e_u, e_items, torch.cat([advised, candidate], dim=1))
+            beside = torch.cat([scores[:, :1], scores[:, 2:]], dim=1)
+            losses = {
+                "ranking": (1 - self.distill) * self.objective(scores[:, 1:]),
+                "distillation": self.distill * self.objective(beside),
+            }
+        else:
+            losses = {"ranking": self.objective(ops.sampled_scores(e_u, e_items, candidate))}
+        losses["decay"] = self.decay * l2_penalty(e_u, e_items, item, candidate[:, 1:])
         if drawn.hidden is not None:
             e_h, e_t = e_near[graph.num_items :].chunk(2)
             e_r = conv.relation_embedding[graph.triples.edge_type[drawn.hidden]]
@@ -358,6 +361,15 @@ class KGRec(Recommender):
             views = self._views(graph, user_0, item_0, node_0, drawn, generator)
             losses["contrast"] = self.cl_coef * self.contrast(*views, generator=generator)
         return losses
+
+    def _teacher(self, inputs: Inputs) -> Teacher:
+        """The linear model's advice, worked out once for a training store."""
+        return inputs.part(("teacher", self.use_kg), lambda: Teacher.of(inputs, use_kg=self.use_kg))
+
+    def pretrain(self, inputs: Inputs, *, progress: bool = True) -> None:
+        """Solves the linear model of ``distill``, so that the first step is as long as the others."""
+        if self.distill:
+            self._teacher(inputs)
 
     def _draw(
         self,
