@@ -4,6 +4,8 @@ import copy
 import functools
 import json
 import random
+import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,14 @@ import pytest
 import torch
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
+from torch_geometric.transforms import BaseTransform
 
 from pyg_kgrec import BPRMF, KSR, Comparison, KGRec, LightGCN, Popularity, compare, evaluate, fit
 from pyg_kgrec.comparison import runs
 from pyg_kgrec.comparison.statistics import holm, paired_t, wilcoxon
-from pyg_kgrec.data import INTERACTS
+from pyg_kgrec.data import INTERACTS, SplitReport, check_split
 from pyg_kgrec.models.inputs import Inputs
-from pyg_kgrec.transforms import RandomSplit
+from pyg_kgrec.transforms import LeaveOneOut, RandomSplit, TemporalSplit
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -223,6 +226,61 @@ def test_a_fixed_split_is_the_same_for_all_seeds(small: HeteroData) -> None:
     assert metrics(table).loc["Popularity", "ndcg@5"].nunique() == 1
     assert metrics(table).loc["MF", "ndcg@5"].nunique() == 2
     assert "no such" not in repr(table)
+
+
+def test_a_split_that_leaks_is_named_before_anything_is_trained(small: HeteroData) -> None:
+    train, val, test = RandomSplit(0.1, 0.2)(small)
+    heard: list[str] = []
+
+    def trains_late(train: HeteroData) -> Popularity:
+        heard.extend(str(warning.message) for warning in caught)
+        return Popularity(train)
+
+    settings = SETTINGS | {"split": None, "seeds": 1}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        table = compare({"Popularity": trains_late}, (train, val, test), **settings)
+    assert not [text for text in heard if "leak" in text]
+    assert not [note for note in table.notes if "leak" in note]
+
+    learned = train[INTERACTS].edge_label_index.clone()
+    learned[:, 0] = test[INTERACTS].edge_label_index[:, 0]
+    train[INTERACTS].edge_label_index = learned
+    for parts in ((train, val, test), (train, None, test)):
+        heard.clear()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            table = compare({"Popularity": trains_late}, parts, **settings)
+        (told,) = {text for text in heard if "leak" in text}
+        assert "1 of " in told
+        assert "pairs to find that an earlier part holds (train and test), such as user " in told
+        assert len(told) <= 400
+        assert [w.filename for w in caught if "leak" in str(w.message)] == [__file__]
+        assert [note for note in table.notes if "The split leaks: 1 of " in note]
+
+
+@pytest.mark.parametrize(
+    ("split", "claim"),
+    [
+        (RandomSplit(0.1, 0.2), None),
+        (LeaveOneOut(), "user"),
+        (TemporalSplit(0.1, 0.2), "user"),
+        (TemporalSplit(0.1, 0.2, cut="all"), "all"),
+    ],
+)
+def test_a_split_by_time_is_looked_at_as_one(
+    small: HeteroData, monkeypatch: pytest.MonkeyPatch, split: BaseTransform, claim: str | None
+) -> None:
+    asked = []
+
+    def looks(*splits: HeteroData, time: Any) -> SplitReport:
+        asked.append(time)
+        return check_split(*splits, time=time)
+
+    monkeypatch.setattr(import_module("pyg_kgrec.comparison.compare"), "check_split", looks)
+    table = compare({"Popularity": Popularity}, small, **SETTINGS | {"split": split, "seeds": 1})
+    assert asked == [claim]
+    assert not [note for note in table.notes if "leak" in note]
 
 
 @pytest.mark.slow
