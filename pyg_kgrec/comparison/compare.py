@@ -20,7 +20,7 @@ from pyg_kgrec.comparison.entries import Entry, ModelLike, entries_of
 from pyg_kgrec.comparison.runner import Record, complete, trainable
 from pyg_kgrec.comparison.runs import Plan, Splits
 from pyg_kgrec.comparison.table import Comparison
-from pyg_kgrec.data.leaks import check_split
+from pyg_kgrec.data.leaks import ByTime, check_split
 from pyg_kgrec.data.splitting import check_unsplit
 from pyg_kgrec.data.store import USER, validate
 from pyg_kgrec.evaluation import METRICS
@@ -59,7 +59,8 @@ def compare(
     Args:
         models: By name, a model's class; or a callable that makes a model of a training store; or a pair of either
             and a dictionary of further arguments of :func:`~pyg_kgrec.fit`. ``functools.partial(KGRec,
-            hidden_channels=32)`` is a class with settings.
+            hidden_channels=32)`` is a class with settings, ``def blend(train): return Blend([KGRec(train),
+            EASE(train)])`` a blend.
         data: A store that is not split, or the three stores of a split (validation may be None).
         split: What splits the store. With a ``seed`` (``RandomSplit``) each run has a split of its own, of the
             transform's seed plus the run's; without (``TemporalSplit``), or with three stores, only the models'
@@ -243,8 +244,10 @@ def _check_tune(tune: Any, entries: Sequence[Entry], data: Any) -> None:
 
 def _look_at(splits: Splits, split: BaseTransform | None) -> list[str]:
     """Warns of what makes the figures of a split worth nothing, and returns it as a note."""
-    by_time = "user" if isinstance(split, LeaveOneOut) else None
-    report = check_split(*splits, time=split.cut if isinstance(split, TemporalSplit) else by_time)
+    time: ByTime | None = "user" if isinstance(split, LeaveOneOut) else None
+    if isinstance(split, TemporalSplit):
+        time = split.cut
+    report = check_split(*splits, time=time)
     if report.ok:
         return []
     found = [
