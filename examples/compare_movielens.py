@@ -1,18 +1,44 @@
-"""All models side by side on one data set: python examples/compare_movielens.py movielens --root data/ml-100k."""
+"""All models and their linear rivals side by side on one data set.
+
+python examples/compare_movielens.py movielens --root data/ml-100k --knowledge dbpedia
+"""
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_kgrec import BPRMF, KTUP, MKR, KGRec, LightGCN, Popularity, compare, does_knowledge_pay
-from pyg_kgrec.data import read_atomic
+from pyg_kgrec import (
+    ALS,
+    BPRMF,
+    EASE,
+    KTUP,
+    MKR,
+    Blend,
+    ItemKNN,
+    KGRec,
+    LightGCN,
+    Popularity,
+    RP3beta,
+    compare,
+    does_knowledge_pay,
+)
 from pyg_kgrec.datasets import LastFM, MovieLens100K, SyntheticKG
 from pyg_kgrec.transforms import RandomSplit
+
+
+def kgrec_and_ease(train: HeteroData) -> Blend:
+    return Blend({"KGRec": KGRec(train), "EASE": EASE(train)})
+
+
+def kgrec_ktup_and_ease(train: HeteroData) -> Blend:
+    return Blend({"KGRec": KGRec(train), "KTUP": KTUP(train), "EASE": EASE(train)})
+
 
 MODELS: dict[str, Any] = {
     "KGRec": KGRec,
@@ -20,6 +46,13 @@ MODELS: dict[str, Any] = {
     "MKR": MKR,
     "LightGCN": LightGCN,
     "BPR-MF": BPRMF,
+    "EASE": EASE,
+    "EASE with knowledge": partial(EASE, knowledge=True),
+    "ItemKNN": ItemKNN,
+    "RP3beta": RP3beta,
+    "ALS": ALS,
+    "KGRec + EASE": kgrec_and_ease,
+    "KGRec + KTUP + EASE": kgrec_ktup_and_ease,
     "Popularity": Popularity,
 }
 
@@ -27,16 +60,20 @@ MODELS: dict[str, Any] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", choices=["movielens", "movielens-fixed", "lastfm", "synthetic"])
-    parser.add_argument(
-        "--root", type=Path, help="folder of the data set (movielens-fixed: of its atomic files)"
-    )
+    parser.add_argument("--root", type=Path, help="folder of the data set")
+    parser.add_argument("--source", type=Path, help="folder that its files are copied from, not fetched")
     parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--max-epochs", type=int, default=100)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--path", type=Path, help="file that rows are kept in")
     parser.add_argument(
-        "--knowledge", choices=["KGRec", "KTUP", "MKR"], help="ask what its graph is worth instead"
+        "--knowledge", choices=["freebase", "dbpedia"], default="freebase", help="graph of movielens"
+    )
+    parser.add_argument(
+        "--pays-for",
+        choices=["KGRec", "KTUP", "MKR", "EASE with knowledge"],
+        help="ask what its graph is worth instead",
     )
     args = parser.parse_args()
 
@@ -47,9 +84,11 @@ def main() -> None:
     elif args.root is None:
         parser.error("--root is missing, expected the folder of the data set")
     elif args.data == "movielens-fixed":
-        data, split = _fixed(args.root), None
+        data, split = MovieLens100K(args.root, args.source, knowledge=args.knowledge).split(), None
+    elif args.data == "movielens":
+        data = MovieLens100K(args.root, args.source, knowledge=args.knowledge)[0]
     else:
-        data = (MovieLens100K if args.data == "movielens" else LastFM)(args.root)[0]
+        data = LastFM(args.root, args.source)[0]
 
     settings: dict[str, Any] = {
         "split": split,
@@ -58,17 +97,12 @@ def main() -> None:
         "path": args.path,
         "processes": args.processes,
     }
-    if args.knowledge:
-        print(does_knowledge_pay(MODELS[args.knowledge], data, **settings))
+    if args.pays_for:
+        print(does_knowledge_pay(MODELS[args.pays_for], data, **settings))
         return
     table = compare({name: MODELS[name] for name in args.models}, data, **settings)
     print(table)
     print(table.by_frequency().to_string(float_format="{:.4f}".format))
-
-
-def _fixed(root: Path) -> tuple[HeteroData, HeteroData, HeteroData]:
-    train, val, test = read_atomic(root, name="ml-100k", splits=("train", "valid", "test"))
-    return train, val, test
 
 
 if __name__ == "__main__":

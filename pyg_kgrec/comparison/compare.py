@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-import pyg_kgrec.data
 from pyg_kgrec._checks import check_at_least
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import shown
@@ -21,9 +20,11 @@ from pyg_kgrec.comparison.entries import Entry, ModelLike, entries_of
 from pyg_kgrec.comparison.runner import Record, complete, trainable
 from pyg_kgrec.comparison.runs import Plan, Splits
 from pyg_kgrec.comparison.table import Comparison
+from pyg_kgrec.data.leaks import ByTime, check_split
 from pyg_kgrec.data.splitting import check_unsplit
 from pyg_kgrec.data.store import USER, validate
 from pyg_kgrec.evaluation import METRICS
+from pyg_kgrec.transforms import LeaveOneOut, TemporalSplit
 
 
 def compare(
@@ -52,13 +53,14 @@ def compare(
     side.
 
     Models that cannot be trained on this store (:class:`~pyg_kgrec.KSR` without times) are named and left out of
-    the table; a run that fails leaves a row with the reason. ``check_split`` looks at the first split before
-    anything is trained.
+    the table; a run that fails leaves a row with the reason. :func:`~pyg_kgrec.check_split` looks at the first
+    split before anything is trained: what leaks is a warning, and a note under the table.
 
     Args:
         models: By name, a model's class; or a callable that makes a model of a training store; or a pair of either
             and a dictionary of further arguments of :func:`~pyg_kgrec.fit`. ``functools.partial(KGRec,
-            hidden_channels=32)`` is a class with settings.
+            hidden_channels=32)`` is a class with settings, ``def blend(train): return Blend([KGRec(train),
+            EASE(train)])`` a blend.
         data: A store that is not split, or the three stores of a split (validation may be None).
         split: What splits the store. With a ``seed`` (``RandomSplit``) each run has a split of its own, of the
             transform's seed plus the run's; without (``TemporalSplit``), or with three stores, only the models'
@@ -124,7 +126,7 @@ def run_all(
     _check_tune(tune, entries, data)
     plan = Plan(entries, data, split, ks, monitor, num_threads, tune, n_trials)
     splits = plan.splits(numbers[0])
-    notes = _look_at(splits)
+    notes = _look_at(splits, split)
     record = Record(plan, None if path is None else Path(path))
     described, left_out = trainable(plan, numbers[0])
     if not described:
@@ -240,13 +242,20 @@ def _check_tune(tune: Any, entries: Sequence[Entry], data: Any) -> None:
         require("optuna", "tune", "compare(tune=…)")
 
 
-def _look_at(splits: Splits) -> list[str]:
-    """What ``check_split`` has to say of a split, as a warning and as notes."""
-    check = getattr(pyg_kgrec.data, "check_split", None)
-    if check is None or splits[1] is None:
+def _look_at(splits: Splits, split: BaseTransform | None) -> list[str]:
+    """Warns of what makes the figures of a split worth nothing, and returns it as a note."""
+    time: ByTime | None = "user" if isinstance(split, LeaveOneOut) else None
+    if isinstance(split, TemporalSplit):
+        time = split.cut
+    report = check_split(*splits, time=time)
+    if report.ok:
         return []
-    report = check(*splits)
-    if not len(report):
-        return []
-    warnings.warn(str(report), UserWarning, stacklevel=4)
-    return [str(report)]
+    found = [
+        f"{row['count']:,} of {row['of']:,} {row['check']} ({row['parts']}), such as {row['example']}"
+        for row in report.leaks.to_dict("records")
+    ]
+    note = (
+        f"The split leaks: {shown('; '.join(found), 300)}. No figure made with it says what a model is worth."
+    )
+    warnings.warn(f"{note} check_split(train, val, test) says more.", UserWarning, stacklevel=4)
+    return [note]

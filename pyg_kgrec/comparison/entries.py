@@ -14,6 +14,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec._files import shown
 from pyg_kgrec.models.base import Recommender
+from pyg_kgrec.models.blend import Blend
 from pyg_kgrec.training import fit
 
 Maker: TypeAlias = type[Recommender] | Callable[..., Recommender]
@@ -142,8 +143,31 @@ def fit_names() -> set[str]:
     return set(inspect.signature(fit).parameters)
 
 
+def settings_of(model: Recommender) -> dict[str, Any]:
+    """What a model was made with; of one that is made of others, also the class and settings of each."""
+    arguments = model.fit_arguments if isinstance(model, Blend) else {}
+    parts = {
+        name: {"class": type(part).__name__, "settings": settings_of(part)}
+        | ({"fit": arguments[name]} if name in arguments else {})
+        for name, part in model.parts.items()
+    }
+    return {**model.settings, "models": parts} if parts else dict(model.settings)
+
+
+def chosen_by(model: Recommender) -> dict[str, Any]:
+    """The numbers that ``fit`` chose: those of a solved model; of a blend, its weights and what its parts chose."""
+    chosen = {"weights": model.weights} if isinstance(model, Blend) else dict(getattr(model, "choice", {}))
+    parts = {name: chosen_by(part) for name, part in model.parts.items()}
+    return chosen | {name: numbers for name, numbers in parts.items() if numbers}
+
+
 def loss_of(model: Recommender) -> str:
-    """What a model is trained with, in words: ``'softmax, 256 negatives'``; empty where there is no such choice."""
+    """What a model is trained with, in words: ``'softmax, 256 negatives'``; empty where there is no such choice.
+
+    Of a model that is made of others, what these are trained with, each loss once.
+    """
+    if model.parts:
+        return " and ".join(dict.fromkeys(filter(None, map(loss_of, model.parts.values()))))
     objective = getattr(model, "objective", None)
     name = getattr(objective, "loss", model.settings.get("loss"))
     if not isinstance(name, str):

@@ -79,7 +79,8 @@ def does_knowledge_pay(
     """Trains a model with the knowledge graph as it is, without it, and with graphs that say less.
 
     The graphs are the store's own; none (a class whose constructor has ``use_kg`` is built with ``use_kg=False``,
-    any other model is given a store :class:`~pyg_kgrec.transforms.WithoutKnowledge`, which has no links either);
+    :class:`~pyg_kgrec.EASE` with ``knowledge=None``, any other model is given a store
+    :class:`~pyg_kgrec.transforms.WithoutKnowledge`, which has no links either);
     its tails shuffled within each relation (:class:`~pyg_kgrec.transforms.ShuffleTails`: all degrees stay, what is
     said does not); its relations permuted (:class:`~pyg_kgrec.transforms.PermuteRelations`); and as
     many random triples (:class:`~pyg_kgrec.transforms.RandomKnowledge`). In the last three links stay: they join
@@ -116,10 +117,12 @@ def does_knowledge_pay(
         model = functools.partial(type(model), **model.settings)
     entry = entries_of({AS_IT_IS: model}, {} if fit is None else fit, None)[0]
     entries = [dataclasses.replace(entry, name=name, transform=change) for name, change in _GRAPHS.items()]
-    if isinstance(entry.make, type) and "use_kg" in inspect.signature(entry.make).parameters:
-        # The model's own form keeps what the sizes of the graph give: KTUP's number of preferences.
-        settings = {**entry.settings, "use_kg": False}
-        entries[1] = dataclasses.replace(entry, name=WITHOUT, settings=settings)
+    arguments = inspect.signature(entry.make).parameters if isinstance(entry.make, type) else {}
+    for argument, without in (("use_kg", False), ("knowledge", None)):
+        if argument in arguments:
+            # The model's own form keeps what the sizes of the graph give: KTUP's number of preferences.
+            settings = {**entry.settings, argument: without}
+            entries[1] = dataclasses.replace(entry, name=WITHOUT, settings=settings)
     comparison = run_all(
         entries, data, split, seeds, k, monitor, {}, 1, path, processes, num_threads, progress
     )  # fmt: skip

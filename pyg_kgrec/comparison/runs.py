@@ -26,7 +26,7 @@ from torch_geometric.transforms import BaseTransform
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import shown
 from pyg_kgrec._trainer import interruptions
-from pyg_kgrec.comparison.entries import Entry, fit_names, loss_of, written
+from pyg_kgrec.comparison.entries import Entry, chosen_by, fit_names, loss_of, settings_of, written
 from pyg_kgrec.evaluation import CTR_METRICS, check_rankable, evaluate, ranking, ranking_with_ranks
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.inputs import StoreStamp
@@ -153,7 +153,7 @@ def _settings(entry: Entry, model: Recommender) -> Row:
     return {
         "class": type(model).__name__,
         "loss": loss_of(model),
-        "settings": written(model.settings),
+        "settings": written(settings_of(model)),
         "fit": written(entry.fit),
     }
 
@@ -183,7 +183,7 @@ def run(plan: Plan, name: str, seed: int) -> tuple[Row, dict[str, Tensor] | None
         with _own_randomness(seed), _threads(plan.num_threads):
             splits = plan.transformed(entry, seed)
             found, trained = _trained(plan, entry, splits, seed)
-            row |= _settings(entry, trained) | found
+            row |= _settings(entry, trained) | found | {"chosen": written(chosen_by(trained))}
             if interruptions() == before:
                 started = time.perf_counter()
                 inputs = trained.prepare(splits[2])

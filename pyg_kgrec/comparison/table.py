@@ -82,10 +82,10 @@ class Comparison:
     def to_frame(self) -> pd.DataFrame:
         """All runs, a row per model and seed.
 
-        Columns: ``model``, ``seed``, ``status``, ``reason``, all metrics, ``epochs``,
-        ``seconds`` (of ``fit``), ``seconds to evaluate``, ``memory`` (peak in MiB above what was in use before),
-        ``loss``, ``settings`` and ``fit`` (JSON), and what was searched (``tune``, ``tuned``, ``trials``,
-        ``seconds to tune``).
+        Columns: ``model``, ``seed``, ``status``, ``reason``, all metrics, ``epochs`` (of a model that is solved,
+        the choices that were tried), ``seconds`` (of ``fit``), ``seconds to evaluate``, ``memory`` (peak in MiB above
+        what was in use before), ``loss``, ``settings``, ``fit`` and ``chosen`` (JSON; the numbers that ``fit`` chose
+        on validation), and what was searched (``tune``, ``tuned``, ``trials``, ``seconds to tune``).
         """
         left = ("metrics", "rank", "made with")
         first = ("model", "seed", "status", "reason")

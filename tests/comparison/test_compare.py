@@ -4,6 +4,8 @@ import copy
 import functools
 import json
 import random
+import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,29 @@ import pytest
 import torch
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
+from torch_geometric.transforms import BaseTransform
 
-from pyg_kgrec import BPRMF, KSR, Comparison, KGRec, LightGCN, Popularity, compare, evaluate, fit
+from pyg_kgrec import (
+    ALS,
+    BPRMF,
+    EASE,
+    KSR,
+    Blend,
+    Comparison,
+    ItemKNN,
+    KGRec,
+    LightGCN,
+    Popularity,
+    Recommender,
+    compare,
+    evaluate,
+    fit,
+)
 from pyg_kgrec.comparison import runs
 from pyg_kgrec.comparison.statistics import holm, paired_t, wilcoxon
-from pyg_kgrec.data import INTERACTS
+from pyg_kgrec.data import INTERACTS, SplitReport, check_split
 from pyg_kgrec.models.inputs import Inputs
-from pyg_kgrec.transforms import RandomSplit
+from pyg_kgrec.transforms import LeaveOneOut, RandomSplit, TemporalSplit
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -223,6 +241,119 @@ def test_a_fixed_split_is_the_same_for_all_seeds(small: HeteroData) -> None:
     assert metrics(table).loc["Popularity", "ndcg@5"].nunique() == 1
     assert metrics(table).loc["MF", "ndcg@5"].nunique() == 2
     assert "no such" not in repr(table)
+
+
+def blend(train: HeteroData) -> Blend:
+    return Blend({"graph": KGRec(train, hidden_channels=4), "linear": EASE(train)})
+
+
+def blend_of_others(train: HeteroData) -> Blend:
+    parts: dict[str, Recommender] = {"graph": Popularity(train), "linear": EASE(train, l2=[1.0, 30.0])}
+    return Blend(parts, fit={"graph": {"num_threads": 1}})
+
+
+@pytest.fixture(scope="module")
+def rivals(small: HeteroData) -> Comparison:
+    models = {
+        "KGRec": functools.partial(KGRec, hidden_channels=4),
+        "EASE": EASE,
+        "EASE with knowledge": functools.partial(EASE, knowledge=1.0),
+        "ItemKNN": functools.partial(ItemKNN, shrinkage=[1.0, 10.0]),
+        "ALS": functools.partial(ALS, hidden_channels=4, l2=[0.01, 0.1]),
+        "Blend": blend,
+    }
+    return compare(models, small, **SETTINGS | {"fit": {"max_epochs": 1}, "seeds": [1]})
+
+
+def test_models_that_are_solved_and_blends_stand_beside_those_that_are_trained(
+    rivals: Comparison, small: HeteroData
+) -> None:
+    frame = rivals.to_frame().set_index("model")
+    assert frame["status"].eq("ok").all()
+    assert set(rivals.summary().index) == set(frame.index)
+    train, val, test = RandomSplit(0.1, 0.2, seed=1)(small)
+    seed_everything(1)
+    model = blend(train)
+    fit(model, train, val, seed=1, max_epochs=1, monitor="ndcg@5", num_threads=1, progress=False)
+    expected = evaluate(model, test, k=(5, 10))
+    assert frame.loc["Blend"].filter(like="@").to_dict() == pytest.approx(expected, abs=1e-6)
+    chosen = json.loads(frame.loc["Blend", "chosen"])
+    assert chosen == {"weights": model.weights, "linear": model.parts["linear"].choice}
+    assert json.loads(frame.loc["ItemKNN", "chosen"])["shrinkage"] in (1, 10)
+    assert json.loads(frame.loc["KGRec", "chosen"]) == {}
+
+
+def test_a_blend_states_what_its_parts_are_made_with(rivals: Comparison) -> None:
+    row = rivals.to_frame().set_index("model").loc["Blend"]
+    parts = json.loads(row["settings"])["models"]
+    assert {name: part["class"] for name, part in parts.items()} == {"graph": "KGRec", "linear": "EASE"}
+    assert parts["graph"]["settings"]["hidden_channels"] == 4
+    assert row["loss"] == rivals.to_frame().set_index("model").loc["KGRec", "loss"]
+
+
+def test_a_blend_of_other_parts_is_made_anew(small: HeteroData, tmp_path: Path) -> None:
+    settings = SETTINGS | {"fit": {"max_epochs": 1}, "seeds": 1, "path": tmp_path / "rows"}
+    compare({"Blend": lambda train: Blend([Popularity(train), EASE(train, l2=30.0)])}, small, **settings)
+    frame = compare({"Blend": blend_of_others}, small, **settings).to_frame()
+    parts = json.loads(frame["settings"].iloc[0])["models"]
+    assert list(parts) == ["graph", "linear"]
+    assert parts["graph"]["fit"] == {"num_threads": 1}
+    assert parts["linear"]["settings"]["l2"] == [1.0, 30.0]
+
+
+def test_a_split_that_leaks_is_named_before_anything_is_trained(small: HeteroData) -> None:
+    train, val, test = RandomSplit(0.1, 0.2)(small)
+    heard: list[str] = []
+
+    def trains_late(train: HeteroData) -> Popularity:
+        heard.extend(str(warning.message) for warning in caught)
+        return Popularity(train)
+
+    settings = SETTINGS | {"split": None, "seeds": 1}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        table = compare({"Popularity": trains_late}, (train, val, test), **settings)
+    assert not [text for text in heard if "leak" in text]
+    assert not [note for note in table.notes if "leak" in note]
+
+    learned = train[INTERACTS].edge_label_index.clone()
+    learned[:, 0] = test[INTERACTS].edge_label_index[:, 0]
+    train[INTERACTS].edge_label_index = learned
+    for parts in ((train, val, test), (train, None, test)):
+        heard.clear()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            table = compare({"Popularity": trains_late}, parts, **settings)
+        (told,) = {text for text in heard if "leak" in text}
+        assert "1 of " in told
+        assert "pairs to find that an earlier part holds (train and test), such as user " in told
+        assert len(told) <= 400
+        assert [w.filename for w in caught if "leak" in str(w.message)] == [__file__]
+        assert [note for note in table.notes if "The split leaks: 1 of " in note]
+
+
+@pytest.mark.parametrize(
+    ("split", "claim"),
+    [
+        (RandomSplit(0.1, 0.2), None),
+        (LeaveOneOut(), "user"),
+        (TemporalSplit(0.1, 0.2), "user"),
+        (TemporalSplit(0.1, 0.2, cut="all"), "all"),
+    ],
+)
+def test_a_split_by_time_is_looked_at_as_one(
+    small: HeteroData, monkeypatch: pytest.MonkeyPatch, split: BaseTransform, claim: str | None
+) -> None:
+    asked = []
+
+    def looks(*splits: HeteroData, time: Any) -> SplitReport:
+        asked.append(time)
+        return check_split(*splits, time=time)
+
+    monkeypatch.setattr(import_module("pyg_kgrec.comparison.compare"), "check_split", looks)
+    table = compare({"Popularity": Popularity}, small, **SETTINGS | {"split": split, "seeds": 1})
+    assert asked == [claim]
+    assert not [note for note in table.notes if "leak" in note]
 
 
 @pytest.mark.slow

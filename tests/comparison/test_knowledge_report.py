@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import KSR, KTUP, MKR, KGRec, does_knowledge_pay
+from pyg_kgrec import EASE, KSR, KTUP, MKR, KGRec, does_knowledge_pay
 from pyg_kgrec.comparison import KnowledgeReport
 from pyg_kgrec.comparison.knowledge import AS_IT_IS, PERMUTED, RANDOM, SHUFFLED, WITHOUT
 from pyg_kgrec.comparison.statistics import holm
@@ -75,6 +75,7 @@ def test_a_sentence_says_which_way(
 @pytest.mark.parametrize(
     "model",
     [
+        functools.partial(EASE, knowledge=1.0, power=0.0, l2=10.0),
         functools.partial(MKR, hidden_channels=4),
         functools.partial(KTUP, hidden_channels=4),
         pytest.param(
