@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor
@@ -196,8 +196,8 @@ class KTUP(LinkedRecommender):
         """Draws all parameters anew: translations and normals of norm 1, users, items and entities of norm 0.1.
 
         The paper starts all on the unit sphere. Under the softmax, embeddings that start long overfit before they
-        learn; preferences must be long for the induction to be felt at all. With ``transfer='preferences'`` entities
-        start at norm 1, as in TransH.
+        learn; preferences must be long for the induction to be felt at all. With ``transfer='preferences'``
+        entities start at norm 1, as in TransH.
         """
         for node_type, encoder in self.encoders.items():
             encoder.reset_parameters()  # type: ignore[operator]
@@ -261,7 +261,11 @@ class KTUP(LinkedRecommender):
         order = BatchSampler(
             RandomSampler(range(count), generator=source), power_of_two(count / 80, 256, 1024), False
         )
-        batches = DataLoader(range(count), batch_sampler=order, generator=source)  # type: ignore[arg-type]
+        batches: DataLoader[int] = DataLoader(
+            cast(Any, range(count)),
+            batch_sampler=order,
+            generator=torch.Generator(),  # without one the loader takes a number from the global generator
+        )
         run(
             _KnowledgeStage(self, inputs),
             batches,
@@ -330,7 +334,8 @@ class KTUP(LinkedRecommender):
         """Translations T and normals N, ``[num_preferences, hidden_channels]`` each."""
         if not self.use_kg:
             return self.preference, self.preference_normal
-        relation, normal = self.relation, self.relation_normal
+        relation: Tensor = self.relation
+        normal: Tensor = self.relation_normal
         if self.transfer == "preferences":
             relation, normal = relation.detach(), normal.detach()
         return (self.preference + relation) / 2, (self.preference_normal + normal) / 2
