@@ -122,6 +122,9 @@ class KTUP(LinkedRecommender):
 
     shown = ("hidden_channels", "num_preferences", "induction", "norm", "use_kg")
 
+    learned_triples: Tensor
+    """With ``knowledge_epochs``: whether the triples were learned, or taken from a TransH, before training."""
+
     def __init__(
         self,
         data: HeteroData | StoreSignature,
