@@ -32,6 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "KTUP-alternating": {"joint": "alternate"},
     "KTUP-no-triples": {"joint_ratio": 1.0},
     "KTUP-unbounded": {"item_norm": math.inf},
+    "KTUP-preferences": {"transfer": "preferences", "triple_lr": 5.0, "margin": 1.5},
     "TUP": {"use_kg": False},
     "TUP-soft": {"use_kg": False, "induction": "soft", "num_negatives": 64},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -14,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch_geometric.data import HeteroData
 
 from pyg_kgrec._checks import check_at_least, check_k, check_optional
 from pyg_kgrec._files import shown
@@ -31,7 +33,8 @@ from pyg_kgrec._trainer import (
     waited,
 )
 from pyg_kgrec.data.interactions import labelled_pairs
-from pyg_kgrec.data.store import NODE_TYPES
+from pyg_kgrec.data.store import ENTITY, NODE_TYPES
+from pyg_kgrec.data.triples import first_shared, triple_name, triples
 from pyg_kgrec.evaluation import (
     CTR_METRICS,
     METRICS,
@@ -40,9 +43,13 @@ from pyg_kgrec.evaluation import (
     click_through,
     ranking,
 )
+from pyg_kgrec.kge.evaluation import check_completion, evaluate_completion
 from pyg_kgrec.models.base import Recommender, Store, Validation, predicting
 from pyg_kgrec.models.inputs import Inputs, fingerprint
 from pyg_kgrec.models.strangers import told
+
+_COMPLETION = re.compile(r"(?:head_|tail_)?(?:mrr|hits@([1-9]\d{0,8}))")
+"""Metrics of completion that are better the larger they are."""
 
 _LARGE = 1e3
 """Features of more than this size are warned of."""
@@ -274,6 +281,9 @@ def fit(
     choice that was tried. Of this function's other arguments only ``num_threads`` counts then, and for the parts
     of a blend all.
 
+    With ``monitor='mrr'`` or ``'hits@10'`` a model that completes triples (:class:`~pyg_kgrec.KTUP`) is stopped by
+    the triples of ``val``, a validation store of :class:`~pyg_kgrec.transforms.TripleSplit`.
+
     What a model has to learn first it learns here: a :class:`~pyg_kgrec.KSR` without ``kg_embedding`` trains a
     TransE, with a progress bar of its own. A model with a task on triples (``knowledge_interval``) takes a batch of
     triples, by an optimiser of its own, after every so many batches of the other task.
@@ -295,7 +305,9 @@ def fit(
         batch_size: Examples (and triples) per step; by default the power of two that makes about forty steps
             per epoch, from 256 to 2048.
         monitor: Metric to watch: ``'ndcg@10'``, ``'recall@20'``, …, or, where ``val`` has labels of both kinds,
-            ``'auc'`` or ``'acc'`` (see :func:`evaluate`).
+            ``'auc'`` or ``'acc'`` (see :func:`evaluate`), or, where ``val`` holds triples to be found, ``'mrr'``
+            or ``'hits@10'`` (any number), of one side with ``'head_'`` or ``'tail_'`` before it (see
+            :func:`evaluate_completion`).
         patience: Evaluations without improvement before training stops; None never stops early.
         eval_every: Epochs between evaluations.
         num_threads: PyTorch's threads (the compiled kernels use the same) while it trains on a CPU; what was set
@@ -372,6 +384,8 @@ def fit(
     few = power_of_two(len(examples) / 40, 256, 2048)
     batch_size = defaults.get("batch_size", few) if batch_size is None else batch_size
     val_inputs = None if val is None else _validation(model, val, monitor)
+    if val_inputs is not None and _COMPLETION.fullmatch(monitor):
+        _check_held_out(inputs.data, val_inputs.data)
     asked = {
         "seed": int(seed),
         "batch_size": int(batch_size),
@@ -456,6 +470,9 @@ def _metrics(model: Recommender, val: Inputs, monitor: str) -> dict[str, float]:
     if name in CTR_METRICS:
         with told():
             return click_through(model, val)
+    if _COMPLETION.fullmatch(monitor):
+        ks = {k for k in (1, 3, 10) if k <= val.num_entities} | ({int(length)} if length else set())
+        return evaluate_completion(model, val.data, sorted(ks))
     return ranking(model, val, [int(length)])
 
 
@@ -553,11 +570,33 @@ def _validation(model: Recommender, val: Store, monitor: str) -> Inputs:
     if monitor in CTR_METRICS:
         model.warn_of_strangers(inputs, labelled_pairs(inputs.data)[0].to(inputs.device), stacklevel=4)
         return inputs
+    if asked := _COMPLETION.fullmatch(monitor):
+        check_completion(model, "val", inputs.data)
+        if asked[1] and int(asked[1]) > inputs.num_entities:
+            raise ValueError(
+                f"monitor is {monitor!r}, expected at most hits@{inputs.num_entities}, the number of entities"
+            )
+        return inputs
     check_k(int(monitor.partition("@")[2]), inputs.num_items)
     if inputs.labels.item.numel() == 0:
         raise ValueError("edge_label_index of val holds no pair to be found, expected at least one")
     check_to_be_found(inputs, "val")
     return inputs
+
+
+def _check_held_out(train: HeteroData, val: HeteroData) -> None:
+    """Raises ValueError where a triple of ``val`` is learned; stores of other entities or relations pass."""
+    size = train[ENTITY].num_nodes
+    same = size == val[ENTITY].num_nodes and list(train.relation_name) == list(val.relation_name)
+    if not same or list(train[ENTITY].get("id", ())) != list(val[ENTITY].get("id", ())):
+        return
+    find = triples(val, "edge_label")
+    at = first_shared(triples(train).to(find.device), find, size)
+    if at is not None:
+        raise ValueError(
+            f"triple {triple_name(val, find[:, at])} stands in edge_index of train and in edge_label_index of val, "
+            "expected two stores of one split"
+        )
 
 
 def _check_arguments(
@@ -573,9 +612,10 @@ def _check_arguments(
         raise TypeError(f"monitor is {shown(repr(monitor))}, expected the name of a metric, like 'ndcg@10'")
     name, _, length = monitor.partition("@")
     ranks = name in (*METRICS, "coverage") and length.isdigit() and int(length[:9]) >= 1
-    if not ranks and monitor not in CTR_METRICS:
+    if not ranks and monitor not in CTR_METRICS and not _COMPLETION.fullmatch(monitor):
         raise ValueError(
-            f"monitor is {shown(repr(monitor))}, expected a metric and a length, like 'ndcg@10', or 'auc' or 'acc'"
+            f"monitor is {shown(repr(monitor))}, expected a metric and a length, like 'ndcg@10', or 'auc' or "
+            "'acc', or of triples 'mrr' or 'hits@10'"
         )
     check_at_least(1, max_epochs=max_epochs, eval_every=eval_every)
     check_optional(1, patience=patience, batch_size=batch_size)

@@ -22,10 +22,24 @@ from torch import Tensor
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, KSR, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender, _trainer, evaluate, fit
+from pyg_kgrec import (
+    BPRMF,
+    KSR,
+    KTUP,
+    MKR,
+    KGRec,
+    LightGCN,
+    Popularity,
+    Recommender,
+    _trainer,
+    evaluate,
+    evaluate_completion,
+    fit,
+)
 from pyg_kgrec._files import pack, read_packed
 from pyg_kgrec.data import ENTITY, INTERACTS, ITEM, RELATES, USER
 from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.transforms import TripleSplit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -1013,6 +1027,75 @@ def test_arguments_that_cannot_be_passed_on_are_refused(
     assert equal(weights(model), before)
 
 
+# ---------------------------------------------------------------------- stopped by triples
+
+
+@pytest.fixture(scope="module")
+def triple_splits(splits: Splits) -> Splits:
+    return TripleSplit(val=0.2, test=0.1, seed=0)(splits[0])
+
+
+@pytest.mark.parametrize("monitor", ["mrr", "tail_hits@2"])
+def test_the_best_weights_by_triples_are_kept(triple_splits: Splits, monitor: str) -> None:
+    learned, held, _ = triple_splits
+    model = build(KTUP, learned)
+    history = quick(model, learned, held, monitor=monitor, max_epochs=6, patience=2, lr=0.05)
+    assert {"mrr", "hits@1", "hits@10", "tail_mrr", monitor} <= set(history)
+    assert "ndcg@10" not in history
+    found = evaluate_completion(model, held, k=(1, 2))[monitor]
+    assert found == history[monitor].max()
+    assert len(history) == 6 or len(history) == int(history[monitor].argmax()) + 3
+
+
+def test_stopping_by_triples_goes_on_from_a_checkpoint(triple_splits: Splits, tmp_path: Path) -> None:
+    learned, held, _ = triple_splits
+    whole, part = (build(KTUP, learned, knowledge_epochs=1) for _ in range(2))
+    expected = quick(whole, learned, held, monitor="mrr", max_epochs=3)
+    quick(part, learned, held, monitor="mrr", max_epochs=2, checkpoint_dir=tmp_path)
+    other = build(KTUP, learned, seed=1, knowledge_epochs=1)
+    found = quick(other, learned, held, monitor="mrr", max_epochs=3, resume=tmp_path / "last.ckpt")
+    assert equal(weights(whole), weights(other))
+    assert found["mrr"].tolist() == expected["mrr"].tolist()
+    with pytest.raises(ValueError, match="monitor"):
+        quick(other, learned, held, monitor="hits@1", max_epochs=3, resume=tmp_path / "last.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "error", "message"),
+    [
+        (BPRMF, {}, TypeError, "model is a BPRMF, which knows no triples, expected"),
+        (KTUP, {"use_kg": False}, ValueError, r"no knowledge task \(use_kg=False\)"),
+    ],
+)
+def test_stopping_by_triples_asks_for_a_model_that_knows_them(
+    triple_splits: Splits, model: Any, settings: dict[str, Any], error: Any, message: str
+) -> None:
+    built = build(model, triple_splits[0], **settings)
+    before = weights(built)
+    with pytest.raises(error, match=message):
+        quick(built, *triple_splits[:2], monitor="mrr")
+    assert equal(weights(built), before)
+
+
+def test_stopping_by_triples_asks_for_triples_that_are_held_out(
+    splits: Splits, triple_splits: Splits
+) -> None:
+    model, before = build(KTUP, splits[0]), weights(build(KTUP, splits[0]))
+    for train, val, monitor, message in (
+        (
+            triple_splits[0],
+            splits[1],
+            "mrr",
+            "val has no edge_label_index of triples, expected a store of Tri",
+        ),
+        (splits[0], triple_splits[1], "mrr", "stands in edge_index of train and in edge_label_index of val"),
+        (*triple_splits[:2], "hits@99999", "monitor is 'hits@99999', expected at most hits@"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            quick(model, train, val, monitor=monitor)
+    assert equal(weights(model), before)
+
+
 # ---------------------------------------------------------------------- errors
 
 
@@ -1032,6 +1115,9 @@ def test_arguments_that_cannot_be_passed_on_are_refused(
         ({"lr": float("inf")}, "lr is inf"),
         ({"seed": -1}, "seed is -1"),
         ({"monitor": "ndcg@31"}, "k is 31, expected a whole number from 1 to the 30 items"),
+        ({"monitor": "hits@0"}, r"monitor is 'hits@0', expected .* or of triples 'mrr' or 'hits@10'"),
+        ({"monitor": "mean_rank"}, "monitor is 'mean_rank'"),
+        ({"monitor": "tail_"}, "monitor is 'tail_'"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_happens(

@@ -99,10 +99,12 @@ def evaluate_completion(
     return out
 
 
-def check_completion(model: KGEModel, name: str, test: HeteroData) -> None:
-    """Raises what :func:`evaluate_completion` would of a model of PyG and the store ``name``; nothing is ranked."""
+def check_completion(model: torch.nn.Module, name: str, test: HeteroData) -> None:
+    """Raises what :func:`evaluate_completion` would of a model and the store ``name``; nothing is ranked."""
+    _check_knows_triples(model)
     _check_triples(name, test, to_find=True)
-    _check_fit({name: test}, model.num_nodes, model.num_relations)
+    scorer = scorer_of(cast(Any, model), test)
+    _check_fit({name: test}, scorer.num_entities, scorer.num_relations)
     _check_split(name, test)
 
 
@@ -229,17 +231,11 @@ def _all_triples(given: Triples | None, device: torch.device) -> Tensor:
 
 def _check_arguments(model: Any, test: Any, filtered: bool, known: Any, batch_size: int | None) -> None:
     """Checks what can be checked before the model is asked."""
-    name = type(model).__name__
-    if isinstance(model, CompletesTriples):
-        if not isinstance(test, HeteroData):
-            raise TypeError(
-                f"test is a {type(test).__name__}, expected a store of TripleSplit for a {name}, which matches "
-                "entities and relations by what the store says of them"
-            )
-    elif not isinstance(model, KGEModel):
+    _check_knows_triples(model)
+    if isinstance(model, CompletesTriples) and not isinstance(test, HeteroData):
         raise TypeError(
-            f"model is a {name}, which knows no triples, expected a KGEModel of torch_geometric.nn.kge or a "
-            "recommender with triple_scorer, such as KTUP"
+            f"test is a {type(test).__name__}, expected a store of TripleSplit for a {type(model).__name__}, which "
+            "matches entities and relations by what the store says of them"
         )
     _check_triples("test", test, to_find=True)
     if known is not None:
@@ -250,6 +246,14 @@ def _check_arguments(model: Any, test: Any, filtered: bool, known: Any, batch_si
             )
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+
+
+def _check_knows_triples(model: Any) -> None:
+    if not isinstance(model, CompletesTriples | KGEModel):
+        raise TypeError(
+            f"model is a {type(model).__name__}, which knows no triples, expected a KGEModel of "
+            "torch_geometric.nn.kge or a recommender with triple_scorer, such as KTUP"
+        )
 
 
 def _check_triples(name: str, given: Any, to_find: bool) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.functional import margin_ranking_loss
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import ops
-from pyg_kgrec._checks import check_at_least, check_choices, check_positive
+from pyg_kgrec._checks import check_at_least, check_choices, check_finite, check_positive
+from pyg_kgrec._files import shown
+from pyg_kgrec._trainer import Epochs, Generator, power_of_two, run
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ENTITY, ITEM, USER
 from pyg_kgrec.explain import PreferenceExplanation
@@ -29,8 +32,10 @@ from pyg_kgrec.nn.norms import Norm, clip_norm_, orthogonality_loss, unit_norm_
 from pyg_kgrec.ops import Induction
 
 Joint = Literal["sum", "alternate"]
+Transfer = Literal["both", "preferences"]
 
-_START = 0.1  # norm of users, items and entities at the start
+_START = 0.1  # norm of users and items at the start, and of entities that items are aligned to
+_KNOWLEDGE_LR = 3e-3  # of the stage of triples alone, as of pretrain_transh
 
 
 class _Aligned(NamedTuple):
@@ -94,16 +99,31 @@ class KTUP(LinkedRecommender):
         margin: Of the loss on triples.
         align_weight: α.
         orthogonality: Weight of the orthogonality losses.
+        transfer: What the triples teach recommendation. ``'both'``, the paper's: entities are a part of their items
+            and drawn towards them, and entities and relations learn from both tasks. ``'preferences'``: relations
+            and their normals are a part of the preferences, and what recommendation makes of them does not change
+            them, nor are entities drawn to items (no alignment loss): the triples are learned as TransH alone
+            would learn them, while recommendation goes on.
+        entity_weight: What an item's mean entity is multiplied with in î; by default 1 for ``'both'`` and
+            0.1 for ``'preferences'``, whose entities have norms of up to 1 from the start where users and
+            items begin at 0.1. With 0 items know nothing of their entities, and a new item is not known by them.
+        knowledge_epochs: Epochs in which the triples are learned alone before training, by Adam at a rate of 0.003
+            (:func:`pyg_kgrec.fit` does it, once). They come in the same order whatever the seed of ``fit``.
+        triple_lr: Learning rate of entities and relations, as a multiple of ``fit``'s.
         item_norm: The longest that î may be; ``inf`` is the paper's. A sum of two embeddings within the unit ball
             may have norm 2, where no user comes: without the bound KTUP recommends worse than TUP, whose items are
             within the ball. TUP needs no bound and has none.
 
     Raises:
+        TypeError: If a number is none.
         ValueError: If an argument is unknown or out of range, the store has no relations though ``use_kg`` is
             True, or ``num_preferences`` is not their number.
     """
 
     shown = ("hidden_channels", "num_preferences", "induction", "norm", "use_kg")
+
+    learned_triples: Tensor
+    """With ``knowledge_epochs``: whether the triples were learned, or taken from a TransH, before training."""
 
     def __init__(
         self,
@@ -126,15 +146,30 @@ class KTUP(LinkedRecommender):
         align_weight: float = 1.0,
         orthogonality: float = 1.0,
         item_norm: float = 1.0,
+        transfer: Transfer = "both",
+        entity_weight: float | None = None,
+        knowledge_epochs: int = 0,
+        triple_lr: float = 1.0,
     ) -> None:
         check_choices(
-            induction=(induction, get_args(Induction)), norm=(norm, get_args(Norm)), joint=(joint, get_args(Joint))
-        )  # fmt: skip
+            induction=(induction, get_args(Induction)),
+            norm=(norm, get_args(Norm)),
+            joint=(joint, get_args(Joint)),
+            transfer=(transfer, get_args(Transfer)),
+        )
         if not 0 <= joint_ratio <= 1 or (joint == "alternate" and joint_ratio == 0):
             raise ValueError(
                 f"joint_ratio is {joint_ratio}, expected a share in [0, 1] (above 0 for 'alternate')"
             )
-        check_positive(temperature=temperature, score_scale=score_scale, item_norm=item_norm)
+        check_positive(
+            temperature=temperature, score_scale=score_scale, item_norm=item_norm, triple_lr=triple_lr
+        )
+        check_finite(triple_lr=triple_lr)
+        check_at_least(0, knowledge_epochs=knowledge_epochs)
+        if entity_weight is not None:
+            check_finite(entity_weight=entity_weight)
+            if entity_weight < 0:
+                raise ValueError(f"entity_weight is {shown(repr(entity_weight))}, expected 0 or more")
         super().__init__(data, hidden_channels, features, use_kg)
         self.objective = Objective(loss, num_negatives, negatives, {"softmax": 16, "bpr": 1})
         self.num_preferences = _check_preferences(num_preferences, self.signature.relation_name, use_kg)
@@ -142,12 +177,17 @@ class KTUP(LinkedRecommender):
         self.score_scale, self.item_norm = score_scale, item_norm
         self.joint, self.joint_ratio = joint, joint_ratio
         self.margin, self.align_weight, self.orthogonality = margin, align_weight, orthogonality
+        self.transfer, self.knowledge_epochs, self.triple_lr = transfer, knowledge_epochs, triple_lr
+        self.entity_weight = _ENTITY_WEIGHT[transfer] if entity_weight is None else float(entity_weight)
+        self.hears_links = self.use_kg and self.entity_weight > 0
         if self.use_kg and joint == "alternate" and joint_ratio < 1:
             self.knowledge_interval, self.knowledge_lr = 1, (1 - joint_ratio) / joint_ratio
         size = self.num_preferences, hidden_channels
         self.preference, self.preference_normal = Parameter(torch.empty(size)), Parameter(torch.empty(size))
         if self.use_kg:
             self.relation, self.relation_normal = Parameter(torch.empty(size)), Parameter(torch.empty(size))
+            if knowledge_epochs:
+                self.register_buffer("learned_triples", torch.tensor(False))
         self._longest: Tensor | None = None
         self.reset_parameters()
 
@@ -159,15 +199,22 @@ class KTUP(LinkedRecommender):
         """Draws all parameters anew: translations and normals of norm 1, users, items and entities of norm 0.1.
 
         The paper starts all on the unit sphere. Under the softmax, embeddings that start long overfit before they
-        learn; preferences must be long for the induction to be felt at all.
+        learn; preferences must be long for the induction to be felt at all. With ``transfer='preferences'``
+        entities start at norm 1, as in TransH.
         """
-        for encoder in self.encoders.values():
+        for node_type, encoder in self.encoders.items():
             encoder.reset_parameters()  # type: ignore[operator]
             for table in encoder.parameters():
                 unit_norm_(table)
-                table.data.mul_(_START)
+                if node_type != ENTITY or self.transfer == "both":
+                    table.data.mul_(_START)
         for name in self._translations():
             unit_norm_(self.get_parameter(name))
+        self._set_learned_triples(False)
+
+    def _set_learned_triples(self, learned: bool) -> None:
+        if self.use_kg and self.knowledge_epochs:
+            self.learned_triples.fill_(learned)
 
     def start_from(self, transh: TransH) -> None:
         """Takes entities and relations from a trained TransH, as the paper does before joint training.
@@ -204,6 +251,48 @@ class KTUP(LinkedRecommender):
             for mine, theirs in pairs:
                 mine.copy_(theirs.weight)  # type: ignore[operator, union-attr]
         self.constrain()
+        self._set_learned_triples(True)
+
+    def pretrain(self, inputs: Inputs, *, progress: bool = True) -> None:
+        """Learns the triples alone for ``knowledge_epochs``, unless it has or started from a TransH."""
+        count = inputs.triple.size(1)
+        if not self.use_kg or not self.knowledge_epochs or not count or bool(self.learned_triples):
+            return
+        if progress:
+            print(f"Learning {count:,} triples alone for {self.knowledge_epochs} epochs (knowledge_epochs).")
+        source = torch.Generator().manual_seed(0)
+        order = BatchSampler(
+            RandomSampler(range(count), generator=source), power_of_two(count / 80, 256, 1024), False
+        )
+        batches: DataLoader[int] = DataLoader(
+            cast(Any, range(count)),
+            batch_sampler=order,
+            generator=torch.Generator(),  # without one the loader takes a number from the global generator
+        )
+        run(
+            _KnowledgeStage(self, inputs),
+            batches,
+            max_epochs=self.knowledge_epochs,
+            patience=None,
+            accelerator="auto" if self.device.type == "cpu" else self.device.type,
+            progress=progress,
+        )
+        self._set_learned_triples(True)
+
+    def triple_parameters(self) -> list[Parameter]:
+        """What the triples' task learns: entities (and their features' projection), relations and normals."""
+        return (
+            [*self.encoders[ENTITY].parameters(), self.relation, self.relation_normal] if self.use_kg else []
+        )
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Entities and relations at ``triple_lr`` times the learning rate, all else at the learning rate."""
+        if not self.use_kg or self.triple_lr == 1:
+            return super().parameter_groups(lr)
+        own = [p for p in self.triple_parameters() if p.requires_grad]
+        ids = {id(p) for p in own}
+        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in ids]
+        return [{"params": rest, "lr": lr}, {"params": own, "lr": lr * self.triple_lr}]
 
     # ------------------------------------------------------------------ norms
 
@@ -248,7 +337,11 @@ class KTUP(LinkedRecommender):
         """Translations T and normals N, ``[num_preferences, hidden_channels]`` each."""
         if not self.use_kg:
             return self.preference, self.preference_normal
-        return (self.preference + self.relation) / 2, (self.preference_normal + self.relation_normal) / 2
+        relation: Tensor = self.relation
+        normal: Tensor = self.relation_normal
+        if self.transfer == "preferences":
+            relation, normal = relation.detach(), normal.detach()
+        return (self.preference + relation) / 2, (self.preference_normal + normal) / 2
 
     def _align(self, inputs: Inputs, item: Tensor | None = None, further: Tensor | None = None) -> _Aligned:
         """Some items (all if None) with their entities, and further entities."""
@@ -257,10 +350,15 @@ class KTUP(LinkedRecommender):
         row, entity = inputs.graph.entities_of.select(node)
         if not self.use_kg:
             return _Aligned(embedding, embedding, row, embedding[:0], embedding[:0])
+        if self.entity_weight == 0 and self.transfer == "preferences":  # then nobody asks for them
+            row, entity = row[:0], entity[:0]
         share = torch.bincount(row, minlength=node.numel())[row].to(embedding.dtype).reciprocal()
+        share = self.entity_weight * share
         # One look-up for all: each costs a gradient of the size of the table.
         wanted = entity if further is None else torch.cat([entity, further])
         mine, rest = self.embed(inputs, ENTITY, wanted).tensor_split([entity.numel()])
+        if self.transfer == "preferences":
+            mine = mine.detach()
         aligned = embedding.index_add(0, row, mine * share.unsqueeze(1)).renorm(2, 0, self.item_norm)
         return _Aligned(aligned, embedding, row, mine, rest)
 
@@ -307,7 +405,7 @@ class KTUP(LinkedRecommender):
             "ranking": self.objective(self.score_scale * scores),
             "orthogonality": self.orthogonality * orthogonality_loss(self.preference, self.preference_normal),
         }
-        if self.use_kg:
+        if self.use_kg and self.transfer == "both":
             losses["alignment"] = self.align_weight * self._alignment(parts, index[:, 0])
         losses = {name: ratio * loss for name, loss in losses.items()}
         if relation.numel():
@@ -413,6 +511,35 @@ class KTUP(LinkedRecommender):
             contribution.flatten(),
             triple_weight,
         )
+
+
+class _KnowledgeStage(Epochs):
+    """The triples alone, before training."""
+
+    def __init__(self, model: KTUP, inputs: Inputs) -> None:
+        super().__init__(model, None, 1, lr=_KNOWLEDGE_LR)
+        self.inputs, self._generator = inputs, Generator(0)
+
+    def on_fit_start(self) -> None:
+        self.inputs = self.model.prepare(self.inputs)
+
+    def configure_optimizers(self) -> Any:
+        learned = [p for p in self.model.triple_parameters() if p.requires_grad]
+        return torch.optim.Adam(learned, self.lr, fused=self.device.type in ("cpu", "cuda"))
+
+    def step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        generator = self._generator.on(self.device)
+        return self.count(self.model.knowledge_losses(self.inputs, batch, generator))
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        try:
+            self.model.constrain()
+        except ValueError as error:
+            raise self.stopped(str(error)) from error
+        super().on_train_batch_end(outputs, batch, batch_idx)
+
+
+_ENTITY_WEIGHT: dict[Transfer, float] = {"both": 1.0, "preferences": 0.1}
 
 
 def _check_preferences(num_preferences: int | None, relations: list[str], use_kg: bool) -> int:

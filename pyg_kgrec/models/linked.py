@@ -86,7 +86,7 @@ class LinkedRecommender(Recommender):
 
     def linked_items(self, inputs: Inputs) -> Tensor:
         """Items that are linked to an entity with a row or features, ``[num_items]`` bool."""
-        if not self.use_kg:
+        if not self.hears_links:
             return super().linked_items(inputs)
         entity = nodes_known(self, inputs, ENTITY, ("row", "features"))
         return spread(entity, inputs.link[1], inputs.link[0], inputs.num_items)

@@ -109,7 +109,11 @@ class TestKTUPSoftL1BPR(OfKTUP, ModelTests):
 
 
 class TestKTUPHardL1(OfKTUP, ModelTests):
-    settings = {"hidden_channels": 8, "num_negatives": 2, "norm": "l1", "joint_ratio": 0.7}
+    settings = {"hidden_channels": 8, "num_negatives": 2, "norm": "l1", "joint_ratio": 0.7} | {
+        "transfer": "preferences",
+        "triple_lr": 2.0,
+        "knowledge_epochs": 1,
+    }
 
 
 class OfTUP(OfKTUP):

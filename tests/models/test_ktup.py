@@ -483,3 +483,168 @@ def test_a_graph_without_relations_is_refused(splits: Any) -> None:
     data[RELATES].edge_type = torch.empty(0, dtype=torch.long)
     with pytest.raises(ValueError, match="the store has no relations, expected a knowledge graph for KTUP"):
         build(data)
+
+
+# ---------------------------------------------------------------------- what triples teach
+
+
+def gradients_of(losses: list[Tensor], model: KTUP) -> set[str]:
+    """Names of the tables that a loss reaches."""
+    model.zero_grad(set_to_none=True)
+    torch.stack(losses).sum().backward()
+    return {name for name, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
+
+
+TRIPLES = {"encoders.entity.weight", "relation", "relation_normal"}
+
+
+@pytest.mark.parametrize(("induction", "norm"), FORMS)
+def test_preferences_take_from_the_triples_and_give_nothing_back(
+    splits: Any, induction: str, norm: str
+) -> None:
+    model = build(splits[0], induction=induction, norm=norm, transfer="preferences")
+    losses = step(model, splits[0])
+    assert set(losses) == {"ranking", "orthogonality", "knowledge", "knowledge_orthogonality"}
+    own = gradients_of([losses["ranking"], losses["orthogonality"]], model)
+    assert own
+    assert not own & TRIPLES
+    losses = step(model, splits[0])
+    assert gradients_of([losses["knowledge"], losses["knowledge_orthogonality"]], model) == TRIPLES
+    both = build(splits[0], induction=induction, norm=norm)
+    assert gradients_of([step(both, splits[0])["ranking"]], both) >= TRIPLES
+    # They do take: without the relations preferences would be others.
+    score = model.score_all(splits[2], torch.arange(4))
+    with torch.no_grad():
+        model.relation.mul_(-1)
+    assert not torch.allclose(model.score_all(splits[2], torch.arange(4)), score)
+
+
+@pytest.mark.parametrize("joint", ["sum", "alternate"])
+def test_recommendation_leaves_the_triples_tables_alone(splits: Any, joint: str) -> None:
+    """Trained without the triples' loss, entities and relations stay bit by bit where they began."""
+    model = build(splits[0], transfer="preferences", joint_ratio=1.0, joint=joint)
+    before = {name: t.clone() for name, t in tables_of(model).items()}
+    fit(model, splits[0], max_epochs=2, batch_size=16, progress=False)
+    same = {name for name, t in tables_of(model).items() if torch.equal(t, before[name])}
+    assert same == TRIPLES
+
+
+@pytest.mark.parametrize("weight", [None, 0.0, 0.5, 3.0])
+@pytest.mark.parametrize("transfer", ["both", "preferences"])
+def test_the_weight_of_entities(splits: Any, transfer: str, weight: float | None) -> None:
+    model, data = build(splits[0], transfer=transfer, entity_weight=weight, item_norm=torch.inf), splits[2]
+    expected = {"both": 1.0, "preferences": 0.1}[transfer] if weight is None else weight
+    assert model.entity_weight == expected
+    with torch.no_grad():
+        encoded = model.encode(model.prepare(data))
+        own, rows = (model.encoders[t].weight.detach() for t in (ITEM, ENTITY))
+    item, entity = data[IS].edge_index
+    mean = torch.zeros_like(own).index_add(0, item, rows[entity])
+    mean = mean / torch.bincount(item, minlength=own.size(0)).clamp(min=1).unsqueeze(1)
+    torch.testing.assert_close(encoded.item, own + expected * mean)
+
+
+def test_items_that_do_not_hear_their_entities_are_not_known_by_them(splits: Any) -> None:
+    for transfer in ("both", "preferences"):
+        deaf, hears = (build(splits[0], transfer=transfer, entity_weight=w) for w in (0.0, 0.1))
+        assert deaf.strangers()["item with link"] == "last"
+        assert hears.strangers()["item with link"] == "link"
+        assert not bool(deaf.linked_items(deaf.prepare(splits[2])).any())
+        assert bool(hears.linked_items(hears.prepare(splits[2])).any())
+
+
+def test_entities_start_long_where_items_are_not_aligned_to_them(splits: Any) -> None:
+    for transfer, length in (("both", 0.1), ("preferences", 1.0)):
+        tables = tables_of(build(splits[0], transfer=transfer))
+        for name, expected in (("entity", length), ("item", 0.1), ("user", 0.1)):
+            found = tables[f"encoders.{name}.weight"].norm(dim=1)
+            torch.testing.assert_close(found, torch.full_like(found, expected))
+
+
+def test_entities_and_relations_have_a_rate_of_their_own(splits: Any) -> None:
+    model = build(splits[0], triple_lr=2.5)
+    groups = {group["lr"]: {id(p) for p in group["params"]} for group in model.parameter_groups(0.1)}
+    assert set(groups) == {0.1, 0.25}
+    assert groups[0.25] == {id(model.get_parameter(name)) for name in TRIPLES}
+    assert groups[0.1] | groups[0.25] == {id(p) for p in model.parameters()}
+    assert [group["lr"] for group in build(splits[0]).parameter_groups(0.1)] == [0.1]
+    still = build(splits[0], triple_lr=1e-12)
+    before = still.relation.detach().clone()
+    user = still.encoders[USER].weight.detach().clone()
+    fit(still, splits[0], max_epochs=1, batch_size=16, progress=False)
+    torch.testing.assert_close(still.relation, before, rtol=0, atol=1e-7)
+    assert not torch.allclose(still.encoders[USER].weight, user)
+    frozen = build(splits[0], triple_lr=2.0)
+    frozen.relation.requires_grad_(False)
+    assert all(p is not frozen.relation for group in frozen.parameter_groups(1.0) for p in group["params"])
+
+
+# ---------------------------------------------------------------------- triples first
+
+
+def test_triples_are_learned_first_once_and_alone(splits: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    train = splits[0]
+    model = build(train, knowledge_epochs=12)
+    before = {name: t.clone() for name, t in tables_of(model).items()}
+    inputs, every = model.prepare(train), torch.arange(train[RELATES].num_edges)
+
+    def loss() -> float:
+        return float(model.knowledge_losses(inputs, every, torch.Generator().manual_seed(5))["knowledge"])
+
+    first, state = loss(), torch.get_rng_state()
+    model.pretrain(inputs, progress=False)
+    assert capsys.readouterr().out == ""
+    assert torch.equal(torch.get_rng_state(), state)
+    assert loss() < first
+    after = {name: t.clone() for name, t in tables_of(model).items()}
+    assert {name for name, t in after.items() if not torch.equal(t, before[name])} == TRIPLES
+    model.pretrain(inputs, progress=True)  # once
+    assert capsys.readouterr().out == ""
+    assert all(torch.equal(t, after[name]) for name, t in tables_of(model).items())
+    again = build(train, knowledge_epochs=12)
+    again.pretrain(again.prepare(train), progress=False)
+    assert all(torch.equal(t, after[name]) for name, t in tables_of(again).items())
+    model.reset_parameters()
+    assert not bool(model.learned_triples)
+
+
+def test_fit_learns_the_triples_first(splits: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    model = build(splits[0], knowledge_epochs=2, transfer="preferences", joint_ratio=1.0)
+    alone = copy.deepcopy(model)
+    alone.pretrain(alone.prepare(splits[0]), progress=False)
+    fit(model, splits[0], max_epochs=1, batch_size=16, progress=False)
+    for name in TRIPLES:
+        assert torch.equal(model.get_parameter(name), alone.get_parameter(name))
+    assert bool(model.learned_triples)
+
+
+def test_no_stage_of_triples_where_there_is_nothing_to_learn(splits: Any) -> None:
+    train = splits[0]
+    started = build(train, knowledge_epochs=3)
+    started.start_from(TransH(train[ENTITY].num_nodes, 3, 8))
+    for model in (started, build(train), build(train, use_kg=False, knowledge_epochs=3)):
+        before = {name: t.clone() for name, t in tables_of(model).items()}
+        model.pretrain(model.prepare(train), progress=False)
+        assert all(torch.equal(t, before[name]) for name, t in tables_of(model).items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"transfer": "none"}, ValueError, "transfer is 'none', expected 'both' or 'preferences'"),
+        ({"transfer": None}, ValueError, "transfer is None, expected 'both' or 'preferences'"),
+        ({"entity_weight": -0.5}, ValueError, "entity_weight is -0.5, expected 0 or more"),
+        ({"entity_weight": float("nan")}, ValueError, "entity_weight is nan, expected a finite number"),
+        ({"entity_weight": "1"}, TypeError, "entity_weight is '1', expected a number"),
+        ({"knowledge_epochs": -1}, ValueError, "knowledge_epochs is -1, expected 0 or more"),
+        ({"knowledge_epochs": 1.5}, TypeError, "knowledge_epochs is 1.5, expected a whole number"),
+        ({"triple_lr": 0.0}, ValueError, "triple_lr is 0.0, expected above 0"),
+        ({"triple_lr": float("inf")}, ValueError, "triple_lr is inf, expected a finite number"),
+        ({"triple_lr": "fast"}, TypeError, "triple_lr is 'fast', expected a number"),
+    ],
+)
+def test_bad_arguments_of_what_triples_teach(
+    splits: Any, settings: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        build(splits[0], **settings)
