@@ -892,15 +892,11 @@ class RecommenderTests(ModelTests):
             fit(one, train, val, max_epochs=1, progress=False, monitor="ndcg@3")
         assert torch.equal(model.score_all(ready, users_of(test)), plain.score_all(test, users_of(test)))
 
-    @pytest.mark.parametrize("loaded", [False, True])
-    def test_threads_give_the_answers_of_one(self, splits: Splits, tmp_path: Path, loaded: bool) -> None:
+    def test_threads_give_the_answers_of_one(self, splits: Splits, tmp_path: Path) -> None:
         train, val, test = splits
-        model = self.trained(train, val)
-        if loaded:
-            model.save(tmp_path / "model.pt")
-            model = self.model.load(tmp_path / "model.pt")
-        else:
-            model.train()  # the mode of a model is nobody's business but its trainer's
+        self.trained(train, val).save(tmp_path / "model.pt")
+        model = self.model.load(tmp_path / "model.pt")
+        model.train()  # the mode of a model is nobody's business but its trainer's
         ready = model.prepare(test)
 
         def ask(i: int) -> list[Any]:

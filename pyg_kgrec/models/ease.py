@@ -205,6 +205,8 @@ class EASE(SolvedRecommender):
         if alpha:
             matrix.add_(self._known(power), alpha=alpha)
         matrix.diagonal().add_(l2)
+        # The eigenvectors of the Gram matrix would serve every λ, but P of a λ is a product of matrices then, which
+        # takes as long as factorising and inverting anew does; and α changes the eigenvectors.
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
         del matrix
         inverse.div_(-inverse.diagonal().clone())

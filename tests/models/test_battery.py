@@ -209,7 +209,7 @@ class TestEASEKnowledge(OfSolved, ModelTests):
     needs_knowledge = "no links of items and entities"
 
 
-class TestItemKNN(OfSolved, RecommenderTests):
+class TestItemKNN(OfSolved, ModelTests):
     model = ItemKNN
     settings = {"num_neighbors": 5, "shrinkage": 1.0}
 

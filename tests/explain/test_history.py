@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import torch
+
+from pyg_kgrec.explain import BlendExplanation, HistoryExplanation
+from pyg_kgrec.testing import build_splits
+
+
+def explained(contribution: list[float]) -> HistoryExplanation:
+    test = build_splits()[2]
+    history = torch.arange(len(contribution))
+    value = torch.tensor(contribution)
+    return HistoryExplanation.from_history(test, 3, 9, history, value, float(value.sum()))
+
+
+def test_the_text_names_what_adds_most_and_what_speaks_against() -> None:
+    text = str(explained([0.5, -0.25, 2.0, 0.75, 0.0]))
+    assert "Item <9> for u3 (score 3.000)" in text or "Item <9> for user u3 (score 3.000)" in text
+    assert "because of Item <2> (+2.000), Item <3> (+0.750), Item <0> (+0.500) and 2 more items" in text
+    assert "less for Item <1>   [-0.250]" in text
+    assert "less for Item <4>" not in text
+
+
+def test_a_history_that_says_nothing_is_named_so() -> None:
+    why = explained([])
+    assert "nothing of your history speaks for it or against it" in str(why)
+    assert why.units.empty
+    assert why._repr_html_()
+
+
+def test_parts_that_know_nothing_are_left_out_of_a_blend() -> None:
+    why, nothing = explained([1.0, 2.0]), float("nan")
+    test = build_splits()[2]
+    blend = BlendExplanation.from_parts(
+        test, 3, 9, 1.5, ["a", "b"], [1.0, 0.0], [1.5, nothing], [3.0, nothing], {"a": why}
+    )
+    assert blend.parts["name"].tolist() == ["a"]
+    assert blend.units["contribution"].tolist() == [1.5]
+    assert "a: Item <9>" in str(blend)
+    assert blend.graph.history == why.graph.history
