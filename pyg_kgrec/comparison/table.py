@@ -83,9 +83,9 @@ class Comparison:
         """All runs, a row per model and seed.
 
         Columns: ``model``, ``seed``, ``status``, ``reason``, all metrics, ``epochs`` (of a model that is solved,
-        the choices that were tried), ``seconds`` (of ``fit``), ``seconds to evaluate``, ``memory`` (peak in MiB above
-        what was in use before), ``loss``, ``settings``, ``fit`` and ``chosen`` (JSON; the numbers that ``fit`` chose
-        on validation), and what was searched (``tune``, ``tuned``, ``trials``, ``seconds to tune``).
+        the choices that were tried), ``seconds`` (of ``fit``), ``seconds to evaluate``, ``memory`` (peak in MiB
+        above what was in use before), ``loss``, ``settings``, ``fit`` and ``chosen`` (JSON; the last is what
+        ``fit`` chose on validation), and what was searched (``tune``, ``tuned``, ``trials``, ``seconds to tune``).
         """
         left = ("metrics", "rank", "made with")
         first = ("model", "seed", "status", "reason")
