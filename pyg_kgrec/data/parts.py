@@ -139,9 +139,9 @@ def _joined(parts: Sequence[Table]) -> Table:
             ids = part.ids(role)
             known = kinds.setdefault(role, (part.label, ids.dtype)) if ids.size else None
             if known is not None and known[1] != ids.dtype:
-                names = ["str" if dtype.kind == "O" else "int" for dtype in (ids.dtype, known[1])]
+                here, there = ("str" if dtype.kind == "O" else "int" for dtype in (ids.dtype, known[1]))
                 raise TypeError(
-                    f"{part.label}: ids of {role}s are {names[0]} while those of {known[0]} are {names[1]}, "
+                    f"{part.label}: ids of {role}s are {here} while those of {known[0]} are {there}, "
                     "expected one type in all three frames."
                 )
             read[role] = ids
