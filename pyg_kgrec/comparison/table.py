@@ -84,7 +84,7 @@ class Comparison:
 
         Columns: ``model``, ``seed``, ``status``, ``reason``, all metrics, ``epochs`` (of a model that is solved,
         the choices that were tried), ``seconds`` (of ``fit``), ``seconds to evaluate``, ``memory`` (peak in MiB
-        above what was in use before), ``loss``, ``settings``, ``fit`` and ``chosen`` (JSON; the numbers that
+        above what was in use before), ``loss``, ``settings``, ``fit`` and ``chosen`` (JSON; the last is what
         ``fit`` chose on validation), and what was searched (``tune``, ``tuned``, ``trials``, ``seconds to tune``).
         """
         left = ("metrics", "rank", "made with")

@@ -6,6 +6,7 @@ from pyg_kgrec.data.frames import from_pandas
 from pyg_kgrec.data.kgat import read_kgat
 from pyg_kgrec.data.labels import Labels, indexable
 from pyg_kgrec.data.leaks import SplitReport, check_split
+from pyg_kgrec.data.parts import split_frames
 from pyg_kgrec.data.repeats import count_repeats, drop_repeats
 from pyg_kgrec.data.store import (
     ENTITY,
@@ -45,5 +46,6 @@ __all__ = [
     "read_atomic",
     "read_kgat",
     "save_store",
+    "split_frames",
     "validate",
 ]

@@ -37,6 +37,8 @@ _USUAL_NAMES: Final = {
     "time": ("timestamp", "time"),
     "name": ("name", "title"),
 }
+ROLES: Final = (USER, ITEM, ENTITY, "rating", "label", "time", "head", "relation", "tail")
+_SINGULAR: Final = {"users": "user", "items": "item", "entities": "entity"}
 # What other tools call a column that says more of an interaction than that it is there. It is read where it
 # is named only; compared in lower case.
 LABEL_NAMES: Final = frozenset(
@@ -176,46 +178,60 @@ def from_pandas(
             infinite, or if no interaction is left. The message names the frame, the column, what is wrong
             and what was expected.
     """
-    frames = {
-        "interactions": interactions,
-        "triples": triples,
-        "links": links,
-        "items": items,
-        "users": users,
-        "entities": entities,
-    }
-    columns = {
-        USER: user_col,
-        ITEM: item_col,
-        ENTITY: entity_col,
-        "rating": rating_col,
-        "label": label_col,
-        "time": time_col,
-        "head": head_col,
-        "relation": relation_col,
-        "tail": tail_col,
-    }
-    names = {"users": user_name, "items": item_name, "entities": entity_name}
-    features = {
-        label: _features(argument, value)
-        for label, argument, value in (
-            ("users", "user_features", user_features),
-            ("items", "item_features", item_features),
-            ("entities", "entity_features", entity_features),
-        )
-    }
+    columns = [
+        user_col,
+        item_col,
+        entity_col,
+        rating_col,
+        label_col,
+        time_col,
+        head_col,
+        relation_col,
+        tail_col,
+    ]
+    tables = read_tables(
+        {"interactions": interactions},
+        {"triples": triples, "links": links, "items": items, "users": users, "entities": entities},
+        dict(zip(ROLES, columns, strict=True)),
+        {"users": user_name, "items": item_name, "entities": entity_name},
+        {"users": user_features, "items": item_features, "entities": entity_features},
+    )
+    return build_store(tables, min_rating, unknown)[0]
+
+
+def read_tables(
+    interactions: dict[str, Any],
+    others: dict[str, Any],
+    columns: dict[str, Any],
+    names: dict[str, Any],
+    features: dict[str, Any],
+) -> dict[str, Table]:
+    """Says of each frame what it holds.
+
+    Args:
+        interactions: Frames of interactions by what messages call them; all must be there.
+        others: Triples, links, items, users and entities; those that are None are left out.
+        columns: The column of each of :data:`ROLES`, None for its usual names.
+        names: The column of readable names of users, items and entities.
+        features: The columns of features of users, items and entities.
+
+    Raises:
+        TypeError: If something is no frame.
+        ValueError: If names or features of a frame that is not there are asked for.
+    """
+    read = {label: _features(f"{_SINGULAR[label]}_features", value) for label, value in features.items()}
     tables: dict[str, Table] = {}
-    for label, frame in frames.items():
-        if frame is None and label != "interactions":
-            if names.get(label) is not None or features.get(label):
+    for label, frame in {**interactions, **others}.items():
+        if frame is None and label not in interactions:
+            if names.get(label) is not None or read.get(label):
                 raise ValueError(
                     f"{label} is not given, expected the frame that holds its names and features."
                 )
             continue
         if not isinstance(frame, pd.DataFrame):
             raise TypeError(f"{label} is a {type(frame).__name__}, expected a pandas DataFrame.")
-        tables[label] = Table(frame, label, columns | {"name": names.get(label)}, features.get(label, []))
-    return build_store(tables, min_rating, unknown)[0]
+        tables[label] = Table(frame, label, columns | {"name": names.get(label)}, read.get(label, []))
+    return tables
 
 
 def _features(argument: str, names: Any) -> list[str]:
@@ -260,10 +276,13 @@ class Table:
 
     def ids(self, role: str) -> Array:
         """The raw ids in the column that plays ``role``: int64, or objects that are all ``str``."""
-        column = self.find(role)
-        if column is None:
-            column = self._present(None, list(_USUAL_NAMES[role]), role)
+        column = self.id_column(role)
         return _raw_ids(self._series(column), self.where(column))
+
+    def id_column(self, role: str) -> Any:
+        """The column that plays ``role``; ValueError if there is none."""
+        column = self.find(role)
+        return self._present(None, list(_USUAL_NAMES[role]), role) if column is None else column
 
     def numbers(self, column: str) -> Array:
         """A numeric column as float64 (datetimes as Unix seconds), checked to be finite."""

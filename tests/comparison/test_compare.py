@@ -259,7 +259,7 @@ def rivals(small: HeteroData) -> Comparison:
         "EASE": EASE,
         "EASE with knowledge": functools.partial(EASE, knowledge=1.0),
         "ItemKNN": functools.partial(ItemKNN, shrinkage=[1.0, 10.0]),
-        "ALS": functools.partial(ALS, hidden_channels=4, l2=[0.01, 0.1]),
+        "ALS": functools.partial(ALS, hidden_channels=4, l2=[0.01, 0.1], unobserved_weight=0.1, num_sweeps=2),
         "Blend": blend,
     }
     return compare(models, small, **SETTINGS | {"fit": {"max_epochs": 1}, "seeds": [1]})
