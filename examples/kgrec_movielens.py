@@ -25,6 +25,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "none": {},
     "gate": {"item_gate": True},
     "seen-targets": {"hide_targets": False},
+    "no-teacher": {"distill": 0.0},
     "no-kg": {"use_kg": False},
     "no-masking": {"masking": "none"},
     "random-masking": {"masking": "random"},
@@ -37,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="data/ml-100k", help="where the data set lives or is put")
     parser.add_argument("--source", help="local folder or base URL to take the files from")
+    parser.add_argument("--knowledge", choices=["freebase", "dbpedia"], default="freebase")
     parser.add_argument("--model", choices=MODELS, default="KGRec")
     parser.add_argument("--ablation", choices=ABLATIONS, default="none", help="of KGRec")
     parser.add_argument("--loss", choices=["bpr", "softmax"], help="default: the model's own")
@@ -46,7 +48,7 @@ def main() -> None:
     parser.add_argument("--fit", nargs="*", default=[], metavar="NAME=VALUE", help="further arguments of fit")
     args = parser.parse_args()
 
-    train, val, test = MovieLens100K(args.root, source=args.source).split()
+    train, val, test = MovieLens100K(args.root, source=args.source, knowledge=args.knowledge).split()
     settings = dict(ABLATIONS[args.ablation]) | _pairs(args.set)
     if args.loss:
         settings["loss"] = args.loss
