@@ -74,7 +74,7 @@ class Blended(Encoding):
         known = self.known[part]
         score = self.parts[part].score_all(user).to(self.weight.dtype)
         among = score if known.every_item else score[:, known.item]
-        if not among.numel():
+        if not among.numel():  # no item that the part knows, or nobody asks
             nothing = score.new_full((user.numel(), 1), torch.nan)
             return score.fill_(torch.nan), nothing, nothing
         deviation, mean = torch.std_mean(among, dim=1, keepdim=True, correction=0)
