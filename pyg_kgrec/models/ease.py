@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import ITEM
-from pyg_kgrec.models.gram import gram, shared_facts
+from pyg_kgrec.models.gram import gram, ridge_weights, shared_facts
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.linear import Columns, HistoryEncoding, SolvedRecommender, sum_rows
 from pyg_kgrec.models.memory import check_memory
@@ -207,11 +207,7 @@ class EASE(SolvedRecommender):
         matrix.diagonal().add_(l2)
         # The eigenvectors of the Gram matrix would serve every λ, but P of a λ is a product of matrices then, which
         # takes as long as factorising and inverting anew does; and α changes the eigenvectors.
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
-        del matrix
-        inverse.div_(-inverse.diagonal().clone())
-        inverse.fill_diagonal_(0)
-        self.weight.copy_(inverse)
+        self.weight.copy_(ridge_weights(matrix))
 
     def _known(self, power: float) -> Tensor:
         """FFᵀ with columns scaled by their number of items to the power −p, kept for the next α."""

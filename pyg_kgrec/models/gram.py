@@ -41,6 +41,19 @@ def gram(columns: PairIndex, num_rows: int, weight: Tensor | None = None) -> Ten
     return out
 
 
+def ridge_weights(matrix: Tensor) -> Tensor:
+    r"""What each item adds to each other one, :math:`B_{ij} = -P_{ij} / P_{jj}` with :math:`\mathbf{P}` the inverse.
+
+    Args:
+        matrix: A Gram matrix with its λ on the diagonal, ``[n, n]`` float64, positive definite.
+
+    Returns:
+        ``[n, n]`` float64, 0 on the diagonal.
+    """
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+    return inverse.div_(-inverse.diagonal().clone()).fill_diagonal_(0)
+
+
 def _add_pairs(out: Tensor, columns: PairIndex, chosen: Tensor, weight: Tensor | None) -> None:
     """Adds what some columns give, pair by pair."""
     if not chosen.numel():

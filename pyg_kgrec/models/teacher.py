@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyg_kgrec.data.interactions import PairIndex
-from pyg_kgrec.models.gram import gram, shared_facts
+from pyg_kgrec.models.gram import gram, ridge_weights, shared_facts
 from pyg_kgrec.models.inputs import Inputs
 
 LENGTH = 100
@@ -130,9 +130,7 @@ class _Solver:
                 self._known = {power: gram(self._facts, self.size, self._count.pow(-2 * power))}
             matrix.add_(self._known[power], alpha=alpha)
         matrix.diagonal().add_(l2)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
-        inverse.div_(-inverse.diagonal().clone())
-        return inverse.fill_diagonal_(0).float()
+        return ridge_weights(matrix).float()
 
 
 def _placed(pairs: Tensor, place: Tensor) -> Tensor:
