@@ -42,7 +42,7 @@ def gram(columns: PairIndex, num_rows: int, weight: Tensor | None = None) -> Ten
 
 
 def ridge_weights(matrix: Tensor) -> Tensor:
-    r"""What each item adds to each other one, :math:`B_{ij} = -P_{ij} / P_{jj}` with :math:`\mathbf{P}` the inverse.
+    r"""What each item adds to each other one: :math:`B_{ij} = -P_{ij} / P_{jj}`, :math:`\mathbf{P}` the inverse.
 
     Args:
         matrix: A Gram matrix with its λ on the diagonal, ``[n, n]`` float64, positive definite.
