@@ -275,7 +275,8 @@ def _fitted(
         started = time.perf_counter()
         history = fit(model, train, val, seed=seed, monitor=plan.monitor, progress=False, **arguments)
         seconds = time.perf_counter() - started
-    return model, {"seconds": seconds, "epochs": len(history), "memory": peak[0]}
+    best = float(history[plan.monitor].max()) if plan.monitor in history else math.nan
+    return model, {"validation": best, "seconds": seconds, "epochs": len(history), "memory": peak[0]}
 
 
 @contextmanager

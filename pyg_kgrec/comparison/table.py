@@ -82,7 +82,8 @@ class Comparison:
     def to_frame(self) -> pd.DataFrame:
         """All runs, a row per model and seed.
 
-        Columns: ``model``, ``seed``, ``status``, ``reason``, all metrics, ``epochs`` (of a model that is solved,
+        Columns: ``model``, ``seed``, ``status``, ``reason``, all metrics of the test pairs, ``validation`` (best
+        value of the metric that training watched, NaN where nothing was), ``epochs`` (of a model that is solved,
         the choices that were tried), ``seconds`` (of ``fit``), ``seconds to evaluate``, ``memory`` (peak in MiB
         above what was in use before), ``loss``, ``settings``, ``fit`` and ``chosen`` (JSON; the last is what
         ``fit`` chose on validation), and what was searched (``tune``, ``tuned``, ``trials``, ``seconds to tune``).

@@ -27,6 +27,7 @@ from pyg_kgrec.data.interactions import positive_pairs
 from pyg_kgrec.data.store import ITEM, NODE_TYPES, USER
 from pyg_kgrec.data.vocabulary import as_index
 from pyg_kgrec.explain import Explanation
+from pyg_kgrec.explain.units import Removals, Units
 from pyg_kgrec.models import checkpoint
 from pyg_kgrec.models.encoding import Encoding
 from pyg_kgrec.models.folding import encode_with_rows, fold_in
@@ -197,6 +198,46 @@ class Recommender(torch.nn.Module, ABC):
         """Raises ValueError if the model cannot answer yet."""
 
     def _explain(self, inputs: Inputs, user: int, item: int) -> Explanation:
+        raise TypeError(f"{type(self).__name__} has no explanations")
+
+    def score_units(self, inputs: Inputs, user: Tensor, item: Tensor) -> Units:
+        """All that the scores of pairs read, part by part.
+
+        Args:
+            inputs: The prepared store.
+            user: Users, ``[B]`` int64.
+            item: Items, ``[B]`` int64.
+
+        Raises:
+            TypeError: If the model has no parts that could be left out.
+        """
+        raise TypeError(f"{type(self).__name__} has no explanations")
+
+    def scores_without(
+        self,
+        inputs: Inputs,
+        user: Tensor,
+        item: Tensor,
+        units: Units,
+        removals: Removals,
+        *,
+        every: bool = False,
+    ) -> Tensor:
+        """Scores of pairs with some of their units really left out.
+
+        That is what the same weights say of a store in which these units have never been.
+
+        Args:
+            inputs: The prepared store.
+            user: Users, ``[B]`` int64.
+            item: Items, ``[B]`` int64.
+            units: Units of the pairs, as :meth:`score_units` gave them, or some of them.
+            removals: What is left out together, ``R`` removals.
+            every: Score all items for the user of each removal, for ranks.
+
+        Returns:
+            ``[R]`` float, or ``[R, num_items]`` with ``every``.
+        """
         raise TypeError(f"{type(self).__name__} has no explanations")
 
     # ------------------------------------------------------------------ strangers

@@ -84,7 +84,10 @@ def test_a_row_is_what_fit_and_evaluate_give(table: Comparison, small: HeteroDat
     train, val, test = RandomSplit(0.1, 0.2, seed=1)(small)
     seed_everything(1)
     model = BPRMF(train, hidden_channels=4, loss="softmax")
-    fit(model, train, val, seed=1, max_epochs=2, monitor="ndcg@5", progress=False)
+    history = fit(model, train, val, seed=1, max_epochs=2, monitor="ndcg@5", progress=False)
+    assert (
+        table.to_frame().set_index(["model", "seed"]).loc[("MF", 1), "validation"] == history["ndcg@5"].max()
+    )
     assert metrics(table).loc[("MF", 1)].to_dict() == evaluate(model, test, k=(5, 10))
     users = table.per_user().set_index(["model", "seed"]).loc[("MF", 1)]
     expected = evaluate(model, test, k=(5, 10), per_user=True)
