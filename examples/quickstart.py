@@ -41,7 +41,9 @@ def main() -> None:
     for name, build, settings in ROWS:
         seed_everything(0)
         models[name] = build(train, **settings)
-        history = fit(models[name], train, val, max_epochs=args.max_epochs, lr=5e-3, patience=3, seed=0)
+        history = fit(
+            models[name], train, val, max_epochs=args.max_epochs, lr=5e-3, patience=3, min_epochs=1, seed=0
+        )
         best, seconds = int(history["ndcg@10"].argmax()), history["seconds"].sum()
         print(f"\n{name}: epoch {best + 1} of {len(history)} was best, {seconds:.0f} s of training")
     model = cast(KGRec, models["KGRec"])

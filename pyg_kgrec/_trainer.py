@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -302,6 +303,7 @@ def run(
     *,
     max_epochs: int,
     patience: int | None,
+    min_epochs: int = 1,
     accelerator: str,
     progress: bool,
     num_threads: int | None = None,
@@ -322,6 +324,7 @@ def run(
         batches: What an epoch goes through.
         max_epochs: Most epochs.
         patience: Evaluations without improvement before training stops; None never stops early.
+        min_epochs: Epochs before which ``patience`` ends nothing.
         accelerator: Lightning's.
         progress: Show a progress bar.
         num_threads: PyTorch's threads for as long as it takes; None: what :func:`threads_worth` says.
@@ -344,7 +347,7 @@ def run(
     interrupt = _StopOnInterrupt()
     use: list[Callback] = list(callbacks or [])
     if monitor is not None and patience is not None:
-        use.append(_Patience(monitor, patience=patience, mode=module.mode, check_on_train_epoch_end=False))
+        use.append(_Patience(monitor, patience, min_epochs, module.mode))
     if checkpoint_dir is not None:
         use.append(_Keep(Path(checkpoint_dir)))
     plugins = trainer_arguments.pop("plugins", None)
@@ -412,6 +415,13 @@ def weights_of(model: torch.nn.Module) -> dict[str, Tensor]:
 def better(score: float, than: float | None, mode: str) -> bool:
     """Whether a figure of the monitor is better than another, or the first."""
     return than is None or (score > than if mode == "max" else score < than)
+
+
+def least_epochs(min_epochs: int | None, patience: int | None, eval_every: int) -> int:
+    """Epochs before which patience ends nothing: what is asked for, or what three times patience needs."""
+    if min_epochs is not None:
+        return min_epochs
+    return 1 if patience is None else 3 * patience * eval_every
 
 
 def waited(rows: list[dict[str, float]], monitor: str, mode: str) -> int:
@@ -511,7 +521,24 @@ def _largest(model: torch.nn.Module) -> tuple[str, float]:
 
 
 class _Patience(EarlyStopping):
-    """Early stopping by the patience that is asked for now, also where a checkpoint had another."""
+    """Early stopping by the patience that is asked for now, also where a checkpoint had another.
+
+    Args:
+        monitor: Metric to watch.
+        patience: Evaluations without improvement before training stops.
+        min_epochs: Epochs before which it does not.
+        mode: ``'min'`` or ``'max'``.
+    """
+
+    def __init__(self, monitor: str, patience: int, min_epochs: int, mode: str) -> None:
+        super().__init__(monitor, patience=patience, mode=mode, check_on_train_epoch_end=False)
+        self.asked, self.min_epochs = patience, min_epochs
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        # Evaluations count from the start; only their end waits. Lightning's own min_epochs would remember an end
+        # that came too early, and stop a training that has recovered since.
+        self.patience = self.asked if trainer.current_epoch + 1 >= self.min_epochs else sys.maxsize
+        super().on_validation_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict | {"patience": self.patience})

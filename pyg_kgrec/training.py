@@ -25,6 +25,7 @@ from pyg_kgrec._trainer import (
     check_arguments,
     check_rate,
     history_of,
+    least_epochs,
     power_of_two,
     quiet,
     read_checkpoint,
@@ -254,6 +255,7 @@ def fit(
     batch_size: int | None = None,
     monitor: str = "ndcg@10",
     patience: int | None = 10,
+    min_epochs: int | None = None,
     eval_every: int = 1,
     num_threads: int | None = None,
     accelerator: str = "auto",
@@ -268,9 +270,9 @@ def fit(
     r"""Trains a model on a store, with Lightning.
 
     After each epoch the validation pairs are ranked; training stops when ``monitor`` has not improved for
-    ``patience`` evaluations, and the best weights are restored. Ctrl-C ends training after the step at hand, with
-    the best weights so far. Without ``val`` the weights of the last epoch stay. The model is left in evaluation
-    mode.
+    ``patience`` evaluations, though not before ``min_epochs``, and the best weights are restored. Ctrl-C ends
+    training after the step at hand, with the best weights so far. Without ``val`` the weights of the last epoch
+    stay. The model is left in evaluation mode.
 
     With ``monitor='auc'`` or ``'acc'`` a model whose scores are no logits also gets the threshold of the highest
     ACC on ``val`` (:func:`choose_threshold`), and the history has the ACC at the best threshold of each epoch;
@@ -309,6 +311,9 @@ def fit(
             or ``'hits@10'`` (any number), of one side with ``'head_'`` or ``'tail_'`` before it (see
             :func:`evaluate_completion`).
         patience: Evaluations without improvement before training stops; None never stops early.
+        min_epochs: Epochs before which ``patience`` ends nothing; by default as many as three times ``patience``
+            evaluations need. A metric often falls for some epochs before it rises for good: a ranking loss first
+            learns which items are popular, and a model that starts well has further to fall.
         eval_every: Epochs between evaluations.
         num_threads: PyTorch's threads (the compiled kernels use the same) while it trains on a CPU; what was set
             before is restored. By default one for every 2\ :sup:`24` numbers of the largest tensor of the first
@@ -345,7 +350,8 @@ def fit(
         FileNotFoundError: If there is no checkpoint ``resume``.
     """
     check_arguments(trainer_arguments)
-    _check_arguments(monitor, max_epochs, lr, batch_size, patience, eval_every, seed)
+    _check_arguments(monitor, max_epochs, lr, batch_size, patience, min_epochs, eval_every, seed)
+    min_epochs = least_epochs(min_epochs, patience, eval_every)
     check_optional(1, num_threads=num_threads)
     if checkpoint_dir is not None and Path(checkpoint_dir).is_file():
         raise ValueError(f"checkpoint_dir {shown(checkpoint_dir)} is a file, expected a folder")
@@ -414,7 +420,9 @@ def fit(
     if val_inputs is not None:
         val_inputs = model.prepare(val_inputs)
         model.warn_of_strangers(val_inputs, val_inputs.labels.start.diff().nonzero().flatten(), stacklevel=3)
-    if done is not None and _is_over(done["rows"], max_epochs, patience, None if val is None else monitor):
+    if done is not None and _is_over(
+        done["rows"], max_epochs, patience, min_epochs, None if val is None else monitor
+    ):
         model.load_state_dict(done["state"] if val is None else done["best"].state)
         model.eval()
         _set_threshold(model, val_inputs, monitor)
@@ -442,6 +450,7 @@ def fit(
         batches,
         max_epochs=max_epochs,
         patience=patience,
+        min_epochs=min_epochs,
         num_threads=num_threads,
         accelerator=accelerator,
         progress=progress,
@@ -531,7 +540,7 @@ def _rate(lr: float | None, default: float, done: Mapping[str, Any] | None) -> f
 
 
 def _is_over(
-    rows: list[dict[str, float]], max_epochs: int, patience: int | None, monitor: str | None
+    rows: list[dict[str, float]], max_epochs: int, patience: int | None, min_epochs: int, monitor: str | None
 ) -> bool:
     """Whether a checkpoint leaves nothing to be trained; says so where it has more epochs than are asked for."""
     if len(rows) > max_epochs:
@@ -541,7 +550,7 @@ def _is_over(
             stacklevel=3,
         )
     stopped = patience is not None and monitor is not None and waited(rows, monitor, "max") >= patience
-    return stopped or len(rows) >= max_epochs
+    return (stopped and len(rows) >= min_epochs) or len(rows) >= max_epochs
 
 
 def _warn_of_large_features(model: Recommender, inputs: Inputs) -> None:
@@ -605,6 +614,7 @@ def _check_arguments(
     lr: float | None,
     batch_size: int | None,
     patience: int | None,
+    min_epochs: int | None,
     eval_every: int,
     seed: int,
 ) -> None:
@@ -618,7 +628,7 @@ def _check_arguments(
             "'acc', or of triples 'mrr' or 'hits@10'"
         )
     check_at_least(1, max_epochs=max_epochs, eval_every=eval_every)
-    check_optional(1, patience=patience, batch_size=batch_size)
+    check_optional(1, patience=patience, min_epochs=min_epochs, batch_size=batch_size)
     check_at_least(0, seed=seed)
     if lr is not None:
         check_rate(lr)

@@ -154,7 +154,7 @@ def test_the_best_weights_are_restored(splits: Splits) -> None:
 
 def test_training_stops_early(splits: Splits) -> None:
     train, val, _ = splits
-    history = quick(build(BPRMF, train), train, val, max_epochs=200, patience=2, lr=0.1)
+    history = quick(build(BPRMF, train), train, val, max_epochs=200, patience=2, min_epochs=1, lr=0.1)
     metric = history["ndcg@10"].tolist()
     assert len(metric) < 200
     assert int(np.argmax(metric)) == len(metric) - 3
@@ -163,7 +163,7 @@ def test_training_stops_early(splits: Splits) -> None:
 def test_patience_counts_evaluations(splits: Splits) -> None:
     train, val, _ = splits
     model = build(BPRMF, train)
-    history = quick(model, train, val, max_epochs=200, patience=2, lr=0.1, eval_every=3)
+    history = quick(model, train, val, max_epochs=200, patience=2, min_epochs=1, lr=0.1, eval_every=3)
     metric = history["ndcg@10"]
     assert metric.notna().tolist() == [(epoch + 1) % 3 == 0 for epoch in range(len(history))]
     assert len(history) < 200
@@ -663,11 +663,12 @@ def test_a_training_that_is_over_is_not_trained_again(
     metrics = iter([0.3, 0.2, 0.1])
     monkeypatch.setattr("pyg_kgrec.training.ranking", lambda *args: {"ndcg@10": next(metrics)})
     model = build(BPRMF, train)
-    first = quick(model, train, val, checkpoint_dir=tmp_path, patience=patience)
+    stop: dict[str, Any] = {"patience": patience, "min_epochs": 1}
+    first = quick(model, train, val, checkpoint_dir=tmp_path, **stop)
     again = build(BPRMF, train, seed=3)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        second = quick(again, train, val, resume=tmp_path / "last.ckpt", max_epochs=most, patience=patience)
+        second = quick(again, train, val, resume=tmp_path / "last.ckpt", max_epochs=most, **stop)
     assert len(caught) == (most < 3)
     assert all("the checkpoint has 3 epochs, max_epochs is 2" in str(w.message) for w in caught)
     assert second.equals(first)
@@ -681,10 +682,27 @@ def test_more_patience_goes_on_where_less_had_stopped(
     train, val, _ = splits
     metrics = iter([0.3, 0.2, 0.1, 0.4, 0.1, 0.1, 0.1, 0.1])
     monkeypatch.setattr("pyg_kgrec.training.ranking", lambda *args: {"ndcg@10": next(metrics)})
-    first = quick(build(BPRMF, train), train, val, checkpoint_dir=tmp_path, patience=2, max_epochs=9)
+    first = quick(
+        build(BPRMF, train), train, val, checkpoint_dir=tmp_path, patience=2, min_epochs=1, max_epochs=9
+    )
     assert len(first) == 3
-    more = quick(build(BPRMF, train), train, val, resume=tmp_path / "last.ckpt", patience=3, max_epochs=9)
+    go_on: dict[str, Any] = {"resume": tmp_path / "last.ckpt", "patience": 3, "min_epochs": 1}
+    more = quick(build(BPRMF, train), train, val, max_epochs=9, **go_on)
     assert more["ndcg@10"].tolist() == [0.3, 0.2, 0.1, 0.4, 0.1, 0.1, 0.1]
+
+
+def test_a_metric_that_falls_at_first_ends_no_training(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val, _ = splits
+    course = [0.3, 0.2, 0.1, 0.1, 0.2, 0.4, 0.3, 0.3, 0.9, 0.9]
+    metrics = iter([*course, *course])
+    monkeypatch.setattr("pyg_kgrec.training.ranking", lambda *args: {"ndcg@10": next(metrics)})
+    whole = quick(build(BPRMF, train), train, val, patience=2, max_epochs=10)
+    assert whole["ndcg@10"].tolist() == course[:8]  # 2 without improvement after 3 · 2 epochs
+    quick(build(BPRMF, train), train, val, patience=2, max_epochs=4, checkpoint_dir=tmp_path)
+    rest = quick(build(BPRMF, train), train, val, patience=2, max_epochs=10, resume=tmp_path / "last.ckpt")
+    assert len(rest) > 4
 
 
 def test_without_validation_the_last_weights_go_on(splits: Splits, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import KGEModel, TransE
 
 from pyg_kgrec._checks import check_at_least, check_optional
-from pyg_kgrec._trainer import Epochs, check_rate, power_of_two, run
+from pyg_kgrec._trainer import Epochs, check_rate, least_epochs, power_of_two, run
 from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, num_relations, validate
 from pyg_kgrec.data.triples import first_shared, triple_name, triples
 from pyg_kgrec.kge.evaluation import check_completion, evaluate_completion
@@ -61,6 +61,7 @@ def fit_kge(
     seed: int = 0,
     monitor: str = "mrr",
     patience: int | None = 5,
+    min_epochs: int | None = None,
     eval_every: int = 5,
     progress: bool = True,
     num_threads: int | None = None,
@@ -95,6 +96,8 @@ def fit_kge(
         monitor: What to watch: ``'mrr'``, ``'mean_rank'`` or ``'hits@10'`` (any number), of one side with
             ``'head_'`` or ``'tail_'`` before it.
         patience: Evaluations without improvement before training stops; None never stops early.
+        min_epochs: Epochs before which ``patience`` ends nothing; by default as many as three times ``patience``
+            evaluations need.
         eval_every: Epochs between evaluations.
         progress: Show a progress bar.
         num_threads: PyTorch's threads while it trains on a CPU, as :func:`~pyg_kgrec.fit` has them.
@@ -111,7 +114,7 @@ def fit_kge(
     """
     _check(model, train, val, monitor)
     check_at_least(1, max_epochs=max_epochs, batch_size=batch_size, eval_every=eval_every)
-    check_optional(1, patience=patience, num_threads=num_threads)
+    check_optional(1, patience=patience, min_epochs=min_epochs, num_threads=num_threads)
     check_rate(lr)
     triple = triples(train)
     mode: Literal["min", "max"] = "min" if monitor.endswith("mean_rank") else "max"
@@ -123,6 +126,7 @@ def fit_kge(
             cast(Any, batches),
             max_epochs=max_epochs,
             patience=patience,
+            min_epochs=least_epochs(min_epochs, patience, eval_every),
             num_threads=num_threads,
             accelerator=accelerator,
             progress=progress,

@@ -140,10 +140,18 @@ def test_the_best_weights_are_restored(splits: Splits, monitor: str, best: str) 
 
 
 def test_training_stops_early(splits: Splits) -> None:
-    history = quick(build(splits[0]), *splits[:2], max_epochs=300, patience=2, lr=0.3, eval_every=3)
+    history = quick(
+        build(splits[0]), *splits[:2], max_epochs=300, patience=2, min_epochs=1, lr=0.3, eval_every=3
+    )
     figure = history["mrr"].dropna().tolist()
     assert len(history) == 3 * len(figure) < 300
     assert int(np.argmax(figure)) == len(figure) - 3
+
+
+def test_patience_ends_nothing_before_the_least_epochs(splits: Splits) -> None:
+    arguments = {"max_epochs": 20, "patience": 1, "lr": 0.3, "eval_every": 1}
+    assert len(quick(build(splits[0]), *splits[:2], min_epochs=1, **arguments)) < 12
+    assert len(quick(build(splits[0]), *splits[:2], min_epochs=12, **arguments)) >= 12
 
 
 def test_without_validation_the_last_weights_stay(splits: Splits) -> None:
