@@ -88,8 +88,9 @@ def evaluate_explanations(
       (:func:`torch_geometric.explain.metric.fidelity`) for the decision "among the first k";
     * ``lowers``, share of pairs whose score falls when the first unit is left out, by more than rounding makes; by
       ``'effect'`` it is the share of pairs for which there is such a unit at all;
-    * ``effect``, mean of :math:`1 - v_1`, and ``effect / random``, the same over that of a random unit of the
-      same kind; ``rank change``, mean of :math:`r_1 - r_0`;
+    * ``effect``, mean of :math:`1 - v_1`, and ``effect / random``, the same over what a random unit of the same
+      kind takes on average (the mean over all of the pair's units; ∞ where that is nothing or less);
+      ``rank change``, mean of :math:`r_1 - r_0`;
     * ``found``, share of pairs whose item leaves the first k within the first ``most`` units (greedily, in the
       order), and ``size``, mean number of units that it takes where it does;
     * ``stability``, mean rank correlation (Spearman) of the values of a pair's units between ``model`` and each of
@@ -278,6 +279,9 @@ class _Run:
         place = torch.arange(len(units), device=units.pair.device)[of_kind]
         number = torch.bincount(units.pair[place], minlength=len(pairs))
         having = number > 0
+        share = values[EFFECT] / pairs.above[units.pair]
+        total = torch.zeros(len(pairs), dtype=torch.float64, device=place.device)
+        chance = total.index_add(0, units.pair[place], share[place]) / number
         for name, value in values.items():
             if kind == ALL and name in (WEIGHT, POPULARITY):
                 continue  # of different kinds, not to be compared
@@ -285,6 +289,7 @@ class _Run:
                 continue
             order = place[ordered(value[place], units.pair[place])]
             columns, curves = self._leave_out(scorer, order, number)
+            columns["chance"] = chance
             columns["stability"] = stable.get((kind, name), torch.full_like(columns["effect"], torch.nan))
             frame = pd.DataFrame({column: found[having].cpu().numpy() for column, found in columns.items()})
             frame.insert(0, "ranking", name)
@@ -293,8 +298,8 @@ class _Run:
             self.frames.append(frame)
             self.curves[kind, name].append(curves[having].cpu().numpy())
             if self.truth is not None and kind != ALL:
-                share = value / pairs.above[units.pair] if name == EFFECT else value
-                self.truth.add(kind, name, pairs.item, units[place], share[place])
+                told = share if name == EFFECT else value
+                self.truth.add(kind, name, pairs.item, units[place], told[place])
 
     def _leave_out(self, scorer: Scorer, order: Tensor, number: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Columns ``[B]`` of the table, and the four curves ``[B, 4, steps + 1]``."""

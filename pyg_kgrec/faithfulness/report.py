@@ -70,7 +70,7 @@ class ExplanationReport:
 
         Columns: ``pair`` (its number), ``user`` and ``item`` (raw ids), ``kind``, ``ranking``, ``units`` (number
         of units), and the figures of :func:`~pyg_kgrec.evaluate_explanations` for this pair (0 or 1 for shares;
-        ``size`` is NaN where the item stays).
+        ``size`` is NaN where the item stays), and ``chance``, the ``effect`` of a random unit on average.
         """
         return self._frame.copy()
 
@@ -87,9 +87,9 @@ class ExplanationReport:
         grouped = self._frame.groupby(["kind", "ranking"], sort=False)
         out = grouped[figures].mean()
         out.insert(0, "pairs", grouped.size())
-        kind = out.index.get_level_values("kind")
-        chance = out["effect"].xs("random", level="ranking").reindex(kind).to_numpy()
-        ratio = np.divide(out["effect"], chance, out=np.full(len(out), np.nan), where=chance > 0)
+        effect, chance = out["effect"].to_numpy(), out.pop("chance").to_numpy()
+        ratio = np.where((effect > 0) & (chance <= 0), np.inf, np.nan)
+        np.divide(effect, chance, out=ratio, where=chance > 0)
         out.insert(list(out.columns).index("effect") + 1, "effect / random", ratio)
         nothing = (np.nan, np.nan, 0)
         keys = [(str(one), str(other)) for one, other in out.index]
@@ -118,8 +118,7 @@ class ExplanationReport:
     def to_markdown(self) -> str:
         """The summary as a table in Markdown, with a line beneath that says what it was taken over."""
         summary = self.summary()
-        names = [name for name in summary.columns if name == "pairs" or summary[name].fillna(0).any()]
-        names = [name for name in names if name != "triples"]
+        names = [name for name in summary.columns if name != "triples" and summary[name].notna().any()]
         lines = ["| " + " | ".join(["model", "units", "order", *map(_heading, names)]) + " |"]
         lines.append("|" + " --- |" * (len(names) + 3))
         for key, row in summary.iterrows():
@@ -183,6 +182,8 @@ def _heading(name: str) -> str:
 def _cell(name: str, value: Any) -> str:
     if value != value:
         return "–"
+    if value == np.inf:
+        return "∞"
     if name == "pairs":
         return str(int(value))
     if name in ("units", "rank change", "size", "ms", "effect / random"):

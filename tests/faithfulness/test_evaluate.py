@@ -61,6 +61,7 @@ def by_loops(
         f"INS@{k}": area([score for score, _ in kept]),
         "fidelity+": float(without(order[:reasons])[1] > k),
         "fidelity-": float(without(order[reasons:])[1] > k),
+        "chance": sum(1 - without([place])[0] for place in order) / n,
         "lowers": float(without(order[:1])[0] < 1),
         "effect": 1 - without(order[:1])[0],
         "rank change": without(order[:1])[1] - without([])[1],
@@ -182,6 +183,18 @@ class TestPlantedTruth:
         assert mine.any()
         assert torch.equal(total > 0, mine)
         assert torch.equal(count > 0, mine)
+
+
+def test_effects_are_held_against_the_mean_of_all_units(sums: Make, test: HeteroData) -> None:
+    model = sums(test)
+    model.of_item.abs_().add_(0.1 * torch.eye(20)[0])
+    report = evaluate_explanations(model, test, k=3)
+    frame = report.to_frame().query("kind == 'history' and ranking == 'effect'")
+    ratio = report.summary().loc[("history", "effect"), "effect / random"]
+    assert ratio == pytest.approx(frame["effect"].mean() / frame["chance"].mean())
+    model.of_item.neg_()
+    table = evaluate_explanations(model, test, k=3).summary().loc["history"]
+    assert (table["effect / random"].isin([math.inf]) | table["effect / random"].isna()).all()
 
 
 class TestStability:
