@@ -62,8 +62,8 @@ def main() -> None:
 
     data: Any
     if args.data == "synthetic":
-        sizes = (int(number * args.scale) for number in (600, 800, 2000))
-        data = SyntheticKG(*sizes, seed=0)[0]
+        users, items, entities = (int(number * args.scale) for number in (600, 800, 2000))
+        data = SyntheticKG(users, items, entities, seed=0)[0]
     elif args.data == "movielens":
         data = MovieLens100K(args.root, args.source, knowledge=args.knowledge)[0]
     else:

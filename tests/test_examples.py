@@ -43,7 +43,8 @@ def test_a_table_of_explanations_is_one_command(
         pytest.skip("EASE does not tell its units")
     pytest.importorskip("matplotlib").use("Agg")
     picture = tmp_path / "curves"
-    words = "synthetic --scale 0.1 --models EASE --num-users 3 --k 3 --seeds 2 --plot".split()
+    words = ["synthetic", "--scale", "0.1", "--models", "EASE", "--num-users", "3"]
+    words += ["--k", "3", "--seeds", "2", "--plot"]
     monkeypatch.setattr("sys.argv", ["explanations.py", *words, str(picture)])
     runpy.run_path(str(EXAMPLES / "explanations.py"), run_name="__main__")
     head, _, *rows = capsys.readouterr().out.splitlines()

@@ -74,8 +74,8 @@ def evaluate_explanations(
     * ``NEG@k``, area of :math:`[r^{-}_{\lceil xn \rceil} \le k]`, which leaves out the least important first: the
       larger the better;
     * ``DEL@k``, area of the deletion curve :math:`v_{\lceil xn \rceil}`: the smaller the better;
-    * ``INS@k``, area of the insertion curve :math:`v^{-}_{n - \lceil xn \rceil}`, where the first units alone are
-      kept: the larger the better.
+    * ``INS@k``, area of the insertion curve :math:`v^{-}_{\lceil (1 - x) n \rceil}`, where the first
+      :math:`\lfloor xn \rfloor` units alone are kept: the larger the better.
 
     The four are those of Barkan et al., "A Counterfactual Framework for Learning and Evaluating Explanations for
     Recommender Systems" (LXR), WWW 2024, and of Barkan et al., "Fidelity-Aware Recommendation Explanations via
@@ -310,13 +310,11 @@ class _Run:
         one_by_one = torch.arange(1, self.most + 1, device=number.device).minimum(number[:, None])
         score, rank = scorer.without(order, torch.cat([part, few, one_by_one], dim=1))
         back = reversed_within(order, units.pair)
-        last = torch.cat([part, number[:, None] - part, number[:, None] - few], dim=1)
+        last = torch.cat([part, number[:, None] - few], dim=1)
         kept_score, kept_rank = scorer.without(back, last)
         steps = self.steps + 1
-        deletion, insertion = (
-            pairs.relative(score[:, :steps]),
-            pairs.relative(kept_score[:, steps : 2 * steps]),
-        )
+        # To leave out the last units is to keep the first: the insertion curve runs backwards over the same removals.
+        deletion, insertion = pairs.relative(score[:, :steps]), pairs.relative(kept_score[:, :steps]).flip(1)
         stays, stays_long = rank[:, :steps] <= self.k, kept_rank[:, :steps] <= self.k
         curves = torch.stack([stays.double(), stays_long.double(), deletion, insertion], dim=1)
         area = torch.trapezoid(curves, dim=2) / self.steps

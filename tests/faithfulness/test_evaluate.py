@@ -51,7 +51,7 @@ def by_loops(
     parts = [math.ceil(n * s / steps) for s in range(steps + 1)]
     forward = [without(order[:m]) for m in parts]
     backward = [without(order[n - m :]) for m in parts]
-    kept = [without(order[m:]) for m in parts]
+    kept = [without(order[n * s // steps :]) for s in range(steps + 1)]
     gone = [m for m in range(1, min(most, n) + 1) if without(order[:m])[1] > k]
     return {
         "units": n,
