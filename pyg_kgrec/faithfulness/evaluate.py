@@ -313,7 +313,7 @@ class _Run:
         last = torch.cat([part, number[:, None] - few], dim=1)
         kept_score, kept_rank = scorer.without(back, last)
         steps = self.steps + 1
-        # To leave out the last units is to keep the first: the insertion curve runs backwards over the same removals.
+        # To leave out the last units is to keep the first: insertion runs backwards over the same removals.
         deletion, insertion = pairs.relative(score[:, :steps]), pairs.relative(kept_score[:, :steps]).flip(1)
         stays, stays_long = rank[:, :steps] <= self.k, kept_rank[:, :steps] <= self.k
         curves = torch.stack([stays.double(), stays_long.double(), deletion, insertion], dim=1)

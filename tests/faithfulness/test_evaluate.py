@@ -294,6 +294,29 @@ def test_a_model_without_units_says_so(test: HeteroData) -> None:
         evaluate_explanations(Popularity(test), test, k=3)
 
 
+def test_users_who_have_everything_say_so(sums: Make, test: HeteroData) -> None:
+    pairs = torch.cartesian_prod(torch.arange(10), torch.arange(20)).t()
+    test[INTERACTS].seen_edge_index = pairs
+    with pytest.raises(ValueError, match="none of 10 users has a recommendation that could be explained"):
+        evaluate_explanations(sums(test), test, k=3)
+
+
+def test_recommendations_without_units_say_so(
+    sums: Make, test: HeteroData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, none = sums(test), torch.empty(0, dtype=torch.long)
+    monkeypatch.setattr(model, "score_units", lambda *_: Units(none, none, none, none.double()))
+    with pytest.raises(ValueError, match="none of 30 recommendations has a unit that could be left out"):
+        evaluate_explanations(model, test, k=3)
+
+
+def test_a_model_in_training_mode_is_evaluated_and_stays_in_it(sums: Make, test: HeteroData) -> None:
+    model = sums(test)
+    wanted = evaluate_explanations(model.eval(), test, k=2).to_frame()
+    pd.testing.assert_frame_equal(evaluate_explanations(model.train(), test, k=2).to_frame(), wanted)
+    assert model.training
+
+
 def test_users_may_be_chosen(sums: Make, test: HeteroData) -> None:
     frame = evaluate_explanations(sums(test), test, k=2, users=["u3", "u1", "u3"]).to_frame()
     assert list(frame["user"].unique()) == ["u1", "u3"]
