@@ -297,6 +297,7 @@ def test_a_model_without_units_says_so(test: HeteroData) -> None:
 def test_users_who_have_everything_say_so(sums: Make, test: HeteroData) -> None:
     pairs = torch.cartesian_prod(torch.arange(10), torch.arange(20)).t()
     test[INTERACTS].seen_edge_index = pairs
+    del test[INTERACTS].seen_time
     with pytest.raises(ValueError, match="none of 10 users has a recommendation that could be explained"):
         evaluate_explanations(sums(test), test, k=3)
 
