@@ -72,9 +72,9 @@ def by_loops(
 
 def test_figures_are_what_loops_over_removals_say(sums: Make, test: HeteroData) -> None:
     model = sums(test)
-    report = evaluate_explanations(model, test, k=3, steps=4, reasons=2, most=3, num_users=5, batch_size=4)
+    report = evaluate_explanations(model, test, k=3, steps=4, reasons=2, most=3, num_users=4, batch_size=5)
     frame, inputs = report.to_frame(), model.inputs(test)
-    assert frame["pair"].nunique() == 15
+    assert frame["pair"].nunique() == 12
     assert report.kinds == ["triple", "history", "all"]
     checked = 0
     for _, row in frame[frame["ranking"] == "effect"].iterrows():
@@ -96,7 +96,7 @@ def test_figures_are_what_loops_over_removals_say(sums: Make, test: HeteroData) 
         wanted = by_loops(model, test, int(user), int(item), order, units, 3)
         np.testing.assert_allclose([row[name] for name in wanted], list(wanted.values()), atol=1e-9)
         checked += 1
-    assert checked >= 35
+    assert checked >= 28
 
 
 def test_areas_of_the_curves_are_the_metrics(sums: Make, test: HeteroData) -> None:
@@ -136,7 +136,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_other_users(sums: Make, t
 
 def test_batches_change_no_figure_but_those_of_chance(sums: Make, test: HeteroData) -> None:
     model = sums(test)
-    one, many = (evaluate_explanations(model, test, k=3, batch_size=size).to_frame() for size in (1, 1000))
+    one, many = (
+        evaluate_explanations(model, test, k=3, num_users=3, batch_size=size).to_frame() for size in (1, 1000)
+    )
     key = ["pair", "kind", "ranking"]
     one, many = (
         frame[frame["ranking"] != "random"].sort_values(key, ignore_index=True) for frame in (one, many)
