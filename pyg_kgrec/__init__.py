@@ -4,6 +4,7 @@ from pyg_kgrec.comparison import Comparison, KnowledgeReport, compare, does_know
 from pyg_kgrec.data import check_split
 from pyg_kgrec.evaluation import choose_threshold, evaluate
 from pyg_kgrec.explain import Explanation
+from pyg_kgrec.faithfulness import ExplanationReport, evaluate_explanations
 from pyg_kgrec.kge import evaluate_completion, fit_kge, pretrain_transe, pretrain_transh
 from pyg_kgrec.models import (
     ALS,
@@ -35,6 +36,7 @@ __all__ = [
     "Blend",
     "Comparison",
     "Explanation",
+    "ExplanationReport",
     "ItemKNN",
     "KGRec",
     "KnowledgeReport",
@@ -48,6 +50,7 @@ __all__ = [
     "does_knowledge_pay",
     "evaluate",
     "evaluate_completion",
+    "evaluate_explanations",
     "fit",
     "fit_kge",
     "preset",

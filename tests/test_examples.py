@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pyg_kgrec import EASE, Recommender
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,3 +34,23 @@ def test_a_model_of_ones_own_is_put_through_the_battery(capsys: pytest.CaptureFi
 
 def test_a_model_of_ones_own_is_short() -> None:
     assert len((EXAMPLES / "own_model.py").read_text().splitlines()) < 60
+
+
+def test_a_table_of_explanations_is_one_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if EASE.score_units is Recommender.score_units:
+        pytest.skip("EASE does not tell its units")
+    pytest.importorskip("matplotlib").use("Agg")
+    picture = tmp_path / "curves"
+    words = ["synthetic", "--scale", "0.1", "--models", "EASE", "--num-users", "3"]
+    words += ["--k", "3", "--seeds", "2", "--plot"]
+    monkeypatch.setattr("sys.argv", ["explanations.py", *words, str(picture)])
+    runpy.run_path(str(EXAMPLES / "explanations.py"), run_name="__main__")
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    columns = [cell.strip() for cell in head.split("|")]
+    first = dict(zip(columns, (cell.strip() for cell in rows[0].split("|"))))
+    assert (first["model"], first["units"], first["order"]) == ("EASE", "history", "effect")
+    assert float(first["lowers"]) > 0.9
+    assert float(first["stability"]) == 1  # EASE is solved: seeds change nothing
+    assert picture.with_name("curves-EASE.svg").stat().st_size > 1000

@@ -32,6 +32,7 @@ from pyg_kgrec.models import checkpoint
 from pyg_kgrec.models.encoding import Encoding
 from pyg_kgrec.models.folding import encode_with_rows, fold_in
 from pyg_kgrec.models.inputs import Inputs, StoreStamp, WeightStamp
+from pyg_kgrec.models.module import ScoreModule
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.models.strangers import (
     Known,
@@ -239,6 +240,44 @@ class Recommender(torch.nn.Module, ABC):
             ``[R]`` float, or ``[R, num_items]`` with ``every``.
         """
         raise TypeError(f"{type(self).__name__} has no explanations")
+
+    def as_module(self, data: Store, *, catalogue: bool = False) -> ScoreModule:
+        """The model as a module on one homogeneous graph, on which PyG's explainers run.
+
+        Args:
+            data: The store whose graph it is, or a prepared one.
+            catalogue: Score the catalogue of a pair's user, ``[B, num_items]``, instead of pairs, ``[B]``.
+
+        Returns:
+            A module that is called with ``x``, ``edge_index`` and ``edge_type`` of its ``data`` and with an
+            ``edge_label_index``; a copy of the weights as they are.
+
+        Raises:
+            TypeError: If the model does not propagate over a graph.
+            ValueError: If the store does not fit the model.
+
+        Example:
+            >>> module = model.as_module(test)
+            >>> explainer = Explainer(
+            ...     module,
+            ...     GNNExplainer(epochs=100),
+            ...     explanation_type="model",
+            ...     edge_mask_type="object",
+            ...     model_config={"mode": "regression", "task_level": "edge", "return_type": "raw"},
+            ... )
+            >>> graph, pair = module.data, torch.tensor([[0], [3]])
+            >>> explainer(graph.x, graph.edge_index, edge_type=graph.edge_type, edge_label_index=pair)
+        """
+        self.check_ready()
+        inputs = self.inputs(data)
+        with predicting():
+            return self.evaluating()._as_module(inputs, catalogue)
+
+    def _as_module(self, inputs: Inputs, catalogue: bool) -> ScoreModule:
+        raise TypeError(
+            f"{type(self).__name__} does not propagate over a graph, expected KGRec or LightGCN for "
+            "PyG's explainers"
+        )
 
     # ------------------------------------------------------------------ strangers
 

@@ -20,6 +20,7 @@ from pyg_kgrec.models.base import Batch, Recommender, Store, predicting
 from pyg_kgrec.models.encoding import DotProduct, Encoding
 from pyg_kgrec.models.graph import CollaborativeGraph
 from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.models.module import AttentiveModule
 from pyg_kgrec.models.objective import Objective
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.models.strangers import Known, nodes_known, spread
@@ -244,6 +245,29 @@ class KGRec(Recommender):
             user, node, graph.triples, graph.pairs, graph.inter_weight, inner_pairs=graph.inner_pairs
         )
         return DotProduct(user + user_hops, node[: graph.num_items] + graph.hops_of(node_hops, graph.item))
+
+    def _as_module(self, inputs: Inputs, catalogue: bool) -> AttentiveModule:
+        graph: CollaborativeGraph = inputs.graph
+        user, node = self.embed(inputs)
+        item = inputs.edge_index[1]
+        interaction = torch.stack([inputs.edge_index[0] + graph.num_nodes, item])
+        interactions = [interaction] if self.encoder.gate is None else [interaction, interaction.flip(0)]
+        edge_type = [torch.full_like(item, self.num_relations + side) for side in range(len(interactions))]
+        none = torch.full_like(item, -1)
+        return AttentiveModule(
+            torch.cat([node, user]),
+            torch.cat([graph.edge_index, *interactions], dim=1),
+            torch.cat([graph.triples.edge_type.long(), *edge_type]),
+            torch.cat([graph.triple, *(none for _ in interactions)]),
+            graph.num_items,
+            graph.num_nodes,
+            self.encoder.conv.weight,
+            self.encoder.conv.relation_embedding,
+            self.encoder.gate,
+            self.num_layers,
+            self.num_heads,
+            catalogue,
+        )
 
     def user_rows(self) -> NodeEncoder:
         """The encoder of users."""

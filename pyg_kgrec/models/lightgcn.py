@@ -17,6 +17,7 @@ from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.models.collaborative import CollaborativeRecommender
 from pyg_kgrec.models.encoding import DotProduct, Encoding
 from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.models.module import ConvolvedModule
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features
 from pyg_kgrec.nn.loss import Loss, full
@@ -75,6 +76,11 @@ class LightGCN(CollaborativeRecommender):
                 out = out + x
         out = out / (len(self.convs) + 1)
         return DotProduct(out[: inputs.num_users], out[inputs.num_users :])
+
+    def _as_module(self, inputs: Inputs, catalogue: bool) -> ConvolvedModule:
+        user, item = self.embed(inputs)
+        x = full(torch.cat([item, user]))
+        return ConvolvedModule(x, inputs.edge_index, inputs.num_items, len(self.convs), catalogue)
 
     def with_rows(self, inputs: Inputs, encoding: Encoding, user: Tensor, row: Tensor) -> DotProduct:
         """An encoding of some users with other rows, but for what items and others hear of them."""
