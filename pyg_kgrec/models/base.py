@@ -200,6 +200,10 @@ class Recommender(torch.nn.Module, ABC):
     def _explain(self, inputs: Inputs, user: int, item: int) -> Explanation:
         raise TypeError(f"{type(self).__name__} has no explanations")
 
+    def unit_labels(self) -> list[tuple[str, str]]:
+        """Names of the model's preferences or slots, each with the relation that it is (empty for none)."""
+        return [(name, name) for name in self.signature.relation_name]
+
     def score_units(self, inputs: Inputs, user: Tensor, item: Tensor) -> Units:
         """All that the scores of pairs read, part by part.
 
