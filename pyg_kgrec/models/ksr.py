@@ -528,8 +528,10 @@ class KSR(SessionRecommender):
             item,
             score,
             session,
+            found.out.new_empty(0),
             self.signature.relation_name if self.use_kg else [],
             found.attention[0, : session.numel()],
+            found.out.new_empty(0),
             held,
             inputs.triple,
         )

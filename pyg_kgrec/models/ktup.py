@@ -577,6 +577,7 @@ class KTUP(LinkedRecommender):
             [name for name, _ in self.unit_labels()],
             pair,
             profile,
+            pair[:0],
             triple_weight,
         )
 

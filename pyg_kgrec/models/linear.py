@@ -235,7 +235,8 @@ class SolvedRecommender(Recommender):
     def _explain(self, inputs: Inputs, user: int, item: int) -> HistoryExplanation:
         who, what = (torch.tensor([node], device=inputs.device) for node in (user, item))
         score = float(self.own_encoding(inputs).score(who, what))
-        return HistoryExplanation.from_units(inputs.data, user, item, score)
+        none = torch.empty(0)
+        return HistoryExplanation.from_history(inputs.data, user, item, none.long(), none, score)
 
 
 class Columns:

@@ -541,7 +541,7 @@ class MKR(LinkedRecommender):
             weight[among] = self.triple_scores(inputs, among).to(weight.dtype)
         score = float(self.own_encoding(inputs).score(who, what))
         return DeletionExplanation.from_units(
-            inputs.data, user, item, score, weight, "how well its tail is predicted, context"
+            inputs.data, user, item, score, [], weight, "how well its tail is predicted, context"
         )
 
     def _score_latent(self, user: Tensor, item: Tensor) -> Tensor:
