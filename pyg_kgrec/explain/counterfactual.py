@@ -114,13 +114,17 @@ def search(measured: Measured, labels: list[str], k: int, max_removals: int) -> 
         return Counterfactual(False, k, (), (), measured.rank, "", tried, bounded, said)
 
     if measured.rank > k:
-        return none(f"{item} is at place {measured.rank}, not among the best {k}: there is nothing to leave out")
+        return none(
+            f"{item} is at place {measured.rank}, not among the best {k}: there is nothing to leave out"
+        )
     if not len(measured.units):
         return none(f"nothing of what the score of {item} is made of can be left out")
     effect = measured.contribution.tolist()
     order = sorted(range(len(effect)), key=lambda place: -effect[place])
     trial = _Search(measured, k, max_removals)
-    alone = [place for place in order if (by := measured.rank_change[place]) is None or measured.rank + by > k]
+    alone = [
+        place for place in order if (by := measured.rank_change[place]) is None or measured.rank + by > k
+    ]
     chosen = trial.out([[place] for place in alone[: max(1, max_removals // 2)]])
     if chosen is None:
         chosen = _prefix(trial, [place for place in order if effect[place] > 0])

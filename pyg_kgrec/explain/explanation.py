@@ -19,7 +19,15 @@ from pyg_kgrec.explain.graph import ExplainedGraph
 from pyg_kgrec.explain.measured import Measured
 from pyg_kgrec.explain.reasons import NO_REASON, Reason, Told, listed, tell, unit_names
 from pyg_kgrec.explain.tables import (
-    MEMORY, PATHS, PREFERENCES, TOGETHER, UNITS, amount, empty_frame, records, rows
+    MEMORY,
+    PATHS,
+    PREFERENCES,
+    TOGETHER,
+    UNITS,
+    amount,
+    empty_frame,
+    records,
+    rows,
 )  # fmt: skip
 from pyg_kgrec.explain.units import HISTORY, KINDS, OF_ENTITY, TRIPLE
 

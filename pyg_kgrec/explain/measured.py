@@ -14,7 +14,9 @@ from pyg_kgrec.explain.names import membership
 from pyg_kgrec.explain.units import KINDS, TRIPLE, Removals, Units
 
 _BLOCK: Final = 2**22  # scores held at a time: 16 MiB
-_MOST: Final = 2**26  # scores of whole catalogues that one call asks for; of further units the rank is not told
+_MOST: Final = (
+    2**26
+)  # scores of whole catalogues that one call asks for; of further units the rank is not told
 _PAIRS: Final = 256  # measured together
 _ROUNDING: Final = 2**-20  # of a score in single precision: less is no change
 
@@ -258,8 +260,8 @@ def _groups(
     triple = (units.kind == KINDS.index(TRIPLE)).nonzero().flatten()
     if not triple.numel() or RELATES not in inputs.data.edge_types:
         return [group for group in kinds if group.numel() > 1], [], []
-    (head, tail), relation = inputs.data[RELATES].edge_index, inputs.data[RELATES].edge_type
-    where = units.node[triple].to(head.device)
+    relation = inputs.data[RELATES].edge_type
+    where = units.node[triple].to(relation.device)
     other = other_end(model, inputs, units.pair[triple], where, user, item)
     relation = relation[where].to(other.device)
     columns = torch.stack([units.pair[triple], relation, other])
@@ -279,7 +281,8 @@ def other_end(model: Any, inputs: Any, pair: Tensor, triple: Tensor, user: Tenso
     number, count = pair.unique_consecutive(return_counts=True)
     for one, mine in zip(number.tolist(), triple.split(count.tolist())):
         items = torch.cat([item[one : one + 1], what[who == user[one]]]).to(link.device)
-        near = membership(link[1][membership(items, inputs.num_items, link.device)[link[0]]], num_entities, link.device)
+        linked = link[1][membership(items, inputs.num_items, link.device)[link[0]]]
+        near = membership(linked, num_entities, link.device)
         theirs = near[tail[mine]] & ~near[head[mine]]
         out.append(torch.where(theirs, head[mine], tail[mine]))
     return torch.cat(out).to(pair.device) if out else pair
@@ -305,7 +308,9 @@ def _by_pair(
     change: list[int | None],
     groups: tuple[list[Tensor], list[Tensor], list[tuple[int, int]]],
 ) -> list[Measured]:
-    start = torch.searchsorted(units.pair, torch.arange(user.numel() + 1, device=user.device)).tolist()
+    start = torch.searchsorted(
+        units.pair.contiguous(), torch.arange(user.numel() + 1, device=user.device)
+    ).tolist()
     together: list[list[Group]] = [[] for _ in range(user.numel())]
     alike: list[list[Group]] = [[] for _ in range(user.numel())]
     kinds, triples, shared = groups

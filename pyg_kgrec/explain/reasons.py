@@ -106,7 +106,12 @@ def tell(data: HeteroData, measured: Measured) -> Told:
     groups = _candidates(measured, kind, contribution, change, supported, len(kind))
     reasons = [
         Reason(
-            shown[g.members[0]], name, g.contribution, g.rank_change, tuple(int(row[m]) for m in g.members), text
+            shown[g.members[0]],
+            name,
+            g.contribution,
+            g.rank_change,
+            tuple(int(row[m]) for m in g.members),
+            text,
         )
         for g in _diverse(groups, facts, kind, node)[:_SAID]
         for name, text in [facts.sentence(g, kind, node, called)]
@@ -250,7 +255,11 @@ class _Facts:
             return "entity", group.shared[0]
         if group.kind in (PREFERENCE, SLOT):
             return "relation", self.labels[n][1]
-        return ("entities", 0) if len(group.members) > 1 else ({OF_ENTITY: "entity"}.get(group.kind, group.kind), n)
+        return (
+            ("entities", 0)
+            if len(group.members) > 1
+            else ({OF_ENTITY: "entity"}.get(group.kind, group.kind), n)
+        )
 
     def sentence(self, group: Group, kind: list[str], node: list[int], called: list[str]) -> tuple[str, str]:
         """What a reason is about, and the reason in words."""
@@ -273,7 +282,10 @@ class _Facts:
             whose = ("your features", "its features", "the features of its entities")[node[first]]
             return whose, whose
         if len(group.members) > 1:
-            return "its entities", f"the knowledge graph knows it as {_listed([called[m] for m in group.members])}"
+            return (
+                "its entities",
+                f"the knowledge graph knows it as {_listed([called[m] for m in group.members])}",
+            )
         return name, f"the knowledge graph knows it as {_short(name)}"
 
     def _shared(self, group: Group, node: list[int]) -> tuple[str, str]:
@@ -291,8 +303,13 @@ class _Facts:
         own = bool((items == self.item).any())
         if past:
             they = _listed([self.names.item(i) for i in past])
-            number = f"{len(past)} items of your history share" if len(past) > 1 else "one item of your history has"
-            return name, f"{number} {said}{' with it' if own and len(past) > 1 else ', as it has' if own else ''}: {they}"
+            number = (
+                f"{len(past)} items of your history share"
+                if len(past) > 1
+                else "one item of your history has"
+            )
+            also = "" if not own else " with it" if len(past) > 1 else ", as it has"
+            return name, f"{number} {said}{also}: {they}"
         return name, f"it has {said}"
 
     def liked(

@@ -105,7 +105,9 @@ class Removals:
     def together(cls, groups: Sequence[Tensor]) -> Removals:
         """Groups of units, ``[m_r]`` int64 places each: one removal for each group."""
         size = torch.tensor([0, *(group.numel() for group in groups)])
-        unit = torch.cat([*groups, torch.empty(0, dtype=torch.long, device=groups[0].device if groups else None)])
+        unit = torch.cat(
+            [*groups, torch.empty(0, dtype=torch.long, device=groups[0].device if groups else None)]
+        )
         return cls(unit, size.cumsum(0).to(unit.device))
 
     def of_kind(self, units: Units, kind: str) -> tuple[Tensor, Tensor]:

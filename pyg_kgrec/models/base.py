@@ -203,7 +203,7 @@ class Recommender(torch.nn.Module, ABC):
 
     def unit_labels(self) -> list[tuple[str, str]]:
         """Names of the model's preferences or slots, each with the relation that it is (empty for none)."""
-        return [(name, name) for name in self.signature.relation_name]
+        return []
 
     def score_units(self, inputs: Inputs, user: Tensor, item: Tensor) -> Units:
         """All that the scores of pairs read, part by part.
@@ -634,8 +634,8 @@ class Recommender(torch.nn.Module, ABC):
 
         Raises:
             TypeError: If the model has no explanations, or ``k`` is no whole number.
-            ValueError: If the numbers of users and items differ, one of them is unknown, ``k`` is out of range, or
-                the model knows nothing of one side of a pair: there is no reason to be given then but popularity.
+            ValueError: If the numbers of users and items differ, one is unknown, ``k`` is out of range, or the
+                model knows nothing of one side of a pair: there is no reason to be given then but popularity.
         """
         inputs = self.inputs(data)
         user = self._index(inputs, USER, users)

@@ -73,11 +73,11 @@ class Blended(Encoding):
 
     def _part(self, part: int, user: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """z-scores of a part ``[B, num_items]``, and each user's mean and deviation ``[B, 1]``."""
-        known = self.known[part]
         return self._normalise(part, user, self.parts[part].score_all(user).to(self.weight.dtype))
 
     def _normalise(self, part: int, user: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """:meth:`_part` of scores ``[B, num_items]``."""
+        known = self.known[part]
         among = score if known.every_item else score[:, known.item]
         if not among.numel():  # no item that the part knows, or nobody asks
             nothing = score.new_full((user.numel(), 1), torch.nan)
@@ -405,7 +405,9 @@ class Blend(Recommender):
             for _, shift, part in found
         ]
         share = torch.cat([torch.full_like(part.weight, weights[m]) for m, _, part in found])
-        units = Units(*(torch.cat([getattr(u, c) for u in parts]) for c in ("pair", "kind", "node", "weight")))
+        units = Units(
+            *(torch.cat([getattr(u, c) for u in parts]) for c in ("pair", "kind", "node", "weight"))
+        )
         share = share.clamp(min=1e-9)
         columns = torch.stack([units.pair, units.kind, units.node])
         rows, place = columns.unique(dim=1, return_inverse=True)

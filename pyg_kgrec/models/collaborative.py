@@ -155,9 +155,7 @@ class CollaborativeRecommender(Recommender):
 
         return inputs.part("known histories", build)
 
-    def _folded(
-        self, inputs: Inputs, encoding: DotProduct, user: Tensor, history: PairIndex
-    ) -> Tensor:
+    def _folded(self, inputs: Inputs, encoding: DotProduct, user: Tensor, history: PairIndex) -> Tensor:
         """What users' embeddings have of these histories: by rows folded in, and by the graph; ``[n, channels]``."""
         fixed = self.heard(inputs, user, history)
         if self.user_encoder.weight is None:

@@ -411,6 +411,10 @@ class KSR(SessionRecommender):
 
     # ------------------------------------------------------------------ explanation
 
+    def unit_labels(self) -> list[tuple[str, str]]:
+        """Names of the slots, which are the relations'."""
+        return [(name, name) for name in self.signature.relation_name] if self.use_kg else []
+
     def score_units(self, inputs: Inputs, user: Tensor, item: Tensor) -> Units:
         """The items of each user's session, latest first, and the slots of the memory, weighted by attention.
 
