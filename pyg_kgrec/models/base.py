@@ -629,8 +629,8 @@ class Recommender(torch.nn.Module, ABC):
             k: Number of recommendations explained of each user, where there are no ``items``.
 
         Returns:
-            Of one user and one item an explanation with ``.text()``, ``.units``, ``.plot()`` and HTML for notebooks;
-            of several pairs, or of lists, a sequence of them with ``.to_frame()``.
+            Of one user and one item an explanation with ``.text()``, ``.units``, ``.plot()`` and HTML for
+            notebooks; of several pairs a sequence of them with ``.to_frame()``.
 
         Raises:
             TypeError: If the model has no explanations, or ``k`` is no whole number.
@@ -736,7 +736,8 @@ class Recommender(torch.nn.Module, ABC):
         known, kind = self.known(inputs), type(self).__name__
         if (strange := user[~known.user[user]]).numel():
             raise ValueError(
-                f"{sentence(self, inputs, strange.unique(), user.numel())}, expected a user of whom the model knows something to explain"
+                f"{sentence(self, inputs, strange.unique(), user.numel())}, expected a user of whom the model "
+                "knows something to explain"
             )
         if (bare := item[~known.item[item]]).numel():
             raw = repr(inputs.raw_ids(ITEM, bare[:1].tolist())[0])[:40]

@@ -445,6 +445,9 @@ class Blend(Recommender):
     ) -> Tensor:
         """Scores of which each part leaves out what it reads of a removal, and is normalised anew.
 
+        A part without units (Popularity) scores as before, and a part that would not know the user any more without
+        a history counts as it did.
+
         Args:
             inputs: The prepared store.
             user: Users, ``[B]`` int64.

@@ -104,15 +104,15 @@ class CollaborativeRecommender(Recommender):
     ) -> Tensor:
         r"""Scores of users who would have learned their rows without some items of their histories.
 
-        All of the items' side stays fixed. Of a user with history :math:`\mathcal{H}` the row that training taught is
-        moved by what folding in (:meth:`~pyg_kgrec.models.base.Recommender.fold_in`) learns less,
+        All of the items' side stays fixed. Of a user with history :math:`\mathcal{H}` the row that training taught
+        is moved by what folding in (:meth:`~pyg_kgrec.models.base.Recommender.fold_in`) learns less,
 
         .. math::
             \mathbf{r}_u' = \mathbf{r}_u + \mathrm{fold}(\mathcal{H} \setminus \mathcal{D}) -
             \mathrm{fold}(\mathcal{H}),
 
-        and what the user's embedding hears of the history in the graph is heard of the shorter one. Where nothing is
-        left, folding gives the mean row of training.
+        and what the user's embedding hears of the history in the graph is heard of the shorter one. Where nothing
+        is left, folding gives the mean row of training.
 
         Args:
             inputs: The prepared store.
@@ -156,7 +156,7 @@ class CollaborativeRecommender(Recommender):
         return inputs.part("known histories", build)
 
     def _folded(self, inputs: Inputs, encoding: DotProduct, user: Tensor, history: PairIndex) -> Tensor:
-        """What users' embeddings have of these histories: by rows folded in, and by the graph; ``[n, channels]``."""
+        """What users' embeddings have of histories, by rows folded in and by the graph: ``[n, channels]``."""
         fixed = self.heard(inputs, user, history)
         if self.user_encoder.weight is None:
             return fixed

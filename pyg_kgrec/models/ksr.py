@@ -458,8 +458,8 @@ class KSR(SessionRecommender):
         """Scores after sessions without some items, and from a memory without some slots.
 
         An item is left out wherever it stands; the items before it move up, older ones into the window of
-        ``max_length``. What a slot says is left out of what the memory says; the attention to the others stays as it
-        is.
+        ``max_length``. What a slot says is left out of what the memory says; the attention to the others stays as
+        it is.
 
         Args:
             inputs: The prepared store.

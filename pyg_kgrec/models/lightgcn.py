@@ -80,7 +80,7 @@ class LightGCN(CollaborativeRecommender):
         Args:
             inputs: The store.
             user: Users, ``[n]`` int64.
-            history: A history for each of them, of which every item counts as often as the pair stands in the store.
+            history: A history for each of them; an item counts as often as the pair stands in the store.
 
         Returns:
             ``[n, hidden_channels]``.
@@ -126,7 +126,7 @@ class LightGCN(CollaborativeRecommender):
 
 
 def _multiplicity(inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """Every pair as user · num_items + item, ascending, and how often it stands in the store: ``[n]`` int64 each."""
+    """Every pair as user · num_items + item, ascending, and how often it stands in the store: ``[n]`` each."""
     user, item = inputs.edge_index
     key, count = (user * inputs.num_items + item).unique(return_counts=True)
     return key, count

@@ -78,11 +78,9 @@ class NeighbourEncoding(HistoryEncoding):
         return value.new_zeros(user.numel()).index_add_(0, place, value)
 
     def shares(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Items of the users' histories that are neighbours of the items, and their weights for them."""
+        """Items of the users' histories, and their weights for the items, 0 of those that are no neighbours."""
         pair, row = self.history.select(user)
-        value = self.weights(row, self.columns.rows(item)[pair])
-        near = value != 0
-        return pair[near], self.columns.place(row[near]), value[near]
+        return pair, self.columns.place(row), self.weights(row, self.columns.rows(item)[pair])
 
 
 class DenseNeighbours(NeighbourEncoding):

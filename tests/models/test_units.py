@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import ALS, BPRMF, EASE, KSR, KTUP, MKR, Blend, ItemKNN, LightGCN, Popularity, RP3beta, fit
+from pyg_kgrec import ALS, BPRMF, EASE, KSR, KTUP, MKR, Blend, ItemKNN, LightGCN, RP3beta, fit
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, USER
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.explain.units import FEATURES, HISTORY, KINDS, OF_ENTITY, PREFERENCE, SLOT, Removals, Units
@@ -37,7 +37,7 @@ MODELS: dict[str, Callable[[HeteroData], Any]] = {
     "BPRMF": lambda data: BPRMF(data, 8),
     "LightGCN": lambda data: LightGCN(data, 8),
     "Blend": lambda data: Blend(
-        {"ease": EASE(data, 2.0), "ktup": KTUP(data, 8, num_negatives=2), "pop": Popularity(data)},
+        {"ease": EASE(data, 2.0), "ktup": KTUP(data, 8, num_negatives=2), "rp3": RP3beta(data, 5, 0.8, 0.3)},
         [0.5, 0.3, 0.2],
     ),
 }
