@@ -149,7 +149,7 @@ def search(measured: Measured, labels: list[str], k: int, max_removals: int) -> 
     units = tuple(labels[place] for place in chosen)
     bounded = trial.spent and len(chosen) > 1
     said = (
-        f"without {_named(units)} {item} would fall from place {measured.rank} to {rank}"
+        f"without {_named(units)}: {item} would fall from place {measured.rank} to {rank}"
         f"{f', and {takes} would take its place among the best {k}' if takes else ''}"
         f"{f' (a smaller set may exist: the search ended after {trial.tried} removals)' if bounded else ''}"
     )
