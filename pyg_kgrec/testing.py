@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import json
 import math
 import threading
 import warnings
@@ -813,6 +814,21 @@ class RecommenderTests(ModelTests):
             assert torch.equal(model.similar_items(ready, [101])[0], model.similar_items(test, [101])[0])
         if self.explains:
             assert str(model.explain(ready, "u1", 101)) == str(model.explain(test, "u1", 101))
+
+    def test_what_is_said_lowers_the_score(self, splits: Splits) -> None:
+        self.skip_unless(self.explains, "no explanations")
+        model, test = self.trained(splits[0]), splits[2]
+        many = model.explain(test, ["u1", "u4"], k=2)
+        assert len(many) == 4
+        assert [why.rank for why in many] in ([1, 2, 1, 2], [None] * 4)
+        for why in many:
+            assert json.loads(json.dumps(why.to_dict()))["item"] == why.item
+            if why.rank is None:  # it explains by weights
+                continue
+            lowers = why.units[why.units["supported"] & (why.units["contribution"] > 0)]
+            assert why.text().startswith("no single fact explains this") == lowers.empty
+            assert all(reason.contribution > 0 for reason in why.reasons(99))
+        assert len(many.to_frame()) == sum(len(why.units) for why in many)
 
     def test_a_prepared_store_is_refused_by_another_model(self, splits: Splits) -> None:
         ready = self.build(splits[0]).prepare(splits[2])

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-import numpy as np
 import pandas as pd
 from torch_geometric.data import HeteroData
 
@@ -81,14 +80,6 @@ class BlendExplanation(Explanation):
             triples=pd.concat(told, ignore_index=True) if told else empty_frame(columns),
             graph=ExplainedGraph(data, user, item, **graph),
             weight_name="weight in its part",
-            units=pd.DataFrame(
-                {
-                    "kind": "part",
-                    "name": table["name"],
-                    "id": "",
-                    "contribution": table["share"].to_numpy(np.float64),
-                }
-            ),
             parts=table,
             explanations=dict(explanations),
         )
@@ -99,7 +90,7 @@ class BlendExplanation(Explanation):
             f"{row.name} {row.share:+.3f} ({row.weight:.2f} × {row.normalised:.2f} deviations above its mean)"
             for row in rows(self.parts)
         )
-        return [f"because of {', '.join(shares)}"]
+        return [f"made of {', '.join(shares)}"]
 
     def _details(self) -> list[str]:
         """The explanation of each part beneath."""

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 import torch
+from torch_geometric.data import HeteroData
 from torch_geometric.explain import HeteroExplanation
 
+from pyg_kgrec._checks import check_at_least
 from pyg_kgrec.explain import draw
+from pyg_kgrec.explain.counterfactual import MOST_REMOVALS, Counterfactual, search
 from pyg_kgrec.explain.graph import ExplainedGraph
-from pyg_kgrec.explain.tables import MEMORY, PATHS, PREFERENCES, UNITS, empty_frame, rows
+from pyg_kgrec.explain.measured import Measured
+from pyg_kgrec.explain.reasons import NO_REASON, Reason, Told, listed, tell, unit_names
+from pyg_kgrec.explain.tables import (
+    MEMORY,
+    PATHS,
+    PREFERENCES,
+    TOGETHER,
+    UNITS,
+    amount,
+    empty_frame,
+    records,
+    rows,
+)  # fmt: skip
+from pyg_kgrec.explain.units import HISTORY, KINDS, OF_ENTITY, TRIPLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_NOTHING = "no triple describes the item and no path leads to it from the user's history"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,9 +53,16 @@ class Explanation:
             to), ``head``, ``relation``, ``tail``, ``weight`` and ``context`` (True where the score is made without
             the triple, which is there to be read); by descending weight, the item's own first.
         weight_name: What the weights of the triples are.
-        units: What was really left out, one at a time: ``kind``, ``name``, ``id`` (of an entity, else empty) and
-            ``contribution``, the score minus the score without it; largest first. Empty for a model that explains
-            by weights.
+        units: What was really left out, one at a time: ``kind``, ``name``, ``id`` (raw id of an entity or an item
+            of the history, else empty), ``contribution``, the score minus the score without it, largest first;
+            ``rank``, the item's among those that the user has not seen, and ``rank_change``, its rank without the
+            unit minus that; ``weight``, what the model itself says of the unit (NaN for nothing), which is no
+            verdict; and ``supported``, whether something in the store stands for it: a preference or a slot needs a
+            triple of the item or of the history under its relation. Several entities are left out together too
+            (kind ``'all'``). Empty for a model that explains by weights.
+        together: What the score loses without all units of a kind: ``kind``, ``number`` of units, ``contribution``
+            and ``rank_change``, for each kind with several.
+        rank: Rank of the item among those that the user has not seen, from 1; None where nothing was measured.
         graph: The listed edges in the store's own numbering, of which :meth:`to_hetero` makes PyG's form.
     """
 
@@ -48,6 +73,38 @@ class Explanation:
     graph: ExplainedGraph = field(repr=False)
     weight_name: str = "weight"
     units: pd.DataFrame = field(default_factory=lambda: empty_frame(UNITS))
+    together: pd.DataFrame = field(default_factory=lambda: empty_frame(TOGETHER))
+    rank: int | None = None
+    measured: Measured | None = field(default=None, repr=False)
+    told: Told | None = field(default=None, repr=False)
+
+    def with_units(self, measured: Measured, data: HeteroData) -> Self:
+        """The explanation with what leaving its units out did.
+
+        Args:
+            measured: The pair, measured.
+            data: The store, whose names are used.
+        """
+        told = tell(data, measured)
+        sizes: dict[str, dict[int, float]] = {HISTORY: {}, OF_ENTITY: {}, TRIPLE: {}}
+        columns = (measured.units.kind, measured.units.node, measured.contribution)
+        for kind, node, value in zip(*(column.tolist() for column in columns)):
+            if KINDS[kind] in sizes and value:
+                sizes[KINDS[kind]][node] = abs(value)
+        graph = replace(
+            self.graph,
+            history=sizes[HISTORY] or self.graph.history,
+            entities=sizes[OF_ENTITY] or self.graph.entities,
+        )
+        return replace(
+            self,
+            units=told.units,
+            together=told.together,
+            rank=measured.rank,
+            graph=graph,
+            measured=measured,
+            told=told,
+        )
 
     # The tables of one kind of explanation are empty in all others, so that a reader of many kinds need not ask.
     # A cached property gives way to a field of the same name in a subclass; a property would not.
@@ -100,21 +157,117 @@ class Explanation:
         graph.prediction = torch.tensor([self.score], device=graph.edge_label_index.device)
         return graph
 
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as dictionaries, lists, strings and numbers, which ``json.dumps`` takes.
+
+        Returns:
+            ``user``, ``item``, ``score``, ``rank``, ``text``, ``reasons``, and ``units``, ``together`` and
+            ``triples`` row by row. What is not known is None.
+        """
+        return {
+            "user": self.user,
+            "item": self.item,
+            "score": self.score,
+            "rank": self.rank,
+            "text": self.text(),
+            "reasons": [asdict(reason) | {"units": list(reason.units)} for reason in self.reasons()],
+            "units": records(self.units),
+            "together": records(self.together),
+            "triples": records(self.triples),
+        }
+
+    # ------------------------------------------------------------------ reasons
+
+    def reasons(self, max_reasons: int = 3) -> list[Reason]:
+        """What lowers the score when it is left out, and has something in the store to stand for it.
+
+        One reason for each entity or relation; triples that share both are one. Largest effect first.
+
+        Args:
+            max_reasons: Most reasons.
+
+        Returns:
+            None where no supported unit lowers the score, or nothing was measured.
+
+        Raises:
+            TypeError: If ``max_reasons`` is no whole number.
+            ValueError: If it is below 1.
+        """
+        check_at_least(1, max_reasons=max_reasons)
+        return [] if self.told is None else self.told.reasons[:max_reasons]
+
+    def text(self, max_reasons: int = 3) -> str:
+        """The reasons in plain English, one line each.
+
+        Where no supported unit lowers the score, one sentence says so.
+
+        Args:
+            max_reasons: Most reasons.
+        """
+        reasons = self.reasons(max_reasons)
+        if self.told is None:
+            return "\n".join(self._summary() or self._details()[:max_reasons] or [_NOTHING])
+        if not reasons:
+            liked = self.told.history
+            more = f"; together, {len(liked)} items of your history do: {listed(liked)}" if liked else ""
+            return NO_REASON + more
+        return "\n".join(
+            f"{'because' if first else 'and'} {reason.text}   [{self._effect(reason)}]"
+            for first, reason in zip([True] + [False] * len(reasons), reasons)
+        )
+
+    def _effect(self, reason: Reason) -> str:
+        """What happens without a reason."""
+        moved = ""
+        if reason.rank_change is not None and self.rank is not None:
+            moved = (
+                f", place {self.rank} → {self.rank + reason.rank_change}"
+                if reason.rank_change
+                else f", place {self.rank} all the same"
+            )
+        return f"without it the score falls by {amount(reason.contribution)}{moved}"
+
+    def counterfactual(self, k: int = 10, max_removals: int = MOST_REMOVALS) -> Counterfactual:
+        """The smallest set of units that was found without which the item is not among the user's k best.
+
+        Units are left out one after the other by effect, and put back where they are not needed; the set is checked
+        by leaving it out.
+
+        Args:
+            k: Length of the list.
+            max_removals: Most removals that are tried.
+
+        Returns:
+            What was found; false where there is no such set.
+
+        Raises:
+            TypeError: If nothing was measured (the model has no units), or an argument is no whole number.
+            ValueError: If an argument is out of range, or the model's weights or the store have changed since.
+        """
+        if self.measured is None:
+            raise TypeError(
+                "this explanation has no units that were left out, expected one of a model that has some"
+            )
+        labels = unit_names(self.measured.inputs.data, self.measured)
+        return search(self.measured, labels, k, max_removals)
+
     # ------------------------------------------------------------------ text and HTML
 
     def __str__(self) -> str:
-        lines = [self._title(), *(f"  {line}" for line in (*self._summary(), *self._details()))]
+        told = [] if self.told is None else self.text().splitlines()
+        lines = [self._title(), *(f"  {line}" for line in (*told, *self._summary(), *self._details()))]
         own = self._own_triples().head(5)
         if len(own):
             lines.append(f"  {self.item} is best described by ({self.weight_name})")
             lines += [f"    {r.head} – {r.relation} → {r.tail}   [{r.weight:.2f}]" for r in rows(own)]
         if len(lines) == 1:
-            lines.append("  no triple describes the item and no path leads to it from the user's history")
+            lines.append(f"  {_NOTHING}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         parts = [f"<p><b>{html.escape(self._title())}</b></p>"]
-        parts += [f"<p>{html.escape(sentence)}</p>" for sentence in self._summary()]
+        told = [] if self.told is None else self.text().splitlines()
+        parts += [f"<p>{html.escape(sentence)}</p>" for sentence in (*told, *self._summary())]
         for caption, frame in self._tables():
             table = frame.head(10).to_html(index=False, float_format="{:.2f}".format, escape=True)
             parts.append(f"<p>{html.escape(caption)}</p>{table}")

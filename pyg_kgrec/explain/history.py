@@ -16,9 +16,10 @@ from pyg_kgrec.explain.tables import rows
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HistoryExplanation(DeletionExplanation):
-    """What each item of the history adds to the score.
+    """What the score loses without each item of the history.
 
-    The contributions in :attr:`units` add up to the score: nothing else is in it.
+    Where the score is a sum over the history (EASE, ItemKNN, RP3beta), the contributions in :attr:`units` add up to
+    it; so do the weights of ALS, whose users are solved anew for what is left.
     """
 
     @classmethod
@@ -52,7 +53,9 @@ class HistoryExplanation(DeletionExplanation):
         )
 
     def _summary(self) -> list[str]:
-        """How much the first items of the history add."""
+        """How much the first items of the history add, where that is all that is known."""
+        if self.told is not None:
+            return []
         if self.units.empty:
             return ["nothing of your history speaks for it or against it"]
         named = ", ".join(f"{row.name} ({row.contribution:+.3f})" for row in rows(self.units.head(3)))

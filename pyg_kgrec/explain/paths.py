@@ -71,7 +71,7 @@ class PathExplanation(Explanation):
 
     def _details(self) -> list[str]:
         told = [
-            f"because of {row.history}: {self._path(row)}   [{row.weight:.2f}]"
+            f"{'on the way' if self.told else 'because of'} {row.history}: {self._path(row)}   [{row.weight:.2f}]"
             for row in rows(self.paths.head(5))
         ]
         return [*told, *super()._details()]

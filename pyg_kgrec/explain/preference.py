@@ -65,7 +65,9 @@ class PreferenceExplanation(DeletionExplanation):
         return replace(found, preferences=preferences)
 
     def _summary(self) -> list[str]:
-        """The first preference, and the item's triples under it."""
+        """The first preference by probability, and the item's triples under it, where nothing was left out."""
+        if self.told is not None:
+            return []
         told = []
         for first in rows(self.preferences.head(1)):
             under = self.triples[self.triples["relation"] == first.name].head(3)

@@ -104,7 +104,7 @@ class SessionExplanation(DeletionExplanation):
         )
         joins = "" if any(row.items for row in nearest) else ", though it joins none of them to anything"
         return [
-            f"because your last items were held together by {nearest[0].relation} "
+            f"{'' if self.told else 'because '}your last items were held together by {nearest[0].relation} "
             f"(attention {nearest[0].attention:.2f}){joins}{f': {near}' if near else ''}"
         ]
 

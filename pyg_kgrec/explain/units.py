@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,6 +48,21 @@ class Units:
     node: Tensor
     weight: Tensor
 
+    @classmethod
+    def of(cls, kind: str, pair: Tensor, node: Tensor, weight: Tensor | None = None) -> Units:
+        """Units of one kind: of pairs ``[n]`` nodes ``[n]``, and weights ``[n]`` where the model says some."""
+        number = torch.full_like(pair, KINDS.index(kind))
+        none = torch.full(pair.shape, torch.nan, device=pair.device)
+        return cls(pair, number, node, none if weight is None else weight.to(none.dtype))
+
+    @classmethod
+    def join(cls, parts: Sequence[Units]) -> Units:
+        """The units of several kinds as one table; within a pair they stand in the order of the parts."""
+        pair = torch.cat([part.pair for part in parts])
+        order = pair.argsort(stable=True)
+        columns = ("kind", "node", "weight")
+        return cls(pair[order], *(torch.cat([getattr(part, c) for part in parts])[order] for c in columns))
+
     def __len__(self) -> int:
         return self.pair.numel()
 
@@ -84,3 +100,35 @@ class Removals:
     def pair(self, units: Units) -> Tensor:
         """Pair of each removal, ``[R]`` int64."""
         return units.pair[self.unit[self.start[:-1]]]
+
+    @classmethod
+    def together(cls, groups: Sequence[Tensor]) -> Removals:
+        """Groups of units, ``[m_r]`` int64 places each: one removal for each group."""
+        size = torch.tensor([0, *(group.numel() for group in groups)])
+        unit = torch.cat(
+            [*groups, torch.empty(0, dtype=torch.long, device=groups[0].device if groups else None)]
+        )
+        return cls(unit, size.cumsum(0).to(unit.device))
+
+    def of_kind(self, units: Units, kind: str) -> tuple[Tensor, Tensor]:
+        """What removals leave out of one kind: the number of the removal and the node, ``[m]`` int64 each."""
+        chosen = (units.kind[self.unit] == KINDS.index(kind)).nonzero().flatten()
+        return self.removal()[chosen], units.node[self.unit[chosen]]
+
+    def part(self, first: int, last: int) -> Removals:
+        """Removals ``first`` to ``last − 1``."""
+        start = self.start[first : last + 1]
+        return Removals(self.unit[int(start[0]) : int(start[-1])], start - start[0])
+
+
+def left_out(removal: Tensor, node: Tensor, size: int, row: Tensor, other: Tensor) -> Tensor:
+    """Whether pairs of a removal and a node are among those that are left out, ``[m]`` bool.
+
+    Args:
+        removal: Removals, ``[n]`` int64.
+        node: What each leaves out, ``[n]`` int64.
+        size: A number above all nodes.
+        row: Removals that are asked about, ``[m]`` int64.
+        other: Nodes that are asked about, ``[m]`` int64.
+    """
+    return torch.isin(row * size + other, removal * size + node)

@@ -12,7 +12,6 @@ from torch_geometric.data import HeteroData
 from pyg_kgrec._checks import check_at_least
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import ITEM
-from pyg_kgrec.explain import HistoryExplanation
 from pyg_kgrec.models.encoding import DotProduct
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.linear import Columns, SolvedRecommender
@@ -42,14 +41,64 @@ class Factors(DotProduct):
     l2: Tensor
     columns: Columns
 
-    def contributions(self, user: int, item: int) -> tuple[Tensor, Tensor]:
-        """Items of the user's history ``[n]`` and what each adds to the item's score ``[n]``."""
-        row = self.history.of(torch.tensor([user]))
-        y = self.table[row]
-        system = self.normal + y.t() @ y
-        system.diagonal().add_(self.l2[user])
-        weight = torch.cholesky_solve(self.item[item].unsqueeze(1), torch.linalg.cholesky(system))
-        return self.columns.place(row), (y @ weight).squeeze(1)
+    by_pair: float
+    """What one more item of a history adds to l2."""
+
+    def _systems(self, user: Tensor) -> Tensor:
+        """What users' embeddings solve, ``[B, d, d]`` float64."""
+        table = self.table.double()
+        parts = [table[self.history.of(one)] for one in user.split(1)]
+        system = torch.stack([y.t() @ y for y in parts]) if parts else table.new_empty(0, *self.normal.shape)
+        system = system + self.normal.double()
+        system.diagonal(dim1=1, dim2=2).add_(self.l2[user].double().unsqueeze(1))
+        return system
+
+    def shares(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Items of the users' histories, and what each adds to the sum that a score is."""
+        pair, row = self.history.select(user)
+        some, place = user.unique(return_inverse=True)
+        factor = torch.linalg.cholesky(self._systems(some))[place]
+        weight = torch.cholesky_solve(self.item[item].double().unsqueeze(2), factor).squeeze(2)
+        return pair, self.columns.place(row), (self.table[row].double() * weight[pair]).sum(1).float()
+
+    def without(self, user: Tensor, item: Tensor, start: Tensor, row: Tensor, every: bool) -> Tensor:
+        """Scores of users solved anew without some items of their histories; one without any left scores 0.
+
+        Args:
+            user: User of each removal, ``[R]`` int64.
+            item: Its item, ``[R]`` int64.
+            start: Removal r leaves out ``row[start[r]:start[r + 1]]``, ``[R + 1]`` int64.
+            row: Items of the history as rows of training, ``[m]`` int64.
+            every: Score all items.
+
+        Returns:
+            ``[R]`` float, or ``[R, num_items]``.
+        """
+        table, channels = self.table.double(), self.table.size(1)
+        some, place = user.unique(return_inverse=True)
+        whole = self._systems(some)
+        pair, mine = self.history.select(some)
+        total = table.new_zeros(some.numel(), channels).index_add_(0, pair, table[mine])
+        left = (self.history.start.diff()[user] - start.diff()).clamp(min=0)
+        out = []
+        for block in torch.arange(user.numel(), device=user.device).split(max(1, _BLOCK // channels**2 // 2)):
+            first, last = int(start[block[0]]), int(start[block[-1] + 1])
+            y = table[row[first:last]]
+            number = (torch.arange(block.numel(), device=user.device)).repeat_interleave(start.diff()[block])
+            rest = total[place[block]].index_add(0, number, y, alpha=-1)
+            system = whole[place[block]]
+            for part in torch.arange(y.size(0), device=user.device).split(block.numel()):
+                outer = y[part].unsqueeze(2) * y[part].unsqueeze(1)
+                system = system.index_add(0, number[part], outer, alpha=-1)
+            fewer = self.by_pair * start.diff()[block].double()
+            system.diagonal(dim1=1, dim2=2).sub_(fewer.unsqueeze(1))
+            # Without a history there is nothing to be solved.
+            alone = left[block] == 0
+            system[alone] = torch.eye(channels, dtype=system.dtype, device=system.device)
+            solved = torch.cholesky_solve(rest.unsqueeze(2), torch.linalg.cholesky(system)).squeeze(2)
+            solved = solved.masked_fill(alone.unsqueeze(1), 0).to(self.item.dtype)
+            out.append(solved @ self.item.t() if every else (solved * self.item[item[block]]).sum(1))
+        return torch.cat(out)
 
 
 class ALS(SolvedRecommender):
@@ -157,15 +206,7 @@ class ALS(SolvedRecommender):
         row = inputs.row[ITEM]
         item = self.item if row is None else self.item[row.clamp(min=0)]
         normal = alpha * self.item.t() @ self.item
-        return Factors(user, item, normal, self.item, history, by_user, Columns(inputs))
-
-    def _explain(self, inputs: Inputs, user: int, item: int) -> HistoryExplanation:
-        encoding = self.own_encoding(inputs)
-        assert isinstance(encoding, Factors)
-        history, contribution = encoding.contributions(user, item)
-        return HistoryExplanation.from_history(
-            inputs.data, user, item, history, contribution, float(contribution.sum())
-        )
+        return Factors(user, item, normal, self.item, history, by_user, Columns(inputs), l2)
 
 
 def _l2(index: PairIndex, l2: float, alpha: float, others: int) -> Tensor:

@@ -26,7 +26,8 @@ from pyg_kgrec._files import shown
 from pyg_kgrec.data.interactions import positive_pairs
 from pyg_kgrec.data.store import ITEM, NODE_TYPES, USER
 from pyg_kgrec.data.vocabulary import as_index
-from pyg_kgrec.explain import Explanation
+from pyg_kgrec.explain import Explanation, Explanations
+from pyg_kgrec.explain.measured import measure
 from pyg_kgrec.explain.units import Removals, Units
 from pyg_kgrec.models import checkpoint
 from pyg_kgrec.models.encoding import Encoding
@@ -200,6 +201,10 @@ class Recommender(torch.nn.Module, ABC):
 
     def _explain(self, inputs: Inputs, user: int, item: int) -> Explanation:
         raise TypeError(f"{type(self).__name__} has no explanations")
+
+    def unit_labels(self) -> list[tuple[str, str]]:
+        """Names of the model's preferences or slots, each with the relation that it is (empty for none)."""
+        return []
 
     def score_units(self, inputs: Inputs, user: Tensor, item: Tensor) -> Units:
         """All that the scores of pairs read, part by part.
@@ -642,31 +647,79 @@ class Recommender(torch.nn.Module, ABC):
             similar.masked_fill_(scores == -torch.inf, -1)
         return self._frame(inputs, ITEM, item, similar, scores) if as_frame else (similar, scores)
 
-    def explain(self, data: Store, user: Nodes, item: Nodes) -> Explanation:
-        """Why a user gets an item: what the score is made of.
+    @overload
+    def explain(self, data: Store, users: str | int, items: str | int, *, k: int = ...) -> Explanation: ...
+
+    @overload
+    def explain(self, data: Store, users: Nodes, items: None = ..., *, k: int = ...) -> Explanations: ...
+
+    @overload
+    def explain(self, data: Store, users: Nodes, items: Nodes, *, k: int = ...) -> Any: ...
+
+    def explain(
+        self, data: Store, users: Nodes, items: Nodes | None = None, *, k: int = 10
+    ) -> Explanation | Explanations:
+        """Why users get items: what the scores are made of, each part tested by leaving it out.
 
         Args:
             data: The store to predict on, or a prepared one.
-            user: One user: an index (int tensor) or a raw id (str, int, or a list of one).
-            item: One item, likewise.
+            users: Users: an index (int tensor), a raw id (str, int), or ``[B]`` of them.
+            items: One item per user, likewise; None for the best ``k`` of each user.
+            k: Number of recommendations explained of each user, where there are no ``items``.
 
         Returns:
-            An explanation with ``.to_frame()``, ``.plot()`` and HTML for notebooks.
+            Of one user and one item an explanation with ``.text()``, ``.units``, ``.plot()`` and HTML for
+            notebooks; of several pairs a sequence of them with ``.to_frame()``.
 
         Raises:
-            ValueError: If not exactly one user and one item are given, they are unknown, or the model knows nothing
-                of one of them: there is no reason to be given then but popularity.
+            TypeError: If the model has no explanations, or ``k`` is no whole number.
+            ValueError: If the numbers of users and items differ, one is unknown, ``k`` is out of range, or the
+                model knows nothing of one side of a pair: there is no reason to be given then but popularity.
         """
         inputs = self.inputs(data)
-        user_index, item_index = self._index(inputs, USER, user), self._index(inputs, ITEM, item)
-        if user_index.numel() != 1 or item_index.numel() != 1:
+        user = self._index(inputs, USER, users)
+        if items is None:
+            check_k(k, inputs.num_items)
+            self.check_ready()
+            self._check_explainable(inputs, user, user[:0])
+            with predicting():
+                item, _ = self.encoding(inputs).rank(user, k, inputs.seen)
+            there = item >= 0
+            user, item = user.unsqueeze(1).expand_as(item)[there], item[there]
+        else:
+            item = self._index(inputs, ITEM, items)
+        if user.numel() != item.numel():
             raise ValueError(
-                f"an explanation is of one user and one item, got {user_index.numel()} and {item_index.numel()}"
+                f"users has {user.numel()} entries and items {item.numel()}, expected one item per user: an "
+                "explanation is of one user and one item"
             )
         self.check_ready()
-        self._check_explainable(inputs, user_index, item_index)
+        self._check_explainable(inputs, user, item)
+        stamp = WeightStamp(self)
         with predicting():
-            return self.evaluating()._explain(inputs, int(user_index), int(item_index))
+            try:
+                measured = measure(self, inputs, user, item, stamp)
+            except TypeError:
+                if type(self).score_units is not Recommender.score_units:
+                    raise
+                measured = []  # it explains by weights alone, or not at all
+
+        def build(place: int) -> Explanation:
+            if not stamp.holds(self):
+                raise ValueError(
+                    f"the weights of this {type(self).__name__} have changed since explain was asked, expected the "
+                    "model as it was: ask again"
+                )
+            with predicting():
+                found = self.evaluating()._explain(inputs, int(user[place]), int(item[place]))
+            return found.with_units(measured[place], inputs.data) if measured else found
+
+        if items is not None and user.numel() == 1:
+            return build(0)
+        if type(self)._explain is Recommender._explain:
+            raise TypeError(f"{type(self).__name__} has no explanations")
+        raw = zip(inputs.raw_ids(USER, user.tolist()), inputs.raw_ids(ITEM, item.tolist()))
+        return Explanations(user.numel(), build, list(raw))
 
     # ------------------------------------------------------------------ files
 
@@ -720,12 +773,13 @@ class Recommender(torch.nn.Module, ABC):
 
     def _check_explainable(self, inputs: Inputs, user: Tensor, item: Tensor) -> None:
         known, kind = self.known(inputs), type(self).__name__
-        if not bool(known.user[user]):
+        if (strange := user[~known.user[user]]).numel():
             raise ValueError(
-                f"{sentence(self, inputs, user, 1)}, expected a user of whom the model knows something to explain"
+                f"{sentence(self, inputs, strange.unique(), user.numel())}, expected a user of whom the model "
+                "knows something to explain"
             )
-        if not bool(known.item[item]):
-            raw = repr(inputs.raw_ids(ITEM, item.tolist())[0])[:40]
+        if (bare := item[~known.item[item]]).numel():
+            raw = repr(inputs.raw_ids(ITEM, bare[:1].tolist())[0])[:40]
             raise ValueError(
                 f"this {kind} knows nothing of the item {raw}, which comes last in every list, expected an item "
                 "with training, features or links to explain"

@@ -11,11 +11,13 @@ from typing import Any, Final, Self
 import pandas as pd
 import torch
 from torch import Tensor
+from torch_geometric.utils import cumsum
 
 from pyg_kgrec._checks import check_number
 from pyg_kgrec._files import shown
 from pyg_kgrec.data.store import ITEM, NODE_TYPES, USER
 from pyg_kgrec.explain import BlendExplanation
+from pyg_kgrec.explain.units import HISTORY, KINDS, PREFERENCE, SLOT, Removals, Units
 from pyg_kgrec.models.base import Nodes, Recommender, Store, Validation
 from pyg_kgrec.models.encoding import Encoding
 from pyg_kgrec.models.inputs import Inputs
@@ -71,8 +73,11 @@ class Blended(Encoding):
 
     def _part(self, part: int, user: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """z-scores of a part ``[B, num_items]``, and each user's mean and deviation ``[B, 1]``."""
+        return self._normalise(part, user, self.parts[part].score_all(user).to(self.weight.dtype))
+
+    def _normalise(self, part: int, user: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`_part` of scores ``[B, num_items]``."""
         known = self.known[part]
-        score = self.parts[part].score_all(user).to(self.weight.dtype)
         among = score if known.every_item else score[:, known.item]
         if not among.numel():  # no item that the part knows, or nobody asks
             nothing = score.new_full((user.numel(), 1), torch.nan)
@@ -109,7 +114,18 @@ class Blended(Encoding):
 
     def score_all(self, user: Tensor) -> Tensor:
         """Blended scores of the catalogue, ``[B, num_items]``."""
-        score = self.blend(self.normalised(user))
+        return self._whole_catalogue(self.blend(self.normalised(user)))
+
+    def of_raw(self, user: Tensor, scores: Tensor) -> Tensor:
+        """Blended scores ``[B, num_items]`` of users ``[B]`` where the parts score ``[n, B, num_items]``."""
+        normalised = [self._normalise(part, user, score.clone())[0] for part, score in enumerate(scores)]
+        return self._whole_catalogue(self.blend(torch.stack(normalised)))
+
+    def raw(self, user: Tensor) -> Tensor:
+        """What each part scores, ``[n, B, num_items]``."""
+        return torch.stack([part.score_all(user).to(self.weight.dtype) for part in self.parts])
+
+    def _whole_catalogue(self, score: Tensor) -> Tensor:
         if self._whole:
             return score
         # One part knows the user and another the item: below all that one part knows both of.
@@ -364,6 +380,110 @@ class Blend(Recommender):
 
     # ------------------------------------------------------------------ explanation
 
+    def unit_labels(self) -> list[tuple[str, str]]:
+        """Those of all parts, one part after the other, with the part's name where there are several."""
+        labels = [(name, part.unit_labels()) for name, part in self.parts.items()]
+        return [(f"{label} ({name})", relation) for name, own in labels for label, relation in own]
+
+    def score_units(self, inputs: Inputs, user: Tensor, item: Tensor) -> Units:
+        """The units of all parts that know the pair; what two parts read alike is one unit.
+
+        Its weight is the mean of what the parts say of it, by their weights in the blend. Preferences and slots are
+        the part's own, numbered as in :meth:`unit_labels`.
+
+        Args:
+            inputs: The prepared store.
+            user: Users, ``[B]`` int64.
+            item: Items, ``[B]`` int64.
+        """
+        found = self._units_of_parts(inputs, user, item)
+        if not found:
+            return Units.of(HISTORY, user[:0], user[:0])
+        weights = self.weight.tolist()
+        parts = [
+            Units(part.pair, part.kind, part.node + shift * numbered(part), part.weight)
+            for _, shift, part in found
+        ]
+        share = torch.cat([torch.full_like(part.weight, weights[m]) for m, _, part in found])
+        units = Units(
+            *(torch.cat([getattr(u, c) for u in parts]) for c in ("pair", "kind", "node", "weight"))
+        )
+        share = share.clamp(min=1e-9)
+        columns = torch.stack([units.pair, units.kind, units.node])
+        rows, place = columns.unique(dim=1, return_inverse=True)
+        said = ~units.weight.isnan()
+        total, sums = (units.weight.new_zeros(rows.size(1)) for _ in range(2))
+        total.index_add_(0, place, share * said)
+        sums.index_add_(0, place, share * units.weight.nan_to_num())
+        return Units(rows[0], rows[1], rows[2], sums / total)
+
+    def _units_of_parts(self, inputs: Inputs, user: Tensor, item: Tensor) -> list[tuple[int, int, Units]]:
+        """Number of a part, the number of its first label, and its units of the pairs that it knows."""
+        found, first = [], 0
+        for number, (part, own) in enumerate(zip(self.parts.values(), self.inputs_of(inputs))):
+            known = part.known(own)
+            mine = (known.user[user] & known.item[item]).nonzero().flatten()
+            labels = len(part.unit_labels())
+            try:
+                units = part.evaluating().score_units(own, user[mine], item[mine])
+            except TypeError:  # it has no parts that could be left out
+                first += labels
+                continue
+            found.append((number, first, Units(mine[units.pair], units.kind, units.node, units.weight)))
+            first += labels
+        return found
+
+    def scores_without(
+        self,
+        inputs: Inputs,
+        user: Tensor,
+        item: Tensor,
+        units: Units,
+        removals: Removals,
+        *,
+        every: bool = False,
+    ) -> Tensor:
+        """Scores of which each part leaves out what it reads of a removal, and is normalised anew.
+
+        A part without units (Popularity) scores as before, and a part that would not know the user any more without
+        a history counts as it did.
+
+        Args:
+            inputs: The prepared store.
+            user: Users, ``[B]`` int64.
+            item: Items, ``[B]`` int64.
+            units: Units of the pairs.
+            removals: What is left out together.
+            every: Score all items for the user of each removal.
+
+        Returns:
+            ``[R]`` float, or ``[R, num_items]`` with ``every``.
+        """
+        encoding = self.own_encoding(inputs)
+        assert isinstance(encoding, Blended)
+        theirs = self._units_of_parts(inputs, user, item)
+        parts, own, out = list(self.parts.values()), self.inputs_of(inputs), []
+        size = max(1, _BLOCK // max(inputs.num_items * len(self.parts), 1))
+        for start in range(0, len(removals), size):
+            block = removals.part(start, min(start + size, len(removals)))
+            who, what = user[block.pair(units)], item[block.pair(units)]
+            some, place = who.unique(return_inverse=True)
+            scores = encoding.raw(some)[:, place]
+            for number, shift, read in theirs:
+                changed, removed = _of_part(units, block, read, shift)
+                if changed.numel():
+                    scores[number, changed] = (
+                        parts[number]
+                        .evaluating()
+                        .scores_without(own[number], user, item, read, removed, every=True)
+                        .to(scores.dtype)
+                    )
+            whole = encoding.of_raw(who, scores)
+            out.append(whole if every else whole.gather(1, what.unsqueeze(1)).squeeze(1))
+        if out:
+            return torch.cat(out)
+        return torch.empty((0, inputs.num_items) if every else (0,), device=inputs.device)
+
     def _explain(self, inputs: Inputs, user: int, item: int) -> BlendExplanation:
         own = self.inputs_of(inputs)
         encoding = self.own_encoding(inputs)
@@ -392,6 +512,28 @@ class Blend(Recommender):
     def __repr__(self) -> str:
         weights = (f"{name}: {weight:.3g}" for name, weight in self.weights.items())
         return f"{type(self).__name__}({', '.join(weights)})"
+
+
+def numbered(units: Units) -> Tensor:
+    """Which units are numbered by :meth:`Recommender.unit_labels`, ``[n]`` bool."""
+    return (units.kind == KINDS.index(PREFERENCE)) | (units.kind == KINDS.index(SLOT))
+
+
+def _of_part(units: Units, removals: Removals, read: Units, shift: int) -> tuple[Tensor, Removals]:
+    """What removals leave out of a part that reads ``read``: which of them ``[m]``, and those as removals of it."""
+    node = read.node + shift * numbered(read)
+    wanted = units[removals.unit]
+    columns = torch.cat(
+        [torch.stack([u.pair, u.kind, n]) for u, n in ((wanted, wanted.node), (read, node))], dim=1
+    )
+    key = columns.unique(dim=1, return_inverse=True)[1]
+    ask, have = key[: len(wanted)], key[len(wanted) :]
+    place = torch.full((int(key.max()) + 1 if key.numel() else 1,), -1, device=key.device)
+    place[have] = torch.arange(len(read), device=key.device)
+    found = place[ask] if ask.numel() else ask
+    removal = removals.removal()[found >= 0]
+    changed, count = removal.unique_consecutive(return_counts=True)
+    return changed, Removals(found[found >= 0], cumsum(count))
 
 
 def _named(models: Any) -> dict[str, Recommender]:

@@ -52,12 +52,10 @@ class DenseWeights(HistoryEncoding):
         there, back = self.weight[row], self.weight[:, row].t()
         return self.columns.spread(there.sign() * (there * back).clamp(min=0).sqrt())
 
-    def contributions(self, user: int, item: int) -> tuple[Tensor, Tensor]:
-        """Items of the user's history, and their weights for the item."""
-        row = self.history.of(torch.tensor([user]))
-        return self.columns.place(row), self.weight[
-            row, self.columns.rows(torch.tensor([item]).to(row.device))
-        ]
+    def shares(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Items of the users' histories, and their weights for the items."""
+        pair, row = self.history.select(user)
+        return pair, self.columns.place(row), self.weight[row, self.columns.rows(item)[pair]]
 
 
 class EASE(SolvedRecommender):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="Recommender")
 
 PRIOR = 0.1  # κ, chosen on validation pairs of MovieLens 100K (benchmarks/fold_in.py)
-_BLOCK = 2**22  # scores held at a time: 16 MiB, and as much for their gradient
+BLOCK = 2**22  # scores held at a time: 16 MiB, and as much for their gradient
 STEPS, RATE = 100, 0.1  # of Adam, in units of the deviation of training's rows
 
 
@@ -51,7 +52,7 @@ def fold_in(model: Model, inputs: Inputs, users: Tensor) -> Model:
     assert table is not None
     assert table.weight is not None
     with torch.inference_mode(False):
-        fitted = fit_rows(folded, own, user, history, *_prior(model))
+        fitted = fit_rows(folded, own, user, history, *prior(model))
         with torch.no_grad():
             table.weight[row] = fitted.to(table.weight.dtype)
     return folded
@@ -113,7 +114,7 @@ def _enlarge(model: Recommender, inputs: Inputs, user: Tensor) -> Tensor:
     return row
 
 
-def _prior(model: Recommender) -> tuple[Tensor, Tensor]:
+def prior(model: Recommender) -> tuple[Tensor, Tensor]:
     """Mean and deviation of the rows that training taught, ``[d]`` each."""
     table = model.user_rows()
     assert table is not None
@@ -145,7 +146,7 @@ def fit_rows(
     with torch.no_grad():
         encoding = model.encode(inputs)
     known = model.known(inputs).item
-    size = max(1, _BLOCK // max(inputs.num_items, 1))
+    size = max(1, BLOCK // max(inputs.num_items, 1))
     requires = [p.requires_grad for p in model.parameters()]
     try:
         model.requires_grad_(False)
@@ -169,27 +170,55 @@ def _fit_block(
     mean: Tensor,
     spread: Tensor,
 ) -> Tensor:
+    def scores(row: Tensor) -> Tensor:
+        return model.with_rows(inputs, encoding, user, model.admissible_rows(row)).score_all(index)
+
+    index = torch.arange(user.numel(), device=user.device)
+    return model.admissible_rows(most_probable(model, scores, pairs, known, user.numel(), mean, spread))
+
+
+def most_probable(
+    model: Recommender,
+    scores: Callable[[Tensor], Tensor],
+    pairs: tuple[Tensor, Tensor],
+    known: Tensor,
+    number: int,
+    mean: Tensor,
+    spread: Tensor,
+) -> Tensor:
+    """The most probable rows of users given what they had; see ``fold_in`` of the base class.
+
+    Args:
+        model: Says by which loss, and how many negatives.
+        scores: Scores of all items ``[n, num_items]`` under rows ``[n, d]``, differentiable.
+        pairs: Which of the users had which items, ``[m]`` int64 each.
+        known: Items that may stand among the negatives, ``[num_items]`` bool.
+        number: n.
+        mean: μ, ``[d]``.
+        spread: σ, ``[d]``.
+
+    Returns:
+        Rows ``[n, d]``, before :meth:`~pyg_kgrec.models.base.Recommender.admissible_rows`.
+    """
     who, item = pairs
     objective: Any = getattr(model, "objective", None)
     negatives = getattr(objective, "num_negatives", 1)
     scale = getattr(model, "score_scale", 1.0)
-    other = known.repeat(user.numel(), 1)
+    other = known.repeat(number, 1)
     other[who, item] = False
     # Scores of all items that might have been drawn, as many as a step draws.
     shift = (negatives / other.sum(1).clamp(min=1)).log().to(mean.dtype)
-    index = torch.arange(user.numel(), device=user.device)
-    z = torch.zeros(user.numel(), mean.numel(), dtype=mean.dtype, device=mean.device, requires_grad=True)
+    z = torch.zeros(number, mean.numel(), dtype=mean.dtype, device=mean.device, requires_grad=True)
     optimizer = torch.optim.Adam([z], lr=RATE)
     with torch.enable_grad():
         for step in range(STEPS):
             optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
-            row = model.admissible_rows(mean + spread * z)
-            score = scale * model.with_rows(inputs, encoding, user, row).score_all(index)
+            score = scale * scores(mean + spread * z)
             rest = score.masked_fill(~other, -torch.inf).logsumexp(1) + shift
             loss = softplus(rest[who] - score[who, item]).sum() + PRIOR / 2 * z.pow(2).sum()
             (z.grad,) = torch.autograd.grad(loss, [z])
             optimizer.step()
-    return model.admissible_rows(mean + spread * z.detach())
+    return mean + spread * z.detach()
 
 
 def encode_with_rows(model: Recommender, inputs: Inputs, user: Tensor, row: Tensor) -> Encoding:

@@ -21,6 +21,7 @@ from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.sequences import Sequences, check_times
 from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, RELATES, USER
 from pyg_kgrec.explain import SessionExplanation, nearest_to_slots
+from pyg_kgrec.explain.units import HISTORY, SLOT, Removals, Units, left_out
 from pyg_kgrec.kge import KGEmbedding, KGTables, kg_embeddings, pretrained_embeddings
 from pyg_kgrec.models.base import Batch
 from pyg_kgrec.models.encoding import Products
@@ -410,34 +411,116 @@ class KSR(SessionRecommender):
 
     # ------------------------------------------------------------------ explanation
 
+    def unit_labels(self) -> list[tuple[str, str]]:
+        """Names of the slots, which are the relations'."""
+        return [(name, name) for name in self.signature.relation_name] if self.use_kg else []
+
+    def score_units(self, inputs: Inputs, user: Tensor, item: Tensor) -> Units:
+        """The items of each user's session, latest first, and the slots of the memory, weighted by attention.
+
+        Args:
+            inputs: The prepared store.
+            user: Users, ``[B]`` int64.
+            item: Items, ``[B]`` int64.
+        """
+        encoded = self._encoded(inputs)
+        some, place = user.unique(return_inverse=True)
+        session = encoded.sequences.last(some, self.max_length).flip(1)[place]
+        pair, step = (session >= 0).nonzero(as_tuple=True)
+        item_at = session[pair, step]
+        first = _first_of(pair * max(inputs.num_items, 1) + item_at)
+        parts = [Units.of(HISTORY, pair[first], item_at[first])]
+        if self.use_kg:
+            number = self.relation_key.size(0)
+            attention = torch.cat(
+                [
+                    _at_last(encoded.read(read, who).attention, read)
+                    for who in some.split(_SESSIONS)
+                    for read in [encoded.sequences.last(who, self.max_length)]
+                ]
+                or [self.relation_key.new_empty(0, number)]
+            )
+            pair = (session >= 0).any(1).nonzero().flatten().repeat_interleave(number)
+            slot = torch.arange(number, device=user.device).repeat(pair.numel() // max(number, 1))
+            parts.append(Units.of(SLOT, pair, slot, attention[place[pair], slot]))
+        return Units.join(parts)
+
+    def scores_without(
+        self,
+        inputs: Inputs,
+        user: Tensor,
+        item: Tensor,
+        units: Units,
+        removals: Removals,
+        *,
+        every: bool = False,
+    ) -> Tensor:
+        """Scores after sessions without some items, and from a memory without some slots.
+
+        An item is left out wherever it stands; the items before it move up, older ones into the window of
+        ``max_length``. What a slot says is left out of what the memory says; the attention to the others stays as
+        it is.
+
+        Args:
+            inputs: The prepared store.
+            user: Users, ``[B]`` int64.
+            item: Items, ``[B]`` int64.
+            units: Units of the pairs.
+            removals: What is left out together.
+            every: Score all items for the user of each removal.
+
+        Returns:
+            ``[R]`` float, or ``[R, num_items]`` with ``every``.
+        """
+        encoded, pair = self._encoded(inputs), removals.pair(units)
+        num_items = max(inputs.num_items, 1)
+        removal, node = removals.of_kind(units, HISTORY)
+        where, slot = removals.of_kind(units, SLOT)
+        # How far back a window may have to go: as many steps as a removal takes out of the whole sequence.
+        sequences = encoded.sequences
+        whose = user[pair[removal]]
+        often = _count_steps(sequences, whose * num_items + node, num_items)
+        more = torch.zeros_like(pair).index_add_(0, removal, often)
+        out = []
+        for some in torch.arange(len(removals), device=inputs.device).split(_SESSIONS):
+            first, who = int(some[0]), user[pair[some]]
+            longest = self.max_length + (int(more[some].max()) if some.numel() else 0)
+            longer = sequences.last(who, longest)
+            row = torch.arange(some.numel(), device=inputs.device).unsqueeze(1).expand_as(longer)
+            mine = (removal >= first) & (removal <= int(some[-1]))
+            gone = left_out(
+                removal[mine] - first, node[mine], num_items + 1, row.flatten(), longer.flatten()
+            ).view_as(longer)
+            session = _latest(longer.masked_fill(gone, -1), self.max_length)
+            found = encoded.read(session, who)
+            p = _at_last(found.out, session)
+            if self.use_kg:
+                silent = torch.zeros(some.numel(), self.relation_key.size(0), device=inputs.device)
+                here = (where >= first) & (where <= int(some[-1]))
+                silent[where[here] - first, slot[here]] = 1
+                read = _at_last(found.attention, session) * silent
+                of_memory = self.session_layer.weight[:, self.hidden_channels :]
+                p = p - torch.einsum("br,brk->bk", read, found.memory) @ of_memory.t()
+            scored = encoded.items.scored
+            out.append(p @ scored.t() if every else (p * scored[item[pair[some]]]).sum(1))
+        if out:
+            return torch.cat(out)
+        return torch.empty((0, inputs.num_items) if every else (0,), device=inputs.device)
+
+    def _encoded(self, inputs: Inputs) -> Sessions:
+        encoded = self.own_encoding(inputs)
+        assert isinstance(encoded, Sessions)
+        return encoded
+
     def _explain(self, inputs: Inputs, user: int, item: int) -> SessionExplanation:
-        encoded = self.encode(inputs)
-        who, target = torch.tensor([user], device=self.device), encoded.items.scored[item]
-
-        def read(sessions: Tensor) -> tuple[Tensor, ReadSession]:
-            found = encoded.read(sessions, who.expand(sessions.size(0)))
-            return _at_last(found.out, sessions) @ target, found
-
-        # Where a step is left out of a full session, the item before it moves up.
-        longer = encoded.sequences.last(who, self.max_length + 1)[0]
-        longer = longer[longer >= 0]
-        session = longer[-self.max_length :]
-        step = torch.arange(longer.numel(), device=self.device)
-        left_out = step[-self.max_length :].unsqueeze(1)
-        shorter = longer[step[:-1] + (step[:-1] >= left_out)]
-        nothing = longer.new_full((1, 1), -1)
-        score, found = read(session.unsqueeze(0) if session.numel() else nothing)
-        without = [
-            read(some if some.size(1) else nothing)[0] for some in shorter.split(_SESSIONS) if len(some)
-        ]
-        contribution = score - torch.cat(without) if without else score[:0]
-        slots, held = (
-            found.attention.new_zeros(0),
-            pd.DataFrame(columns=["relation", "entity", "similarity", "items"]),
-        )
+        encoded = self._encoded(inputs)
+        who = torch.tensor([user], device=self.device)
+        read = encoded.sequences.last(who, self.max_length)
+        found = encoded.read(read, who)
+        session = read[0][read[0] >= 0]
+        score = float(_at_last(found.out, read)[0] @ encoded.items.scored[item])
+        held = pd.DataFrame(columns=["relation", "entity", "similarity", "items"])
         if self.use_kg and session.numel():
-            of_memory = self.session_layer.weight[:, self.hidden_channels :]
-            slots = (found.attention[0, -1].unsqueeze(1) * found.memory[0]) @ of_memory.t() @ target
             items = session.unique()
             row, mine = inputs.graph.entities_of.select(items)
             if mine.numel():  # else nothing was written
@@ -447,15 +530,47 @@ class KSR(SessionRecommender):
             inputs.data,
             user,
             item,
-            float(score),
+            score,
             session,
-            contribution,
+            found.out.new_empty(0),
             self.signature.relation_name if self.use_kg else [],
             found.attention[0, : session.numel()],
-            slots,
+            found.out.new_empty(0),
             held,
             inputs.triple,
         )
+
+
+def _latest(session: Tensor, length: int) -> Tensor:
+    """The last ``length`` items of sessions with gaps ``[B, L]``, padded with −1 on the right again."""
+    there = session >= 0
+    number = there.sum(1, keepdim=True)
+    place = there.cumsum(1) - 1 - (number - length).clamp(min=0)
+    width = max(1, min(length, int(number.max()) if number.numel() else 1))
+    out = session.new_full((session.size(0), width + 1), -1)
+    kept = there & (place >= 0)
+    out.scatter_(1, torch.where(kept, place, width), torch.where(kept, session, -1))
+    return out[:, :width]
+
+
+def _count_steps(sequences: Sequences, key: Tensor, num_items: int) -> Tensor:
+    """How often an item stands in a user's sequence, ``[n]`` int64, for keys user · num_items + item."""
+    users = (key // num_items).unique()
+    start, length = sequences.start[users], sequences.start[users + 1] - sequences.start[users]
+    row = torch.arange(users.numel(), device=key.device).repeat_interleave(length)
+    offset = torch.arange(row.numel(), device=key.device) - (length.cumsum(0) - length)[row]
+    there, count = (users[row] * num_items + sequences.item[start[row] + offset]).unique(return_counts=True)
+    if not there.numel():
+        return torch.zeros_like(key)
+    place = torch.searchsorted(there, key).clamp(max=there.numel() - 1)
+    return torch.where(there[place] == key, count[place], 0)
+
+
+def _first_of(key: Tensor) -> Tensor:
+    """Where each key stands first, ascending, of keys ``[n]`` int64."""
+    value, place = key.unique(return_inverse=True)
+    first = torch.full_like(value, key.numel())
+    return first.scatter_reduce_(0, place, torch.arange(key.numel(), device=key.device), "amin").sort().values
 
 
 def _at_last(steps: Tensor, session: Tensor) -> Tensor:

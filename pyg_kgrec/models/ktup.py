@@ -19,6 +19,7 @@ from pyg_kgrec._trainer import Epochs, Generator, power_of_two, run
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ENTITY, ITEM, USER
 from pyg_kgrec.explain import PreferenceExplanation
+from pyg_kgrec.explain.units import PREFERENCE, Removals, Units
 from pyg_kgrec.kge import HyperplaneScorer, TransH, TripleSampler
 from pyg_kgrec.models.base import Batch, Store, predicting
 from pyg_kgrec.models.encoding import Encoding, Translations
@@ -34,6 +35,7 @@ from pyg_kgrec.ops import Induction
 Joint = Literal["sum", "alternate"]
 Transfer = Literal["both", "preferences"]
 
+_SCORES = 2**22  # held at a time where something is left out: 16 MiB
 _START = 0.1  # norm of users and items at the start, and of entities that items are aligned to
 _KNOWLEDGE_LR = 3e-3  # of the stage of triples alone, as of pretrain_transh
 
@@ -482,33 +484,100 @@ class KTUP(LinkedRecommender):
 
     # ------------------------------------------------------------------ explanation
 
-    def _explain(self, inputs: Inputs, user: int, item: int) -> PreferenceExplanation:
+    def unit_labels(self) -> list[tuple[str, str]]:
+        """Names of the preferences, and of the relations that they are."""
+        if self.use_kg:
+            return [(name, name) for name in self.signature.relation_name]
+        return [(f"preference {r}", "") for r in range(self.num_preferences)]
+
+    def score_units(self, inputs: Inputs, user: Tensor, item: Tensor) -> Units:
+        """All preferences of each pair, weighted by their probability.
+
+        Args:
+            inputs: The prepared store.
+            user: Users, ``[B]`` int64.
+            item: Items, ``[B]`` int64.
+        """
+        encoded = self._encoded(inputs)
+        pi = encoded.weights(encoded.user[user], encoded.item[item])
+        pair = torch.arange(user.numel(), device=user.device).repeat_interleave(self.num_preferences)
+        node = torch.arange(self.num_preferences, device=user.device).repeat(user.numel())
+        return Units.of(PREFERENCE, pair, node, (pi / self.temperature).softmax(1).flatten())
+
+    def scores_without(
+        self,
+        inputs: Inputs,
+        user: Tensor,
+        item: Tensor,
+        units: Units,
+        removals: Removals,
+        *,
+        every: bool = False,
+    ) -> Tensor:
+        """Scores without some preferences: of a model without these rows of its tables.
+
+        Where one preference is chosen (``induction='hard'``) the best of the others is; where all are weighed, the
+        weight of what is left out is 0. Without any preference the score is the plain distance.
+
+        Args:
+            inputs: The prepared store.
+            user: Users, ``[B]`` int64.
+            item: Items, ``[B]`` int64.
+            units: Units of the pairs.
+            removals: What is left out together.
+            every: Score all items for the user of each removal.
+
+        Returns:
+            ``[R]`` float, or ``[R, num_items]`` with ``every``.
+        """
+        encoded, pair = self._encoded(inputs), removals.pair(units)
+        removal, node = removals.of_kind(units, PREFERENCE)
+        gone = torch.zeros(len(removals), self.num_preferences, dtype=torch.bool, device=user.device)
+        gone[removal, node] = True
+        if not every:
+            u, i = encoded.user[user[pair]], encoded.item[item[pair]]
+            pi = encoded.weights(u, i)
+            if self.induction == "soft":
+                return encoded.score_under(u, i, pi.masked_fill(gone, 0))
+            some = ~gone.all(1, keepdim=True)
+            return encoded.score_under(u, i, some * ops.choose_relation(pi.masked_fill(gone, -torch.inf)))
+        out = encoded.item.new_empty(len(removals), inputs.num_items)
+        # One product of matrices for each set of preferences that is left: a few, where one is left out at a time.
+        kinds, row = gone.unique(dim=0, return_inverse=True)
+        for number, absent in enumerate(kinds):
+            mine = (row == number).nonzero().flatten()
+            tables = encoded.translation[~absent], encoded.normal[~absent]
+            if bool(absent.all()):  # no translation along no normal
+                tables = torch.zeros_like(encoded.translation[:1]), torch.zeros_like(encoded.normal[:1])
+            for some in mine.split(max(1, _SCORES // max(inputs.num_items, 1))):
+                out[some] = ops.hyperplane_scores(
+                    encoded.user[user[pair[some]]], encoded.item, *tables, self.induction, self.norm
+                )
+        return out
+
+    def _encoded(self, inputs: Inputs) -> Translations:
         encoded = self.own_encoding(inputs)
         assert isinstance(encoded, Translations)
+        return encoded
+
+    def _explain(self, inputs: Inputs, user: int, item: int) -> PreferenceExplanation:
+        encoded = self._encoded(inputs)
         u, i = encoded.user[user : user + 1], encoded.item[item : item + 1]
         pi = encoded.weights(u, i)
-        out = torch.eye(self.num_preferences, dtype=torch.bool, device=u.device)
-        if self.induction == "soft":
-            weight, without = pi, pi.masked_fill(out, 0)
-        else:
-            weight = ops.choose_relation(pi)
-            without = ops.choose_relation(pi.masked_fill(out, -torch.inf))
-        score = encoded.score_under(u, i, weight)
-        contribution = score - encoded.score_under(u, i, without)
         pair, profile = ((x / self.temperature).flatten() for x in (pi, u @ encoded.translation.t()))
         triple_weight = torch.zeros(inputs.triple.size(1), device=u.device)
         if self.use_kg:
             triple_weight = pair.softmax(0)[inputs.triple[1]]
-        names = self.signature.relation_name if self.use_kg else []
+        who, what = (torch.tensor([node], device=u.device) for node in (user, item))
         return PreferenceExplanation.from_preferences(
             inputs.data,
             user,
             item,
-            float(score),
-            names or [f"preference {r}" for r in range(self.num_preferences)],
+            float(encoded.score(who, what)),
+            [name for name, _ in self.unit_labels()],
             pair,
             profile,
-            contribution.flatten(),
+            pair[:0],
             triple_weight,
         )
 

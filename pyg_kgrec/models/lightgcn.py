@@ -12,12 +12,14 @@ from torch_geometric.nn import LGConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from pyg_kgrec._checks import MOST_LAYERS, check_within
+from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.models.collaborative import CollaborativeRecommender
 from pyg_kgrec.models.encoding import DotProduct, Encoding
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.module import ConvolvedModule
+from pyg_kgrec.models.inputs import Inputs, WeightStamp
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features
 from pyg_kgrec.nn.loss import Loss, full
@@ -65,6 +67,48 @@ class LightGCN(CollaborativeRecommender):
         self.reach = num_layers
         self.convs = torch.nn.ModuleList(LGConv(normalize=False) for _ in range(num_layers))
 
+    @property
+    def row_share(self) -> float:  # type: ignore[override]
+        """The first of the layers that an embedding is the mean of."""
+        return 1 / (len(self.convs) + 1)
+
+    def heard(self, inputs: Inputs, user: Tensor, history: PairIndex) -> Tensor:
+        r"""What a user hears of a history over the layers, the items' side fixed.
+
+        .. math::
+            \frac{1}{L + 1} \sum_{l=0}^{L-1} \sum_{i \in \mathcal{H}_u} \frac{\mathbf{e}_i^{(l)}}{\sqrt{
+            |\mathcal{H}_u| |\mathcal{N}_i|}}
+
+        Args:
+            inputs: The store.
+            user: Users, ``[n]`` int64.
+            history: A history for each of them; an item counts as often as the pair stands in the store.
+
+        Returns:
+            ``[n, hidden_channels]``.
+        """
+
+        def build() -> tuple[WeightStamp, Tensor]:
+            x = full(torch.cat(self.embed(inputs)))
+            adjacency = normalized_adjacency(inputs, x.dtype)
+            total = torch.zeros_like(x)
+            for conv in self.convs:
+                total, x = total + x, conv(x, adjacency)
+            return WeightStamp(self), total[inputs.num_users :]
+
+        kept: tuple[WeightStamp, Tensor] = inputs.replace(
+            "items before the last layer", lambda kept: kept[0].holds(self), build
+        )
+        keys, often = inputs.part("repeated pairs", lambda: _multiplicity(inputs))
+        degree = torch.bincount(inputs.edge_index[1], minlength=inputs.num_items)
+        row, item = history.select(torch.arange(user.numel(), device=user.device))
+        times = often[torch.searchsorted(keys, user[row] * inputs.num_items + item)] if row.numel() else row
+        own = torch.zeros_like(user).index_add_(0, row, times)
+        weight = times * (own[row] * degree[item]).to(kept[1].dtype).rsqrt()
+        out = kept[1].new_zeros(user.numel(), self.hidden_channels)
+        out.index_add_(0, row, kept[1][item] * weight.unsqueeze(1))
+        return out * self.row_share
+
     def encode(self, inputs: Inputs) -> DotProduct:
         """Embeddings of all users and items of the store, layers included."""
         x = full(torch.cat(self.embed(inputs)))
@@ -86,6 +130,13 @@ class LightGCN(CollaborativeRecommender):
         """An encoding of some users with other rows, but for what items and others hear of them."""
         assert isinstance(encoding, DotProduct)
         return DotProduct(encoding.user[user] + row / (len(self.convs) + 1), encoding.item)
+
+
+def _multiplicity(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Every pair as user · num_items + item, ascending, and how often it stands in the store: ``[n]`` each."""
+    user, item = inputs.edge_index
+    key, count = (user * inputs.num_items + item).unique(return_counts=True)
+    return key, count
 
 
 def normalized_adjacency(inputs: Inputs, dtype: torch.dtype) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Sequence
 from types import MappingProxyType
@@ -15,12 +16,16 @@ from torch_geometric.data import HeteroData
 from pyg_kgrec.data.interactions import PairIndex, positive_pairs
 from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.explain import HistoryExplanation
+from pyg_kgrec.explain.units import HISTORY, Removals, Units
 from pyg_kgrec.models.base import Recommender, Validation
 from pyg_kgrec.models.encoding import Encoding
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.search import Search
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.models.ties import by_popularity, largest
+
+_BLOCK = 2**22  # scores held at a time where something is left out: 16 MiB
+_ROUNDING = 2**-21  # of a difference of two sums in single precision
 
 
 class HistoryEncoding(Encoding):
@@ -36,9 +41,46 @@ class HistoryEncoding(Encoding):
         """The k highest scores of each row ``[B, num_items]``, and their items."""
         return largest(score, k, self.columns.order)
 
+    history: PairIndex
+
     @abstractmethod
-    def contributions(self, user: int, item: int) -> tuple[Tensor, Tensor]:
-        """Items of the user's history ``[n]`` int64, and what each adds to the item's score ``[n]``."""
+    def shares(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the items of users' histories add to the scores of pairs.
+
+        Args:
+            user: Users, ``[B]`` int64.
+            item: Items, ``[B]`` int64.
+
+        Returns:
+            The pair, the item of the history (of the store) and what it adds to the score, ``[n]`` each.
+        """
+
+    def without(self, user: Tensor, item: Tensor, start: Tensor, row: Tensor, every: bool) -> Tensor:
+        """Scores of pairs without some items of the users' histories.
+
+        What is left of a sum is the sum less what is left out of it; where nothing but rounding is left, 0 is.
+
+        Args:
+            user: User of each removal, ``[R]`` int64.
+            item: Its item, ``[R]`` int64.
+            start: Removal r leaves out ``row[start[r]:start[r + 1]]``, ``[R + 1]`` int64.
+            row: Items of the history as rows of training, ``[m]`` int64.
+            every: Score all items.
+
+        Returns:
+            ``[R]`` float, or ``[R, num_items]``.
+        """
+        gone = copy.copy(self)
+        gone.history = PairIndex(start, row)
+        number = torch.arange(user.numel(), device=user.device)
+        if every:
+            some, place = user.unique(return_inverse=True)
+            whole, less = self.score_all(some)[place], gone.score_all(number)
+        else:
+            (some, what), place = torch.stack([user, item]).unique(dim=1, return_inverse=True)
+            whole, less = self.score(some, what)[place], gone.score(number, item)
+        left = whole - less
+        return left.masked_fill(left.abs() <= _ROUNDING * (whole.abs() + less.abs()), 0)
 
     @property
     def item_embeddings(self) -> Tensor:
@@ -137,13 +179,64 @@ class SolvedRecommender(Recommender):
 
         return inputs.part("histories", build)
 
+    def score_units(self, inputs: Inputs, user: Tensor, item: Tensor) -> Units:
+        """The items of the user's history, weighted by what they add to the score.
+
+        Args:
+            inputs: The prepared store.
+            user: Users, ``[B]`` int64.
+            item: Items, ``[B]`` int64.
+        """
+        pair, node, share = self._shares(inputs).shares(user, item)
+        return Units.of(HISTORY, pair, node, share)
+
+    def scores_without(
+        self,
+        inputs: Inputs,
+        user: Tensor,
+        item: Tensor,
+        units: Units,
+        removals: Removals,
+        *,
+        every: bool = False,
+    ) -> Tensor:
+        """Scores without some items of the history.
+
+        A user of whom no history is left scores 0: what a stranger is answered is no word of the model's.
+
+        Args:
+            inputs: The prepared store.
+            user: Users, ``[B]`` int64.
+            item: Items, ``[B]`` int64.
+            units: Units of the pairs.
+            removals: What is left out together.
+            every: Score all items for the user of each removal.
+
+        Returns:
+            ``[R]`` float, or ``[R, num_items]`` with ``every``.
+        """
+        encoding, pair = self._shares(inputs), removals.pair(units)
+        row = encoding.columns.rows(units.node[removals.unit])
+        parts = []
+        size = max(1, _BLOCK // max(inputs.num_items, 1)) if every else _BLOCK
+        for first in range(0, len(removals), size):
+            last = min(first + size, len(removals))
+            some, start = pair[first:last], removals.start[first : last + 1]
+            gone = row[int(start[0]) : int(start[-1])]
+            parts.append(encoding.without(user[some], item[some], start - start[0], gone, every))
+        if parts:
+            return torch.cat(parts)
+        return torch.empty((0, inputs.num_items) if every else (0,), device=inputs.device)
+
+    def _shares(self, inputs: Inputs) -> Any:
+        """The encoding, which knows what is left without items of a history."""
+        return self.own_encoding(inputs)
+
     def _explain(self, inputs: Inputs, user: int, item: int) -> HistoryExplanation:
-        encoding = self.own_encoding(inputs)
-        assert isinstance(encoding, HistoryEncoding)
-        history, contribution = encoding.contributions(user, item)
-        return HistoryExplanation.from_history(
-            inputs.data, user, item, history, contribution, float(contribution.sum())
-        )
+        who, what = (torch.tensor([node], device=inputs.device) for node in (user, item))
+        score = float(self.own_encoding(inputs).score(who, what))
+        none = torch.empty(0)
+        return HistoryExplanation.from_history(inputs.data, user, item, none.long(), none, score)
 
 
 class Columns:

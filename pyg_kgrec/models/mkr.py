@@ -19,9 +19,10 @@ from pyg_kgrec._checks import MOST_LAYERS, check_at_least, check_choices, check_
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, USER
 from pyg_kgrec.explain import DeletionExplanation
+from pyg_kgrec.explain.units import FEATURES, OF_ENTITY, Removals, Units, left_out
 from pyg_kgrec.models.base import Batch, Store
 from pyg_kgrec.models.encoding import DotProduct, Encoding
-from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.models.inputs import Inputs, WeightStamp
 from pyg_kgrec.models.linked import LinkedRecommender
 from pyg_kgrec.models.objective import NUM_NEGATIVES, Objective, distinct_items
 from pyg_kgrec.models.signature import StoreSignature
@@ -405,49 +406,143 @@ class MKR(LinkedRecommender):
 
     # ------------------------------------------------------------------ explanation
 
-    def _explain(self, inputs: Inputs, user: int, item: int) -> DeletionExplanation:
-        user_node, item_node = (torch.tensor([i], device=self.device) for i in (user, item))
-        entity = inputs.graph.entities_of.select(item_node)[1]
-        nodes = {USER: user_node, ITEM: item_node, ENTITY: entity}
-        embeddings = {t: self.embed(inputs, t, nodes[t]) for t in self.encoders}
-        embeddings[ITEM] = self._items(inputs)[item_node]
-        score = self._score_without(embeddings)
-        units: list[tuple[str, int, float]] = []
-        if entity.numel():
-            without = self._score_without_each(embeddings)
-            units += [(ENTITY, int(e), float(score - s)) for e, s in zip(entity, without)]
-            nothing = embeddings | {ENTITY: embeddings[ENTITY][:0]}
-            units.append(("all", -1, float(score - self._score_without(nothing))))
-        for node_type in self.encoders:
-            if self.projects(node_type) and nodes[node_type].numel():
-                row, x = inputs.nodes(node_type, nodes[node_type])
-                bare = self.encoders[node_type](row, None if x is None else torch.zeros_like(x))
-                other = self._score_without(embeddings | {node_type: bare})
-                units.append((f"{node_type} features", -1, float(score - other)))
+    def score_units(self, inputs: Inputs, user: Tensor, item: Tensor) -> Units:
+        """The entities S(v) of each item, and features of the user, the item and the entities, where they are used.
 
+        Args:
+            inputs: The prepared store.
+            user: Users, ``[B]`` int64.
+            item: Items, ``[B]`` int64.
+        """
+        every = torch.arange(user.numel(), device=user.device)
+        pair, entity = inputs.graph.entities_of.select(item)
+        parts = [Units.of(OF_ENTITY, pair, entity)]
+        for place, node_type in enumerate((USER, ITEM, ENTITY)):
+            if self.projects(node_type):
+                having = pair.unique() if node_type == ENTITY else every
+                parts.append(Units.of(FEATURES, having, torch.full_like(having, place)))
+        return Units.join(parts)
+
+    def scores_without(
+        self,
+        inputs: Inputs,
+        user: Tensor,
+        item: Tensor,
+        units: Units,
+        removals: Removals,
+        *,
+        every: bool = False,
+    ) -> Tensor:
+        """Scores without some of the item's entities, or with features of 0.
+
+        Without any entity an item skips the units. Features of the entities are those of all of S(v), which other
+        items may share.
+
+        Args:
+            inputs: The prepared store.
+            user: Users, ``[B]`` int64.
+            item: Items, ``[B]`` int64.
+            units: Units of the pairs.
+            removals: What is left out together.
+            every: Score all items for the user of each removal.
+
+        Returns:
+            ``[R]`` float, or ``[R, num_items]`` with ``every``.
+        """
+        pair, device = removals.pair(units), inputs.device
+        who, what = user[pair], item[pair]
+        removal, kind = removals.of_kind(units, FEATURES)
+        bare = torch.zeros(3, len(removals), dtype=torch.bool, device=device)
+        bare[kind, removal] = True
+        encoding, number = self.own_encoding(inputs), torch.arange(len(removals), device=device)
+        mine = self._after_removals(inputs, number, what, what, units, removals, bare)
+        if not every:
+            return self._score_latent(self._user_latent(inputs, who, bare[0]), mine)
+        out: list[Tensor] = []
+        for some in number.split(max(1, _BLOCK // max(inputs.num_items, 1))):
+            score = encoding.score_all(who[some])
+            changed = bare[0][some].nonzero().flatten()
+            if changed.numel():
+                stripped = self._user_latent(inputs, who[some[changed]], bare[0][some[changed]])
+                other = self._encoding(stripped, self._item_latent(inputs))
+                score[changed] = other.score_all(torch.arange(changed.numel(), device=device))
+            # Items that share an entity whose features are gone change with it.
+            stripped = some[bare[2][some]]
+            place, entity = inputs.graph.entities_of.select(what[stripped])
+            held, also = inputs.graph.items_of.select(entity)
+            rows, items = torch.stack([stripped[place[held]], also]).unique(dim=1)
+            if rows.numel():
+                latent = self._after_removals(inputs, rows, items, what[rows], units, removals, bare)
+                score[rows - some[0], items] = self._score_latent(
+                    self._user_latent(inputs, who[rows], bare[0][rows]), latent
+                )
+            own = self._score_latent(self._user_latent(inputs, who[some], bare[0][some]), mine[some])
+            score[some - some[0], what[some]] = own
+            out.append(score)
+        return torch.cat(out) if out else torch.empty(0, inputs.num_items, device=device)
+
+    def _embed_bare(self, inputs: Inputs, node_type: str, node: Tensor, bare: Tensor) -> Tensor:
+        """Embeddings of some nodes ``[n]``, those that are ``bare`` with features of 0."""
+        row, x = inputs.nodes(node_type, node)
+        if x is not None:
+            x = x.masked_fill(bare.unsqueeze(1), 0)
+        out: Tensor = self.encoders[node_type](row, x)
+        return out
+
+    def _user_latent(self, inputs: Inputs, user: Tensor, bare: Tensor) -> Tensor:
+        out: Tensor = self.user_mlp(self._embed_bare(inputs, USER, user, bare))
+        return out
+
+    def _item_latent(self, inputs: Inputs) -> Tensor:
+        """v_L of all items, kept until a weight changes."""
+        kept: tuple[WeightStamp, Tensor] = inputs.replace(
+            "item latent",
+            lambda kept: kept[0].holds(self),
+            lambda: (WeightStamp(self), self._after_units(inputs, self._items(inputs), None, None)),
+        )
+        return kept[1]
+
+    def _after_removals(
+        self,
+        inputs: Inputs,
+        number: Tensor,
+        item: Tensor,
+        asked: Tensor,
+        units: Units,
+        removals: Removals,
+        bare: Tensor,
+    ) -> Tensor:
+        """v_L of items after removals ``[m]``, of pairs whose items are ``asked`` ``[m]``."""
+        own = item == asked
+        embedding = torch.where(
+            (own & bare[1][number]).unsqueeze(1),
+            self._embed_bare(inputs, ITEM, item, own),
+            self._items(inputs)[item],
+        )
+        if self.units is None:
+            return embedding
+        links = inputs.graph.entities_of
+        row, entity = links.select(item)
+        removal, node = removals.of_kind(units, OF_ENTITY)
+        size = max(inputs.num_entities, 1)
+        gone = own[row] & left_out(removal, node, size, number[row], entity)
+        row, entity = row[~gone], entity[~gone]
+        # S(v) of the item that was asked about, whose features may be gone from other items too.
+        owner, member = links.select(asked)
+        stripped = bare[2][number[row]] & left_out(owner, member, size, row, entity)
+        return self.units.items(embedding, self._embed_bare(inputs, ENTITY, entity, stripped), row)
+
+    def _explain(self, inputs: Inputs, user: int, item: int) -> DeletionExplanation:
+        who, what = (torch.tensor([i], device=self.device) for i in (user, item))
+        entity = inputs.graph.entities_of.select(what)[1]
         weight = torch.zeros(inputs.triple.size(1), device=self.device)
         if self.knows:
             among = torch.isin(inputs.triple[[0, 2]], entity).any(0).nonzero().flatten()
             weight[among] = self.triple_scores(inputs, among).to(weight.dtype)
+        score = float(self.own_encoding(inputs).score(who, what))
         return DeletionExplanation.from_units(
-            inputs.data, user, item, float(score), units, weight, "how well its tail is predicted, context"
+            inputs.data, user, item, score, [], weight, "how well its tail is predicted, context"
         )
-
-    def _score_without(self, embeddings: dict[str, Tensor]) -> Tensor:
-        """Score of one user, one item and its entities (maybe none) by their embeddings."""
-        item = embeddings[ITEM]
-        if self.units is not None:
-            row = torch.zeros(embeddings[ENTITY].size(0), dtype=torch.long, device=item.device)
-            item = self.units.items(item, embeddings[ENTITY], row)
-        return self._score_latent(self.user_mlp(embeddings[USER]), item)[0]
-
-    def _score_without_each(self, embeddings: dict[str, Tensor]) -> Tensor:
-        """Scores without the first, the second, … entity, ``[m]``; without its only one the item is itself."""
-        item, entity = embeddings[ITEM], embeddings[ENTITY]
-        assert self.units is not None
-        out = self.units(item.expand_as(entity), entity)[0]
-        rest = (out.sum(0) - out) / max(out.size(0) - 1, 1) if out.size(0) > 1 else item
-        return self._score_latent(self.user_mlp(embeddings[USER]).expand_as(rest), rest)
 
     def _score_latent(self, user: Tensor, item: Tensor) -> Tensor:
         """Logits of pairs of latent embeddings, ``[B]``."""

@@ -77,11 +77,10 @@ class NeighbourEncoding(HistoryEncoding):
         value = self.weights(row, self.columns.rows(item)[place])
         return value.new_zeros(user.numel()).index_add_(0, place, value)
 
-    def contributions(self, user: int, item: int) -> tuple[Tensor, Tensor]:
-        """Items of the user's history that are neighbours of the item, and their weights for it."""
-        row = self.history.of(torch.tensor([user]))
-        value = self.weights(row, self.columns.rows(torch.tensor([item], device=row.device)).expand_as(row))
-        return self.columns.place(row[value != 0]), value[value != 0]
+    def shares(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Items of the users' histories, and their weights for the items, 0 of those that are no neighbours."""
+        pair, row = self.history.select(user)
+        return pair, self.columns.place(row), self.weights(row, self.columns.rows(item)[pair])
 
 
 class DenseNeighbours(NeighbourEncoding):

@@ -35,6 +35,6 @@ def test_parts_that_know_nothing_are_left_out_of_a_blend() -> None:
         test, 3, 9, 1.5, ["a", "b"], [1.0, 0.0], [1.5, nothing], [3.0, nothing], {"a": why}
     )
     assert blend.parts["name"].tolist() == ["a"]
-    assert blend.units["contribution"].tolist() == [1.5]
+    assert blend.parts["share"].tolist() == [1.5]
     assert "a: Item <9>" in str(blend)
     assert blend.graph.history == why.graph.history

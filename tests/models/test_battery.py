@@ -176,11 +176,13 @@ class TestGRU(OfKSR, ModelTests):
 
 class TestBPRMF(RecommenderTests):
     model = BPRMF
+    explains = True
     settings = {"hidden_channels": 8}
 
 
 class TestLightGCN(RecommenderTests):
     model = LightGCN
+    explains = True
     settings = {"hidden_channels": 8, "loss": "softmax", "num_negatives": 3}
     hears = ("interactions",)
 
