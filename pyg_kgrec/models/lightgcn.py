@@ -17,9 +17,8 @@ from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.models.collaborative import CollaborativeRecommender
 from pyg_kgrec.models.encoding import DotProduct, Encoding
-from pyg_kgrec.models.inputs import Inputs
-from pyg_kgrec.models.module import ConvolvedModule
 from pyg_kgrec.models.inputs import Inputs, WeightStamp
+from pyg_kgrec.models.module import ConvolvedModule
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.nn.encoder import Features
 from pyg_kgrec.nn.loss import Loss, full
