@@ -85,6 +85,6 @@ class PreferenceExplanation(DeletionExplanation):
             return super()._unit_labels(units)
         shares = self.preferences.set_index("name").loc[units["name"], ["probability", "profile"]].to_numpy()
         return [
-            f"{draw.shorten(name, 34)}  ({here:.2f} here, {own:.2f} in the profile)"
+            f"{draw.shorten(name, 34)} ({here:.2f} here, {own:.2f} in the profile)"
             for name, (here, own) in zip(units["name"], shares)
         ]

@@ -117,10 +117,19 @@ class SessionExplanation(DeletionExplanation):
             tables.append(("Attention to relations, latest step first", latest))
         return tables
 
-    def _draw(self, ax: Axes | None, most: int) -> Axes:
-        if self.attention.empty:
-            return super()._draw(ax, most)
-        return draw.heat_map(ax, self._picture_title(), self.attention)
+    def _kind(self) -> str:
+        return super()._kind() if self.attention.empty else "attention"
+
+    def _draw(self, ax: Axes | None, most: int, kind: str) -> Axes:
+        if self.attention.empty or kind != "attention":
+            return super()._draw(ax, most, kind)
+        effects = {
+            kind: units.groupby("name", sort=False)["contribution"].apply(list).to_dict()
+            for kind, units in self.units.groupby("kind")
+        }
+        return draw.heat_map(
+            ax, self._picture_title(), self.attention, effects.get(HISTORY), effects.get(SLOT)
+        )
 
 
 def nearest_to_slots(
