@@ -109,7 +109,7 @@ def wrap(text: str, width: int, lines: int = 3) -> str:
         while _columns(word) > width:
             head = _head(word, width)
             wrapped.append(head)
-            word = word[len(head) :]  # noqa: PLW2901
+            word = word[len(head) :]
         wrapped.append(word)
     if len(wrapped) > lines:
         wrapped = wrapped[:lines]

@@ -65,7 +65,6 @@ class _Box:
     height: float = 0.0
     x: float = 0.0  # of its left edge
     y: float = 0.0  # of its middle
-    ends: dict[str, list[tuple[int, int]]] = field(default_factory=lambda: {"left": [], "right": []})
 
 
 @dataclass
@@ -182,16 +181,7 @@ def _arrange(boxes: list[_Box], runs: list[_Run], columns: int) -> tuple[float, 
             most = max(len(side) for side in ends[place])
             box.width, box.height = width + 2 * _PAD, max(height + 1.6 * _PAD, _PORT * (most + 0.5))
     column = [[p for p, box in enumerate(boxes) if box.column == c] for c in range(columns)]
-    rank = {place: float(i) for places in column for i, place in enumerate(places)}
-    for sweep in range(4):  # neighbours beside each other: fewer arrows cross
-        for places in column if sweep % 2 == 0 else column[::-1]:
-
-            def middle(place: int, side: int = sweep % 2) -> float:
-                of = [rank[run.right if side else run.left] for run in ends[place][side]]
-                return sum(of) / len(of) if of else rank[place]
-
-            places.sort(key=middle)
-            rank |= {place: (i + 0.5) / len(places) for i, place in enumerate(places)}
+    _sort(column, ends)
     tall = [sum(boxes[p].height + _BETWEEN for p in places) for places in column]
     height, x = max(tall), _EDGE
     for places, own in zip(column, tall):
@@ -206,12 +196,30 @@ def _arrange(boxes: list[_Box], runs: list[_Run], columns: int) -> tuple[float, 
             y -= box.height + space
             box.x = x + (width - box.width) / 2
         x += width + _GAP
-    for place, box in enumerate(boxes):
-        for side, mine in enumerate(ends[place]):
-            mine.sort(key=lambda run: -boxes[run.right if side else run.left].y)  # noqa: B023
+    for box, (to_left, to_right) in zip(boxes, ends):
+        to_left.sort(key=lambda run: -boxes[run.left].y)
+        to_right.sort(key=lambda run: -boxes[run.right].y)
+        for end, mine in ((1, to_left), (0, to_right)):
             for i, run in enumerate(mine):
-                run.y[1 - side] = box.y + _PORT * ((len(mine) - 1) / 2 - i)
+                run.y[end] = box.y + _PORT * ((len(mine) - 1) / 2 - i)
     return x - _GAP + _EDGE, height
+
+
+def _sort(columns: list[list[int]], ends: list[tuple[list[_Run], list[_Run]]]) -> None:
+    """Puts neighbours beside each other, so that few arrows cross: each box at the mean place of what it joins."""
+    rank = {place: (i + 0.5) / len(places) for places in columns for i, place in enumerate(places)}
+    for sweep in range(4):
+        for places in columns if sweep % 2 == 0 else columns[::-1]:
+            mean = {}
+            for place in places:
+                near = (
+                    [run.left for run in ends[place][0]]
+                    if sweep % 2 == 0
+                    else [r.right for r in ends[place][1]]
+                )
+                mean[place] = sum(rank[other] for other in near) / len(near) if near else rank[place]
+            places.sort(key=mean.__getitem__)
+            rank |= {place: (i + 0.5) / len(places) for i, place in enumerate(places)}
 
 
 def _draw_boxes(ax: Axes, boxes: dict[Key, _Box], scale: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -52,12 +52,8 @@ def bars(ax: Axes | None, title: str, labels: Sequence[str], values: Sequence[fl
     order = np.argsort(-np.abs(np.nan_to_num(value)), kind="stable")[:most]
     order = order[np.nan_to_num(value[order]) != 0][::-1]
     if not order.size:
-        told = (
-            "leaving out any of its parts does not change the score"
-            if len(value)
-            else "there is no part to leave out"
-        )
-        return sentence(ax, title, told)
+        none = "there is no part that could be left out"
+        return sentence(ax, title, "no part changes the score when it is left out" if len(value) else none)
     names = [wrap(labels[i], 44, 2) for i in order]
     own = ax is None
     tall = sum(0.2 + 0.14 * (name.count("\n") + 1) for name in names)
@@ -120,13 +116,13 @@ def heat_map(
         strongest = strongest.drop(first_slot).insert(most_relations - 1, first_slot)
     table = table[strongest[:most_relations]]
     own = ax is None
-    ax = ax or new_axes(4.6 + 0.42 * table.shape[1], 3.2 + 0.31 * len(table))
+    ax = ax or new_axes(4.6 + 0.42 * table.shape[1], 3.2 + 0.29 * len(table))
     frame(ax)
     image = ax.imshow(table.to_numpy(), aspect="auto", cmap="Blues", vmin=0)
-    names = [_with_effect(wrap(str(name), 34, 2), steps.get(str(name), ())) for name in table.index]
+    names = _with_effects(map(str, table.index), steps, 34)
     size = 7.5 if own else _fitting(ax, sum(name.count("\n") + 1 for name in names))
     ax.set_yticks(range(len(table)), names, fontsize=size, color=INK, **PLAIN)
-    relations = [_with_effect(wrap(str(name), 26, 2), slots.get(str(name), ())) for name in table.columns]
+    relations = _with_effects(map(str, table.columns), slots, 26)
     wide = 7.5 if own else _fitting(ax, sum(name.count("\n") + 1 for name in relations), across=True)
     ax.set_xticks(range(table.shape[1]), relations, fontsize=wide, color=INK, rotation=90, **PLAIN)
     bar = figure_of(ax).colorbar(image, ax=ax, shrink=0.8)
@@ -166,8 +162,8 @@ def graph(
         user: Label of the user.
         item: Label of the item.
         paths: ``history``, ``relation``, ``entity``, ``item_relation`` and ``weight``, the strongest first.
-        own: Triples of the item itself: ``head``, ``relation``, ``tail`` and ``weight``; drawn where there are fewer
-            paths than asked for.
+        own: Triples of the item itself: ``head``, ``relation``, ``tail`` and ``weight``; drawn where there are
+            fewer paths than asked for.
         units: ``kind``, ``name`` and ``contribution`` of what was left out; those of the history, entities,
             preferences and slots are drawn.
         weight_name: What the weights are, which widths stand for where no effect is known.
@@ -187,7 +183,9 @@ def graph(
         return sentence(
             ax, title, "no triple describes the item and no path leads to it from the user's history"
         )
-    width = f"the wider, the more {LEFT_OUT.removeprefix('what ')}" if by_effect else f"widths: {weight_name}"
+    width = "the wider, the more the score loses without it" if by_effect else f"widths: {weight_name}"
+    if by_effect and any(link.weight < 0 for link in sketch.links.values()):
+        width += "; pale ones speak against the item"
     notes = _notes(units)
     return draw_diagram(ax, title, list(sketch.links.values()), notes, width)
 
@@ -229,11 +227,9 @@ class _Sketch:
 
     def add_units(self, units: pd.DataFrame, own: pd.DataFrame, most: int) -> None:
         """Arrows to the item from what was left out of its score."""
-        size = units["contribution"].abs()
-        drawn = units[units["kind"].isin(_IN_COLUMN | {"entity"}) & (size > 0)]
-        for row in rows(
-            drawn.loc[size[drawn.index].sort_values(ascending=False, kind="stable").index].head(most)
-        ):
+        drawn = units[units["kind"].isin(_IN_COLUMN | {"entity"}) & (units["contribution"].abs() > 0)]
+        order = drawn["contribution"].abs().sort_values(ascending=False, kind="stable").index
+        for row in rows(drawn.loc[order].head(most)):
             self.size += 1
             if row.kind == "entity":
                 self.add(Link(("entity", row.name), self.item, "is", row.contribution))
@@ -259,7 +255,7 @@ class _Sketch:
             weight = triple.weight if weighed else known
             self.add(Link(other, self.item, triple.relation, weight, forward=other[1] == triple.head))
 
-    def _other(self, triple: pd.Series) -> Key:
+    def _other(self, triple: Any) -> Key:
         return ("entity", triple.tail if triple.head == self.item[1] else triple.head)
 
     def _fact(self, left: Key, right: Key, relation: str, weight: float, item_first: bool = True) -> Link:
@@ -306,9 +302,15 @@ def _largest(found: Mapping[str, Collection[float]]) -> str:
     return best if best and max(found[best], default=0.0) > 0 else ""
 
 
-def _with_effect(name: str, values: Collection[float]) -> str:
-    """A name and what the score loses without it."""
-    return f"{name}  {' / '.join(f'{value:+.2g}' for value in values)}" if 0 < len(values) <= 3 else name
+def _with_effects(names: Iterable[str], found: Mapping[str, Collection[float]], width: int) -> list[str]:
+    """Names with what the score loses without them, as far as it shows beside the largest."""
+    least = max((abs(value) for values in found.values() for value in values), default=0.0) / 100
+    labels = []
+    for name in names:
+        values = [value for value in found.get(name, ()) if abs(value) > least]
+        told = " / ".join(f"{value:+.2g}" for value in values)
+        labels.append(wrap(name, width, 2) + (f"  {told}" if 0 < len(values) <= 3 else ""))
+    return labels
 
 
 def _frame_first(ax: Axes, table: pd.DataFrame, step: str, slot: str) -> None:

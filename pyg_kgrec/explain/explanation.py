@@ -153,12 +153,13 @@ class Explanation:
     def plot(self, ax: Axes | None = None, max_paths: int = 8, kind: str | None = None) -> Axes:
         """Draws what the explanation is made of.
 
-        There are three pictures. ``'graph'`` joins the user, items of the history (or preferences), entities and the
-        item by arrows from head to tail; a legend says which relations they are, and their widths are what the
-        score loses without them where that is known, else the weights. ``'units'`` has a bar for what the score
-        loses without each unit, or gains, the largest on top. ``'attention'`` is that of a model with a memory,
-        step by step, with the item and the relation framed that cost the score the most. Where there is nothing to
-        draw, a sentence says so. The background is transparent; text and lines read on light and on dark.
+        There are three pictures. ``'graph'`` joins the user, items of the history (or preferences), entities and
+        the item by arrows from head to tail; a legend says which relations they are, and their widths are what
+        the score loses without them where that is known, else the weights. ``'units'`` has a bar for what the
+        score loses without each unit, or gains, the largest on top. ``'attention'`` is that of a model with a
+        memory, step by step, with the item and the relation framed that the score loses the most without. Where
+        there is nothing to draw, a sentence says so. The background is transparent; text and lines read on light
+        and on dark.
 
         Args:
             ax: Axes to draw on; new ones, of a size that holds all labels, if None. On small axes text is small.
@@ -215,4 +216,6 @@ class Explanation:
 
     def _unit_labels(self, units: pd.DataFrame) -> list[str]:
         """Labels of units in the picture."""
+        if units["kind"].nunique() == 1:
+            return units["name"].tolist()
         return [f"{r.kind}: {r.name}" for r in rows(units)]

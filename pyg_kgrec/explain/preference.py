@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec.explain import draw
 from pyg_kgrec.explain.deletion import PREFERENCE, DeletionExplanation
+from pyg_kgrec.explain.names import Names
 from pyg_kgrec.explain.tables import PREFERENCES, empty_frame, rows
 
 
@@ -53,6 +54,7 @@ class PreferenceExplanation(DeletionExplanation):
             contribution: What the score loses without each preference, ``[R]`` float.
             weight: Weight of every triple of the store, ``[T]`` float.
         """
+        names = Names(data).relations(names)
         units = [(PREFERENCE, r, value) for r, value in enumerate(contribution.tolist())]
         found = cls.from_units(
             data, user, item, score, units, weight, "probability of its relation, context", labels=names

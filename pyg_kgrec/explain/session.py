@@ -67,6 +67,7 @@ class SessionExplanation(DeletionExplanation):
             held: The entities nearest to each slot (:func:`nearest_to_slots`).
             triple: Head, relation (as ``relations`` are numbered) and tail of the triples, ``[3, T]`` int64.
         """
+        relations = Names(data).relations(relations)
         knows = attention.numel() > 0
         units = [(HISTORY, node, value) for node, value in zip(session.tolist(), contribution.tolist())]
         units += [(SLOT, relation, value) for relation, value in enumerate(slots.tolist())]
@@ -123,13 +124,10 @@ class SessionExplanation(DeletionExplanation):
     def _draw(self, ax: Axes | None, most: int, kind: str) -> Axes:
         if self.attention.empty or kind != "attention":
             return super()._draw(ax, most, kind)
-        effects = {
-            kind: units.groupby("name", sort=False)["contribution"].apply(list).to_dict()
-            for kind, units in self.units.groupby("kind")
-        }
-        return draw.heat_map(
-            ax, self._picture_title(), self.attention, effects.get(HISTORY), effects.get(SLOT)
-        )
+        effects: dict[str, dict[str, list[float]]] = {HISTORY: {}, SLOT: {}}
+        for unit in rows(self.units[self.units["kind"].isin(list(effects))]):
+            effects[unit.kind].setdefault(unit.name, []).append(unit.contribution)
+        return draw.heat_map(ax, self._picture_title(), self.attention, effects[HISTORY], effects[SLOT])
 
 
 def nearest_to_slots(
