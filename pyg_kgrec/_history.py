@@ -77,7 +77,7 @@ class History(pd.DataFrame):
         return History
 
     def best(self) -> int | None:
-        """Place of the row with the best value of :attr:`monitor`, the first of equals; None where there is none."""
+        """Place of the row with the best value of :attr:`monitor`, the first of equals; None if there is none."""
         if self.monitor is None or self.monitor not in self.columns or not self[self.monitor].notna().any():
             return None
         figures = self[self.monitor].to_numpy(float)

@@ -119,12 +119,19 @@ def heat_map(
     ax = ax or new_axes(4.6 + 0.42 * table.shape[1], 3.2 + 0.29 * len(table))
     frame(ax)
     image = ax.imshow(table.to_numpy(), aspect="auto", cmap="Blues", vmin=0)
-    names = _with_effects(map(str, table.index), steps, 34)
+    names = [wrap(str(name), 34, 2) for name in table.index]
     size = 7.5 if own else _fitting(ax, sum(name.count("\n") + 1 for name in names))
     ax.set_yticks(range(len(table)), names, fontsize=size, color=INK, **PLAIN)
-    relations = _with_effects(map(str, table.columns), slots, 26)
+    relations = [wrap(str(name), 26, 2) for name in table.columns]
     wide = 7.5 if own else _fitting(ax, sum(name.count("\n") + 1 for name in relations), across=True)
     ax.set_xticks(range(table.shape[1]), relations, fontsize=wide, color=INK, rotation=90, **PLAIN)
+    beside: dict[str, Any] = {"textcoords": "offset points", "color": INK, "annotation_clip": False}
+    for place, told in _effects(table.index, steps):
+        at = table.shape[1] - 0.5, place
+        ax.annotate(told, at, (4, 0), va="center", ha="left", fontsize=size, **beside)
+    for place, told in _effects(table.columns, slots):
+        at = place, -0.5
+        ax.annotate(told, at, (0, 4), va="bottom", ha="center", fontsize=wide, rotation=90, **beside)
     bar = figure_of(ax).colorbar(image, ax=ax, shrink=0.8)
     bar.set_label("attention", color=INK, fontsize=8)
     bar.ax.tick_params(colors=INK, labelsize=7)
@@ -135,8 +142,10 @@ def heat_map(
         for kind, name, found in (("item", first_step, steps), ("relation", first_slot, slots))
         if name
     ]
-    told = f"\nmost of it by {' and '.join(made)}, framed" if made else ""
-    ax.set_title(wrap(title, 70, 2) + told, fontsize=9, color=INK, **PLAIN)
+    lines = [wrap(title, 70, 2)]
+    if made:
+        lines.append(wrap(f"most of it by {' and '.join(made)}, framed; figures: {LEFT_OUT}", 90, 3))
+    ax.set_title("\n".join(lines), fontsize=9, color=INK, pad=34 if slots else 6, **PLAIN)
     ax.set_ylabel("session, oldest first", fontsize=8, color=INK)
     return ax
 
@@ -184,6 +193,7 @@ def graph(
             ax, title, "no triple describes the item and no path leads to it from the user's history"
         )
     width = "the wider, the more the score loses without it" if by_effect else f"widths: {weight_name}"
+    sketch.add_user()
     if by_effect and any(link.weight < 0 for link in sketch.links.values()):
         width += "; pale ones speak against the item"
     notes = _notes(units)
@@ -255,6 +265,11 @@ class _Sketch:
             weight = triple.weight if weighed else known
             self.add(Link(other, self.item, triple.relation, weight, forward=other[1] == triple.head))
 
+    def add_user(self) -> None:
+        """An arrow from the user to the item, where no other leaves the user."""
+        if not any(link.source == self.user for link in self.links.values()):
+            self.add(Link(self.user, self.item, ""))
+
     def _other(self, triple: Any) -> Key:
         return ("entity", triple.tail if triple.head == self.item[1] else triple.head)
 
@@ -302,15 +317,13 @@ def _largest(found: Mapping[str, Collection[float]]) -> str:
     return best if best and max(found[best], default=0.0) > 0 else ""
 
 
-def _with_effects(names: Iterable[str], found: Mapping[str, Collection[float]], width: int) -> list[str]:
-    """Names with what the score loses without them, as far as it shows beside the largest."""
+def _effects(names: Iterable[Any], found: Mapping[str, Collection[float]]) -> Iterable[tuple[int, str]]:
+    """Place of each name and what the score loses without it, as far as that shows beside the largest."""
     least = max((abs(value) for values in found.values() for value in values), default=0.0) / 100
-    labels = []
-    for name in names:
-        values = [value for value in found.get(name, ()) if abs(value) > least]
-        told = " / ".join(f"{value:+.2g}" for value in values)
-        labels.append(wrap(name, width, 2) + (f"  {told}" if 0 < len(values) <= 3 else ""))
-    return labels
+    for place, name in enumerate(names):
+        shown = [value for value in found.get(str(name), ()) if abs(value) > least]
+        if shown:
+            yield place, " / ".join(f"{value:+.2g}" for value in shown[:3])
 
 
 def _frame_first(ax: Axes, table: pd.DataFrame, step: str, slot: str) -> None:

@@ -216,6 +216,4 @@ class Explanation:
 
     def _unit_labels(self, units: pd.DataFrame) -> list[str]:
         """Labels of units in the picture."""
-        if units["kind"].nunique() == 1:
-            return units["name"].tolist()
         return [f"{r.kind}: {r.name}" for r in rows(units)]
