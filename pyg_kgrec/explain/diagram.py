@@ -149,11 +149,21 @@ def draw_diagram(
         box.x += shift
         box.y += bottom
         if box.text is not None:
-            box.text.set_fontsize(SIZE * scale * (1 if own else 0.96))
             box.text.set_position((box.x + box.width / 2, box.y))
+            if not own:
+                _fit(box, scale)
     _draw_boxes(ax, {key: boxes[place] for key, place in places.items()}, scale)
     _draw_links(ax, links, runs, boxes, bottom, relations, scale)
     return ax
+
+
+def _fit(box: _Box, scale: float) -> None:
+    """A label in a box that is smaller: letters do not shrink quite as boxes do."""
+    size = SIZE * scale
+    box.text.set_fontsize(size)
+    width, height = _size(box.text)
+    room = min(box.width * scale / max(width, 1e-9), box.height * scale / max(height, 1e-9))
+    box.text.set_fontsize(size * min(1.0, 0.94 * room))
 
 
 def _runs(links: Sequence[Link], places: dict[Key, int], boxes: list[_Box]) -> list[_Run]:

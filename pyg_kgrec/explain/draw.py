@@ -137,14 +137,15 @@ def heat_map(
     bar.ax.tick_params(colors=INK, labelsize=7)
     bar.outline.set_edgecolor(INK)
     _frame_first(ax, table, first_step, first_slot)
+    lines = [wrap(title, 60, 2)]
     made = [
-        f"{kind} {shorten(name, 40)} ({max(found[name]):+.3g})"
+        f"{kind} {shorten(name, 24)} ({max(found[name]):+.3g})"
         for kind, name, found in (("item", first_step, steps), ("relation", first_slot, slots))
         if name
     ]
-    lines = [wrap(title, 70, 2)]
     if made:
-        lines.append(wrap(f"most of it by {' and '.join(made)}, framed; figures: {LEFT_OUT}", 90, 3))
+        lines.append(f"framed: {' and '.join(made)}")
+        ax.set_xlabel(f"figures: {LEFT_OUT}", fontsize=8, color=INK)
     ax.set_title("\n".join(lines), fontsize=9, color=INK, pad=34 if slots else 6, **PLAIN)
     ax.set_ylabel("session, oldest first", fontsize=8, color=INK)
     return ax
@@ -308,7 +309,7 @@ def _fitting(ax: Axes, lines: int, across: bool = False) -> float:
     """Points at which so many lines of text fit beside axes that are already there."""
     extent = ax.get_window_extent()
     room = (extent.width if across else extent.height) / figure_of(ax).dpi
-    return float(min(8.0, 72 * 0.7 * room / max(lines, 1)))
+    return float(min(8.0, 72 * 0.5 * room / max(lines, 1)))
 
 
 def _largest(found: Mapping[str, Collection[float]]) -> str:
