@@ -146,7 +146,7 @@ def heat_map(
     if made:
         lines.append(f"framed: {' and '.join(made)}")
         ax.set_xlabel(f"figures: {LEFT_OUT}", fontsize=8, color=INK)
-    ax.set_title("\n".join(lines), fontsize=9, color=INK, pad=34 if slots else 6, **PLAIN)
+    ax.set_title("\n".join(lines), fontsize=9, color=INK, pad=40 if slots else 6, **PLAIN)
     ax.set_ylabel("session, oldest first", fontsize=8, color=INK)
     return ax
 
