@@ -51,20 +51,22 @@ class History(pd.DataFrame):
 
     Attributes:
         monitor: The metric that was watched; None without validation.
-        mode: Whether its best value is the highest, ``'max'``, or the lowest, ``'min'``.
+        best_is: Whether its best value is the highest, ``'max'``, or the lowest, ``'min'``.
     """
 
-    _metadata = ["monitor", "mode"]  # noqa: RUF012  # of this name and type in pandas
+    _metadata = ["monitor", "best_is"]  # noqa: RUF012  # of this name and type in pandas
     monitor: str | None = None
-    mode: str = "max"
+    best_is: str = "max"
 
     @classmethod
-    def of(cls, rows: Iterable[dict[str, float]], monitor: str | None = None, mode: str = "max") -> History:
+    def of(
+        cls, rows: Iterable[dict[str, float]], monitor: str | None = None, best_is: str = "max"
+    ) -> History:
         """The history of these epochs."""
         history = cls(list(rows))
         if len(history):
             history["epoch"] = history["epoch"].astype(int)
-        history.monitor, history.mode = monitor, mode
+        history.monitor, history.best_is = monitor, best_is
         return history
 
     @property
@@ -81,7 +83,7 @@ class History(pd.DataFrame):
         if self.monitor is None or self.monitor not in self.columns or not self[self.monitor].notna().any():
             return None
         figures = self[self.monitor].to_numpy(float)
-        return int(np.nanargmax(figures) if self.mode == "max" else np.nanargmin(figures))
+        return int(np.nanargmax(figures) if self.best_is == "max" else np.nanargmin(figures))
 
 
 def _draw(history: History) -> Any:
@@ -135,7 +137,7 @@ def _panel(ax: Axes, title: str, epoch: Any, figures: pd.DataFrame, bold: str | 
         else:
             ax.set_yscale("symlog", linthresh=float(figures[figures > 0].min().min()))
         ax.tick_params(which="both", colors=INK)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="x", integer=True)
     ax.set_title(title, **_TITLE)
     legend = ax.legend(
         loc="upper center",

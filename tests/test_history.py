@@ -37,6 +37,7 @@ def test_it_is_a_frame_in_all_but_its_picture() -> None:
     assert history.equals(expected)
     assert isinstance(history["loss"], pd.Series)
     assert history.iloc[-1]["loss"] == 0.4
+    assert history[["epoch"]].mode()["epoch"].tolist() == [0, 1, 2, 3, 4]  # no name of pandas is taken
     for same in (
         history.copy(),
         copy.deepcopy(history),

@@ -127,11 +127,13 @@ def heat_map(
     ax.set_xticks(range(table.shape[1]), relations, fontsize=wide, color=INK, rotation=90, **PLAIN)
     beside: dict[str, Any] = {"textcoords": "offset points", "color": INK, "annotation_clip": False}
     for place, told in _effects(table.index, steps):
-        at = table.shape[1] - 0.5, place
-        ax.annotate(told, at, (4, 0), va="center", ha="left", fontsize=size, **beside)
+        ax.annotate(
+            told, (table.shape[1] - 0.5, place), (4, 0), va="center", ha="left", fontsize=size, **beside
+        )
     for place, told in _effects(table.columns, slots):
-        at = place, -0.5
-        ax.annotate(told, at, (0, 4), va="bottom", ha="center", fontsize=wide, rotation=90, **beside)
+        ax.annotate(
+            told, (place, -0.5), (0, 4), va="bottom", ha="center", fontsize=wide, rotation=90, **beside
+        )
     bar = figure_of(ax).colorbar(image, ax=ax, shrink=0.8)
     bar.set_label("attention", color=INK, fontsize=8)
     bar.ax.tick_params(colors=INK, labelsize=7)
