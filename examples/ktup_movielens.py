@@ -49,9 +49,7 @@ def main() -> None:
     parser.add_argument("--root", default="data/ml-100k", help="where the data set lives or is put")
     parser.add_argument("--source", help="local folder or base URL to take the files from")
     parser.add_argument("--task", choices=["recommendation", "completion"], default="recommendation")
-    parser.add_argument(
-        "--knowledge", choices=["freebase", "dbpedia"], default="freebase", help="dbpedia has readable names"
-    )
+    parser.add_argument("--knowledge", choices=["freebase", "dbpedia"], default="freebase")
     parser.add_argument("--model", choices=[*VARIANTS, *KGE], nargs="+", default=["KTUP"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--set", type=json.loads, default={}, help="further arguments of the model, as JSON")
