@@ -19,7 +19,7 @@ from pyg_kgrec.explain.tables import MEMORY, PATHS, PREFERENCES, UNITS, empty_fr
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-KINDS: Final = ("graph", "units", "attention")
+PICTURES: Final = ("graph", "units", "attention")
 """The pictures of :meth:`Explanation.plot`."""
 
 
@@ -177,7 +177,7 @@ class Explanation:
         """
         check_at_least(1, max_paths=max_paths)
         if kind is not None:
-            check_choices(kind=(kind, KINDS))
+            check_choices(kind=(kind, PICTURES))
         return self._draw(ax, max_paths, kind or self._kind())
 
     def _kind(self) -> str:
