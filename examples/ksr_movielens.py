@@ -58,6 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="data/ml-100k", help="where the data set lives or is put")
     parser.add_argument("--source", help="local folder or base URL to take the files from")
+    parser.add_argument("--knowledge", choices=["freebase", "dbpedia"], default="freebase")
     parser.add_argument("--model", choices=[*VARIANTS, *OTHERS], nargs="+", default=["KSR"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--kg", type=Path, help="file that keeps the pre-trained embeddings between runs")
@@ -68,7 +69,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="picture of why the first user gets the first film")
     args = parser.parse_args()
-    train, val, test = LeaveOneOut()(MovieLens100K(args.root, source=args.source)[0])
+    train, val, test = LeaveOneOut()(
+        MovieLens100K(args.root, source=args.source, knowledge=args.knowledge)[0]
+    )
     for name in args.model:
         rows = []
         for seed in args.seeds if name != "Popularity" else [0]:

@@ -49,13 +49,14 @@ def main() -> None:
     parser.add_argument("--root", default="data/ml-100k", help="where the data set lives or is put")
     parser.add_argument("--source", help="local folder or base URL to take the files from")
     parser.add_argument("--task", choices=["recommendation", "completion"], default="recommendation")
+    parser.add_argument("--knowledge", choices=["freebase", "dbpedia"], default="freebase")
     parser.add_argument("--model", choices=[*VARIANTS, *KGE], nargs="+", default=["KTUP"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--set", type=json.loads, default={}, help="further arguments of the model, as JSON")
     parser.add_argument("--fit", type=json.loads, default={}, help="further arguments of fit, as JSON")
     parser.add_argument("--out", type=Path, help="picture of why the first user gets the first item")
     args = parser.parse_args()
-    train, val, test = MovieLens100K(args.root, source=args.source).split()
+    train, val, test = MovieLens100K(args.root, source=args.source, knowledge=args.knowledge).split()
     for name in args.model:
         rows = []
         for seed in args.seeds:

@@ -69,10 +69,11 @@ def main() -> None:
     figure = explanation.plot().get_figure(root=True)
     assert figure is not None
     figure.savefig(picture, dpi=150)
+    history.plot()[0].figure.savefig(args.out / "history.png", dpi=150)  # of the last model, KGRec
     model.save(args.out / "kgrec.pt")
     pair = (test, [user], [recommended["item"][0]])
     assert torch.equal(KGRec.load(args.out / "kgrec.pt", data).score(*pair), model.score(*pair))
-    print(f"\nPicture: {picture}   model: {args.out / 'kgrec.pt'}")
+    print(f"\nPictures: {picture}, {args.out / 'history.png'}   model: {args.out / 'kgrec.pt'}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from types import FrameType
 from typing import Any, Literal, NamedTuple, Protocol
 
 import lightning
-import pandas as pd
 import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
@@ -26,6 +25,7 @@ from torch.utils.data import DataLoader
 
 from pyg_kgrec._checks import check_number, check_weights
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
+from pyg_kgrec._history import History
 
 _NUMBERS_PER_THREAD = 2**24
 """What one thread passes over in some ten milliseconds: longer than a system lets a thread run at a stretch."""
@@ -313,7 +313,7 @@ def run(
     checkpoint_dir: str | Path | None = None,
     resume: str | Path | None = None,
     **trainer_arguments: Any,
-) -> pd.DataFrame:
+) -> History:
     """Trains the module's model and leaves it with the weights of the best evaluation, in evaluation mode.
 
     Without evaluation the weights of the last epoch stay. Ctrl-C ends training after the step at hand, with the
@@ -396,15 +396,7 @@ def run(
             print(f"Interrupted after {len(module.rows)} epochs; the best weights so far are restored.")
         if monitor is not None and module.best.epoch >= 0:
             model.load_state_dict(module.best.state)
-    return history_of(module.rows)
-
-
-def history_of(rows: list[dict[str, float]]) -> pd.DataFrame:
-    """Rows of epochs as a frame."""
-    history = pd.DataFrame(rows)
-    if len(history):
-        history["epoch"] = history["epoch"].astype(int)
-    return history
+    return History.of(module.rows, monitor, module.mode)
 
 
 def weights_of(model: torch.nn.Module) -> dict[str, Tensor]:

@@ -19,12 +19,12 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec._checks import check_at_least, check_k, check_optional
 from pyg_kgrec._files import shown
+from pyg_kgrec._history import History
 from pyg_kgrec._trainer import (
     Epochs,
     Generator,
     check_arguments,
     check_rate,
-    history_of,
     least_epochs,
     power_of_two,
     quiet,
@@ -266,7 +266,7 @@ def fit(
     checkpoint_dir: str | Path | None = None,
     resume: str | Path | None = None,
     **trainer_arguments: Any,
-) -> pd.DataFrame:
+) -> History:
     r"""Trains a model on a store, with Lightning.
 
     After each epoch the validation pairs are ranked; training stops when ``monitor`` has not improved for
@@ -339,7 +339,9 @@ def fit(
 
     Returns:
         History with a row per epoch (or per choice that was tried), those before ``resume`` included: ``epoch``,
-        the parts of the loss, ``loss``, ``seconds`` (without evaluation) and the validation metrics.
+        the parts of the loss, ``loss``, ``seconds`` (without evaluation) and the validation metrics. It is a
+        :class:`pandas.DataFrame` with a picture of its own: ``history.plot()`` draws losses and metrics, each on
+        axes of their own, and marks the best epoch.
 
     Raises:
         TypeError: If an argument is of another type.
@@ -426,7 +428,7 @@ def fit(
         model.load_state_dict(done["state"] if val is None else done["best"].state)
         model.eval()
         _set_threshold(model, val_inputs, monitor)
-        return history_of(done["rows"])
+        return History.of(done["rows"], None if val is None else monitor)
 
     if done is None:  # else it is among the weights
         model.pretrain(inputs, progress=progress)
@@ -492,7 +494,7 @@ def _solve(
     monitor: str,
     arguments: dict[str, Any],
     resume: str | Path | None,
-) -> pd.DataFrame:
+) -> History:
     """Fits a model that learns nothing by gradients: its parts, then what it solves; the history of the latter."""
     if resume is not None:
         raise ValueError(
@@ -521,8 +523,10 @@ def _solve(
         rows = model.solve(inputs, validate)
     _set_threshold(model, val, monitor)
     if not rows:
-        return pd.DataFrame({"epoch": []})
-    return history_of([{"epoch": number} | row for number, row in enumerate(rows)])
+        return History({"epoch": []})
+    return History.of(
+        ({"epoch": number} | row for number, row in enumerate(rows)), None if val is None else monitor
+    )
 
 
 def _rate(lr: float | None, default: float, done: Mapping[str, Any] | None) -> float:

@@ -1,156 +1,345 @@
-"""Pictures of explanations. matplotlib is imported where a picture is drawn."""
+"""Pictures of explanations: a small graph, bars with both signs, and a heat map of attention."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pandas as pd
 
-from pyg_kgrec._extras import require
+from pyg_kgrec._look import (
+    AGAINST,
+    FOR,
+    INK,
+    PLAIN,
+    figure_of,
+    frame,
+    new_axes,
+    sentence,
+    shorten,
+    wrap,
+)
+from pyg_kgrec.explain.diagram import Key, Link, draw_diagram
 from pyg_kgrec.explain.tables import rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
+
+__all__ = ["PLAIN", "bars", "graph", "heat_map", "new_axes", "sentence", "shorten"]
+
+LEFT_OUT: Final = "what the score loses without it"
+HISTORY: Final = "chosen before"
+"""In the legend: of the items of the history of a model that scores by them."""
+
+_IN_COLUMN: Final = {"history", "preference", "memory"}
+_PER_ENTITY: Final = 3
 
 
-def new_axes(width: float, height: float) -> Axes:
-    """Axes on a new figure of this size in inches.
-
-    Raises:
-        ImportError: If matplotlib is missing (extra ``viz``).
-    """
-    require("matplotlib", "viz", "Explanation.plot")
-    pyplot = import_module("matplotlib.pyplot")
-    axes: Axes = pyplot.subplots(figsize=(width, height), layout="constrained")[1]
-    return axes
-
-
-PLAIN: Final[dict[str, Any]] = {"parse_math": False}
-"""Of every text drawn: names may hold dollar signs, which are not the beginning of a formula."""
-
-
-def shorten(text: str, length: int) -> str:
-    """The text on one line, without what no font can draw, cut to ``length`` characters."""
-    line = " ".join(text[: 4 * length].split()).encode("utf-8", "replace").decode()
-    return line if len(line) <= length and len(text) <= 4 * length else line[: length - 1] + "…"
-
-
-def contributions(ax: Axes | None, title: str, labels: list[str], values: list[float]) -> Axes:
-    """Horizontal bars, the first on top: what the score loses without each unit.
+def bars(ax: Axes | None, title: str, labels: Sequence[str], values: Sequence[float], most: int = 10) -> Axes:
+    """Horizontal bars to both sides of zero, the largest on top: what the score loses without each unit.
 
     Args:
         ax: Axes to draw on; new ones if None.
         title: Of the picture.
-        labels: Of the bars.
-        values: Their lengths.
+        labels: Of the units.
+        values: What each of them gives, to the score or against it.
+        most: Most bars, those of the largest absolute values.
     """
-    ax = ax or new_axes(8, 3.5)
-    values = values[::-1]
-    colours = ["tab:blue" if value >= 0 else "tab:red" for value in values]
-    ax.barh(range(len(values)), values, color=colours, alpha=0.7)
-    ax.set_yticks(range(len(labels)), [shorten(label, 80) for label in labels[::-1]], fontsize=8, **PLAIN)
-    ax.axvline(0, color="0.4", linewidth=0.6)
-    ax.set_xlabel("what the score loses without it")
-    ax.set_title(shorten(title, 120), fontsize=9, **PLAIN)
+    value = np.asarray(values, dtype=float)
+    order = np.argsort(-np.abs(np.nan_to_num(value)), kind="stable")[:most]
+    order = order[np.nan_to_num(value[order]) != 0][::-1]
+    if not order.size:
+        none = "there is no part that could be left out"
+        return sentence(ax, title, "no part changes the score when it is left out" if len(value) else none)
+    names = [wrap(labels[i], 44, 2) for i in order]
+    own = ax is None
+    tall = sum(0.2 + 0.14 * (name.count("\n") + 1) for name in names)
+    ax = ax or new_axes(8, 0.95 + tall)
+    frame(ax)
+    ax.spines["left"].set_visible(False)
+    place = np.arange(order.size)
+    shown = value[order]
+    ax.barh(place, shown, height=0.62, color=[FOR if x > 0 else AGAINST for x in shown])
+    ax.axvline(0, color=INK, linewidth=0.8)
+    ax.tick_params(left=False)
+    size = 8.0 if own else _fitting(ax, sum(name.count("\n") + 1 for name in names))
+    ax.set_yticks(place, names, fontsize=size, color=INK, **PLAIN)
+    ax.margins(x=0.16)
+    for y, x in zip(place, shown):
+        side, shift = ("left", 3) if x > 0 else ("right", -3)
+        ax.annotate(
+            f"{x:+.3g}",
+            (x, y),
+            (shift, 0),
+            textcoords="offset points",
+            va="center",
+            ha=side,
+            color=INK,
+            fontsize=size,
+        )
+    ax.set_xlabel(LEFT_OUT, fontsize=8, color=INK)
+    ax.set_title(wrap(title, 80, 2), fontsize=10, color=INK, **PLAIN)
     return ax
 
 
-def heat_map(ax: Axes | None, title: str, table: pd.DataFrame, steps: int = 25, relations: int = 15) -> Axes:
+def heat_map(
+    ax: Axes | None,
+    title: str,
+    table: pd.DataFrame,
+    steps: Mapping[str, Collection[float]] | None = None,
+    slots: Mapping[str, Collection[float]] | None = None,
+    most_steps: int = 25,
+    most_relations: int = 15,
+) -> Axes:
     """A heat map of the latest steps and the relations of the most attention among them.
+
+    The item of the history and the relation whose removal costs the score the most are framed and named: attention
+    says what was looked at, they say what made this item.
 
     Args:
         ax: Axes to draw on; new ones if None.
         title: Of the picture.
         table: One row per step of a session, oldest first, and one column per relation.
-        steps: Most steps drawn.
-        relations: Most relations drawn.
+        steps: What the score loses without each item, by name: one value per step of that name.
+        slots: What the score loses without each relation's slot, by name.
+        most_steps: Most steps drawn.
+        most_relations: Most relations drawn.
     """
-    table = table.tail(steps)
-    table = table[table.max().sort_values(ascending=False, kind="stable").index[:relations]]
-    ax = ax or new_axes(3.5 + 0.35 * table.shape[1], 1.8 + 0.22 * len(table))
+    steps, slots = steps or {}, slots or {}
+    first_step, first_slot = _largest(steps), _largest(slots)
+    table = table.tail(most_steps)
+    strongest = table.max().sort_values(ascending=False, kind="stable").index
+    if first_slot in strongest[most_relations:]:  # the one that decides is never cut off
+        strongest = strongest.drop(first_slot).insert(most_relations - 1, first_slot)
+    table = table[strongest[:most_relations]]
+    own = ax is None
+    ax = ax or new_axes(4.6 + 0.42 * table.shape[1], 3.2 + 0.29 * len(table))
+    frame(ax)
     image = ax.imshow(table.to_numpy(), aspect="auto", cmap="Blues", vmin=0)
-    ax.set_yticks(range(len(table)), [shorten(name, 30) for name in table.index], fontsize=7, **PLAIN)
-    ax.set_xticks(
-        range(table.shape[1]),
-        [shorten(name, 26) for name in table.columns],
-        fontsize=7,
-        rotation=60,
-        ha="right",
-        **PLAIN,
-    )
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    figure.colorbar(image, ax=ax, label="attention", shrink=0.8)
-    ax.set_title(shorten(title, 120), fontsize=9, **PLAIN)
-    ax.set_ylabel("session, oldest first", fontsize=8)
+    names = [wrap(str(name), 34, 2) for name in table.index]
+    size = 7.5 if own else _fitting(ax, sum(name.count("\n") + 1 for name in names))
+    ax.set_yticks(range(len(table)), names, fontsize=size, color=INK, **PLAIN)
+    relations = [wrap(str(name), 26, 2) for name in table.columns]
+    wide = 7.5 if own else _fitting(ax, sum(name.count("\n") + 1 for name in relations), across=True)
+    ax.set_xticks(range(table.shape[1]), relations, fontsize=wide, color=INK, rotation=90, **PLAIN)
+    beside: dict[str, Any] = {"textcoords": "offset points", "color": INK, "annotation_clip": False}
+    for place, told in _effects(table.index, steps):
+        ax.annotate(
+            told, (table.shape[1] - 0.5, place), (4, 0), va="center", ha="left", fontsize=size, **beside
+        )
+    for place, told in _effects(table.columns, slots):
+        ax.annotate(
+            told, (place, -0.5), (0, 4), va="bottom", ha="center", fontsize=wide, rotation=90, **beside
+        )
+    bar = figure_of(ax).colorbar(image, ax=ax, shrink=0.8)
+    bar.set_label("attention", color=INK, fontsize=8)
+    bar.ax.tick_params(colors=INK, labelsize=7)
+    bar.outline.set_edgecolor(INK)
+    _frame_first(ax, table, first_step, first_slot)
+    lines = [wrap(title, 60, 2)]
+    made = [
+        f"{kind} {shorten(name, 24)} ({max(found[name]):+.3g})"
+        for kind, name, found in (("item", first_step, steps), ("relation", first_slot, slots))
+        if name
+    ]
+    if made:
+        lines.append(f"framed: {' and '.join(made)}")
+        ax.set_xlabel(f"figures: {LEFT_OUT}", fontsize=8, color=INK)
+    ax.set_title("\n".join(lines), fontsize=9, color=INK, pad=40 if slots else 6, **PLAIN)
+    ax.set_ylabel("session, oldest first", fontsize=8, color=INK)
     return ax
 
 
-def paths(
-    ax: Axes | None, user: str, item: str, paths: pd.DataFrame, own: pd.DataFrame, weight_name: str
+def graph(
+    ax: Axes | None,
+    title: str,
+    user: str,
+    item: str,
+    paths: pd.DataFrame,
+    own: pd.DataFrame,
+    units: pd.DataFrame,
+    weight_name: str,
+    facts: Iterable[tuple[str, str, str]] = (),
+    effects: Mapping[tuple[str, str, str], float] | None = None,
+    most: int = 10,
 ) -> Axes:
-    """Four columns joined by lines: the user, items of the history, entities, the item.
+    """The user, items of the history or preferences, entities and the item, joined by arrows from head to tail.
 
     Args:
         ax: Axes to draw on; new ones if None.
+        title: Of the picture.
         user: Label of the user.
         item: Label of the item.
-        paths: ``history``, ``relation``, ``entity``, ``item_relation`` and ``weight``.
-        own: Triples of the item itself: ``head``, ``relation``, ``tail`` and ``weight``.
-        weight_name: What the weights are, which widths of lines stand for.
+        paths: ``history``, ``relation``, ``entity``, ``item_relation`` and ``weight``, the strongest first.
+        own: Triples of the item itself: ``head``, ``relation``, ``tail`` and ``weight``; drawn where there are
+            fewer paths than asked for.
+        units: ``kind``, ``name`` and ``contribution`` of what was left out; those of the history, entities,
+            preferences and slots are drawn.
+        weight_name: What the weights are, which widths stand for where no effect is known.
+        facts: Triples by name, which say the direction of a path's arrows; without one an item is taken for the
+            head.
+        effects: What the score loses without each triple, by name; widths stand for them where they are given.
+        most: Most paths, units and triples drawn.
     """
-    if ax is None:
-        height = max(paths["history"].nunique(), paths["entity"].nunique() + len(own), 3)
-        ax = new_axes(11, 0.8 + 0.6 * height)
-    columns = {"user": 0.0, "history": 1.0, "entity": 2.0, "item": 3.0}
-    history = list(dict.fromkeys(paths["history"]))
-    shared = list(dict.fromkeys(e for e in paths["entity"] if e))
-    alone = [t.tail if t.head == item else t.head for t in rows(own)]
-    entities = shared + [e for e in dict.fromkeys(alone) if e not in shared]
-    position = {("user", user): (0.0, 0.5), ("item", item): (3.0, 0.5)}
-    for kind, labels in (("history", history), ("entity", entities)):
-        for i, label in enumerate(labels):
-            position[kind, label] = (columns[kind], 1 - (i + 0.5) / len(labels))
+    by_effect = bool(effects) or (paths.empty and len(units) > 0)
+    sketch = _Sketch(user, item, set(facts), effects or {})
+    if len(paths):
+        sketch.add_paths(_diverse(paths, most))
+    elif len(units):
+        sketch.add_units(units, own, most)
+    sketch.add_triples(own.head(max(0, most - sketch.size)), weighed=not by_effect)
+    if not sketch.links:
+        return sentence(
+            ax, title, "no triple describes the item and no path leads to it from the user's history"
+        )
+    width = "the wider, the more the score loses without it" if by_effect else f"widths: {weight_name}"
+    sketch.add_user()
+    if by_effect and any(link.weight < 0 for link in sketch.links.values()):
+        width += "; pale ones speak against the item"
+    notes = _notes(units)
+    return draw_diagram(ax, title, list(sketch.links.values()), notes, width)
 
-    heaviest = max([*paths["weight"], *own["weight"], 1e-12])
 
-    def join(
-        start: tuple[str, str], end: tuple[str, str], weight: float, label: str = "", shift: float = 0.5
+class _Sketch:
+    """The arrows of a graph, each once."""
+
+    def __init__(
+        self,
+        user: str,
+        item: str,
+        facts: set[tuple[str, str, str]],
+        effects: Mapping[tuple[str, str, str], float],
     ) -> None:
-        (x1, y1), (x2, y2) = position[start], position[end]
-        width = 0.8 + 3.5 * weight / heaviest
-        ax.plot([x1, x2], [y1, y2], color="tab:blue", alpha=0.55, linewidth=width, zorder=1)
-        if label:
-            x, y = x1 + shift * (x2 - x1), y1 + shift * (y2 - y1)
-            box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
-            ax.text(
-                x, y, shorten(label, 26), fontsize=7, ha="center", va="center", zorder=2, bbox=box, **PLAIN
-            )
+        self.user: Key = ("user", user)
+        self.item: Key = ("item", item)
+        self.links: dict[tuple[Key, Key, str], Link] = {}
+        self.size = 0
+        self._facts, self._effects = facts, effects
+        self._into = {(relation, tail) for _, relation, tail in facts}
+        self._out_of = {(relation, head) for head, relation, _ in facts}
 
-    target = ("item", item)
-    for label in history:
-        join(("user", user), ("history", label), heaviest / 4)
-    done: set[tuple[str, str, str]] = set()
-    for row in rows(paths):
-        middle = ("entity", row.entity) if row.entity else target
-        steps = [(("history", row.history), middle, row.relation, 0.42)]
-        steps += [(middle, target, row.item_relation, 0.58)] if row.entity else []
-        for start, end, label, shift in steps:
-            if (start[1], end[1], label) not in done:
-                done.add((start[1], end[1], label))
-                join(start, end, row.weight, label, shift)
-    for triple, other in zip(rows(own), alone):
-        if (other, item, triple.relation) not in done:
-            join(("entity", other), target, triple.weight, triple.relation, 0.58)
+    def add(self, link: Link) -> None:
+        """One more arrow, unless it is there."""
+        self.links.setdefault((link.source, link.target, link.relation), link)
 
-    colours = {"user": "#fde0c5", "history": "#d7e8f7", "entity": "#e3f1dc", "item": "#fbd3d9"}
-    for (kind, label), (x, y) in position.items():
-        box = {"boxstyle": "round,pad=0.35", "facecolor": colours[kind], "edgecolor": "0.4", "linewidth": 0.6}
-        ax.text(x, y, shorten(label, 30), ha="center", va="center", fontsize=8, zorder=3, bbox=box, **PLAIN)
-    ax.set_xlim(-0.4, 3.45)
-    ax.set_ylim(0, 1)
-    ax.set_axis_off()
-    title = f"{shorten(item, 60)} for {shorten(user, 60)}  (widths: {weight_name})"
-    ax.set_title(title, fontsize=9, **PLAIN)
-    return ax
+    def add_paths(self, paths: pd.DataFrame) -> None:
+        """Arrows from the user over the history and entities to the item."""
+        for row in rows(paths):
+            past: Key = ("history", row.history)
+            self.add(Link(self.user, past, ""))
+            if not row.entity:
+                self.add(self._fact(past, self.item, row.relation, row.weight))
+            else:
+                middle: Key = ("entity", row.entity)
+                self.add(self._fact(past, middle, row.relation, row.weight))
+                self.add(self._fact(middle, self.item, row.item_relation, row.weight, item_first=False))
+            self.size += 1
+
+    def add_units(self, units: pd.DataFrame, own: pd.DataFrame, most: int) -> None:
+        """Arrows to the item from what was left out of its score."""
+        drawn = units[units["kind"].isin(_IN_COLUMN | {"entity"}) & (units["contribution"].abs() > 0)]
+        order = drawn["contribution"].abs().sort_values(ascending=False, kind="stable").index
+        for row in rows(drawn.loc[order].head(most)):
+            self.size += 1
+            if row.kind == "entity":
+                self.add(Link(("entity", row.name), self.item, "is", row.contribution))
+                continue
+            key: Key = (row.kind, row.name)
+            self.add(Link(self.user, key, ""))
+            if row.kind == "history":
+                self.add(Link(key, self.item, HISTORY, row.contribution))
+                continue
+            under = own[own["relation"] == row.name].head(_PER_ENTITY)
+            for triple in rows(under):
+                other = self._other(triple)
+                self.add(Link(key, other, row.name, row.contribution))
+                self.add(Link(other, self.item, row.name, row.contribution, forward=other[1] == triple.head))
+            if under.empty:
+                self.add(Link(key, self.item, row.name, row.contribution))
+
+    def add_triples(self, own: pd.DataFrame, weighed: bool) -> None:
+        """Arrows between the item and the entities of its own triples, thin where their weights say nothing."""
+        for triple in rows(own):
+            other = self._other(triple)
+            known = self._effects.get((triple.head, triple.relation, triple.tail), 0.0)
+            weight = triple.weight if weighed else known
+            self.add(Link(other, self.item, triple.relation, weight, forward=other[1] == triple.head))
+
+    def add_user(self) -> None:
+        """An arrow from the user to the item, where no other leaves the user."""
+        if not any(link.source == self.user for link in self.links.values()):
+            self.add(Link(self.user, self.item, ""))
+
+    def _other(self, triple: Any) -> Key:
+        return ("entity", triple.tail if triple.head == self.item[1] else triple.head)
+
+    def _fact(self, left: Key, right: Key, relation: str, weight: float, item_first: bool = True) -> Link:
+        """The arrow of a triple between two boxes, from its head to its tail."""
+        onward, back = (left[1], relation, right[1]), (right[1], relation, left[1])
+        entity = right[1] if item_first else left[1]
+        if onward in self._facts or back in self._facts:
+            forward = onward in self._facts
+        elif ((relation, entity) in self._into) != ((relation, entity) in self._out_of):
+            forward = ((relation, entity) in self._into) == item_first
+        else:
+            forward = item_first
+        if self._effects:
+            weight = self._effects.get(onward if forward else back, 0.0)
+        return Link(left, right, relation, weight, forward)
+
+
+def _diverse(paths: pd.DataFrame, most: int) -> pd.DataFrame:
+    """The first paths, of which more than a few end over the same triple only where there are no others."""
+    turn = paths.groupby(["entity", "item_relation"], sort=False).cumcount()
+    order = np.argsort((turn >= _PER_ENTITY).to_numpy(), kind="stable")[:most]
+    return paths.iloc[np.sort(order)]
+
+
+def _notes(units: pd.DataFrame) -> dict[Key, str]:
+    """What the score loses without each unit, as a second line of its box."""
+    notes: dict[Key, str] = {}
+    for row in rows(units):
+        if row.contribution == row.contribution:
+            notes.setdefault((row.kind, row.name), f"{row.contribution:+.3g}")
+    return notes
+
+
+def _fitting(ax: Axes, lines: int, across: bool = False) -> float:
+    """Points at which so many lines of text fit beside axes that are already there."""
+    extent = ax.get_window_extent()
+    room = (extent.width if across else extent.height) / figure_of(ax).dpi
+    return float(min(8.0, 72 * 0.5 * room / max(lines, 1)))
+
+
+def _largest(found: Mapping[str, Collection[float]]) -> str:
+    """The name of the largest value above zero; empty where there is none."""
+    best = max(found, key=lambda name: max(found[name], default=0.0), default="")
+    return best if best and max(found[best], default=0.0) > 0 else ""
+
+
+def _effects(names: Iterable[Any], found: Mapping[str, Collection[float]]) -> Iterable[tuple[int, str]]:
+    """Place of each name and what the score loses without it, as far as that shows beside the largest."""
+    least = max((abs(value) for values in found.values() for value in values), default=0.0) / 100
+    for place, name in enumerate(names):
+        shown = [value for value in found.get(str(name), ()) if abs(value) > least]
+        if shown:
+            yield place, " / ".join(f"{value:+.2g}" for value in shown[:3])
+
+
+def _frame_first(ax: Axes, table: pd.DataFrame, step: str, slot: str) -> None:
+    """A frame around the rows and the column that decided."""
+    rectangle = import_module("matplotlib.patches").Rectangle
+    style = {"fill": False, "edgecolor": AGAINST, "linewidth": 1.6, "clip_on": False, "zorder": 5}
+    for place in np.flatnonzero(table.index.astype(str) == step):
+        ax.add_patch(rectangle((-0.5, place - 0.5), table.shape[1], 1, **style))
+        _bold(ax.get_yticklabels()[place])
+    for place in np.flatnonzero(table.columns.astype(str) == slot):
+        ax.add_patch(rectangle((place - 0.5, -0.5), 1, len(table), **style))
+        _bold(ax.get_xticklabels()[place])
+
+
+def _bold(label: Text) -> None:
+    label.set(fontweight="bold", color=AGAINST)

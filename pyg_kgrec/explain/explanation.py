@@ -5,14 +5,14 @@ from __future__ import annotations
 import html
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import pandas as pd
 import torch
 from torch_geometric.data import HeteroData
 from torch_geometric.explain import HeteroExplanation
 
-from pyg_kgrec._checks import check_at_least
+from pyg_kgrec._checks import check_at_least, check_choices
 from pyg_kgrec.explain import draw
 from pyg_kgrec.explain.counterfactual import MOST_REMOVALS, Counterfactual, search
 from pyg_kgrec.explain.graph import ExplainedGraph
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _NOTHING = "no triple describes the item and no path leads to it from the user's history"
+PICTURES: Final = ("graph", "units", "attention")
+"""The pictures of :meth:`Explanation.plot`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,11 +92,12 @@ class Explanation:
         columns = (measured.units.kind, measured.units.node, measured.contribution)
         for kind, node, value in zip(*(column.tolist() for column in columns)):
             if KINDS[kind] in sizes and value:
-                sizes[KINDS[kind]][node] = abs(value)
+                sizes[KINDS[kind]][node] = value
         graph = replace(
             self.graph,
-            history=sizes[HISTORY] or self.graph.history,
-            entities=sizes[OF_ENTITY] or self.graph.entities,
+            history={n: abs(x) for n, x in sizes[HISTORY].items()} or self.graph.history,
+            entities={n: abs(x) for n, x in sizes[OF_ENTITY].items()} or self.graph.entities,
+            effects=sizes[TRIPLE],
         )
         return replace(
             self,
@@ -299,39 +302,70 @@ class Explanation:
 
     # ------------------------------------------------------------------ picture
 
-    def plot(self, ax: Axes | None = None, max_paths: int = 8) -> Axes:
+    def plot(self, ax: Axes | None = None, max_paths: int = 8, kind: str | None = None) -> Axes:
         """Draws what the explanation is made of.
 
-        That is the strongest paths from the user over the history to the item, or what each unit contributes, or,
-        of a model with a memory, the attention to relations, step by step.
+        There are three pictures. ``'graph'`` joins the user, items of the history (or preferences), entities and
+        the item by arrows from head to tail; a legend says which relations they are, and their widths are what
+        the score loses without them where that is known, else the weights. ``'units'`` has a bar for what the
+        score loses without each unit, or gains, the largest on top. ``'attention'`` is that of a model with a
+        memory, step by step, with the item and the relation framed that the score loses the most without. Where
+        there is nothing to draw, a sentence says so. The background is transparent; text and lines read on light
+        and on dark.
 
         Args:
-            ax: Axes to draw on; new ones if None.
+            ax: Axes to draw on; new ones, of a size that holds all labels, if None. On small axes text is small.
             max_paths: Number of paths or units to draw; where there are fewer paths, the item's own triples fill
                 up.
+            kind: Which picture; by default the one that suits the explanation.
 
         Returns:
             The axes.
 
         Raises:
             ImportError: If matplotlib is missing (extra ``viz``).
+            ValueError: If ``kind`` is none of the three, or ``max_paths`` is not positive.
+            TypeError: If ``max_paths`` is no whole number.
         """
-        return self._draw(ax, max_paths)
+        check_at_least(1, max_paths=max_paths)
+        if kind is not None:
+            check_choices(kind=(kind, PICTURES))
+        return self._draw(ax, max_paths, kind or self._kind())
 
-    def _draw(self, ax: Axes | None, most: int) -> Axes:
-        """The picture; by default that of the units, or where there are none of paths and the item's triples."""
-        if len(self.units):
-            units = self.units.head(most)
-            return draw.contributions(
-                ax, self._picture_title(), self._unit_labels(units), units["contribution"].tolist()
+    def _kind(self) -> str:
+        """The picture that suits: that of the units, or where there are none of paths and the item's triples."""
+        return "units" if len(self.units) else "graph"
+
+    def _draw(self, ax: Axes | None, most: int, kind: str) -> Axes:
+        """The picture of this kind."""
+        if kind == "attention":
+            return draw.sentence(
+                ax, self._picture_title(), "the model has no memory that attends to relations"
             )
-        paths = self.paths.head(most)
-        own = self._own_triples().head(max(0, most - len(paths)))
-        return draw.paths(ax, self.user, self.item, paths, own, self.weight_name)
+        if kind == "units":
+            return draw.bars(
+                ax,
+                self._picture_title(),
+                self._unit_labels(self.units),
+                self.units["contribution"].tolist(),
+                most,
+            )
+        return draw.graph(
+            ax,
+            self._picture_title(),
+            self.user,
+            self.item,
+            self.paths,
+            self._own_triples(),
+            self.units,
+            self.weight_name,
+            *self.graph.named(),
+            most=most,
+        )
 
     def _picture_title(self) -> str:
         return f"{self.item} for {self.user}  (score {self.score:.3f})"
 
     def _unit_labels(self, units: pd.DataFrame) -> list[str]:
         """Labels of units in the picture."""
-        return [draw.shorten(f"{r.kind}: {r.name}", 40) for r in rows(units)]
+        return [f"{r.kind}: {r.name}" for r in rows(units)]

@@ -12,7 +12,10 @@ from torch_geometric.data import HeteroData
 from torch_geometric.explain import HeteroExplanation
 
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, EdgeType
-from pyg_kgrec.explain.names import membership
+from pyg_kgrec.explain.names import Names, membership
+
+Fact = tuple[str, str, str]
+"""Head, relation and tail of a triple, by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +31,7 @@ class ExplainedGraph:
         history: Weight of each listed item of the user's history, by its index.
         entities: Weight of each entity of the item that was left out of the score by itself, by its index; the
             links to other entities weigh what the triples listed of them do.
+        effects: What the score loses without each triple that was left out by itself, by its place.
     """
 
     data: HeteroData
@@ -36,6 +40,7 @@ class ExplainedGraph:
     triples: Mapping[int, float] = field(default_factory=dict)
     history: Mapping[int, float] = field(default_factory=dict)
     entities: Mapping[int, float] = field(default_factory=dict)
+    effects: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Listed edges are places in these tensors: a store that gets others must not move them.
@@ -85,6 +90,29 @@ class ExplainedGraph:
         device = edge_masks[INTERACTS].device
         graph.edge_label_index = torch.tensor([[self.user], [self.item]], device=device)
         return graph
+
+    def named(self) -> tuple[set[Fact], dict[Fact, float]]:
+        """The listed triples by name, and what the score loses without those that were left out.
+
+        Returns:
+            Head, relation and tail of every listed triple; the sum of :attr:`effects` of each that has one.
+        """
+        if RELATES not in self.data.edge_types or not (self.triples or self.effects):
+            return set(), {}
+        position = torch.tensor(sorted({*self.triples, *self.effects}), dtype=torch.long)
+        store = self.data[RELATES]
+        head, tail = store.edge_index[:, position.to(store.edge_index.device)].tolist()
+        relation = store.edge_type[position.to(store.edge_type.device)].tolist()
+        names = Names(self.data)
+        entity = names.entities([*head, *tail])
+        facts: set[Fact] = set()
+        effects: dict[Fact, float] = {}
+        for place, h, r, t in zip(position.tolist(), head, relation, tail):
+            fact = entity[h], names.relation(r), entity[t]
+            facts.add(fact)
+            if place in self.effects:
+                effects[fact] = effects.get(fact, 0.0) + self.effects[place]
+        return facts, effects
 
     def _interactions(self) -> tuple[Tensor, Tensor]:
         """Interactions ``[2, n]`` and their places ``[n]``, with those of listed items that were only seen."""

@@ -80,6 +80,9 @@ class PathExplanation(Explanation):
         over = f"{row.entity} – {row.item_relation} – " if row.entity else ""
         return f"{row.history} – {row.relation} – {over}{self.item}"
 
+    def _kind(self) -> str:
+        return "graph" if len(self.paths) or len(self.triples) else super()._kind()
+
     def _tables(self) -> list[tuple[str, pd.DataFrame]]:
         return [("Paths", self.paths), *super()._tables()]
 

@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec.explain import draw
 from pyg_kgrec.explain.deletion import PREFERENCE, DeletionExplanation
+from pyg_kgrec.explain.names import Names
 from pyg_kgrec.explain.tables import PREFERENCES, empty_frame, rows
 
 
@@ -53,6 +54,7 @@ class PreferenceExplanation(DeletionExplanation):
             contribution: What the score loses without each preference, ``[R]`` float.
             weight: Weight of every triple of the store, ``[T]`` float.
         """
+        names = Names(data).relations(names)
         units = [(PREFERENCE, r, value) for r, value in enumerate(contribution.tolist())]
         found = cls.from_units(
             data, user, item, score, units, weight, "probability of its relation, context", labels=names
@@ -87,6 +89,6 @@ class PreferenceExplanation(DeletionExplanation):
             return super()._unit_labels(units)
         shares = self.preferences.set_index("name").loc[units["name"], ["probability", "profile"]].to_numpy()
         return [
-            f"{draw.shorten(name, 34)}  ({here:.2f} here, {own:.2f} in the profile)"
+            f"{draw.shorten(name, 34)} ({here:.2f} here, {own:.2f} in the profile)"
             for name, (here, own) in zip(units["name"], shares)
         ]

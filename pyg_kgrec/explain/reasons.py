@@ -171,7 +171,11 @@ class _Facts:
 
     def __init__(self, data: HeteroData, names: Names, measured: Measured) -> None:
         self.data, self.names, self.measured = data, names, measured
-        self.labels: list[tuple[str, str]] = measured.model.unit_labels()
+        named = measured.model.unit_labels()
+        words = names.relations(relation for _, relation in named)
+        self.labels = [
+            (label.replace(relation, word, 1), word) for (label, relation), word in zip(named, words)
+        ]
         self.item = measured.item
         who, what = measured.model.history(measured.inputs)
         self.past = what[who == measured.user].unique()

@@ -67,6 +67,7 @@ class SessionExplanation(DeletionExplanation):
             held: The entities nearest to each slot (:func:`nearest_to_slots`).
             triple: Head, relation (as ``relations`` are numbered) and tail of the triples, ``[3, T]`` int64.
         """
+        relations = Names(data).relations(relations)
         knows = attention.numel() > 0
         units = [(HISTORY, node, value) for node, value in zip(session.tolist(), contribution.tolist())]
         units += [(SLOT, relation, value) for relation, value in enumerate(slots.tolist())]
@@ -117,10 +118,16 @@ class SessionExplanation(DeletionExplanation):
             tables.append(("Attention to relations, latest step first", latest))
         return tables
 
-    def _draw(self, ax: Axes | None, most: int) -> Axes:
-        if self.attention.empty:
-            return super()._draw(ax, most)
-        return draw.heat_map(ax, self._picture_title(), self.attention)
+    def _kind(self) -> str:
+        return super()._kind() if self.attention.empty else "attention"
+
+    def _draw(self, ax: Axes | None, most: int, kind: str) -> Axes:
+        if self.attention.empty or kind != "attention":
+            return super()._draw(ax, most, kind)
+        effects: dict[str, dict[str, list[float]]] = {HISTORY: {}, SLOT: {}}
+        for unit in rows(self.units[self.units["kind"].isin(list(effects))]):
+            effects[unit.kind].setdefault(unit.name, []).append(unit.contribution)
+        return draw.heat_map(ax, self._picture_title(), self.attention, effects[HISTORY], effects[SLOT])
 
 
 def nearest_to_slots(

@@ -62,14 +62,16 @@ def test_where_nothing_was_left_out_the_triples_are_drawn(
     test = make_splits()[2]  # in which an entity is called like the item that it is
     ones = torch.ones(test[RELATES].num_edges)
     why = DeletionExplanation.from_units(test, 3, 4, 1.0, [], ones, "one")
-    texts = {text.get_text() for text in why.plot().texts}
+    ax = why.plot()
+    texts = {text.get_text() for text in ax.texts}
     assert set(why.triples["head"]) == {"Item <4>"}
-    assert texts >= {"user u3", "Item <4>", *why.triples["tail"], *why.triples["relation"]}
+    assert texts >= {"user u3", "Item <4>", *why.triples["tail"]}
+    assert {text.get_text() for text in ax.get_legend().get_texts()} == set(why.triples["relation"])
     some = DeletionExplanation.from_units(
         test, 3, 4, 1.0, [("entity", 5, 1.0), ("all", -1, -2.0)], ones, "one"
     )
     ax = some.plot(max_paths=1)
-    assert [label.get_text() for label in ax.get_yticklabels()] == [f"entity: {some.units['name'][0]}"]
-    assert [bar.get_width() for bar in some.plot().patches] == [-2.0, 1.0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["all: its entities"]
+    assert [bar.get_width() for bar in some.plot().patches] == [1.0, -2.0]
     assert "Left out, the score loses" in some._repr_html_()
     assert "Left out" not in why._repr_html_()

@@ -2,19 +2,225 @@ from __future__ import annotations
 
 import builtins
 import copy
+import itertools
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import KSR, KTUP, MKR, KGRec, Recommender
+from pyg_kgrec._look import AGAINST, COLOURS, FOR, INK
 from pyg_kgrec.data import ENTITY, ITEM, USER
 from pyg_kgrec.explain import draw
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Splits = tuple[HeteroData, HeteroData, HeteroData]
+
+NO_PATHS = pd.DataFrame(columns=["history", "relation", "entity", "item_relation", "weight"])
+NO_TRIPLES = pd.DataFrame(columns=["head", "relation", "tail", "weight"])
+NO_UNITS = pd.DataFrame(columns=["kind", "name", "contribution"])
+
+
+def to_rgb(colour: Any) -> tuple[float, ...]:
+    return tuple(pytest.importorskip("matplotlib.colors").to_rgb(colour))
+
+
+LONG = [
+    "Item $_{}$ with a name that is longer than any box can hold, however often it is wrapped, and goes on",
+    "שם ארוך מאוד של סרט שנכתב מימין לשמאל ואינו נגמר {}",
+    "اسم طويل جدا لفيلم يكتب من اليمين إلى اليسار {}",
+    "🎬🍿 {} 🎬🍿🎬🍿🎬🍿🎬🍿🎬🍿🎬🍿🎬🍿🎬🍿🎬🍿🎬🍿🎬🍿",
+    "<script>alert({})</script>",
+    "{}Wordwithoutanyspacewhichisfartoolongforonelineofanyboxthatonecoulddraw",
+    "東京物語東京物語東京物語東京物語東京物語東京物語 {}",
+    "$\\frac{{{}",
+]
+
+
+def name_of(number: int, kind: str) -> str:
+    return LONG[number % len(LONG)].format(f"{kind} {number}")
+
+
+def arrows(ax: Any) -> list[Any]:
+    return [patch for patch in ax.patches if type(patch).__name__ == "FancyArrowPatch"]
+
+
+def boxes(ax: Any) -> list[Any]:
+    return [patch for patch in ax.patches if type(patch).__name__ == "FancyBboxPatch"]
+
+
+def overlapping(ax: Any) -> list[tuple[str, str]]:
+    """Pairs of texts whose boxes share more than a pixel either way, of all that is written on a picture."""
+    ax.figure.canvas.draw()
+    legend = ax.get_legend()
+    ticks = [*ax.get_xticklabels(), *ax.get_yticklabels()] if ax.axison else []
+    texts = [ax.title, *ax.texts, *ticks, *([*legend.get_texts(), legend.get_title()] if legend else [])]
+    if ax.axison:
+        texts += [ax.xaxis.label, ax.yaxis.label]
+    found = [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text().strip()]
+    return [
+        (one, other)
+        for (one, a), (other, b) in itertools.combinations(found, 2)
+        if min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
+    ]
+
+
+def ten_paths() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Ten paths with names of all kinds, of which one is direct, and triples of the item."""
+    item = name_of(0, "the item")
+    paths = [
+        (
+            name_of(i, "film"),
+            name_of(i, "relation"),
+            name_of(i + 3, "person"),
+            name_of(i + 5, "to"),
+            1.0 / (i + 1),
+        )
+        for i in range(9)
+    ]
+    paths.append((name_of(9, "film"), "directly", "", "", 0.05))
+    own = [(item, name_of(i, "own"), name_of(i, "thing"), 0.5) for i in range(4)]
+    return (
+        pd.DataFrame(paths, columns=["history", "relation", "entity", "item_relation", "weight"]),
+        pd.DataFrame(own, columns=["head", "relation", "tail", "weight"]),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*Glyph:UserWarning", "ignore:.*missing from font:UserWarning")
+@pytest.mark.parametrize("size", [None, (4.0, 3.0)])
+def test_labels_of_ten_reasons_never_overprint(axes: Any, size: tuple[float, float] | None) -> None:
+    on = None if size is None else axes.subplots(figsize=size)[1]
+    paths, own = ten_paths()
+    item, user = name_of(0, "the item"), name_of(3, "the user")
+    ax = draw.graph(on, f"{item} for {user}", user, item, paths, own, NO_UNITS, "γ")
+    assert len(boxes(ax)) == 1 + 10 + 9 + 1
+    assert overlapping(ax) == []
+    for box, text in zip(boxes(ax), ax.texts):  # every label stands in its box
+        inner, outer = text.get_window_extent(), box.get_window_extent()
+        assert outer.x0 <= inner.x0 + 1
+        assert inner.x1 - 1 <= outer.x1
+        assert outer.y0 <= inner.y0 + 1
+        assert inner.y1 - 1 <= outer.y1
+
+
+@pytest.mark.filterwarnings("ignore:.*Glyph:UserWarning", "ignore:.*missing from font:UserWarning")
+@pytest.mark.parametrize("size", [None, (4.0, 3.0)])
+def test_labels_of_ten_bars_never_overprint(axes: Any, size: tuple[float, float] | None) -> None:
+    on = None if size is None else axes.subplots(figsize=size)[1]
+    values = [(-1.0) ** i / (i + 1) for i in range(10)]
+    assert (
+        overlapping(draw.bars(on, name_of(0, "item"), [name_of(i, "unit") for i in range(10)], values)) == []
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*Glyph:UserWarning", "ignore:.*missing from font:UserWarning")
+def test_labels_of_a_heat_map_never_overprint(axes: Any) -> None:
+    steps, relations = ([name_of(i, kind) for i in range(12)] for kind in ("step", "by"))
+    table = pd.DataFrame(torch.rand(12, 12).numpy(), index=pd.Index(steps), columns=relations)
+    ax = draw.heat_map(
+        None,
+        name_of(0, "item"),
+        table,
+        {steps[2]: [0.5, -0.1]},
+        {name: [0.1 * i] for i, name in enumerate(relations)},
+    )
+    assert overlapping(ax) == []
+
+
+def test_an_overlap_would_be_seen(axes: Any) -> None:
+    ax = axes.subplots()[1]
+    ax.text(0.5, 0.5, "one")
+    ax.text(0.51, 0.5, "other")
+    assert overlapping(ax) == [("one", "other")]
+
+
+def test_arrows_go_from_head_to_tail(axes: Any) -> None:
+    columns = ["history", "relation", "entity", "item_relation", "weight"]
+    paths = pd.DataFrame(
+        [["a", "writer", "x", "writer of", 1.0], ["b", "sequel", "", "", 1.0]], columns=columns
+    )
+    facts = {("a", "writer", "x"), ("x", "writer of", "it"), ("it", "sequel", "b")}
+    ax = draw.graph(None, "", "you", "it", paths, NO_TRIPLES, NO_UNITS, "w", facts)
+    styles = {tuple(arrow.get_edgecolor()): arrow.get_arrowstyle().arrow for arrow in arrows(ax)}
+    legend = dict(zip((t.get_text() for t in ax.get_legend().get_texts()), ax.get_legend().get_lines()))
+    ends = {
+        name: next(style for colour, style in styles.items() if colour[:3] == to_rgb(line.get_color()))
+        for name, line in legend.items()
+    }
+    assert ends == {"writer": "-|>", "writer of": "-|>", "sequel": "<|-"}
+
+
+def test_widths_are_what_the_score_loses(axes: Any) -> None:
+    columns = ["history", "relation", "entity", "item_relation", "weight"]
+    paths = pd.DataFrame([["a", "r", "x", "s", 1.0]], columns=columns)
+    facts = [("a", "r", "x"), ("it", "s", "x")]
+    args = (None, "", "you", "it", paths, NO_TRIPLES, NO_UNITS, "γ", facts)
+    ax = draw.graph(*args)
+    assert "γ" in ax.get_legend().get_title().get_text()
+    assert len({arrow.get_linewidth() for arrow in arrows(ax)[1:]}) == 1
+    ax = draw.graph(*args, effects={facts[0]: 0.5, facts[1]: -0.25})
+    assert "the more the score loses" in ax.get_legend().get_title().get_text()
+    assert "pale" in ax.get_legend().get_title().get_text()
+    thick, thin = sorted(arrows(ax)[1:], key=lambda arrow: -arrow.get_linewidth())
+    assert thick.get_linewidth() > thin.get_linewidth() + 1
+    assert thick.get_alpha() > thin.get_alpha()
+
+
+def test_nothing_is_drawn_empty(axes: Any) -> None:
+    for ax in (
+        draw.graph(None, "t", "you", "it", NO_PATHS, NO_TRIPLES, NO_UNITS, "w"),
+        draw.bars(None, "t", [], []),
+        draw.bars(None, "t", ["a", "b"], [0.0, float("nan")]),
+    ):
+        assert not ax.axison
+        assert not ax.patches
+        assert len(ax.texts[0].get_text()) > 20
+
+
+def test_pictures_are_transparent_and_colours_read_on_light_and_dark(axes: Any, tmp_path: Any) -> None:
+    own = pd.DataFrame([["it", "r", "x", 1.0]], columns=NO_TRIPLES.columns)
+    ax = draw.graph(None, "title", "you", "it", NO_PATHS, own, NO_UNITS, "w")
+    ax.figure.savefig(tmp_path / "a.png")
+    assert axes.imread(tmp_path / "a.png")[0, 0, 3] == 0
+    ax = draw.bars(None, "title", ["a"], [1.0])
+    assert ax.figure.patch.get_alpha() == ax.patch.get_alpha() == 0
+    for colour in (INK, FOR, AGAINST, *COLOURS):
+        assert min(contrast(colour, "#ffffff"), contrast(colour, "#111111")) > (4 if colour == INK else 3)
+
+
+def contrast(one: str, other: str) -> float:
+    """That of the guidelines for web content, between 1 and 21."""
+    light = []
+    for colour in (one, other):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+        light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
+    return max(light) / min(light)
+
+
+def test_paths_over_one_entity_leave_room_for_others(axes: Any) -> None:
+    columns = ["history", "relation", "entity", "item_relation", "weight"]
+    rows = [[f"h{i}", "r", "x", "s", 2.0] for i in range(8)] + [["h9", "r", "y", "s", 1.0]]
+    ax = draw.graph(
+        None, "", "you", "it", pd.DataFrame(rows, columns=columns), NO_TRIPLES, NO_UNITS, "w", most=5
+    )
+    labels = {text.get_text() for text in ax.texts}
+    assert {"x", "y", "h0", "h1", "h2", "h3", "h9"} <= labels
+    assert "h4" not in labels
+
+
+@pytest.mark.parametrize("model", [KGRec, KTUP, MKR])
+def test_every_picture_of_an_explanation(splits: Splits, axes: Any, model: type[Recommender]) -> None:
+    why = model(splits[0]).explain(splits[2], "u3", 104)
+    assert boxes(why.plot(kind="graph"))
+    assert not why.plot(kind="attention").axison
+    assert why.plot(kind="units").get_title()
+    with pytest.raises(ValueError, match="kind is 'pie', expected 'graph', 'units' or 'attention'"):
+        why.plot(kind="pie")
+    with pytest.raises(ValueError, match="max_paths is 0, expected at least 1"):
+        why.plot(max_paths=0)
 
 
 def test_plot(splits: Splits, axes: Any, tmp_path: Any) -> None:
@@ -25,8 +231,8 @@ def test_plot(splits: Splits, axes: Any, tmp_path: Any) -> None:
     ax = why.plot(max_paths=4)
     texts = [text.get_text() for text in ax.texts]
     assert "user u3" in texts
-    assert any(text.endswith("…") for text in texts)
-    assert len(ax.lines) >= 4
+    assert any("\n" in text for text in texts)
+    assert len(arrows(ax)) >= 4
     ax.figure.savefig(tmp_path / "why.png")
     assert (tmp_path / "why.png").stat().st_size > 5000
     _, mine = axes.subplots()
@@ -76,13 +282,15 @@ def test_shorten() -> None:
     assert draw.shorten("longer", 5) == "long…"
 
 
-def test_contributions_are_read_from_the_top(axes: Any) -> None:
-    ax = draw.contributions(None, "title", ["first", "second"], [2.0, -1.0])
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["second", "first"]
-    bars = {bar.get_y() + bar.get_height() / 2: bar for bar in ax.patches}
-    assert [bars[y].get_width() for y in sorted(bars)] == [-1.0, 2.0]
-    assert bars[0.0].get_facecolor() != bars[1.0].get_facecolor()
+def test_bars_are_read_from_the_top_the_largest_first(axes: Any) -> None:
+    ax = draw.bars(None, "title", ["small", "none", "against", "for"], [0.5, 0.0, -1.0, 2.0])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["small", "against", "for"]
+    found = {bar.get_y() + bar.get_height() / 2: bar for bar in ax.patches}
+    assert [found[y].get_width() for y in sorted(found)] == [0.5, -1.0, 2.0]
+    assert found[1.0].get_facecolor() != found[2.0].get_facecolor() == found[0.0].get_facecolor()
+    assert {text.get_text() for text in ax.texts} == {"+0.5", "-1", "+2"}
     assert ax.get_title() == "title"
+    assert len(draw.bars(None, "title", ["a", "b", "c"], [1.0, -2.0, 3.0], most=2).patches) == 2
 
 
 def test_a_heat_map_has_room_for_the_latest_steps_and_the_strongest_relations(axes: Any) -> None:
@@ -94,16 +302,31 @@ def test_a_heat_map_has_room_for_the_latest_steps_and_the_strongest_relations(ax
     assert ax.images[0].get_array()[-1, 0] == 309.0
 
 
+def test_a_heat_map_says_which_item_and_which_relation_made_the_score(axes: Any) -> None:
+    table = pd.DataFrame([[0.1 * r for r in range(20)]] * 3, index=pd.Index(["a", "b", "a"]))
+    table.columns = pd.Index([f"r{i}" for i in range(20)])
+    ax = draw.heat_map(None, "title", table, {"a": [0.25, -0.5], "b": [0.125]}, {"r0": [0.75], "r9": [0.001]})
+    assert ax.get_title() == "title\nframed: item a (+0.25) and relation r0 (+0.75)"
+    relations = [t.get_text() for t in ax.get_xticklabels()]
+    assert "r0" in relations  # it has the least attention of all
+    assert len(relations) == 15
+    assert {t.get_text() for t in ax.texts} == {"+0.25 / -0.5", "+0.12", "+0.75"}
+    assert [t.get_text() for t in ax.get_yticklabels() if t.get_fontweight() == "bold"] == ["a", "a"]
+    assert len(ax.patches) == 3  # both rows of that name, and the column
+    ax = draw.heat_map(None, "title", table, {"a": [-1.0, -2.0]}, {"r0": [0.0]})
+    assert not ax.patches
+    assert ax.get_title() == "title"
+
+
 def test_a_line_of_several_paths_is_drawn_once(axes: Any) -> None:
     columns = ["history", "relation", "entity", "item_relation", "weight"]
     rows = [["a", "r", "x", "s", 2.0], ["b", "r", "x", "s", 1.0], ["b", "direct", "", "", 1.0]]
     own = pd.DataFrame(
         [["it", "t", "y", 1.0], ["it", "s", "x", 1.0]], columns=["head", "relation", "tail", "weight"]
     )
-    ax = draw.paths(None, "you", "it", pd.DataFrame(rows, columns=columns), own, "w")
+    ax = draw.graph(None, "", "you", "it", pd.DataFrame(rows, columns=columns), own, NO_UNITS, "w")
     # you–a, you–b; a–x, x–it; b–x; b–it; y–it. The triple of x is a line already.
-    assert len(ax.lines) == 7
-    labels = [text.get_text() for text in ax.texts]
-    assert sorted(labels) == sorted(["you", "a", "b", "x", "y", "it", "r", "s", "r", "direct", "t"])
-    widths = [line.get_linewidth() for line in ax.lines]
-    assert max(widths) == pytest.approx(0.8 + 3.5)
+    assert len(arrows(ax)) == 7
+    assert sorted(text.get_text() for text in ax.texts) == ["a", "b", "it", "x", "y", "you"]
+    assert {text.get_text() for text in ax.get_legend().get_texts()} == {"r", "s", "t", "direct"}
+    assert max(arrow.get_linewidth() for arrow in arrows(ax)) == pytest.approx(0.8 + 3.4)

@@ -101,3 +101,39 @@ def test_of_two_items_that_share_an_entity_the_one_at_hand_is_named(model: Any) 
         said = {*about["head"], *about["tail"]}
         assert name in said
         assert other not in said
+
+
+def freebase(make_store: Callable[..., HeteroData]) -> HeteroData:
+    """Two films of one director, whose own entities are named by them; a third entity is beside nothing."""
+    frame = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [1, 2, 2]})
+    triples = [
+        ("m.0f1", "film.film.directed_by", "m.0dir"),
+        ("m.0dir", "film.director.film", "m.0f2"),
+        ("m.0lone", "film.film.actor", "m.0who"),
+    ]
+    return from_pandas(
+        frame,
+        pd.DataFrame(triples, columns=["head", "relation", "tail"]),
+        pd.DataFrame({"item_id": [1, 2], "entity_id": ["m.0f1", "m.0f2"]}),
+        items=pd.DataFrame({"item_id": [1, 2], "name": ["First", "Second"]}),
+    )
+
+
+def test_an_entity_of_freebase_is_called_by_what_it_is_to_items(
+    make_store: Callable[..., HeteroData],
+) -> None:
+    data = freebase(make_store)
+    before = list(data.relation_name)
+    names, ids = Names(data), list(data[ENTITY].id)
+    told = names.entities(range(data[ENTITY].num_nodes))
+    assert told[ids.index("m.0f1")] == "First"
+    # The more often chosen item comes first.
+    assert told[ids.index("m.0dir")] == "director of Second, First (m.0dir)"
+    assert told[ids.index("m.0who")] == "unnamed (m.0who)"
+    place = [ids.index("m.0dir")]
+    assert names.entities_about(place, [0]) == ["director of Second, First (m.0dir)"]
+    assert names.relation(before.index("film.director.film")) == "director of"
+    assert names.relations(["film.director.film", "preference 3"]) == ["director of", "preference 3"]
+    assert data.relation_name == before  # which is what a saved model knows them by
+    data[ENTITY].name = ids
+    assert Names(data).entities(place) == {place[0]: "m.0dir"}  # a name of its own is kept
