@@ -19,8 +19,10 @@ from pyg_kgrec.models import (
     Popularity,
     Recommender,
     RP3beta,
+    load,
 )
 from pyg_kgrec.presets import preset
+from pyg_kgrec.refitting import refit
 from pyg_kgrec.training import fit
 
 __version__ = "0.1.0"
@@ -50,7 +52,9 @@ __all__ = [
     "evaluate_completion",
     "fit",
     "fit_kge",
+    "load",
     "preset",
     "pretrain_transe",
     "pretrain_transh",
+    "refit",
 ]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Self, TypeAlias, overload
+from typing import Any, ClassVar, Literal, Self, TypeAlias, cast, overload
 
 import numpy as np
 import pandas as pd
@@ -912,6 +912,28 @@ class Recommender(torch.nn.Module, ABC):
         )
 
 
+def load(path: str | os.PathLike[str], data: HeteroData | None = None) -> Recommender:
+    """Reads a model that :meth:`Recommender.save` wrote, of any class; no code in the file is run.
+
+    The file names the class: one of this package, or one of your own that was defined or imported before.
+
+    Args:
+        path: The file.
+        data: A store the model is to be used on; checked against the model here, so that a misfit is known at once.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, names a class that is not known here, holds weights that are NaN or
+            infinite, or does not fit ``data``.
+    """
+    model = checkpoint.load_any(Path(path), data, Recommender)  # type: ignore[type-abstract]
+    check_weights(model, shown(path))
+    return model
+
+
 def node_columns(inputs: Inputs, node_type: str, index: list[int], column: str) -> dict[str, Any]:
     """Columns of a frame of nodes ``[n]``: raw ids, and names where nodes of this type have some."""
     columns: dict[str, Any] = {column: inputs.raw_ids(node_type, index)}
@@ -935,12 +957,14 @@ def _columns(pairs: Pairs) -> tuple[Nodes, Nodes]:
         return pairs[0], pairs[1]
     if isinstance(pairs, str) or not isinstance(pairs, Sequence):
         raise TypeError(f"exclude is a {type(pairs).__name__}, {kinds}")
+    if isinstance(pairs, tuple) and any(isinstance(part, list) for part in pairs):  # two columns, perhaps
+        raise TypeError(f"exclude is a tuple of lists, {kinds}")
     for pair in pairs:
         if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(x, _RAW) for x in pair):
             raise TypeError(
                 f"exclude holds {shown(repr(pair), 60)}, expected pairs of a user and an item, by raw id"
             )
-    return [user for user, _ in pairs], [item for _, item in pairs]
+    return cast(Nodes, [user for user, _ in pairs]), cast(Nodes, [item for _, item in pairs])
 
 
 @contextmanager

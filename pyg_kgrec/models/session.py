@@ -103,7 +103,7 @@ class SessionRecommender(LinkedRecommender):
         check_k(k, inputs.num_items)
         check_optional(1, batch_size=batch_size)
         several = _are_sessions(session)
-        given = list(cast(Any, session)) if several else [session]
+        given: list[Any] = list(cast(Any, session)) if several else [session]
         read = [self._session(inputs, one) for one in given]
         number = sum(item.numel() + len(unknown) for item, unknown in read)
         self._warn_of_unknown(inputs, [unknown for _, unknown in read], number)
