@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch_geometric.data import HeteroData
@@ -122,7 +123,7 @@ def best_epoch(history: pd.DataFrame, monitor: str = "ndcg@10") -> int:
             f"history has no values of {shown(repr(monitor), 60)} (it has {named}), expected the history of a "
             "training with val, or another monitor"
         )
-    return int(history[monitor].astype(float).reset_index(drop=True).idxmax()) + 1
+    return int(np.nanargmax(history[monitor].to_numpy(dtype=float))) + 1
 
 
 def _length(history: pd.DataFrame | None, max_epochs: int | None, monitor: str) -> int:

@@ -8,6 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import torch
 from torch_geometric import seed_everything
@@ -89,12 +90,12 @@ def fit(arguments: Namespace) -> None:
     own = names_of(MODELS[kinds[0]].__init__, ("data",)) if len(kinds) == 1 else []
     of_fit = names_of(pyg_kgrec.fit, _OF_FIT)
     settings = _settings(arguments, [*own, *of_fit], f"{arguments.model} or fit")
+    train, val = (reading.load(arguments.folder, part) for part in reading.PARTS[:2])
+    everything = reading.load(arguments.folder, "all") if arguments.refit else None
     path = Path(arguments.out or Path(arguments.folder) / "model.pt")
     for file in filter(None, (path, arguments.refit and Path(arguments.refit))):
         if not file.parent.is_dir():
             raise FileNotFoundError(f"{shown(file.parent)} is not a folder to save {shown(file.name)} in")
-    train, val = (reading.load(arguments.folder, part) for part in reading.PARTS[:2])
-    everything = reading.load(arguments.folder, "all") if arguments.refit else None
     training = {"progress": _progress(arguments)} | {
         n: settings[n] for n in of_fit if n in settings and n not in own
     }
@@ -112,7 +113,7 @@ def fit(arguments: Namespace) -> None:
         "seconds": round(seconds, 1),
     }
     if monitor in history:
-        said[f"best {monitor} on validation"] = float(history[monitor].max())
+        said[f"best {monitor} on validation"] = float(np.nanmax(history[monitor].to_numpy(dtype=float)))
     said["file"] = str(path)
     if everything is not None:
         further = {name: value for name, value in training.items() if name not in ("max_epochs", "patience")}

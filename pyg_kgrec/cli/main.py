@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -41,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = _warn
         try:
             arguments.run(arguments)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever reads has read enough; nothing more is flushed at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         except KeyboardInterrupt:
             print("pyg-kgrec: stopped", file=sys.stderr)
             return _STOPPED

@@ -57,7 +57,8 @@ def read(arguments: Any, settings: dict[str, Any]) -> tuple[HeteroData | None, A
     if arguments.kgat is not None:
         return None, read_kgat(arguments.kgat, **_take(settings, names_of(read_kgat, ("root",))))
     taken = _take(settings, names_of(from_pandas, FRAMES))
-    return from_pandas(**{name: frame(getattr(arguments, name)) for name in FRAMES}, **taken), None
+    frames: dict[str, Any] = {name: frame(getattr(arguments, name)) for name in FRAMES}
+    return from_pandas(**frames, **taken), None
 
 
 def split(data: HeteroData, name: str, settings: dict[str, Any], seed: int) -> Any:

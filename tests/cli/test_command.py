@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -224,11 +224,23 @@ def test_a_bad_file_of_settings(
     assert not (tmp_path / "m.pt").exists()
 
 
-def test_python_runs_it_as_a_module(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pyg_kgrec", "evaluate", str(tmp_path / "none")],
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("pyg-kgrec evaluate: there is no folder")
-    assert "Traceback" not in done.stderr
+def test_python_runs_it_as_a_module(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pyg_kgrec", "evaluate", str(tmp_path / "none")])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("pyg_kgrec", run_name="__main__")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("pyg-kgrec evaluate: there is no folder")
+
+
+def test_ctrl_c_ends_it(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pyg_kgrec, "evaluate", stop)
+    monkeypatch.setattr("pyg_kgrec.cli.commands.names_of", lambda *_: [])
+    assert run("evaluate", folder / "s") == 130
+    assert capsys.readouterr().err == "pyg-kgrec: stopped\n"
