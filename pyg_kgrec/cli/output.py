@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ def check_out(out: str | None) -> None:
     path = Path(out)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"--out is {shown(path)}, expected a file that ends in {', '.join(SUFFIXES)}")
+    if path.suffix == ".parquet" and not any(find_spec(name) for name in ("pyarrow", "fastparquet")):
+        raise ValueError(
+            f"--out is {shown(path)}, but pyarrow is not installed, expected a .csv or .json file"
+        )
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{shown(path.parent)} is not a folder to save {shown(path.name)} in")
 

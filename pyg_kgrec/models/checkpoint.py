@@ -137,7 +137,9 @@ def _kind(name: str, root: type[Recommender]) -> type[Recommender]:
 
 def _find_kind(name: str, root: type[Recommender]) -> type[Recommender] | None:
     """The recommender of this name: the package's own, or else the one that was defined last."""
-    todo, own, others = [root], [], []
+    todo = [root]
+    own: list[type[Recommender]] = []
+    others: list[type[Recommender]] = []
     while todo:
         kind = todo.pop()
         if kind.__name__ == name and not inspect.isabstract(kind):

@@ -206,6 +206,19 @@ def test_bad_input_is_one_sentence(
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_parquet_is_written_where_it_can_be(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("recommend", folder / "s", "--users", "p1", "--set", "k=2", "--out", tmp_path / "x.parquet")
+    monkeypatch.setattr("pyg_kgrec.cli.output.find_spec", lambda name: None)
+    assert run(*words) == 2
+    assert "pyarrow is not installed" in capsys.readouterr().err
+    monkeypatch.undo()
+    pytest.importorskip("pyarrow")
+    assert run(*words) == 0
+    assert len(pd.read_parquet(tmp_path / "x.parquet")) == 2
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
