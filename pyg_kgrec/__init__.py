@@ -20,8 +20,10 @@ from pyg_kgrec.models import (
     Popularity,
     Recommender,
     RP3beta,
+    load,
 )
 from pyg_kgrec.presets import preset
+from pyg_kgrec.refitting import refit
 from pyg_kgrec.training import fit
 
 __version__ = "0.1.0"
@@ -53,7 +55,9 @@ __all__ = [
     "evaluate_explanations",
     "fit",
     "fit_kge",
+    "load",
     "preset",
     "pretrain_transe",
     "pretrain_transh",
+    "refit",
 ]

@@ -91,12 +91,12 @@ def check_number(name: str, number: Any) -> None:
         raise TypeError(f"{name} is {shown(repr(number))}, expected a number")
 
 
-def check_k(k: Any, num_items: int) -> None:
-    """Raises TypeError unless ``k`` is a whole number, ValueError unless the catalogue has so many items."""
-    expected = f"expected a whole number from 1 to the {num_items} items of the catalogue"
+def check_k(k: Any, number: int, what: str = "items of the catalogue") -> None:
+    """Raises TypeError unless ``k`` is a whole number, ValueError unless there are so many to be listed."""
+    expected = f"expected a whole number from 1 to the {number} {what}"
     if isinstance(k, bool | np.bool_) or not isinstance(k, int | np.integer):
         raise TypeError(f"k is {shown(repr(k))}, {expected}")
-    if not 1 <= k <= num_items:
+    if not 1 <= k <= number:
         raise ValueError(f"k is {shown(repr(k))}, {expected}")
 
 
@@ -131,3 +131,10 @@ def check_scores(score: Tensor) -> Tensor:
                 f"a score is {largest}, expected finite scores: look at the size of the features and of the weights"
             )
     return score
+
+
+def check_flag(**flags: Any) -> None:
+    """Raises TypeError for an argument that is neither True nor False."""
+    for name, flag in flags.items():
+        if not isinstance(flag, bool | np.bool_):
+            raise TypeError(f"{name} is {shown(repr(flag))}, expected True or False")

@@ -24,11 +24,12 @@ from torch_geometric.metrics import (
 )
 from torchmetrics.functional.classification import binary_auroc
 
-from pyg_kgrec._checks import check_at_least, check_choices, check_finite, check_k, check_scores
+from pyg_kgrec._checks import check_choices, check_finite, check_k, check_optional, check_scores
 from pyg_kgrec._files import shown
 from pyg_kgrec.data.interactions import PairIndex, labelled_pairs
 from pyg_kgrec.data.store import USER
 from pyg_kgrec.models.base import Recommender, Store, predicting
+from pyg_kgrec.models.encoding import rows_at_once
 from pyg_kgrec.models.inputs import Inputs
 
 METRICS = {
@@ -50,6 +51,7 @@ class _Coverage(LinkPredCoverage):
 
 
 CTR_METRICS = ("auc", "acc")
+_COVERAGE = "coverage"
 
 
 @overload
@@ -59,8 +61,9 @@ def evaluate(
     k: int | Sequence[int] = ...,
     *,
     task: Literal["ranking", "ctr"] = ...,
+    metrics: Sequence[str] | None = ...,
     per_user: Literal[False] = ...,
-    batch_size: int = ...,
+    batch_size: int | None = ...,
     threshold: float | None = ...,
 ) -> dict[str, float]: ...
 
@@ -72,8 +75,9 @@ def evaluate(
     k: int | Sequence[int] = ...,
     *,
     task: Literal["ranking", "ctr"] = ...,
+    metrics: Sequence[str] | None = ...,
     per_user: Literal[True],
-    batch_size: int = ...,
+    batch_size: int | None = ...,
     threshold: float | None = ...,
 ) -> pd.DataFrame: ...
 
@@ -84,8 +88,9 @@ def evaluate(
     k: int | Sequence[int] = (10, 20),
     *,
     task: Literal["ranking", "ctr"] = "ranking",
+    metrics: Sequence[str] | None = None,
     per_user: bool = False,
-    batch_size: int = 1024,
+    batch_size: int | None = None,
     threshold: float | None = None,
 ) -> dict[str, float] | pd.DataFrame:
     r"""Ranks the whole catalogue for every user with something to be found.
@@ -111,8 +116,11 @@ def evaluate(
         data: A split, or a prepared one: what to find stands in ``edge_label_index``.
         k: One or several lengths of the list.
         task: ``'ranking'`` or ``'ctr'``.
+        metrics: Names of some of the metrics, without length, in the order they are wanted in: nothing else is
+            computed. By default all: ``'recall'``, ``'ndcg'``, ``'precision'``, ``'hit'``, ``'mrr'``, ``'map'`` and
+            ``'coverage'``, or ``'auc'`` and ``'acc'``.
         per_user: Return the metrics of each user instead of their means.
-        batch_size: Users ranked at a time.
+        batch_size: Users ranked at a time; by default up to 1024, and as many as have 64 MiB of scores.
         threshold: For ``'ctr'``, what scores have to be above for ACC; by default ``model.threshold``.
 
     Returns:
@@ -123,9 +131,9 @@ def evaluate(
         whose means are the metrics of the dictionary. Coverage is no user's and has no column.
 
     Raises:
-        TypeError: If ``threshold`` is no number.
-        ValueError: If there is nothing to be found (for ``'ctr'``: not both labels), ``task`` is unknown,
-            ``threshold`` is NaN, infinite or given for a ranking, ``per_user`` is asked of
+        TypeError: If ``threshold`` is no number or ``metrics`` no list of names.
+        ValueError: If there is nothing to be found (for ``'ctr'``: not both labels), ``task`` or a metric is
+            unknown, ``threshold`` is NaN, infinite or given for a ranking, ``per_user`` is asked of
             ``'ctr'``, ``k`` is not between 1 and the number of items, or the store does not fit the model.
     """
     check_choices(task=(task, ("ranking", "ctr")))
@@ -137,17 +145,36 @@ def evaluate(
             )
     if per_user and task == "ctr":
         raise ValueError("per_user is True with task 'ctr', expected task='ranking': AUC is no user's")
+    names = _chosen(
+        metrics, CTR_METRICS if task == "ctr" else (*METRICS, *(() if per_user else (_COVERAGE,)))
+    )
+    check_optional(1, batch_size=batch_size)
     inputs = model.inputs(data)
     if task == "ctr":
-        return _click_through(model, inputs, threshold)
+        both = _click_through(model, inputs, threshold)
+        return {name: both[name] for name in names}
     ks = check_rankable(inputs, k, "data")
-    check_at_least(1, batch_size=batch_size)
     model.warn_of_strangers(inputs, inputs.labels.start.diff().nonzero().flatten())
     if not per_user:
-        return ranking(model, inputs, ks, batch_size)
+        return ranking(model, inputs, ks, batch_size, names)
     found = Ranks.of(model, inputs, max(ks), batch_size)
     index = pd.Index(inputs.raw_ids(USER, found.users.tolist()), name=USER)
-    return found.per_user(ks).set_index(index)
+    return found.per_user(ks, names).set_index(index)
+
+
+def _chosen(metrics: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...]:
+    """The metrics that are asked for, each once."""
+    if metrics is None:
+        return tuple(known)
+    if isinstance(metrics, str) or not isinstance(metrics, Sequence | np.ndarray | pd.Index):
+        raise TypeError(
+            f"metrics is {shown(repr(metrics))}, expected a list of names, like ['recall', 'ndcg']"
+        )
+    if not len(metrics):
+        raise ValueError("metrics is empty, expected at least one name, or None for all")
+    for name in metrics:
+        check_choices(metrics=(name, known))
+    return tuple(dict.fromkeys(metrics))
 
 
 def check_rankable(inputs: Inputs, k: int | Sequence[int], name: str) -> list[int]:
@@ -176,22 +203,29 @@ def check_rankable(inputs: Inputs, k: int | Sequence[int], name: str) -> list[in
 
 
 def ranking(
-    model: Recommender, inputs: Inputs, ks: Sequence[int], batch_size: int = 1024
+    model: Recommender,
+    inputs: Inputs,
+    ks: Sequence[int],
+    batch_size: int | None = None,
+    names: Sequence[str] | None = None,
 ) -> dict[str, float]:
-    """The metrics of :func:`evaluate` for a prepared store that was looked at already."""
-    return metrics_of(inputs, ks, _lists(model, inputs, max(ks), batch_size))
+    """The metrics of :func:`evaluate`, or some of them, for a prepared store that was looked at already."""
+    return metrics_of(inputs, ks, _lists(model, inputs, max(ks), batch_size), names)
 
 
 def ranking_with_ranks(
-    model: Recommender, inputs: Inputs, ks: Sequence[int], batch_size: int = 1024
+    model: Recommender, inputs: Inputs, ks: Sequence[int], batch_size: int | None = None
 ) -> tuple[dict[str, float], Ranks]:
     """As :func:`ranking`, and where each pair stands, from the same lists."""
     lists = list(_lists(model, inputs, max(ks), batch_size))
     return metrics_of(inputs, ks, lists), Ranks.from_lists(inputs, max(ks), lists)
 
 
-def _lists(model: Recommender, inputs: Inputs, k: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _lists(
+    model: Recommender, inputs: Inputs, k: int, batch_size: int | None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Users ``[B]`` with something to be found and their lists ``[B, k]``, padded with the number of items."""
+    batch_size = rows_at_once(inputs.num_items, batch_size)
     users = inputs.labels.start.diff().nonzero().flatten()
     with predicting():
         encoding = model.encoding(inputs)
@@ -204,15 +238,26 @@ def _lists(model: Recommender, inputs: Inputs, k: int, batch_size: int) -> Itera
         yield batch, top
 
 
-def metrics_of(inputs: Inputs, ks: Sequence[int], lists: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """The metrics of :func:`evaluate` from what :func:`_lists` gives."""
+def metrics_of(
+    inputs: Inputs,
+    ks: Sequence[int],
+    lists: Iterable[tuple[Tensor, Tensor]],
+    names: Sequence[str] | None = None,
+) -> dict[str, float]:
+    """The metrics of :func:`evaluate`, or some of them, from what :func:`_lists` gives."""
+    chosen = (*METRICS, _COVERAGE) if names is None else names
     with predicting():
-        metrics: dict[str, Any] = {f"{name}@{n}": metric(k=n) for n in ks for name, metric in METRICS.items()}
-        metrics |= {f"coverage@{n}": _Coverage(k=n, num_dst_nodes=inputs.num_items) for n in ks}
+        metrics: dict[str, Any] = {
+            f"{name}@{n}": METRICS[name](k=n) for n in ks for name in chosen if name in METRICS
+        }
+        if _COVERAGE in chosen:
+            metrics |= {f"{_COVERAGE}@{n}": _Coverage(k=n, num_dst_nodes=inputs.num_items) for n in ks}
         collection = LinkPredMetricCollection(metrics).to(inputs.device)
         for batch, top in lists:
             collection.update(top, torch.stack(inputs.labels.select(batch)))
         found = collection.compute()
+    if names is not None:
+        return {f"{name}@{n}": float(found[f"{name}@{n}"]) for n in ks for name in chosen}
     return {name: float(value) for name, value in found.items()}
 
 
@@ -237,7 +282,7 @@ class Ranks:
     k: int
 
     @classmethod
-    def of(cls, model: Recommender, inputs: Inputs, k: int, batch_size: int = 1024) -> Ranks:
+    def of(cls, model: Recommender, inputs: Inputs, k: int, batch_size: int | None = None) -> Ranks:
         """Ranks the pairs to be found of a prepared store."""
         return cls.from_lists(inputs, k, _lists(model, inputs, k, batch_size))
 
@@ -267,7 +312,7 @@ class Ranks:
         """Users with something to be found, ascending ``[U]`` int64."""
         return np.unique(self.user)
 
-    def per_user(self, ks: Sequence[int]) -> pd.DataFrame:
+    def per_user(self, ks: Sequence[int], names: Sequence[str] = tuple(METRICS)) -> pd.DataFrame:
         """A row per user of :attr:`users`: ``to_find``, ``interactions``, and the metrics of :func:`evaluate`."""
         users, row = np.unique(self.user, return_inverse=True)
         to_find = np.bincount(row)
@@ -296,7 +341,7 @@ class Ranks:
                 "mrr": sums(np.where(number == 1, 1 / hit_rank, 0.0), k),
                 "map": sums(number / hit_rank, k) / best,
             }
-            columns |= {f"{name}@{k}": values[name] for name in METRICS}
+            columns |= {f"{name}@{k}": values[name] for name in names}
         return pd.DataFrame(columns)
 
     def per_pair(self, ks: Sequence[int]) -> pd.DataFrame:

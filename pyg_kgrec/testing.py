@@ -795,6 +795,97 @@ class RecommenderTests(ModelTests):
             with pytest.warns(UserWarning, match="no known item"):
                 model.recommend_session([900], k=3, data=data)
 
+    # ------------------------------------------------------------------ who, among what, without what
+
+    def test_everyone_is_ranked_where_nobody_is_named(self, splits: Splits) -> None:
+        model, test = self.build(splits[0]), splits[2]
+        for one, other in zip(model.recommend(test, k=4), model.recommend(test, users_of(test), k=4)):
+            assert torch.equal(one, other)
+        frame = model.recommend(test, k=2, as_frame=True)
+        assert frame["user"].drop_duplicates().tolist() == list(test[USER].id)
+
+    @pytest.mark.parametrize("users", [["u4"], ["u1", "u4", "u1"]])
+    def test_candidates_are_ranked_as_they_stand_in_the_whole_list(
+        self, splits: Splits, users: list[str]
+    ) -> None:
+        model, test = self.build(splits[0]), splits[2]
+        chosen, k = [0, 3, 4, 7, 11, 13], test[ITEM].num_nodes
+        whole, score = model.recommend(test, users, k=k)
+        items, scores = model.recommend(test, users, k=6, items=[100 + i for i in (3, 3, 0, 13, 7, 11, 4)])
+        for row in range(len(users)):
+            among = [i for i in whole[row].tolist() if i in chosen]
+            assert items[row].tolist() == among + [-1] * (6 - len(among))
+            wanted = score[row, [whole[row].tolist().index(i) for i in among]]
+            torch.testing.assert_close(scores[row, : len(among)], wanted, rtol=1e-5, atol=1e-6)
+            assert scores[row, len(among) :].tolist() == [-torch.inf] * (6 - len(among))
+        again = model.recommend(test, users, k=6, items=torch.tensor(chosen), as_frame=True, batch_size=1)
+        assert again["item"].tolist() == [100 + i for i in items.flatten().tolist() if i >= 0]
+
+    @pytest.mark.parametrize("users", [["u4"], ["u1", "u4"]])
+    def test_pairs_are_left_out_and_seen_ones_let_in(self, splits: Splits, users: list[str]) -> None:
+        model, test = self.build(splits[0]), splits[2]
+        k = test[ITEM].num_nodes
+        first = model.recommend(test, users, k=2, as_frame=True)
+        whole, _ = model.recommend(test, users, k=k)
+        without, _ = model.recommend(test, users, k=k, exclude=first)
+        assert without[:, :-2].tolist() == whole[:, 2:].tolist()
+        pairs = list(first[["user", "item"]].itertuples(index=False, name=None))
+        index = torch.tensor([[int(u[1:]), i - 100] for u, i in [*pairs, ("u9", 100)]]).t()
+        for given in (
+            pairs,
+            index,
+            index.numpy(),
+            first.rename(columns={"user": "user_id", "item": "item_id"}),
+        ):
+            assert torch.equal(model.recommend(test, users, k=k, exclude=given)[0], without)
+        everything, scores = model.recommend(test, users, k=k, exclude_seen=False)
+        assert everything.sort(dim=1).values.tolist() == [list(range(k))] * len(users)
+        found = model.score_all(test, users).gather(1, everything)
+        torch.testing.assert_close(scores, found.to(scores.dtype), rtol=1e-5, atol=1e-6)
+        only, _ = model.recommend(test, users, k=k, exclude=index, exclude_seen=False)
+        assert [-1 in row for row in only.tolist()] == [True] * len(users)
+        assert {
+            (u, 100 + i) for u, row in zip(users, only.tolist()) for i in range(k) if i not in row
+        } == set(pairs)
+
+    def test_similar_users(self, splits: Splits) -> None:
+        model, test = self.build(splits[0]), splits[2]
+        if not (self.learns or self.solved):
+            with pytest.raises(TypeError, match="no embeddings"):
+                model.similar_users(test, ["u3"])
+            return
+        similar, scores = model.similar_users(test, ["u3", "u0", "u3"], k=10)
+        assert similar.shape == scores.shape == (3, 10)
+        assert torch.equal(similar[0], similar[2])
+        for row, user in ((0, 3), (1, 0)):
+            assert sorted(similar[row, :9].tolist()) == [i for i in range(10) if i != user]
+            assert similar[row, 9] == -1
+            assert scores[row, 9] == -torch.inf
+            assert bool((scores[row].diff() <= 0).all())
+            assert bool((scores[row, :9].abs() < 1 + 1e-5).all())
+        apart, cosine = model.similar_users(test, ["u3", "u0", "u3"], k=10, batch_size=1)
+        torch.testing.assert_close(cosine, scores, rtol=1e-4, atol=1e-5)
+        assert apart.shape == similar.shape
+        frame = model.similar_users(test, ["u3"], k=10, as_frame=True)
+        assert list(frame) == ["user", "rank", "similar", "score"]
+        assert frame["similar"].tolist() == [f"u{i}" for i in similar[0, :9].tolist()]
+        strange = with_newcomers(test)
+        if bool(model.known(model.prepare(strange)).every_user):
+            return
+        with warns_once("nobody is similar"):
+            found, _ = model.similar_users(strange, ["u3", "n0"], k=10)
+        assert set(found[1].tolist()) == {-1}
+        assert set(found[0].tolist()) == {-1, *range(10)} - {3}
+
+    def test_chosen_metrics_are_those_of_all(self, splits: Splits) -> None:
+        model, test = self.build(splits[0]), splits[2]
+        whole = evaluate(model, test, k=(2, 4))
+        some = evaluate(model, test, k=(2, 4), metrics=["coverage", "ndcg"])
+        assert list(some) == ["coverage@2", "ndcg@2", "coverage@4", "ndcg@4"]
+        assert some == {name: whole[name] for name in some}
+        frame = evaluate(model, test, k=4, metrics=["recall"], per_user=True)
+        assert list(frame) == ["to_find", "interactions", "recall@4"]
+
     # ------------------------------------------------------------------ prepared stores
 
     def test_a_prepared_store_gives_what_the_store_gives(self, splits: Splits) -> None:

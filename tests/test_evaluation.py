@@ -21,6 +21,7 @@ from pyg_kgrec.data import INTERACTS, ITEM, USER, read_atomic
 from pyg_kgrec.evaluation import Ranks, best_threshold
 from pyg_kgrec.models.encoding import DotProduct, Encoding
 from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.testing import build_splits
 from pyg_kgrec.transforms import ClickThroughSplit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -474,3 +475,26 @@ def test_logits_keep_the_threshold_0(make_store: Callable[..., HeteroData]) -> N
         fit(model, train, val, monitor="auc", max_epochs=1, progress=False)
         assert model.scores_are_logits == logits
         assert (model.threshold == 0) == logits
+
+
+@pytest.mark.parametrize(
+    ("metrics", "task", "message"),
+    [
+        (["recal"], "ranking", "metrics is 'recal', expected 'recall', 'ndcg'"),
+        (["ndcg", "auc"], "ranking", "metrics is 'auc', expected"),
+        (["ndcg"], "ctr", "metrics is 'ndcg', expected 'auc' or 'acc'"),
+        ([], "ranking", "metrics is empty, expected at least one name"),
+        ("ndcg", "ranking", "metrics is 'ndcg', expected a list of names"),
+        ([3], "ranking", "metrics is 3, expected"),
+    ],
+)
+def test_metrics_that_are_none_are_refused(metrics: Any, task: Any, message: str) -> None:
+    train, _, test = build_splits()
+    with pytest.raises((TypeError, ValueError), match=message):
+        evaluate(Popularity(train), test, k=3, task=task, metrics=metrics)
+
+
+def test_coverage_is_no_users() -> None:
+    train, _, test = build_splits()
+    with pytest.raises(ValueError, match="metrics is 'coverage', expected"):
+        evaluate(Popularity(train), test, k=3, metrics=["coverage"], per_user=True)

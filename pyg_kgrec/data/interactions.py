@@ -41,6 +41,11 @@ class PairIndex:
         """The pairs of some users ``[B]`` as compressed rows: pointer ``[B + 1]`` and items ``[m]``, int64."""
         return cumsum(self.start[user + 1] - self.start[user]), self.select(user)[1]
 
+    def within(self, chosen: Tensor) -> PairIndex:
+        """The pairs with some items ``[num_items]`` bool, which are numbered among these."""
+        keep, place = chosen[self.item], chosen.cumsum(0) - 1
+        return PairIndex(cumsum(keep.long())[self.start], place[self.item[keep]])
+
     def select(self, user: Tensor) -> tuple[Tensor, Tensor]:
         """All pairs of some users.
 

@@ -1,7 +1,7 @@
 """Models: each one is a :class:`~pyg_kgrec.models.base.Recommender`."""
 
 from pyg_kgrec.models.als import ALS
-from pyg_kgrec.models.base import Recommender
+from pyg_kgrec.models.base import Recommender, load
 from pyg_kgrec.models.blend import Blend
 from pyg_kgrec.models.bprmf import BPRMF
 from pyg_kgrec.models.ease import EASE
@@ -27,4 +27,5 @@ __all__ = [
     "Popularity",
     "RP3beta",
     "Recommender",
+    "load",
 ]

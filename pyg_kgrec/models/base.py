@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Self, TypeAlias, overload
+from typing import Any, ClassVar, Literal, Self, TypeAlias, cast, overload
 
 import numpy as np
 import pandas as pd
@@ -21,16 +21,23 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec._checks import check_at_least, check_encoded, check_k, check_scores, check_weights
+from pyg_kgrec._checks import (
+    check_encoded,
+    check_flag,
+    check_k,
+    check_optional,
+    check_scores,
+    check_weights,
+)
 from pyg_kgrec._files import shown
-from pyg_kgrec.data.interactions import positive_pairs
+from pyg_kgrec.data.interactions import PairIndex, positive_pairs
 from pyg_kgrec.data.store import ITEM, NODE_TYPES, USER
 from pyg_kgrec.data.vocabulary import as_index
 from pyg_kgrec.explain import Explanation, Explanations
 from pyg_kgrec.explain.measured import measure
 from pyg_kgrec.explain.units import Removals, Units
 from pyg_kgrec.models import checkpoint
-from pyg_kgrec.models.encoding import Encoding
+from pyg_kgrec.models.encoding import Encoding, rows_at_once
 from pyg_kgrec.models.folding import encode_with_rows, fold_in
 from pyg_kgrec.models.inputs import Inputs, StoreStamp, WeightStamp
 from pyg_kgrec.models.module import ScoreModule
@@ -53,7 +60,13 @@ Store: TypeAlias = HeteroData | Inputs
 Nodes: TypeAlias = Tensor | np.ndarray | Sequence[str] | Sequence[int] | pd.Series | pd.Index | str | int
 """Indices (a tensor or an array of integers), or raw ids (a list, a Series, or a single one)."""
 
+Pairs: TypeAlias = Tensor | np.ndarray | pd.DataFrame | Sequence[tuple[str | int, str | int]]
+"""Users and items: indices ``[2, n]``, or raw ids, as a DataFrame with the columns ``user`` and ``item`` (or
+``user_id`` and ``item_id``) or as a list of pairs."""
+
 Batch: TypeAlias = tuple[Tensor, ...]
+
+_RAW = str | int | np.integer
 
 
 @dataclass(frozen=True)
@@ -541,83 +554,158 @@ class Recommender(torch.nn.Module, ABC):
     def recommend(
         self,
         data: Store,
-        users: Nodes,
+        users: Nodes | None = ...,
         k: int = ...,
         *,
+        items: Nodes | None = ...,
+        exclude: Pairs | None = ...,
+        exclude_seen: bool = ...,
         as_frame: Literal[False] = ...,
-        batch_size: int = ...,
+        batch_size: int | None = ...,
     ) -> tuple[Tensor, Tensor]: ...
 
     @overload
     def recommend(
-        self, data: Store, users: Nodes, k: int = ..., *, as_frame: Literal[True], batch_size: int = ...
+        self,
+        data: Store,
+        users: Nodes | None = ...,
+        k: int = ...,
+        *,
+        items: Nodes | None = ...,
+        exclude: Pairs | None = ...,
+        exclude_seen: bool = ...,
+        as_frame: Literal[True],
+        batch_size: int | None = ...,
     ) -> pd.DataFrame: ...
 
     @overload
     def recommend(
-        self, data: Store, users: Nodes, k: int = ..., *, as_frame: bool, batch_size: int = ...
+        self,
+        data: Store,
+        users: Nodes | None = ...,
+        k: int = ...,
+        *,
+        items: Nodes | None = ...,
+        exclude: Pairs | None = ...,
+        exclude_seen: bool = ...,
+        as_frame: bool,
+        batch_size: int | None = ...,
     ) -> tuple[Tensor, Tensor] | pd.DataFrame: ...
 
     def recommend(
-        self, data: Store, users: Nodes, k: int = 10, *, as_frame: bool = False, batch_size: int = 1024
+        self,
+        data: Store,
+        users: Nodes | None = None,
+        k: int = 10,
+        *,
+        items: Nodes | None = None,
+        exclude: Pairs | None = None,
+        exclude_seen: bool = True,
+        as_frame: bool = False,
+        batch_size: int | None = None,
     ) -> tuple[Tensor, Tensor] | pd.DataFrame:
-        """The best items for some users, without what they have had.
+        """The best items for some users, or for everyone, without what they have had.
 
-        Pairs in the store's ``edge_index`` and ``seen_edge_index`` are never recommended. A user of whom
+        Pairs in the store's ``edge_index`` and ``seen_edge_index`` are not recommended. A user of whom
         the model knows nothing gets the most popular items, and one warning says so; an item of which it knows
         nothing comes last (:meth:`strangers`).
 
         Args:
             data: The store to predict on, or a prepared one.
-            users: Users, ``[B]``: indices (tensor, array) or raw ids (list, Series).
+            users: Users, ``[B]``: indices (tensor, array) or raw ids (list, Series); by default all of the store.
             k: Number of items per user.
+            items: Candidates, likewise: nothing else is recommended. By default the whole catalogue.
+            exclude: Further pairs that are not recommended: a tensor ``[2, n]`` of indices, a DataFrame with the
+                columns ``user`` and ``item`` (or ``user_id`` and ``item_id``) of raw ids, as this method returns
+                one, or a list of pairs of raw ids. Pairs of users who are not asked for do no harm.
+            exclude_seen: Leave out what a user has had; if False, only ``exclude`` is left out.
             as_frame: Return a DataFrame with one row per recommendation: ``user``, ``rank`` (from 1), ``item``,
                 ``score``, as raw ids, and ``name`` where items have names.
-            batch_size: Users ranked at a time.
+            batch_size: Users ranked at a time; by default up to 1024, and as many as have 64 MiB of scores.
 
         Returns:
             Items ``[B, k]`` int64 and scores ``[B, k]``, padded with −1 and −inf where a user has fewer than ``k``
             items left; or a DataFrame.
 
         Raises:
-            ValueError: If ``k`` is not between 1 and the number of items, an id is unknown or an index out of
-                range, or the store does not fit the model.
+            TypeError: If an argument is of another type.
+            ValueError: If ``k`` is not between 1 and the number of items (or of different candidates), there is no
+                candidate, an id is unknown or an index out of range, or the store does not fit the model.
         """
-        inputs, user, items, scores = self._rank(data, users, k, batch_size)
-        return self._frame(inputs, USER, user, items, scores) if as_frame else (items, scores)
+        inputs, user, found, scores = self._rank(data, users, k, batch_size, items, exclude, exclude_seen)
+        return self._frame(inputs, USER, user, ITEM, found, scores) if as_frame else (found, scores)
 
-    def rank(self, data: Store, users: Nodes, k: int = 10, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
+    def rank(
+        self, data: Store, users: Nodes, k: int = 10, batch_size: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Items ``[B, k]`` and scores ``[B, k]`` of some users, as :meth:`recommend` returns them."""
         return self._rank(data, users, k, batch_size)[2:]
 
     def _rank(
-        self, data: Store, users: Nodes, k: int, batch_size: int
+        self,
+        data: Store,
+        users: Nodes | None,
+        k: int,
+        batch_size: int | None,
+        items: Nodes | None = None,
+        exclude: Pairs | None = None,
+        exclude_seen: bool = True,
     ) -> tuple[Inputs, Tensor, Tensor, Tensor]:
         inputs = self.inputs(data)
-        check_k(k, inputs.num_items)
-        check_at_least(1, batch_size=batch_size)
-        user = self._users(inputs, users, stacklevel=5)
+        check_optional(1, batch_size=batch_size)
+        check_flag(exclude_seen=exclude_seen)
+        rows, further = rows_at_once(inputs.num_items, batch_size), {}
+        if items is None:
+            check_k(k, inputs.num_items)
+        else:
+            among = further["among"] = self._candidates(inputs, items)
+            check_k(k, int(among.sum()), "candidates")
+        if users is None:
+            user = torch.arange(inputs.num_users, device=inputs.device)
+        else:
+            user = self._index(inputs, USER, users)
+        plain = exclude is None and exclude_seen
+        seen = inputs.seen if plain else self._not_these(inputs, user, exclude, exclude_seen)
+        self.warn_of_strangers(inputs, user, stacklevel=4)
         with predicting():
-            items, scores = self.encoding(inputs).rank(user, k, inputs.seen, batch_size)
-            return inputs, user, items, check_scores(scores)
+            found, scores = self.encoding(inputs).rank(user, k, seen, rows, **further)
+            return inputs, user, found, check_scores(scores)
 
     @overload
     def similar_items(
-        self, data: Store, items: Nodes, k: int = ..., *, as_frame: Literal[False] = ...
+        self,
+        data: Store,
+        items: Nodes,
+        k: int = ...,
+        *,
+        as_frame: Literal[False] = ...,
+        batch_size: int | None = ...,
     ) -> tuple[Tensor, Tensor]: ...
 
     @overload
     def similar_items(
-        self, data: Store, items: Nodes, k: int = ..., *, as_frame: Literal[True]
+        self,
+        data: Store,
+        items: Nodes,
+        k: int = ...,
+        *,
+        as_frame: Literal[True],
+        batch_size: int | None = ...,
     ) -> pd.DataFrame: ...
 
     @overload
     def similar_items(
-        self, data: Store, items: Nodes, k: int = ..., *, as_frame: bool
+        self, data: Store, items: Nodes, k: int = ..., *, as_frame: bool, batch_size: int | None = ...
     ) -> tuple[Tensor, Tensor] | pd.DataFrame: ...
 
     def similar_items(
-        self, data: Store, items: Nodes, k: int = 10, *, as_frame: bool = False
+        self,
+        data: Store,
+        items: Nodes,
+        k: int = 10,
+        *,
+        as_frame: bool = False,
+        batch_size: int | None = None,
     ) -> tuple[Tensor, Tensor] | pd.DataFrame:
         """The items most alike in the model's eyes, by the cosine of their embeddings, without the item itself.
 
@@ -629,23 +717,104 @@ class Recommender(torch.nn.Module, ABC):
             items: Items, ``[B]``: indices (tensor, array) or raw ids (list, Series).
             k: Number of similar items per item.
             as_frame: Return a DataFrame as :meth:`recommend` does, with ``similar`` for the item found.
+            batch_size: Items looked at at a time; by default up to 1024, and as many as have 64 MiB of cosines.
 
         Returns:
             Items ``[B, k]`` int64 and cosines ``[B, k]``, padded as in :meth:`recommend`; or a DataFrame.
+
+        Raises:
+            TypeError: If the model cannot tell which items are similar, or an argument is of another type.
+            ValueError: As in :meth:`recommend`.
         """
+        return self._similar(data, ITEM, items, k, as_frame, batch_size)
+
+    @overload
+    def similar_users(
+        self,
+        data: Store,
+        users: Nodes,
+        k: int = ...,
+        *,
+        as_frame: Literal[False] = ...,
+        batch_size: int | None = ...,
+    ) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def similar_users(
+        self,
+        data: Store,
+        users: Nodes,
+        k: int = ...,
+        *,
+        as_frame: Literal[True],
+        batch_size: int | None = ...,
+    ) -> pd.DataFrame: ...
+
+    @overload
+    def similar_users(
+        self, data: Store, users: Nodes, k: int = ..., *, as_frame: bool, batch_size: int | None = ...
+    ) -> tuple[Tensor, Tensor] | pd.DataFrame: ...
+
+    def similar_users(
+        self,
+        data: Store,
+        users: Nodes,
+        k: int = 10,
+        *,
+        as_frame: bool = False,
+        batch_size: int | None = None,
+    ) -> tuple[Tensor, Tensor] | pd.DataFrame:
+        """The users most alike in the model's eyes, without the user asked for.
+
+        That is by the cosine of their embeddings; of their histories where a model knows users by these alone
+        (:class:`~pyg_kgrec.EASE`, :class:`~pyg_kgrec.ItemKNN`, :class:`~pyg_kgrec.RP3beta`). Users of whom the
+        model knows nothing are like nobody: they are in no list, and their own is empty, which one warning says.
+
+        Args:
+            data: The store to predict on, or a prepared one.
+            users: Users, ``[B]``: indices (tensor, array) or raw ids (list, Series).
+            k: Number of similar users per user.
+            as_frame: Return a DataFrame: ``user``, ``rank`` (from 1), ``similar`` (the user found), ``name`` where
+                users have names, ``score``.
+            batch_size: Users looked at at a time; by default up to 1024, and as many as have 64 MiB of cosines.
+
+        Returns:
+            Users ``[B, k]`` int64 and cosines ``[B, k]``, padded with −1 and −inf; or a DataFrame.
+
+        Raises:
+            TypeError: If the model cannot tell which users are similar, or an argument is of another type.
+            ValueError: If ``k`` is not between 1 and the number of users, an id is unknown or an index out of
+                range, or the store does not fit the model.
+        """
+        return self._similar(data, USER, users, k, as_frame, batch_size)
+
+    def _similar(
+        self, data: Store, node_type: str, nodes: Nodes, k: int, as_frame: bool, batch_size: int | None
+    ) -> tuple[Tensor, Tensor] | pd.DataFrame:
         inputs = self.inputs(data)
-        check_k(k, inputs.num_items)
-        item = self._index(inputs, ITEM, items)
+        number = inputs.num_nodes[node_type]
+        check_k(k, number, "items of the catalogue" if node_type == ITEM else "users of the store")
+        check_optional(1, batch_size=batch_size)
+        index = self._index(inputs, node_type, nodes)
         with predicting():
-            known = self.known(inputs)
-            cosine = self.encoding(inputs).similarity(item)
-            cosine[torch.arange(item.numel(), device=item.device), item] = -torch.inf
-            if not known.every_item:
-                cosine.masked_fill_(~known.item | ~known.item[item].unsqueeze(1), -torch.inf)
-                self._warn_of_bare(inputs, item, known)
-            scores, similar = cosine.topk(k, dim=1)
-            similar.masked_fill_(scores == -torch.inf, -1)
-        return self._frame(inputs, ITEM, item, similar, scores) if as_frame else (similar, scores)
+            known, encoding = self.known(inputs), self.encoding(inputs)
+            mask, every = (
+                (known.item, known.every_item) if node_type == ITEM else (known.user, known.every_user)
+            )
+            alike = encoding.similarity if node_type == ITEM else encoding.user_similarity
+            lists = []
+            for some in index.split(rows_at_once(number, batch_size)):
+                cosine = alike(some)
+                cosine[torch.arange(some.numel(), device=some.device), some] = -torch.inf
+                if not every:
+                    cosine.masked_fill_(~mask | ~mask[some].unsqueeze(1), -torch.inf)
+                score, place = cosine.topk(k, dim=1)
+                lists.append((place.masked_fill_(score == -torch.inf, -1), score))
+            found, scores = torch.cat([place for place, _ in lists]), torch.cat([score for _, score in lists])
+            self._warn_of_bare(inputs, node_type, index[~mask[index]])
+        return (
+            self._frame(inputs, node_type, index, node_type, found, scores) if as_frame else (found, scores)
+        )
 
     @overload
     def explain(self, data: Store, users: str | int, items: str | int, *, k: int = ...) -> Explanation: ...
@@ -762,11 +931,12 @@ class Recommender(torch.nn.Module, ABC):
         self.warn_of_strangers(inputs, user, stacklevel)
         return user
 
-    def _warn_of_bare(self, inputs: Inputs, item: Tensor, known: Known) -> None:
-        if (bare := item[~known.item[item]]).numel():
-            named = ", ".join(repr(i)[:40] for i in inputs.raw_ids(ITEM, bare[:3].tolist()))
+    def _warn_of_bare(self, inputs: Inputs, node_type: str, bare: Tensor) -> None:
+        if bare.numel():
+            named = ", ".join(repr(i)[:40] for i in inputs.raw_ids(node_type, bare[:3].tolist()))
+            who = "nobody is" if node_type == USER else "nothing is"
             warnings.warn(
-                f"this {type(self).__name__} knows nothing of {bare.numel()} of the items ({named}): nothing is "
+                f"this {type(self).__name__} knows nothing of {bare.numel()} of the {node_type}s ({named}): {who} "
                 "similar to them",
                 stacklevel=4,
             )
@@ -789,8 +959,33 @@ class Recommender(torch.nn.Module, ABC):
         index = as_index(nodes, inputs.vocabulary(node_type), inputs.num_nodes[node_type], node_type)
         return index.to(inputs.device)
 
+    def _candidates(self, inputs: Inputs, items: Nodes) -> Tensor:
+        """The items that may be recommended, ``[num_items]`` bool."""
+        index = self._index(inputs, ITEM, items)
+        if not index.numel():
+            raise ValueError(
+                "items is empty, expected at least one candidate, or None for the whole catalogue"
+            )
+        among = torch.zeros(inputs.num_items, dtype=torch.bool, device=inputs.device)
+        among[index] = True
+        return among
+
+    def _not_these(
+        self, inputs: Inputs, user: Tensor, exclude: Pairs | None, exclude_seen: bool
+    ) -> PairIndex:
+        """What must not be recommended to some users ``[B]``: pairs that are given, with or without those seen."""
+        users = user.unique()
+        pairs = [torch.empty(2, 0, dtype=torch.long, device=inputs.device)]
+        if exclude_seen:
+            place, item = inputs.seen.select(users)
+            pairs.append(torch.stack([users[place], item]))
+        if exclude is not None:
+            given = torch.stack([self._index(inputs, t, x) for t, x in zip((USER, ITEM), _columns(exclude))])
+            pairs.append(given[:, torch.isin(given[0], users)])
+        return PairIndex.from_pairs(torch.cat(pairs, dim=1), inputs.num_users)
+
     def _frame(
-        self, inputs: Inputs, node_type: str, source: Tensor, items: Tensor, scores: Tensor
+        self, inputs: Inputs, node_type: str, source: Tensor, found_type: str, items: Tensor, scores: Tensor
     ) -> pd.DataFrame:
         index, k = items.flatten().tolist(), items.size(1)
         found = [place for place, item in enumerate(index) if item >= 0]
@@ -799,9 +994,8 @@ class Recommender(torch.nn.Module, ABC):
             node_type: inputs.raw_ids(node_type, [who[place // k] for place in found]),
             "rank": np.array([place % k + 1 for place in found], dtype=np.int64),
         }
-        columns |= item_columns(
-            inputs, [index[place] for place in found], ITEM if node_type == USER else "similar"
-        )
+        column = found_type if node_type != found_type else "similar"
+        columns |= node_columns(inputs, found_type, [index[place] for place in found], column)
         return pd.DataFrame(columns | {"score": scores.flatten().cpu().numpy()[found]})
 
     def __repr__(self) -> str:
@@ -811,11 +1005,59 @@ class Recommender(torch.nn.Module, ABC):
         )
 
 
-def item_columns(inputs: Inputs, item: list[int], column: str) -> dict[str, Any]:
-    """Columns of a frame of items ``[n]``: raw ids, and names where items have some."""
-    columns: dict[str, Any] = {column: inputs.raw_ids(ITEM, item)}
-    names = inputs.data[ITEM].get("name")
-    return columns if names is None else columns | {"name": [names[i] for i in item]}
+def load(path: str | os.PathLike[str], data: HeteroData | None = None) -> Recommender:
+    """Reads a model that :meth:`Recommender.save` wrote, of any class; no code in the file is run.
+
+    The file names the class: one of this package, or one of your own that was defined or imported before.
+
+    Args:
+        path: The file.
+        data: A store the model is to be used on; checked against the model here, so that a misfit is known at once.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, names a class that is not known here, holds weights that are NaN or
+            infinite, or does not fit ``data``.
+    """
+    model = checkpoint.load_any(Path(path), data, Recommender)  # type: ignore[type-abstract]
+    check_weights(model, shown(path))
+    return model
+
+
+def node_columns(inputs: Inputs, node_type: str, index: list[int], column: str) -> dict[str, Any]:
+    """Columns of a frame of nodes ``[n]``: raw ids, and names where nodes of this type have some."""
+    columns: dict[str, Any] = {column: inputs.raw_ids(node_type, index)}
+    names = inputs.data[node_type].get("name")
+    return columns if names is None else columns | {"name": [names[i] for i in index]}
+
+
+def _columns(pairs: Pairs) -> tuple[Nodes, Nodes]:
+    """Users and items of pairs, as :meth:`Recommender.recommend` takes them."""
+    kinds = (
+        "expected a tensor [2, n] of indices, a DataFrame with the columns user and item, or a list of pairs"
+    )
+    if isinstance(pairs, pd.DataFrame):
+        for names in ((USER, ITEM), ("user_id", "item_id")):
+            if set(names) <= set(pairs.columns):
+                return pairs[names[0]], pairs[names[1]]
+        raise ValueError(f"exclude has the columns {shown(', '.join(map(str, pairs.columns)))}, {kinds}")
+    if isinstance(pairs, Tensor | np.ndarray):
+        if pairs.ndim != 2 or pairs.shape[0] != 2:
+            raise ValueError(f"exclude has the shape {list(pairs.shape)}, {kinds}")
+        return pairs[0], pairs[1]
+    if isinstance(pairs, str) or not isinstance(pairs, Sequence):
+        raise TypeError(f"exclude is a {type(pairs).__name__}, {kinds}")
+    if isinstance(pairs, tuple) and any(isinstance(part, list) for part in pairs):  # two columns, perhaps
+        raise TypeError(f"exclude is a tuple of lists, {kinds}")
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(x, _RAW) for x in pair):
+            raise TypeError(
+                f"exclude holds {shown(repr(pair), 60)}, expected pairs of a user and an item, by raw id"
+            )
+    return cast(Nodes, [user for user, _ in pairs]), cast(Nodes, [item for _, item in pairs])
 
 
 @contextmanager

@@ -15,11 +15,12 @@ from torch_geometric.utils import cumsum
 
 from pyg_kgrec._checks import check_number
 from pyg_kgrec._files import shown
+from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import ITEM, NODE_TYPES, USER
 from pyg_kgrec.explain import BlendExplanation
 from pyg_kgrec.explain.units import HISTORY, KINDS, PREFERENCE, SLOT, Removals, Units
 from pyg_kgrec.models.base import Nodes, Recommender, Store, Validation
-from pyg_kgrec.models.encoding import Encoding
+from pyg_kgrec.models.encoding import Encoding, rows_at_once
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.search import Search
 from pyg_kgrec.models.signature import StoreSignature
@@ -175,6 +176,30 @@ class Blended(Encoding):
             total, weights = similar if total is None else total + similar, weights + weight
         if total is None:
             raise TypeError("no part of the blend has embeddings: it cannot tell which items are similar")
+        return total / weights
+
+    def rank(
+        self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024, among: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The k best unseen items of users; the scores of all parts are held together, up to 64 MiB of them."""
+        most = rows_at_once(len(self.parts) * self.known[0].item.numel())
+        return super().rank(user, k, seen, min(batch_size, most), among)
+
+    def user_similarity(self, user: Tensor) -> Tensor:
+        """The weighted mean of the similarities of the parts that know any, ``[B, num_users]``."""
+        total: Tensor | None = None
+        weights = 0.0
+        for part, known, weight in zip(self.parts, self.known, self.weight.tolist()):
+            try:
+                similar = part.user_similarity(user).to(self.weight.dtype)
+            except TypeError:  # popularity knows of none
+                continue
+            weight = max(weight, 1e-9)  # parts of weight 0 count where there is no other
+            if not known.every_user:
+                similar = similar.masked_fill(~known.user | ~known.user[user].unsqueeze(1), 0)
+            total, weights = weight * similar if total is None else total + weight * similar, weights + weight
+        if total is None:
+            raise TypeError("no part of the blend has embeddings: it cannot tell which users are similar")
         return total / weights
 
     @property

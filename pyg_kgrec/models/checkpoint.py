@@ -39,6 +39,24 @@ def save(model: Recommender, path: Path) -> None:
     replace_file(path, pack(_content(model), "model"))
 
 
+def load_any(path: Path, data: HeteroData | None, root: type[Recommender]) -> Recommender:
+    """Reads a model that :func:`save` wrote, of whatever subclass of ``root`` the file names.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: As :func:`load`, or if the file names a class that was not imported.
+    """
+    content = read_packed(path, "model")
+    name = content.get("model")
+    kind = _find_kind(name, root) if isinstance(name, str) else None
+    if kind is None:
+        raise ValueError(
+            f"{shown(path)} holds a {shown(str(name), 60)}, which is no model of this package and none that was "
+            "imported, expected an import of its class before"
+        )
+    return _read(kind, content, path, data, root)
+
+
 def load(cls: type[Model], path: Path, data: HeteroData | None, root: type[Recommender]) -> Model:
     """Reads a model that :func:`save` wrote, in evaluation mode; its parts are subclasses of ``root``.
 
@@ -48,7 +66,13 @@ def load(cls: type[Model], path: Path, data: HeteroData | None, root: type[Recom
         FileNotFoundError: If there is no such file.
         ValueError: If the file is damaged, holds another model or what no model has, or does not fit ``data``.
     """
-    content = read_packed(path, "model")
+    return _read(cls, read_packed(path, "model"), path, data, root)
+
+
+def _read(
+    cls: type[Model], content: dict[str, Any], path: Path, data: HeteroData | None, root: type[Recommender]
+) -> Model:
+    """The model that the content of a file describes."""
     try:
         signature = _checked(content, cls, root)
     except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
@@ -106,13 +130,22 @@ def _built(
 
 def _kind(name: str, root: type[Recommender]) -> type[Recommender]:
     """The recommender of this name, among those that are known to the interpreter: a file brings none along."""
+    if kind := _find_kind(name, root):
+        return kind
+    raise ValueError(f"one of its parts is a {shown(name)}, which is no model that was imported")
+
+
+def _find_kind(name: str, root: type[Recommender]) -> type[Recommender] | None:
+    """The recommender of this name: the package's own, or else the one that was defined last."""
     todo = [root]
+    own: list[type[Recommender]] = []
+    others: list[type[Recommender]] = []
     while todo:
         kind = todo.pop()
         if kind.__name__ == name and not inspect.isabstract(kind):
-            return kind
+            (own if kind.__module__.partition(".")[0] == __name__.partition(".")[0] else others).append(kind)
         todo += kind.__subclasses__()
-    raise ValueError(f"one of its parts is a {shown(name)}, which is no model that was imported")
+    return (own + others)[0] if own or others else None
 
 
 def _checked(content: dict[str, Any], cls: type[Recommender], root: type[Recommender]) -> StoreSignature:

@@ -14,6 +14,12 @@ from pyg_kgrec import ops
 from pyg_kgrec.data.interactions import PairIndex
 
 _BLOCK = 2**22  # scores that ranking holds at a time: 16 MiB
+_RANKED = 2**24  # and where a row costs no more than a product: 64 MiB
+
+
+def rows_at_once(width: int, batch_size: int | None = None) -> int:
+    """How many rows of so many scores are made at a time: as many as are asked for, or up to 64 MiB and 1024."""
+    return min(1024, max(1, _RANKED // max(width, 1))) if batch_size is None else batch_size
 
 
 class Encoding(ABC):
@@ -45,12 +51,32 @@ class Encoding(ABC):
         """How alike all items are to some ``[B]`` int64, ``[B, num_items]``; −inf for one that is in no list."""
         return self.unit_items[item] @ self.unit_items.t()
 
+    @property
+    def user_embeddings(self) -> Tensor:
+        """Embeddings whose cosine tells how alike two users are, ``[num_users, d]``.
+
+        Raises:
+            TypeError: If users have none.
+        """
+        raise TypeError("this model has no embeddings of users: it cannot tell which users are similar")
+
+    @cached_property
+    def unit_users(self) -> Tensor:
+        """User embeddings of norm 1, ``[num_users, d]``."""
+        return normalize(self.user_embeddings, dim=-1)
+
+    def user_similarity(self, user: Tensor) -> Tensor:
+        """How alike all users are to some ``[B]`` int64, ``[B, num_users]``; −inf for one that is in no list."""
+        return self.unit_users[user] @ self.unit_users.t()
+
     def best(self, score: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k highest scores of each row ``[B, num_items]`` and their items; equal ones as they come."""
         top, item = score.topk(k, dim=1)
         return top, item
 
-    def rank(self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
+    def rank(
+        self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024, among: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The k best items of each user without those that they have seen.
 
         Args:
@@ -58,6 +84,7 @@ class Encoding(ABC):
             k: Number of items per user.
             seen: Items that must not be recommended, by user.
             batch_size: Users ranked at a time.
+            among: The only items that may be recommended, ``[num_items]`` bool; all if None.
 
         Returns:
             Items ``[B, k]`` int64 and scores ``[B, k]``, padded with −1 and −inf.
@@ -65,12 +92,16 @@ class Encoding(ABC):
         if user.numel() == 1:  # what a service asks for, without the bookkeeping of a batch
             score = self.score_all(user)
             score[0, seen.of(user)] = -torch.inf
+            if among is not None:
+                score.masked_fill_(~among, -torch.inf)
             top, item = self.best(score, k)
             return item.masked_fill_(top == -torch.inf, -1), top
         found: list[tuple[Tensor, Tensor]] = []
         for batch in user.split(batch_size):
             score = self.score_all(batch)
             score[seen.select(batch)] = -torch.inf
+            if among is not None:
+                score.masked_fill_(~among, -torch.inf)
             top, item = self.best(score, k)
             found.append((item.masked_fill_(top == -torch.inf, -1), top))
         if not found:
@@ -94,11 +125,18 @@ class Products(Encoding):
         """Inner products with every item, ``[B, num_items]``."""
         return self.users(user) @ self.item_embeddings.t()
 
-    def rank(self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
+    def rank(
+        self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024, among: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The k best unseen items of each user, of several by :func:`pyg_kgrec.ops.rank_topk`."""
         if user.numel() == 1:
-            return super().rank(user, k, seen)
-        return ops.rank_topk(self.users(user), self.item_embeddings, k, seen.rows(user), batch_size)
+            return super().rank(user, k, seen, among=among)
+        if among is None:
+            return ops.rank_topk(self.users(user), self.item_embeddings, k, seen.rows(user), batch_size)
+        chosen = among.nonzero().flatten()
+        rows = seen.within(among).rows(user)
+        place, score = ops.rank_topk(self.users(user), self.item_embeddings[chosen], k, rows, batch_size)
+        return torch.where(place < 0, -1, chosen[place.clamp(min=0)]), score
 
 
 @dataclass(frozen=True)
@@ -116,6 +154,11 @@ class DotProduct(Products):
     def users(self, user: Tensor) -> Tensor:
         """Rows of :attr:`user`."""
         return self.user[user]
+
+    @property
+    def user_embeddings(self) -> Tensor:
+        """:attr:`user`."""
+        return self.user
 
     @property
     def item_embeddings(self) -> Tensor:
@@ -145,6 +188,11 @@ class Counts(Encoding):
     def item_embeddings(self) -> Tensor:
         """Raises TypeError: popularity knows no similarity."""
         raise TypeError("Popularity has no embeddings: it cannot tell which items are similar")
+
+    @property
+    def user_embeddings(self) -> Tensor:
+        """Raises TypeError: all users are the same to popularity."""
+        raise TypeError("Popularity has no embeddings: it cannot tell which users are similar")
 
 
 @dataclass(frozen=True)
@@ -195,10 +243,17 @@ class Translations(Encoding):
             return None
         return ops.HyperplaneTargets.of(self.item, self.translation, self.normal)
 
-    def rank(self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
+    def rank(
+        self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024, among: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The k best unseen items of users, at most 16 MiB of scores (and at least one user's) at a time."""
         most = max(1, _BLOCK // max(self.item.size(0), 1))
-        return super().rank(user, k, seen, min(batch_size, most))
+        return super().rank(user, k, seen, min(batch_size, most), among)
+
+    @property
+    def user_embeddings(self) -> Tensor:
+        """:attr:`user`."""
+        return self.user
 
     @property
     def item_embeddings(self) -> Tensor:

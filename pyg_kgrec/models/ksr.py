@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import GRU, Linear, Parameter
+from torch.nn.utils.rnn import pad_sequence
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.inits import glorot, zeros
 
@@ -103,6 +104,12 @@ class Sessions(Products):
     def item_embeddings(self) -> Tensor:
         """The items as they are scored."""
         return self.items.scored
+
+    @property
+    def user_embeddings(self) -> Tensor:
+        """Embeddings p after the last item of every user's session."""
+        number = self.sequences.start.numel() - 1
+        return self.users(torch.arange(number, device=self.sequences.start.device))
 
 
 class KSR(SessionRecommender):
@@ -403,11 +410,27 @@ class KSR(SessionRecommender):
 
     def session_scores(self, inputs: Inputs, item: Tensor) -> Tensor:
         """Scores of all items after a session of nobody's, whose first state of the GRU is 0."""
+        items, latest = self._kept_items(inputs), item[-self.max_length :].unsqueeze(0)
+        return items.scored @ self.read(items, latest, torch.ones_like(latest, dtype=torch.bool)).out[0, -1]
+
+    def _kept_items(self, inputs: Inputs) -> EncodedItems:
+        """What sessions need of the items of a store, until a weight changes."""
         kept: tuple[WeightStamp, EncodedItems] = inputs.replace(
             "items", lambda kept: kept[0].holds(self), lambda: (WeightStamp(self), self._items(inputs))
         )
-        items, latest = kept[1], item[-self.max_length :].unsqueeze(0)
-        return items.scored @ self.read(items, latest, torch.ones_like(latest, dtype=torch.bool)).out[0, -1]
+        return kept[1]
+
+    def scores_of_sessions(self, inputs: Inputs, sessions: list[Tensor]) -> Tensor:
+        """Scores of all items after each of some sessions, ``[B, num_items]``, which are read side by side."""
+        if len(sessions) == 1:
+            return self.session_scores(inputs, sessions[0]).unsqueeze(0)
+        items = self._kept_items(inputs)
+        rows = []
+        for first in range(0, len(sessions), _SESSIONS):
+            some = [item[-self.max_length :] for item in sessions[first : first + _SESSIONS]]
+            index = pad_sequence(some, batch_first=True, padding_value=-1)
+            rows.append(_at_last(self.read(items, index.clamp(min=0), index >= 0).out, index))
+        return torch.cat(rows) @ items.scored.t()
 
     # ------------------------------------------------------------------ explanation
 

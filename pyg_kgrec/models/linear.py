@@ -33,9 +33,26 @@ class HistoryEncoding(Encoding):
 
     Attributes:
         columns: The store's items in the order of training.
+        history: The items of each user, as rows of training.
     """
 
     columns: Columns
+    history: PairIndex
+
+    def user_similarity(self, user: Tensor) -> Tensor:
+        r"""Cosines of histories, ``[B, num_users]``.
+
+        .. math:: |\mathcal{H}_u \cap \mathcal{H}_v| / \sqrt{|\mathcal{H}_u| |\mathcal{H}_v|}
+        """
+        start, item = self.history.start, self.history.item
+        if not item.numel():
+            return torch.zeros(user.numel(), start.numel() - 1, device=user.device)
+        place, mine = self.history.select(user)
+        had = torch.zeros(int(item.max()) + 1, user.numel(), device=user.device)
+        had[mine, place] = 1
+        both = embedding_bag(item, had, start[:-1], mode="sum").t()
+        size = start.diff()
+        return both / (size[user].unsqueeze(1) * size).clamp(min=1).to(both.dtype).sqrt()
 
     def best(self, score: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k highest scores of each row ``[B, num_items]``, and their items."""

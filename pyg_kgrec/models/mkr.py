@@ -82,6 +82,11 @@ class MLPHead(Encoding):
         """The items' part of the first layer."""
         return self.item
 
+    @property
+    def user_embeddings(self) -> Tensor:
+        """The users' part of the first layer."""
+        return self.user
+
 
 class MKR(LinkedRecommender):
     r"""Multi-Task Feature Learning for Knowledge Graph Enhanced Recommendation.

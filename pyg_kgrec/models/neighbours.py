@@ -56,15 +56,23 @@ class NeighbourEncoding(HistoryEncoding):
         by_target: bool,
     ) -> None:
         self.num_items, self.history, self.columns = num_items, history, columns
-        self._listed = (target, source, value) if by_target else (source, target, value)
+        owner, other = (target, source) if by_target else (source, target)
+        order = owner.argsort(stable=True)
+        start = cumsum(torch.bincount(owner, minlength=num_items))
+        self._listed = PairIndex(start, other[order]), value[order]
 
     def similarity(self, item: Tensor) -> Tensor:
         """Weights of each item's neighbours, ``[B, num_items]``; −inf for all others."""
-        owner, other, value = self._listed
+        others, value = self._listed
         out = value.new_full((item.numel(), self.num_items), -torch.inf)
-        for place, one in enumerate(self.columns.rows(item).tolist()):
-            mine = owner == one
-            out[place, other[mine]] = value[mine]
+        row = self.columns.rows(item)
+        start = others.start[row]
+        degree = others.start[row + 1] - start
+        place = torch.repeat_interleave(degree)
+        entry = (
+            start[place] + torch.arange(place.numel(), device=row.device) - (degree.cumsum(0) - degree)[place]
+        )
+        out[place, others.item[entry]] = value[entry]
         return self.columns.spread(out)
 
     @abstractmethod

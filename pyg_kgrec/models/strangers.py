@@ -159,29 +159,35 @@ class WithStrangers(Encoding):
         lowest = score[:, self.known.item].amin(dim=1)
         return lowest - (1 + lowest.abs())
 
-    def rank(self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
+    def rank(
+        self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024, among: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The k best unseen items of each user: of strangers by popularity, of the others by the model."""
         known = self.known.user[user]
         if bool(known.all()):
-            return self._rank_known(user, k, seen, batch_size)
+            return self._rank_known(user, k, seen, batch_size, among)
         items = torch.empty(user.numel(), k, dtype=torch.long, device=user.device)
         scores: Tensor | None = None
         if bool(known.any()):
-            items[known], found = self._rank_known(user[known], k, seen, batch_size)
+            items[known], found = self._rank_known(user[known], k, seen, batch_size, among)
             scores = found.new_empty(user.numel(), k)
             scores[known] = found
         # In double precision: items that are equally popular must not change places by rounding.
-        items[~known], found = Counts(self.popularity).rank(user[~known], k, seen, batch_size)
+        items[~known], found = Counts(self.popularity).rank(user[~known], k, seen, batch_size, among)
         if scores is None:
             scores = self.own.score_all(user[:0]).new_empty(user.numel(), k)
         scores[~known] = found.to(scores.dtype)
         return items, scores
 
-    def _rank_known(self, user: Tensor, k: int, seen: PairIndex, batch_size: int) -> tuple[Tensor, Tensor]:
-        if self.known.every_item:
+    def _rank_known(
+        self, user: Tensor, k: int, seen: PairIndex, batch_size: int, among: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        if self.known.every_item and among is None:
             return self.own.rank(user, k, seen, batch_size)
+        if self.known.every_item:
+            return self.own.rank(user, k, seen, batch_size, among)
         most = max(1, _BLOCK // max(self.known.item.numel(), 1))
-        return super().rank(user, k, seen, min(batch_size, most))
+        return super().rank(user, k, seen, min(batch_size, most), among)
 
     def best(self, score: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The model's."""
@@ -190,6 +196,10 @@ class WithStrangers(Encoding):
     def similarity(self, item: Tensor) -> Tensor:
         """The model's."""
         return self.own.similarity(item)
+
+    def user_similarity(self, user: Tensor) -> Tensor:
+        """The model's."""
+        return self.own.user_similarity(user)
 
     @property
     def item_embeddings(self) -> Tensor:

@@ -15,8 +15,10 @@ import torch
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, KGRec, LightGCN, Popularity, Recommender
+from pyg_kgrec import BPRMF, KTUP, KGRec, LightGCN, Popularity, Recommender
 from pyg_kgrec.data import ENTITY, ITEM, USER
+from pyg_kgrec.models import encoding
+from pyg_kgrec.models.encoding import Translations
 from pyg_kgrec.testing import Splits, build_splits, users_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -104,6 +106,70 @@ def test_recommendations_as_a_frame(case: Case, splits: Splits) -> None:
 def test_a_bad_length_is_refused(case: Case, splits: Splits, k: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="expected a whole number from 1 to the 14 items"):
         case.build(splits[0]).recommend(splits[2], ["u1"], k=k)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"items": [103, 104]}, "k is 3, expected a whole number from 1 to the 2 candidates"),
+        ({"items": [103, 103, 104, 104]}, "k is 3, expected a whole number from 1 to the 2 candidates"),
+        ({"items": [103, 104, 7]}, "item.*7"),
+        ({"items": torch.tensor([0, 1, 14])}, "item index 14 is out of range"),
+        ({"items": []}, "items is empty, expected at least one candidate"),
+        ({"exclude": [("u1", 7)]}, "item.*7"),
+        ({"exclude": [("nobody", 103)]}, "user.*nobody"),
+        ({"exclude": ("u1", 103)}, "exclude holds 'u1', expected pairs of a user and an item"),
+        ({"exclude": "u1"}, "exclude is a str, expected a tensor"),
+        ({"exclude": 3}, "exclude is a int, expected a tensor"),
+        ({"exclude": [("u1", 103, 4)]}, "exclude holds .* expected pairs"),
+        ({"exclude": (["u1", "u2"], [103, 104])}, "exclude is a tuple of lists, expected"),
+        ({"exclude": torch.zeros(3, 2, dtype=torch.long)}, r"exclude has the shape \[3, 2\]"),
+        ({"exclude": torch.tensor([[0], [14]])}, "item index 14 is out of range"),
+        ({"exclude": pd.DataFrame({"a": ["u1"]})}, "exclude has the columns a, expected"),
+        ({"exclude_seen": "no"}, "exclude_seen is 'no', expected True or False"),
+        ({"batch_size": 0}, "batch_size is 0, expected at least 1"),
+    ],
+)
+def test_bad_candidates_and_pairs_are_refused(
+    arguments: dict[str, Any], message: str, splits: Splits
+) -> None:
+    model = BPRMF(splits[0], hidden_channels=8)
+    with pytest.raises((TypeError, ValueError), match=message) as refused:
+        model.recommend(splits[2], ["u1"], k=3, **arguments)
+    assert len(str(refused.value)) <= 400
+
+
+def test_blocks_of_users_are_as_large_as_memory_allows(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows = KTUP(splits[0], hidden_channels=8), []
+    own = Translations.score_all
+    monkeypatch.setattr(
+        Translations, "score_all", lambda self, user: rows.append(user.numel()) or own(self, user)
+    )
+    monkeypatch.setattr(encoding, "_RANKED", 3 * 14)
+    expected = model.recommend(splits[2], users_of(splits[2]), k=4, batch_size=1024)
+    assert rows == [10]
+    items, scores = model.recommend(splits[2], k=4)
+    assert rows[1:] == [3, 3, 3, 1]
+    assert torch.equal(items, expected[0])
+    torch.testing.assert_close(scores, expected[1])
+
+
+def test_similar_nodes_are_found_in_blocks(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, test = BPRMF(splits[0], hidden_channels=8), splits[2]
+    whole = model.similar_items(test, torch.arange(14), k=5), model.similar_users(test, users_of(test), k=5)
+    monkeypatch.setattr(encoding, "_RANKED", 30)
+    blocks = model.similar_items(test, torch.arange(14), k=5), model.similar_users(test, users_of(test), k=5)
+    for (found, score), (again, cosine) in zip(whole, blocks):
+        assert torch.equal(found, again)
+        torch.testing.assert_close(score, cosine)
+    with pytest.raises(
+        ValueError, match="k is 11, expected a whole number from 1 to the 10 users of the store"
+    ):
+        model.similar_users(test, ["u1"], k=11)
+    with pytest.raises(ValueError, match="nobody"):
+        model.similar_users(test, ["nobody"], k=3)
 
 
 def test_popularity_has_nothing_to_learn(splits: Splits) -> None:

@@ -11,10 +11,23 @@ from typing import Any
 import pytest
 import torch
 
-from pyg_kgrec import BPRMF, KSR, KTUP, MKR, KGRec, LightGCN, Popularity, Recommender
+from pyg_kgrec import (
+    BPRMF,
+    EASE,
+    KSR,
+    KTUP,
+    MKR,
+    Blend,
+    KGRec,
+    LightGCN,
+    Popularity,
+    Recommender,
+    fit,
+    load,
+)
 from pyg_kgrec._files import pack, unpack
 from pyg_kgrec.data import ITEM, USER
-from pyg_kgrec.testing import Splits, build_splits
+from pyg_kgrec.testing import Splits, build_splits, build_store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MODELS = [BPRMF, LightGCN, Popularity, KGRec, MKR, KTUP, KSR]
@@ -176,3 +189,59 @@ def test_a_threshold_in_a_file_is_a_finite_number(value: Any, splits: Splits, tm
 def test_a_file_of_before_has_no_threshold(splits: Splits, tmp_path: Path) -> None:
     path = changed(BPRMF(splits[0]), tmp_path / "model.pt", lambda content: content.pop("threshold"))
     assert BPRMF.load(path).threshold == 0
+
+
+@pytest.mark.parametrize("cls", [*MODELS, EASE, Blend])
+def test_any_model_is_read_without_its_class(cls: Any, splits: Splits, tmp_path: Path) -> None:
+    train, _, test = splits
+    path = tmp_path / "model.pt"
+    if cls is Blend:
+        inner = Blend([Popularity(train), BPRMF(train, hidden_channels=4)], weights=[0.5, 0.5])
+        model: Recommender = Blend([inner, LightGCN(train, hidden_channels=4)], weights=[0.25, 0.75])
+    else:
+        model = cls(train)
+        if cls in (KSR, EASE):
+            fit(model, train, max_epochs=1, progress=False)
+    model.save(path)
+    for data in (None, test):
+        found = load(path, data)
+        assert type(found) is cls
+        assert not found.training
+        assert torch.equal(found.recommend(test, k=4)[0], model.recommend(test, k=4)[0])
+        assert torch.equal(found.score_all(test, ["u1"]), cls.load(path).score_all(test, ["u1"]))
+
+
+class Mine(BPRMF):
+    """A model of somebody's own."""
+
+
+def test_own_models_are_known_by_their_class(splits: Splits, tmp_path: Path) -> None:
+    Mine(splits[0], hidden_channels=4).save(tmp_path / "mine.pt")
+    assert type(load(tmp_path / "mine.pt")) is Mine
+    path = changed(Mine(splits[0], hidden_channels=4), tmp_path / "x.pt", lambda c: c.update(model="Theirs"))
+    with pytest.raises(
+        ValueError, match="holds a Theirs, which is no model of this package and none that was"
+    ):
+        load(path)
+    latest = type("Mine", (BPRMF,), {})
+    assert type(load(tmp_path / "mine.pt")) is latest
+    taken = type("KGRec", (BPRMF,), {})
+    KGRec(splits[0], hidden_channels=4).save(tmp_path / "kgrec.pt")
+    assert type(load(tmp_path / "kgrec.pt")) is KGRec
+    assert taken is not KGRec
+
+
+@pytest.mark.parametrize("name", [3, None, ["KGRec"], "Recommender", "x" * 1000])
+def test_a_name_that_is_none(name: Any, splits: Splits, tmp_path: Path) -> None:
+    path = changed(BPRMF(splits[0], hidden_channels=4), tmp_path / "m.pt", lambda c: c.update(model=name))
+    with pytest.raises(ValueError, match="which is no model of this package") as refused:
+        load(path)
+    assert len(str(refused.value)) <= 400
+
+
+def test_a_store_that_does_not_fit_is_known_at_once(splits: Splits, tmp_path: Path) -> None:
+    BPRMF(splits[0], hidden_channels=4).save(tmp_path / "m.pt")
+    with pytest.raises(ValueError, match="trained with raw ids"):
+        load(tmp_path / "m.pt", build_store(ids=False))
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        load(tmp_path / "none.pt")

@@ -595,6 +595,50 @@ def test_an_empty_session_gets_the_most_popular(splits: Any) -> None:
             assert torch.equal(model.recommend_session(nothing, k=14)[0], items)
 
 
+def test_sessions_side_by_side_give_what_each_gives(splits: Any) -> None:
+    model, sessions = build(splits[0], max_length=3), [[103, 100, 105, 101], [104], [110, 111], [103, 100]]
+    alone = [model.recommend_session(session, k=4) for session in sessions]
+    series = pd.Series(sessions, index=["a", "b", "c", "d"])
+    as_index = [torch.tensor([i - 100 for i in session]) for session in sessions]
+    for given in (sessions, tuple(sessions), series, as_index, [np.array(x) for x in as_index]):
+        for batch_size in (None, 3, 1):
+            items, scores = model.recommend_session(given, k=4, batch_size=batch_size)
+            assert items.shape == scores.shape == (4, 4)
+            for row, (item, score) in enumerate(alone):
+                assert torch.equal(items[row], item)
+                torch.testing.assert_close(scores[row], score, rtol=1e-5, atol=1e-5)
+    frame = model.recommend_session(series, k=4, as_frame=True)
+    assert list(frame) == ["session", "rank", "item", "name", "score"]
+    assert frame["session"].tolist() == [name for name in "abcd" for _ in range(4)]
+    assert frame["item"].tolist() == [100 + i for item, _ in alone for i in item.tolist()]
+    assert model.recommend_session(sessions, k=4, as_frame=True)["session"].tolist() == [
+        i for i in range(4) for _ in range(4)
+    ]
+    assert model.recommend_session([[103]], k=4)[0].shape == (1, 4)
+
+
+def test_sessions_that_say_nothing_stand_beside_others(splits: Any) -> None:
+    model = build(splits[0])
+    with pytest.warns(UserWarning, match="unknown|no known item") as told:
+        items, scores = model.recommend_session([[103, 7], [], [8], [100]], k=3)
+    assert [str(w.message) for w in told if w.category is UserWarning] == [
+        "2 of 4 items of 4 sessions are unknown (7, 8) and left out (raw ids are int)",
+        "2 of 4 sessions hold no known item: the most popular items are recommended for them",
+    ]
+    assert all(Path(w.filename).name == "test_ksr.py" for w in told)
+    with pytest.warns(UserWarning, match="no known item"):
+        popular, count = model.recommend_session([], k=3)
+    assert torch.equal(items[[1, 2]], popular.expand(2, -1))
+    assert torch.equal(scores[[1, 2]], count.expand(2, -1))
+    assert torch.equal(items[0], model.recommend_session([103], k=3)[0])
+    assert torch.equal(items[3], model.recommend_session([100], k=3)[0])
+
+
+def test_items_beside_sessions_are_refused(splits: Any) -> None:
+    with pytest.raises(TypeError, match="a list of sessions holds 103 beside them, expected sessions alone"):
+        build(splits[0]).recommend_session([[100, 101], 103], k=3)
+
+
 def test_a_name_of_several_items_is_the_most_popular(splits: Any) -> None:
     train = splits[0]
     popular = int(torch.bincount(train[INTERACTS].edge_index[1], minlength=14).argmax())

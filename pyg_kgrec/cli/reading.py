@@ -1,0 +1,155 @@
+"""Stores of a command: read from files or made, split, and kept in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec._files import shown
+from pyg_kgrec.cli.settings import check_names, names_of, one_of
+from pyg_kgrec.data import from_pandas, load_store, read_atomic, read_kgat, save_store
+from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, RELATES, USER
+from pyg_kgrec.datasets import LastFM, MovieLens100K, SyntheticKG
+from pyg_kgrec.transforms import LeaveOneOut, RandomSplit, TemporalSplit
+
+PARTS: Final = ("train", "val", "test")
+SPLITS: Final[dict[str, Callable[..., Any]]] = {
+    "random": RandomSplit,
+    "temporal": TemporalSplit,
+    "leave-one-out": LeaveOneOut,
+}
+DATASETS: Final[dict[str, Callable[..., Any]]] = {
+    "SyntheticKG": SyntheticKG,
+    "MovieLens100K": MovieLens100K,
+    "LastFM": LastFM,
+}
+FRAMES: Final = ("interactions", "triples", "links", "items", "users", "entities")
+_HIDDEN: Final = ("transform", "pre_transform", "force_reload")
+
+
+def read(arguments: Any, settings: dict[str, Any]) -> tuple[HeteroData | None, Any]:
+    """The whole store (None where files come split) and, where they do, its three parts.
+
+    Args:
+        arguments: Of the command line: ``dataset``, ``atomic``, ``kgat``, or a file for each of :data:`FRAMES`.
+        settings: Further arguments of the reader, which takes those that it knows out of them.
+    """
+    sources = [arguments.dataset, arguments.atomic, arguments.kgat, arguments.interactions]
+    if sum(source is not None for source in sources) != 1:
+        raise ValueError(
+            "expected one of --dataset, --atomic, --kgat and --interactions, to say what is read"
+        )
+    if arguments.dataset is not None:
+        kind = DATASETS[one_of(arguments.dataset, DATASETS, "data set")]
+        taken = _take(settings, names_of(kind, _HIDDEN))
+        if "root" in names_of(kind) and "root" not in taken:
+            raise ValueError(f"{arguments.dataset} needs root=FOLDER, where it keeps its files")
+        return kind(**taken)[0], None
+    if arguments.atomic is not None:
+        root, name = Path(arguments.atomic).parent, Path(arguments.atomic).name
+        taken = _take(settings, names_of(read_atomic, ("root", "name")))
+        stores = read_atomic(root, name, **taken)
+        return (None, stores) if isinstance(stores, tuple) else (stores, None)
+    if arguments.kgat is not None:
+        return None, read_kgat(arguments.kgat, **_take(settings, names_of(read_kgat, ("root",))))
+    taken = _take(settings, names_of(from_pandas, FRAMES))
+    frames: dict[str, Any] = {name: frame(getattr(arguments, name)) for name in FRAMES}
+    return from_pandas(**frames, **taken), None
+
+
+def split(data: HeteroData, name: str, settings: dict[str, Any], seed: int) -> Any:
+    """Train, validation and test of a store."""
+    kind = SPLITS[one_of(name, SPLITS, "split")]
+    taken = _take(settings, names_of(kind))
+    if "seed" in names_of(kind):
+        taken.setdefault("seed", seed)
+    return kind(**taken)(data)
+
+
+def known_names(arguments: Any) -> list[str]:
+    """All settings that reading and splitting take together."""
+    reader = (
+        DATASETS.get(arguments.dataset, SyntheticKG)
+        if arguments.dataset
+        else read_atomic
+        if arguments.atomic
+        else read_kgat
+        if arguments.kgat
+        else from_pandas
+    )
+    hidden = (*_HIDDEN, *FRAMES, "root", "name") if reader is not DATASETS.get(arguments.dataset) else _HIDDEN
+    return [*names_of(reader, hidden), *names_of(SPLITS[one_of(arguments.split, SPLITS, "split")])]
+
+
+def _take(settings: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    return {name: settings[name] for name in names if name in settings}
+
+
+def frame(path: str | None) -> pd.DataFrame | None:
+    """A table from a CSV, TSV or Parquet file; ids stay what they are written as where they are no numbers."""
+    if path is None:
+        return None
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {shown(file)}")
+    if file.suffix == ".parquet":
+        return pd.read_parquet(file)
+    try:
+        return pd.read_csv(file, sep="\t" if file.suffix in (".tsv", ".txt") else ",")
+    except (ValueError, pd.errors.ParserError) as error:
+        raise ValueError(
+            f"{shown(file)} is no table of comma-separated values: {shown(str(error), 150)}"
+        ) from error
+
+
+def save(folder: Path, whole: HeteroData | None, parts: Any) -> None:
+    """Keeps the stores of a split in a folder, and the one before the split beside them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, store in zip(PARTS, parts, strict=True):
+        save_store(store, folder / f"{name}.store")
+    if whole is not None:
+        save_store(whole, folder / "all.store")
+
+
+def load(folder: str, part: str) -> HeteroData:
+    """A part of the split in a folder that :func:`save` made."""
+    path = Path(folder)
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {shown(path)}, expected one that `pyg-kgrec data --out` made"
+        )
+    if not (path / f"{part}.store").is_file():
+        raise FileNotFoundError(
+            f"{shown(path)} holds no {part}.store, expected a folder that `pyg-kgrec data` made"
+        )
+    return load_store(path / f"{part}.store")
+
+
+def sizes(data: HeteroData) -> dict[str, int]:
+    """How much a store holds."""
+    types = data.edge_types
+    return {
+        "users": data[USER].num_nodes or 0,
+        "items": data[ITEM].num_nodes or 0,
+        "entities": (data[ENTITY].num_nodes or 0) if ENTITY in data.node_types else 0,
+        "interactions": data[INTERACTS].edge_index.size(1),
+        "triples": data[RELATES].edge_index.size(1) if RELATES in types else 0,
+    }
+
+
+__all__ = [
+    "FRAMES",
+    "PARTS",
+    "SPLITS",
+    "check_names",
+    "known_names",
+    "load",
+    "read",
+    "save",
+    "sizes",
+    "split",
+]

@@ -1,0 +1,137 @@
+"""From a split to production: the model that a split has shown to be good, trained on everything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch_geometric.data import HeteroData
+
+from pyg_kgrec._checks import check_at_least
+from pyg_kgrec._files import shown
+from pyg_kgrec.data.store import INTERACTS, validate
+from pyg_kgrec.models.base import Recommender
+from pyg_kgrec.models.blend import Blend
+from pyg_kgrec.models.linear import SolvedRecommender
+from pyg_kgrec.training import fit
+
+
+def refit(
+    model: Recommender,
+    data: HeteroData,
+    history: pd.DataFrame | None = None,
+    *,
+    max_epochs: int | None = None,
+    monitor: str = "ndcg@10",
+    seed: int = 0,
+    **arguments: Any,
+) -> Recommender:
+    """A fresh model of the same class and settings, trained on a store without anything held out.
+
+    A model is chosen on a split, whose validation and test pairs it must not learn. What serves people should have
+    learned them, too, and there is nothing left to stop by: it is trained for as many epochs as the best one of
+    ``history`` took. A model that is solved (:class:`~pyg_kgrec.EASE`) takes the numbers that validation chose, a
+    :class:`~pyg_kgrec.Blend` its weights; its parts are refitted one by one, by their histories.
+
+    The weights are drawn anew from ``seed``; the generators of the caller stay where they were. ``model`` is left
+    as it is.
+
+    Args:
+        model: The model that was trained on a split.
+        data: The store before the split.
+        history: What :func:`pyg_kgrec.fit` returned; the best epoch is the one with the highest ``monitor``. Not
+            needed by models that are solved, nor with ``max_epochs``.
+        max_epochs: Number of epochs, instead of the one that ``history`` says.
+        monitor: The metric that training was stopped by.
+        seed: Of the weights and of training.
+        arguments: Further arguments of :func:`pyg_kgrec.fit`: those that the model was trained with (``lr``,
+            ``batch_size``, …).
+
+    Returns:
+        The new model, in evaluation mode.
+
+    Raises:
+        TypeError: If ``data`` is no store.
+        ValueError: If a model that learns by gradients is given neither ``history`` nor ``max_epochs``, the history
+            has no column ``monitor``, or ``data`` is a part of a split, whose ``edge_label_index`` says what is to
+            be learned or found.
+    """
+    validate(data)
+    check_at_least(0, seed=seed)
+    if "val" in arguments or "resume" in arguments:
+        raise ValueError("refit takes neither val nor resume: it trains on everything, from the beginning")
+    if "edge_label_index" in data[INTERACTS]:
+        raise ValueError(
+            "data holds edge_label_index, so it is a part of a split, expected the store before the split, with "
+            "all interactions in edge_index"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _refit(model, data, history, max_epochs, monitor, {"seed": seed, **arguments})
+
+
+def _refit(
+    model: Recommender,
+    data: HeteroData,
+    history: pd.DataFrame | None,
+    max_epochs: int | None,
+    monitor: str,
+    arguments: dict[str, Any],
+) -> Recommender:
+    if isinstance(model, Blend):
+        parts = {
+            name: _refit(part, data, model.histories.get(name), max_epochs, monitor, arguments)
+            for name, part in model.parts.items()
+        }
+        model.check_ready()
+        blend = Blend(parts, weights=model.weights)
+        fit(blend, data, **arguments)
+        return blend
+    settings = dict(model.settings)
+    if isinstance(model, SolvedRecommender):
+        model.check_ready()
+        settings |= {
+            name: int(value) if name == "num_neighbors" else value
+            for name, value in model.choice.items()
+            if name in settings
+        }
+        fresh: Recommender = type(model)(data, **settings)
+        fit(fresh, data, **arguments)
+        return fresh
+    fresh = type(model)(data, **settings)
+    if fresh.learns():
+        arguments = arguments | {"max_epochs": _length(history, max_epochs, monitor), "monitor": monitor}
+    fit(fresh, data, **arguments)
+    fresh.threshold = model.threshold
+    return fresh
+
+
+def best_epoch(history: pd.DataFrame, monitor: str = "ndcg@10") -> int:
+    """Number of epochs that gave the highest ``monitor`` in a history of :func:`pyg_kgrec.fit`, at least 1.
+
+    Raises:
+        TypeError: If ``history`` is no DataFrame.
+        ValueError: If the history has no such column, or nothing but NaN in it.
+    """
+    if not isinstance(history, pd.DataFrame):
+        raise TypeError(f"history is a {type(history).__name__}, expected the DataFrame that fit returned")
+    if monitor not in history or not history[monitor].notna().any():
+        named = shown(", ".join(map(str, history.columns)), 150)
+        raise ValueError(
+            f"history has no values of {shown(repr(monitor), 60)} (it has {named}), expected the history of a "
+            "training with val, or another monitor"
+        )
+    return int(np.nanargmax(history[monitor].to_numpy(dtype=float))) + 1
+
+
+def _length(history: pd.DataFrame | None, max_epochs: int | None, monitor: str) -> int:
+    if max_epochs is not None:
+        check_at_least(1, max_epochs=max_epochs)
+        return max_epochs
+    if history is None:
+        raise ValueError(
+            "neither history nor max_epochs is given, expected what fit returned on the split, or epochs"
+        )
+    return best_epoch(history, monitor)

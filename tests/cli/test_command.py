@@ -1,0 +1,259 @@
+"""The command, from files to a table, and what it says of bad input."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import pyg_kgrec
+from pyg_kgrec.cli import main
+from pyg_kgrec.data import load_store
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two CSV files, the stores made of them, and a model."""
+    root = tmp_path_factory.mktemp("command")
+    rng = np.random.default_rng(0)
+    pairs = [(f"p{u}", f"f{i}") for u in range(12) for i in rng.permutation(16)[:8]]
+    pd.DataFrame(pairs, columns=["user_id", "item_id"]).to_csv(root / "clicks.csv", index=False)
+    triples = pd.DataFrame({"head": [f"f{i}" for i in range(16)], "relation": "genre"})
+    triples["tail"] = [f"g{i % 3}" for i in range(16)]
+    triples.to_csv(root / "facts.csv", index=False)
+    links = pd.DataFrame({"item": [f"f{i}" for i in range(16)], "entity": [f"f{i}" for i in range(16)]})
+    links.to_csv(root / "links.csv", index=False)
+    files = (
+        "--interactions",
+        root / "clicks.csv",
+        "--triples",
+        root / "facts.csv",
+        "--links",
+        root / "links.csv",
+    )
+    assert run("data", *files, "--set", "val=0.2", "test=0.2", "--seed", 3, "--out", root / "s") == 0
+    train = ("--set", "hidden_channels=4", "max_epochs=2", "monitor=ndcg@3")
+    assert run("fit", root / "s", "KGRec", *train, "--refit", root / "served.pt") == 0
+    return root
+
+
+def run(*words: Any) -> int:
+    return main([str(word) for word in words])
+
+
+def test_the_way_from_files_to_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stores = folder / "s"
+    assert sorted(path.name for path in stores.iterdir()) == [
+        "all.store", "model.history.csv", "model.pt", "test.store", "train.store", "val.store",
+    ]  # fmt: skip
+    test = load_store(stores / "test.store")
+    model = pyg_kgrec.load(stores / "model.pt", test)
+    assert run("evaluate", stores, "--json", "--set", "k=3", "metrics=['ndcg', 'recall']") == 0
+    assert json.loads(capsys.readouterr().out) == pyg_kgrec.evaluate(
+        model, test, k=3, metrics=["ndcg", "recall"]
+    )
+    assert run("recommend", stores, "--users", "p3", "p1", "--set", "k=2", "--json") == 0
+    expected = model.recommend(test, ["p3", "p1"], k=2, as_frame=True)
+    found = pd.DataFrame(json.loads(capsys.readouterr().out))
+    assert found[["user", "rank", "item"]].to_dict() == expected[["user", "rank", "item"]].to_dict()
+    expected.to_csv(folder / "gone.csv", index=False)
+    out = folder / "lists.csv"
+    words = (
+        "--items",
+        "f1",
+        "f2",
+        "f3",
+        "f4",
+        "--exclude",
+        folder / "gone.csv",
+        "--set",
+        "k=4",
+        "--out",
+        out,
+    )
+    assert run("recommend", stores, *words) == 0
+    items = ["f1", "f2", "f3", "f4"]
+    everyone = model.recommend(test, k=4, items=items, exclude=expected, as_frame=True)
+    assert pd.read_csv(out)["item"].tolist() == everyone["item"].tolist()
+    capsys.readouterr()
+    item = expected["item"][0]
+    assert run("explain", stores, "--user", "p3", "--item", item) == 0
+    assert capsys.readouterr().out.strip() == str(model.explain(test, ["p3"], [item])).strip()
+    assert run("explain", stores, "--user", "p3", "--item", item, "--out", folder / "why.json") == 0
+    assert json.loads((folder / "why.json").read_text())
+    served = ("--part", "all", "--model", folder / "served.pt", "--users", "p3", "--json")
+    capsys.readouterr()
+    assert run("recommend", stores, *served) == 0
+    assert json.loads(capsys.readouterr().out)
+    assert "edge_label_index" not in load_store(stores / "all.store")["user", "interacts", "item"]
+
+
+def test_the_same_seed_gives_the_same_files(folder: Path, tmp_path: Path) -> None:
+    for name in ("a.pt", "b.pt"):
+        assert (
+            run("fit", folder / "s", "BPRMF", "--seed", 5, "--set", "max_epochs=1", "--out", tmp_path / name)
+            == 0
+        )
+    one, other = (pyg_kgrec.load(tmp_path / name).state_dict() for name in ("a.pt", "b.pt"))
+    assert all(bool((one[name] == other[name]).all()) for name in one)
+
+
+def test_settings_come_from_a_file_and_words_come_after_it(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text("[fit]\nhidden_channels = 6\nmax_epochs = 3\n[recommend]\nk = 1\n")
+    words = ("--config", tmp_path / "s.toml", "--set", "max_epochs=1", "--out", tmp_path / "m.pt")
+    assert run("fit", folder / "s", "LightGCN", *words) == 0
+    assert pyg_kgrec.load(tmp_path / "m.pt").settings["hidden_channels"] == 6
+    assert len(pd.read_csv(tmp_path / "m.history.csv")) == 1
+
+
+def test_a_blend_and_a_comparison(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "blend.pt"
+    assert run("fit", folder / "s", "EASE+Popularity", "--set", "monitor=ndcg@3", "--out", out) == 0
+    assert isinstance(pyg_kgrec.load(out), pyg_kgrec.Blend)
+    words = ("--models", "EASE", "Popularity", "--set", "seeds=1", "k=3", "--out", tmp_path / "runs.csv")
+    assert run("compare", folder / "s", *words) == 0
+    assert set(pd.read_csv(tmp_path / "runs.csv")["model"]) == {"EASE", "Popularity"}
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (1.5, 0.0, 0.0))
+    assert run("doctor", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["packages"]["torch"]
+    report = pyg_kgrec.ops.report("cpu")
+    assert found["operations"]["cpu"] == {
+        name: {"backend": choice.backend, "reason": choice.reason} for name, choice in report.items()
+    }
+    assert any("other processes share" in text for text in found["warnings"])
+    monkeypatch.setattr("os.getloadavg", lambda: (0.1, 0.0, 0.0))
+    assert run("doctor") == 0
+    said = capsys.readouterr().out
+    assert "relational_attention" in said
+    assert "other processes" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("fit", "{s}", "KGRek"), "there is no model 'KGRek', expected .*did you mean KGRec"),
+        (
+            ("fit", "{s}", "KGRec", "--set", "hiden_channels=4"),
+            "'hiden_channels' .did you mean hidden_channels",
+        ),
+        (("fit", "{s}", "KGRec", "--set", "max_epoch=4"), "'max_epoch' .did you mean max_epochs"),
+        (("fit", "{s}", "KGRec", "--set", "lr"), "'lr' is no setting, expected name=value"),
+        (("fit", "{s}", "KGRec", "--set", "lr=fast"), "lr is 'fast', expected a number"),
+        (("fit", "{s}", "KGRec", "--seed", "-1"), "seed is -1"),
+        (("fit", "{s}", "KGRec", "--config", "{t}/none.toml"), "there is no file"),
+        (("fit", "{t}/none", "KGRec"), "there is no folder"),
+        (("fit", "{s}", "KGRec", "--out", "{t}/none/m.pt"), "is not a folder"),
+        (("evaluate", "{t}"), "holds no test.store"),
+        (("evaluate", "{s}", "--part", "tset"), "there is no part 'tset', .*did you mean test"),
+        (("evaluate", "{s}", "--model", "{t}/none.pt"), "there is no file"),
+        (("evaluate", "{s}", "--model", "{s}/test.store"), "expected one of a model"),
+        (("evaluate", "{s}", "--set", "k=99"), "k is 99, expected a whole number from 1 to the 16"),
+        (("recommend", "{s}", "--users", "nobody"), "nobody"),
+        (
+            ("recommend", "{s}", "--items", "f1"),
+            "k is 10, expected a whole number from 1 to the 1 candidates",
+        ),
+        (("recommend", "{s}", "--out", "lists.xls"), "expected a file that ends in .csv, .json, .parquet"),
+        (("recommend", "{s}", "--out", "{t}/none/lists.csv"), "is not a folder"),
+        (("explain", "{s}", "--user", "p1", "--item", "f99"), "f99"),
+        (("data", "--out", "{t}/d"), "expected one of --dataset, --atomic, --kgat and --interactions"),
+        (("data", "--dataset", "Movies", "--out", "{t}/d"), "there is no data set 'Movies'"),
+        (
+            ("data", "--dataset", "SyntheticKG", "--split", "tmporal", "--out", "{t}/d"),
+            "did you mean temporal",
+        ),
+        (("data", "--dataset", "MovieLens100K", "--out", "{t}/d"), "needs root=FOLDER"),
+        (("data", "--dataset", "SyntheticKG", "--out", "{t}/file"), "is a file, expected a folder"),
+        (("data", "--interactions", "{t}/none.csv", "--out", "{t}/d"), "there is no file"),
+        (
+            ("data", "--interactions", "{t}/file", "--set", "min_ratng=3", "--out", "{t}/d"),
+            "did you mean min_rating",
+        ),
+        (("data", "--atomic", "{t}/none", "--out", "{t}/d"), "none"),
+        (("data", "--kgat", "{t}/none", "--out", "{t}/d"), "none"),
+        (("compare", "{s}", "--models", "EASE", "Eas"), "there is no model 'Eas'"),
+        (("fti",), "invalid choice: 'fti'"),
+        ((), "required"),
+        (("fit", "{s}", "KGRec", "--seed", "one"), "invalid int value"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    words: tuple[str, ...], message: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("user_id,item_id\n1,2\n")
+    before = sorted(tmp_path.iterdir())
+    assert run(*(word.format(s=folder / "s", t=tmp_path) for word in words)) == 2
+    said = capsys.readouterr()
+    lines = [line for line in said.err.splitlines() if not line.startswith("warning: ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("pyg-kgrec")
+    assert len(lines[0]) <= 450
+    assert re.search(message, lines[0])
+    assert said.out == ""
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_parquet_is_written_where_it_can_be(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("recommend", folder / "s", "--users", "p1", "--set", "k=2", "--out", tmp_path / "x.parquet")
+    monkeypatch.setattr("pyg_kgrec.cli.output.find_spec", lambda name: None)
+    assert run(*words) == 2
+    assert "pyarrow is not installed" in capsys.readouterr().err
+    monkeypatch.undo()
+    pytest.importorskip("pyarrow")
+    assert run(*words) == 0
+    assert len(pd.read_parquet(tmp_path / "x.parquet")) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[fti]\nlr = 1\n", "has the key 'fti', expected the tables .*did you mean fit"),
+        ("lr = 1\n", "has the key 'lr', expected the tables"),
+        ("[fit\n", "is no TOML"),
+        ("[fit]\nlearning_rat = 1\n", "has no setting 'learning_rat'"),
+    ],
+)
+def test_a_bad_file_of_settings(
+    text: str, message: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "s.toml").write_text(text)
+    assert run("fit", folder / "s", "BPRMF", "--config", tmp_path / "s.toml", "--out", tmp_path / "m.pt") == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "m.pt").exists()
+
+
+def test_python_runs_it_as_a_module(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pyg_kgrec", "evaluate", str(tmp_path / "none")])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("pyg_kgrec", run_name="__main__")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("pyg-kgrec evaluate: there is no folder")
+
+
+def test_ctrl_c_ends_it(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pyg_kgrec, "evaluate", stop)
+    monkeypatch.setattr("pyg_kgrec.cli.commands.names_of", lambda *_: [])
+    assert run("evaluate", folder / "s") == 130
+    assert capsys.readouterr().err == "pyg-kgrec: stopped\n"

@@ -1,0 +1,88 @@
+"""A model trained on a split, and the one that is served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from pyg_kgrec import ALS, BPRMF, EASE, Blend, ItemKNN, Popularity, fit, refit
+from pyg_kgrec.refitting import best_epoch
+from pyg_kgrec.testing import build_splits, build_store, users_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_a_model_is_trained_anew_for_the_best_number_of_epochs() -> None:
+    data, (train, *_) = build_store(), build_splits()
+    model = BPRMF(train, hidden_channels=4)
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    history = pd.DataFrame({"epoch": [0, 1, 2, 3], "ndcg@3": [0.1, float("nan"), 0.3, 0.3]})
+    assert best_epoch(history, "ndcg@3") == 3
+    served = refit(model, data, history, monitor="ndcg@3", seed=2, progress=False)
+    assert served.settings == model.settings
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+    torch.manual_seed(2)
+    expected = BPRMF(data, hidden_channels=4)
+    fit(expected, data, max_epochs=3, seed=2, progress=False)
+    assert torch.equal(served.score_all(data, users_of(data)), expected.score_all(data, users_of(data)))
+    state = torch.get_rng_state()
+    again = refit(model, data, max_epochs=3, seed=2, progress=False)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(again.score_all(data, users_of(data)), expected.score_all(data, users_of(data)))
+    assert not bool(
+        torch.isin(served.recommend(data, ["u0"], k=8)[0], data["user", "item"].edge_index[1, :6]).any()
+    )
+
+
+@pytest.mark.parametrize("kind", [EASE, ItemKNN, ALS])
+def test_a_solved_model_keeps_what_validation_chose(kind: Any) -> None:
+    data, (train, val, _) = build_store(), build_splits()
+    model = kind(train)
+    fit(model, train, val, monitor="ndcg@3", progress=False)
+    served = refit(model, data, progress=False)
+    assert served.choice == model.choice
+    assert isinstance(served, kind)
+
+
+def test_a_blend_keeps_its_weights_and_refits_its_parts() -> None:
+    data, (train, val, _) = build_store(), build_splits()
+    blend = Blend({"graph": BPRMF(train, hidden_channels=4), "items": EASE(train)})
+    fit(blend, train, val, max_epochs=2, monitor="ndcg@3", progress=False)
+    served = refit(blend, data, monitor="ndcg@3", progress=False)
+    assert isinstance(served, Blend)
+    assert served.weights == pytest.approx(blend.weights)
+    assert served.parts["items"].choice == blend.parts["items"].choice  # type: ignore[attr-defined]
+    assert bool((served.recommend(data, k=3)[0] >= 0).all())
+
+
+def test_nothing_to_learn_is_fitted_all_the_same() -> None:
+    data, (train, *_) = build_store(), build_splits()
+    served = refit(Popularity(train), data)
+    assert torch.equal(served.recommend(data, k=3)[0], Popularity(data).recommend(data, k=3)[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "neither history nor max_epochs is given"),
+        ({"history": pd.DataFrame({"epoch": [0]})}, "history has no values of 'ndcg@10'"),
+        ({"history": [1]}, "history is a list, expected the DataFrame"),
+        ({"max_epochs": 0}, "max_epochs is 0, expected at least 1"),
+        ({"max_epochs": 1, "val": None}, "refit takes neither val nor resume"),
+        ({"max_epochs": 1, "seed": -1}, "seed is -1"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+    train, *_ = build_splits()
+    with pytest.raises((TypeError, ValueError), match=message):
+        refit(BPRMF(train, hidden_channels=4), build_store(), **arguments)
+
+
+def test_a_part_of_a_split_is_refused() -> None:
+    train, _, test = build_splits()
+    for part in (train, test):
+        with pytest.raises(ValueError, match="data holds edge_label_index, so it is a part of a split"):
+            refit(BPRMF(train, hidden_channels=4), part, max_epochs=1)
