@@ -285,7 +285,8 @@ class Trace:
     def _weighted(self, weight: Tensor, message: Tensor) -> Tensor:
         """Messages ``[n, d]`` times weights ``[n, H]`` or ``[n, 1]`` of each head of attention."""
         n, d = message.shape
-        return (message.view(n, self.heads_of_attention, -1) * weight.unsqueeze(-1)).view(n, d)
+        heads = self.heads_of_attention
+        return (message.view(n, heads, d // heads) * weight.unsqueeze(-1)).view(n, d)
 
     def _rows_of(self, layer: int, item: Tensor) -> Tensor:
         """Rows of items in the table of a layer."""
