@@ -431,12 +431,13 @@ class KGRec(Recommender):
     def score_units(self, inputs: Inputs, user: Tensor, item: Tensor) -> Units:
         """The facts that the scores of pairs read, with γ, and the items of the users' histories.
 
-        With L layers an item reads the triples out of its node and of what L − 1 triples lead to from there; a user
-        reads the items of the history, and with L > 1 the triples out of them and of what L − 2 triples lead to. A
-        unit is a *fact*: a triple that says the same in the other direction (one that ``inverse`` adds, or
-        (t, ~r, h) in the store) and copies of it are left out with it; its node is the first of them, its weight the
-        greatest :meth:`rationale_score` among them. Links of items and entities are no units. What ``item_gate``
-        brings of other users, and of the triples of their items with more than two layers, is not listed.
+        With L layers an item reads the triples out of its node and of what up to L − 1 triples lead to from
+        there; a user reads the items of the history, and with L > 1 the triples out of them and of what up to
+        L − 2 triples lead to. A unit is a *fact*: copies of a triple and what says the same in the other direction
+        (what ``inverse`` adds, or (t, ~r, h) in the store) are left out with it; its node is the first of them in
+        the store, its weight the greatest :meth:`rationale_score` among them. Links of items and entities are no
+        units. What ``item_gate`` brings of other users, and with more than two layers of the triples of their
+        items, is not listed.
 
         Args:
             inputs: The prepared store.

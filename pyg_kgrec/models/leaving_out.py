@@ -25,8 +25,8 @@ _MARKS = 2**25  # marks that a block of pairs holds: 32 MiB
 _SCORES = 2**22  # scores of the catalogue that a block holds: 32 MiB
 _INVERSE = "~"
 
-# A row is brought up to date by subtracting what it lost, in float64. Where little is left, digits are lost, and what
-# should be zero is not: such a row is aggregated anew from what remains.
+# A row is brought up to date by subtracting what it lost, in float64. Where little is left, digits are lost, and
+# what should be zero is not: such a row is aggregated anew from what remains.
 _LEAST_WEIGHT = 1e-3
 _MOST_WEIGHT = 1e6
 _LEAST_NORM = 1e-6
@@ -36,8 +36,8 @@ _LEAST_NORM = 1e-6
 class Facts:
     """Triples that are left out together because they say one thing: copies of a triple, and its inverses.
 
-    The inverse of (h, r, t) is (t, ~r, h), as :class:`~pyg_kgrec.transforms.AddInverseTriples` adds it to a store and
-    KGRec's ``inverse=True`` to its graph.
+    The inverse of (h, r, t) is (t, ~r, h), as :class:`~pyg_kgrec.transforms.AddInverseTriples` adds it to a store
+    and KGRec's ``inverse=True`` to its graph.
 
     Attributes:
         of_triple: Fact of each triple of the store, ``[T]`` int64.
@@ -195,7 +195,8 @@ class Trace:
         gamma: Tensor,
     ) -> None:
         self.graph, self.facts, self.num_layers = graph, facts, encoder.num_layers
-        self.gamma = gamma
+        none = gamma.new_zeros(facts.triple.numel())
+        self.gamma = none.scatter_reduce(0, facts.of_triple, gamma, "amax")  # of each fact
         conv = encoder.conv
         self.heads_of_attention = conv.num_heads
         self.projection, self.relation = conv.weight.double(), conv.relation_embedding.double()
@@ -326,31 +327,24 @@ class Trace:
 
     def units(self, user: Tensor, item: Tensor) -> Units:
         """All units of pairs; see :meth:`pyg_kgrec.models.kgrec.KGRec.score_units`."""
-        device = user.device
+        number = user.numel()
         size = max(1, _MARKS // max(self.num_rows + self.facts.triple.numel(), 1))
-        pair, kind, node = [], [], []
-        for first in range(0, user.numel(), size):
-            u, i = user[first : first + size], item[first : first + size]
-            for fresh, number in ((self._facts_of(u, i), _TRIPLE), (self._history_of(u), _HISTORY)):
-                pair.append(fresh[0] + first)
-                kind.append(torch.full_like(fresh[0], number))
-                node.append(fresh[1])
-        if not pair:
-            empty = torch.empty(0, dtype=torch.long, device=device)
-            return Units(empty, empty, empty, torch.empty(0, dtype=self.gamma.dtype, device=device))
-        of, what, which = torch.cat(pair), torch.cat(kind), torch.cat(node)
-        order = (of * 2 + (what == _HISTORY)).sort(stable=True)[1]
-        of, what, which = of[order], what[order], which[order]
-        weight = self.gamma.new_full((of.numel(),), torch.nan)
-        is_triple = what == _TRIPLE
-        weight[is_triple] = self._gamma_of_facts[self.facts.of_triple[which[is_triple]]]
-        return Units(of, what, which, weight)
-
-    @property
-    def _gamma_of_facts(self) -> Tensor:
-        """The greatest γ among the triples of each fact, ``[F]``."""
-        start = self.gamma.new_zeros(self.facts.triple.numel())
-        return start.scatter_reduce(0, self.facts.of_triple, self.gamma, "amax")
+        found = [user.new_empty(2, 0)]
+        for first in range(0, number, size):
+            pair, fact = self._facts_of(user[first : first + size], item[first : first + size])
+            found.append(torch.stack([pair + first, fact]))
+        (pair, fact), (past_pair, past) = torch.cat(found, dim=1), self._history_of(user)
+        # Both are sorted by pair: each goes behind what stands before it of the other.
+        facts, pasts = (torch.bincount(p, minlength=number) for p in (pair, past_pair))
+        place = torch.arange(pair.numel(), device=user.device) + (pasts.cumsum(0) - pasts)[pair]
+        behind = torch.arange(past.numel(), device=user.device) + facts.cumsum(0)[past_pair]
+        kind = torch.full((pair.numel() + past.numel(),), _HISTORY, device=user.device)
+        node, of = torch.empty_like(kind), torch.empty_like(kind)
+        weight = self.gamma.new_full(kind.shape, torch.nan)
+        kind[place], node[place], of[place] = _TRIPLE, self.facts.triple[fact], pair
+        node[behind], of[behind] = past, past_pair
+        weight[place] = self.gamma[fact]
+        return Units(of, kind, node, weight)
 
     def _history_of(self, user: Tensor) -> tuple[Tensor, Tensor]:
         """Pairs and distinct items of their users' histories."""
@@ -362,7 +356,7 @@ class Trace:
         return pair, self.graph.pair_key[place] % number
 
     def _facts_of(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
-        """Pairs and the first triples of the facts that their scores read, pair after pair."""
+        """Pairs and the facts that their scores read, pair after pair."""
         marks = torch.zeros(user.numel(), self.facts.triple.numel(), dtype=torch.bool, device=user.device)
         if not self.facts.triple.numel():
             return user[:0], user[:0]
@@ -374,7 +368,7 @@ class Trace:
         is_fact = fact >= 0
         marks[pair[owner][is_fact], fact[is_fact]] = True
         pair, fact = marks.nonzero(as_tuple=True)
-        return pair, self.facts.triple[fact]
+        return pair, fact
 
     def _rows_read(self, user: Tensor, item: Tensor) -> list[Tensor]:
         """Rows whose results after hop l the scores of pairs read, ``[B, M]`` bool for l = 1 … ``num_layers``.
@@ -425,7 +419,11 @@ class Trace:
     def changes_of_all(
         self, user: Tensor, item: Tensor, units: Units, removals: Removals
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """By how much the scores of the catalogue change: removals, their users and ``[n, num_items]``, block by block."""
+        """By how much the scores of the catalogue change, block by block.
+
+        Yields:
+            Places of removals ``[n]``, their users ``[n]`` and the changes ``[n, num_items]`` float64.
+        """
         for block, left in self._blocks(user, item, units, removals, every=True):
             rows, of_user = self._propagate(left, every=True)
             change = of_user @ self.item.t()
