@@ -15,7 +15,7 @@ import os
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -34,11 +34,12 @@ from floors import floor_seconds, measure
 from test_recommend import MOVIELENS, TOY, random_store
 
 PAIRS, BEST = (20, 3) if TOY else (1000, 10)
-FORMS = ("freebase", "dbpedia")
+Form = Literal["freebase", "dbpedia"]
+FORMS: tuple[Form, ...] = ("freebase", "dbpedia")
 
 
 @cache
-def store(form: str) -> HeteroData:
+def store(form: Form) -> HeteroData:
     """One form of MovieLens 100K, or a random store."""
     root = Path(os.environ.get("PYG_KGREC_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
     folder = "ml-100k-dbpedia" if form == "dbpedia" else "ml-100k"
@@ -49,7 +50,7 @@ def store(form: str) -> HeteroData:
 
 
 @cache
-def ready(form: str) -> tuple[KGRec, Inputs, Tensor, Tensor, Units]:
+def ready(form: Form) -> tuple[KGRec, Inputs, Tensor, Tensor, Units]:
     """A model, its store and pairs with all their units."""
     seed_everything(0)
     model = KGRec(store(form)).eval()
@@ -68,7 +69,7 @@ def best_by(value: Tensor, units: Units) -> Tensor:
     return order[rank < BEST]
 
 
-def chosen(form: str, which: str) -> Units:
+def chosen(form: Form, which: str) -> Units:
     """The units of greatest γ, or triples of the item alone."""
     model, inputs, _, item, units = ready(form)
     value = units.weight.masked_fill(units.kind == KINDS.index(HISTORY), -1)
@@ -87,7 +88,7 @@ def note(benchmark: Any, pairs: int) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_units(benchmark: Any, form: str) -> None:
+def test_units(benchmark: Any, form: Form) -> None:
     model, inputs, user, item, units = ready(form)
 
     def step() -> None:
@@ -102,7 +103,7 @@ def test_units(benchmark: Any, form: str) -> None:
 
 @pytest.mark.parametrize("which", ["gamma", "own"])
 @pytest.mark.parametrize("form", FORMS)
-def test_without(benchmark: Any, form: str, which: str) -> None:
+def test_without(benchmark: Any, form: Form, which: str) -> None:
     model, inputs, user, item, _ = ready(form)
     units = chosen(form, which)
     removals = Removals.each(units)
@@ -118,7 +119,7 @@ def test_without(benchmark: Any, form: str, which: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every(benchmark: Any, form: str) -> None:
+def test_every(benchmark: Any, form: Form) -> None:
     model, inputs, user, item, _ = ready(form)
     units = chosen(form, "gamma")
     units = units[units.pair < PAIRS // 10]

@@ -142,6 +142,25 @@ def test_scores_are_those_of_a_store_without_the_units(
     check(model, data, user, item, units, removals)
 
 
+def test_a_history_of_which_nothing_is_heard_any_more_is_zero() -> None:
+    # What is left of the sum over the history must be zero, not what rounding leaves of it, made a unit vector.
+    data = woven()
+    bare = int((torch.bincount(data["item", "is", "entity"].edge_index[0], minlength=14) == 0).nonzero()[0])
+    past = [i for i in range(8) if i != bare]
+    pairs = data[INTERACTS].edge_index
+    mine = torch.tensor([[9] * 8, [*past[:7], bare]])
+    data[INTERACTS].edge_index = torch.cat([pairs[:, pairs[0] != 9], mine], dim=1)
+    model = strong(data)
+    user, item = torch.tensor([9]), torch.tensor([10])
+    units = with_unread(model, data, user, item)
+    triples = data[RELATES].edge_type.numel()
+    sets = [past[:n] for n in (3, 5, 7)] + [past[:7][::-1]]
+    removals = Removals(
+        torch.tensor([triples + i for one in sets for i in one]), torch.tensor([0, 3, 8, 15, 22])
+    )
+    check(model, data, user, item, units, removals)
+
+
 @pytest.mark.parametrize(
     "settings", [{"num_layers": 1}, {}, {"num_layers": 3}, {"inverse": True}, {"use_kg": False}], ids=str
 )
