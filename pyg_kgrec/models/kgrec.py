@@ -16,10 +16,12 @@ from pyg_kgrec._checks import check_choices, check_shares, check_within
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ENTITY, ITEM, USER
 from pyg_kgrec.explain import PathExplanation
+from pyg_kgrec.explain.units import Removals, Units
 from pyg_kgrec.models.base import Batch, Recommender, Store, predicting
 from pyg_kgrec.models.encoding import DotProduct, Encoding
 from pyg_kgrec.models.graph import CollaborativeGraph
-from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.models.inputs import Inputs, WeightStamp
+from pyg_kgrec.models.leaving_out import Facts, Trace
 from pyg_kgrec.models.module import AttentiveModule
 from pyg_kgrec.models.objective import Objective
 from pyg_kgrec.models.signature import StoreSignature
@@ -449,6 +451,70 @@ class KGRec(Recommender):
         return interactions, item + graph.hops_of(knowledge, graph.item)
 
     # ------------------------------------------------------------------ explanation
+
+    def score_units(self, inputs: Inputs, user: Tensor, item: Tensor) -> Units:
+        """The facts that the scores of pairs read, with γ, and the items of the users' histories.
+
+        With L layers an item reads the triples out of its node and of what up to L − 1 triples lead to from
+        there; a user reads the items of the history, and with L > 1 the triples out of them and of what up to
+        L − 2 triples lead to. A unit is a *fact*: copies of a triple and what says the same in the other direction
+        (what ``inverse`` adds, or (t, ~r, h) in the store) are left out with it; its node is the first of them in
+        the store, its weight the greatest :meth:`rationale_score` among them. Links of items and entities are no
+        units. What ``item_gate`` brings of other users, and with more than two layers of the triples of their
+        items, is not listed.
+
+        Args:
+            inputs: The prepared store.
+            user: Users, ``[B]`` int64.
+            item: Items, ``[B]`` int64.
+
+        Returns:
+            Triples and items of the history, each once per pair, triples first.
+        """
+        return self._trace(inputs).units(user, item)
+
+    def scores_without(
+        self,
+        inputs: Inputs,
+        user: Tensor,
+        item: Tensor,
+        units: Units,
+        removals: Removals,
+        *,
+        every: bool = False,
+    ) -> Tensor:
+        """Scores without some triples and items of the history, as encoding the store without them would give.
+
+        Only rows that change are computed again, hop by hop and for many removals at once, in float64
+        (:class:`~pyg_kgrec.models.leaving_out.Trace`); a score that nothing left out reaches stays the same bit by
+        bit. Any triple of the store and any item may be left out, whether the score of the pair reads it or not.
+
+        Raises:
+            ValueError: If a unit is neither a triple nor an item of the history.
+        """
+        trace, encoding = self._trace(inputs), self.own_encoding(inputs)
+        pair = removals.pair(units)
+        if not every:
+            change = trace.changes(user, item, units, removals)
+            score = encoding.score(user, item)[pair]
+            return score + change.to(score.dtype)
+        score = encoding.score_all(user[:0]).new_empty(len(removals), inputs.num_items)
+        for block, who, change in trace.changes_of_all(user, item, units, removals):
+            distinct, place = torch.unique(who, return_inverse=True)
+            score[block] = encoding.score_all(distinct)[place] + change.to(score.dtype)
+        return score
+
+    def _trace(self, inputs: Inputs) -> Trace:
+        """What leaving out starts from, kept until a weight changes."""
+
+        def build() -> tuple[WeightStamp, Trace]:
+            stamp = WeightStamp(self)
+            facts = inputs.part("facts", lambda: Facts.of(inputs))
+            gamma = self.rationale_score(inputs)
+            return stamp, Trace(self.encoder, inputs.graph, facts, *self.embed(inputs), gamma)
+
+        kept: tuple[WeightStamp, Trace] = inputs.replace("trace", lambda kept: kept[0].holds(self), build)
+        return kept[1]
 
     def _explain(self, inputs: Inputs, user: int, item: int) -> PathExplanation:
         score = self.encoding(inputs).score(*(torch.tensor([i], device=self.device) for i in (user, item)))

@@ -58,8 +58,6 @@ class HistoryEncoding(Encoding):
         """The k highest scores of each row ``[B, num_items]``, and their items."""
         return largest(score, k, self.columns.order)
 
-    history: PairIndex
-
     @abstractmethod
     def shares(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the items of users' histories add to the scores of pairs.
