@@ -260,7 +260,7 @@ class Explanation:
         told = [] if self.told is None else self.text().splitlines()
         lines = [self._title(), *(f"  {line}" for line in (*told, *self._summary(), *self._details()))]
         own = self._own_triples().head(5)
-        if len(own):
+        if len(own) and self.told is None:  # what leaving out has said needs no weights beside it
             lines.append(f"  {self.item} is best described by ({self.weight_name})")
             lines += [f"    {r.head} – {r.relation} → {r.tail}   [{r.weight:.2f}]" for r in rows(own)]
         if len(lines) == 1:

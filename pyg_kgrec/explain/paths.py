@@ -70,11 +70,12 @@ class PathExplanation(Explanation):
         )
 
     def _details(self) -> list[str]:
-        told = [
-            f"{'on the way' if self.told else 'because of'} {row.history}: {self._path(row)}   [{row.weight:.2f}]"
+        if self.told is not None:
+            return super()._details()
+        return [
+            f"because of {row.history}: {self._path(row)}   [{row.weight:.2f}]"
             for row in rows(self.paths.head(5))
         ]
-        return [*told, *super()._details()]
 
     def _path(self, row: Any) -> str:
         over = f"{row.entity} – {row.item_relation} – " if row.entity else ""

@@ -50,14 +50,9 @@ def test_the_masks_hold_what_the_explanation_lists(splits: Splits) -> None:
         if len(why.triples) < 100 and not len(why.paths):
             assert listed == shown
 
-        # The history: the strongest path or triple of each item.
-        heaviest: dict[str, float] = {}
-        about = why.triples[why.triples["about"] != why.item]
-        for name, weight in (
-            *zip(about["about"], about["weight"]),
-            *zip(why.paths["history"], why.paths["weight"]),
-        ):
-            heaviest[name] = max(heaviest.get(name, 0.0), weight)
+        # The history: what leaving each item out does to the score.
+        own = why.units[(why.units["kind"] == "history") & (why.units["contribution"] != 0)]
+        heaviest = dict(zip(own["name"], own["contribution"].abs()))
         found = {
             f"Item <{i}>": weight
             for (u, i), weight in zip(

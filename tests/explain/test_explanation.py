@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -23,11 +24,14 @@ def test_text(splits: Splits) -> None:
     why = model.explain(test, "u3", 110)
     text = str(why)
     assert text.splitlines()[0] == f"Item <10> for user u3 (score {why.score:.3f})"
-    best = why.paths.iloc[0]
-    assert f"because of {best['history']}: " in text
-    assert f"[{best['weight']:.2f}]" in text
-    assert "γ" in text
+    assert [line.strip() for line in text.splitlines()][1 : 1 + len(why.reasons())] == why.text().splitlines()
+    assert "γ" not in text  # a proposal, which stands in the frames
     assert "has genre" in text or "made by" in text
+    bare = replace(why, told=None)
+    best = why.paths.iloc[0]
+    assert f"because of {best['history']}: " in str(bare)
+    assert f"[{best['weight']:.2f}]" in str(bare)
+    assert "is best described by (γ" in str(bare)
 
 
 def test_html_is_escaped(splits: Splits) -> None:

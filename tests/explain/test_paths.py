@@ -84,7 +84,7 @@ def test_frames(splits: Splits) -> None:
     assert list(why.paths.columns) == ["history", "relation", "entity", "item_relation", "weight"]
     assert not frame["context"].any()
     assert list(why.units.columns)[:4] == ["kind", "name", "id", "contribution"]
-    assert len(why.units) == 0
+    assert set(why.units["kind"]) == {"triple", "history"}
     assert frame["weight"].dtype == why.paths["weight"].dtype == float
     own = frame["about"] == "Item <10>"
     assert bool(own.any())
@@ -111,10 +111,13 @@ def test_a_triple_is_listed_once(splits: Splits) -> None:
 
 
 def assert_silent(why: Explanation) -> None:
-    """Nothing is known, and that is said in words and drawn as an (almost) empty picture."""
+    """No triple is known, and none is named: what was left out is the history alone."""
     assert len(why.to_frame()) == len(why.paths) == 0
     assert list(why.to_frame().columns) == ["about", "head", "relation", "tail", "weight", "context"]
-    assert "no triple describes the item and no path leads to it" in str(why)
+    assert set(why.units["kind"]) <= {"history"}
+    lowers = bool((why.units["contribution"] > 0).any())
+    assert ("is one of the items of your history" in str(why)) == lowers
+    assert ("no single fact explains this" in str(why)) != lowers
     assert "<table" in why._repr_html_()
 
 
@@ -123,7 +126,8 @@ def test_an_item_without_an_entity(splits: Splits, axes: Any) -> None:
     why = KGRec(train, hidden_channels=8).explain(test, "u3", 113)
     assert not (why.to_frame()["about"] == "Item <13>").any()
     assert len(why.paths) == 0
-    assert "no triple describes the item and no path leads to it" in str(why)
+    own = [unit for unit in why.units["name"] if unit.startswith("Item <13> –")]
+    assert not own  # what is read are triples of the history
     why.plot()
 
 
@@ -137,8 +141,8 @@ def test_a_user_without_history(splits: Splits, axes: Any) -> None:
     why = model.explain(data, "u3", 104)
     assert set(why.to_frame()["about"]) == {"Item <4>"}
     assert len(why.paths) == 0
-    assert "is best described by" in str(why)
-    assert "because of" not in str(why)
+    assert set(why.units["kind"]) == {"triple"}
+    assert all("your history" not in reason.text for reason in why.reasons())
     why.plot()
     assert_silent(model.explain(data, "u3", 113))
 
