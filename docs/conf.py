@@ -17,7 +17,9 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.ext.napoleon.docstring import GoogleDocstring
 from sphinx.util import logging
+from sphinx.util.inspect import TypeAliasForwardRef
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -55,11 +57,14 @@ nitpicky = True
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
-suppress_warnings = ["myst.header"]  # the changelog's headings repeat; pages begin with a title of their own
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autosummary_generate = False  # a page per module, written by hand: nothing is made beside the sources
+autodoc_type_aliases = {
+    name: name
+    for name in ("ArrayLike", "Axes", "Grid", "ModelLike", "NDArray", "Nodes", "RawId", "RawIds", "Split", "Store")
+}
 napoleon_use_ivar = True
 napoleon_numpy_docstring = False
 python_maximum_signature_line_length = 88
@@ -121,6 +126,8 @@ def _existing() -> set[str]:
             continue
         names.add(found.name)
         for name, value in vars(module).items():
+            if (inspect.isclass(value) or inspect.isfunction(value)) and "pyg_kgrec" not in value.__module__:
+                continue  # of another library: the table has its page
             names.add(name)
             if inspect.isclass(value) and value.__module__.startswith("pyg_kgrec"):
                 names.update(f"{name}.{member}" for member in dir(value))
@@ -142,7 +149,7 @@ def resolve(app: Sphinx, env: Any, node: Any, content: nodes.TextElement) -> nod
     """Finds what Sphinx does not: other libraries' objects, and ours by another name than the documented one."""
     if node.get("refdomain") != "py":
         return None
-    target: str = node["reftarget"].removesuffix("()")
+    target: str = node["reftarget"].removesuffix("()").partition("[")[0]
     address = _external(target)
     if address is not None:
         if address:
@@ -153,10 +160,10 @@ def resolve(app: Sphinx, env: Any, node: Any, content: nodes.TextElement) -> nod
     for start in range(len(parts)):
         tail = ".".join(parts[start:])
         matches = [name for name in documented if name == tail or name.endswith("." + tail)]
-        if start == len(parts) - 1 and len(matches) > 1:
-            # A method's bare name, as in :meth:`encode`: of the class that the docstring belongs to.
+        if len(matches) > 1:
+            # A bare name, as in :meth:`encode`: of the class that the docstring belongs to, or else of a module.
             own = [name for name in matches if name.rpartition(".")[0].endswith(str(node.get("py:class")))]
-            matches = own or matches
+            matches = own or [name for name in matches if name.rpartition(".")[0] in PUBLIC]
         if len(matches) == 1:
             entry = documented[matches[0]]
             address = app.builder.get_relative_uri(node["refdoc"], entry.docname) + "#" + entry.node_id
@@ -167,6 +174,16 @@ def resolve(app: Sphinx, env: Any, node: Any, content: nodes.TextElement) -> nod
 
 
 EXISTING: set[str] = set()
+
+
+def _sentence(self: GoogleDocstring) -> tuple[str, list[str]]:
+    """The same for the docstring of a property."""
+    return "", self._dedent(self._consume_to_end())
+
+
+def _returns(self: GoogleDocstring, preprocess_types: bool = False) -> list[tuple[str, str, list[str]]]:
+    """What stands under `Returns:` is a sentence, with a colon perhaps: the types stand in the signature."""
+    return [("", "", self._dedent(self._consume_to_next_section()))]
 
 
 def check_reference(app: Sphinx, env: Any) -> None:
@@ -189,6 +206,9 @@ def open_at_root(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     EXISTING.update(_existing())
+    TypeAliasForwardRef.__repr__ = lambda self: self.name  # type: ignore[method-assign]
+    GoogleDocstring._consume_returns_section = _returns  # type: ignore[method-assign]
+    GoogleDocstring._consume_inline_attribute = _sentence  # type: ignore[method-assign]
     app.connect("missing-reference", resolve)
     app.connect("env-check-consistency", check_reference)
     app.connect("build-finished", open_at_root)
