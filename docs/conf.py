@@ -18,8 +18,8 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon.docstring import GoogleDocstring
+from sphinx.util import inspect as sphinx_inspect
 from sphinx.util import logging
-from sphinx.util.inspect import TypeAliasForwardRef
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -203,12 +203,25 @@ def open_at_root(app: Sphinx, exception: Exception | None) -> None:
         (Path(app.outdir) / "index.html").write_text(page)
 
 
+def class_signature(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """A model's signature is its constructor's: `Recommender.__new__` only keeps what that is called with."""
+    if what == "class" and issubclass(value, pyg_kgrec.Recommender):
+        own = sphinx_inspect.signature(
+            value.__init__, bound_method=True, type_aliases=app.config.autodoc_type_aliases
+        )
+        signature = sphinx_inspect.stringify_signature(own, show_return_annotation=False, unqualified_typehints=True)
+    return signature, returns
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     EXISTING.update(_existing())
-    TypeAliasForwardRef.__repr__ = lambda self: self.name  # type: ignore[method-assign]
+    sphinx_inspect.TypeAliasForwardRef.__repr__ = lambda self: self.name  # type: ignore[method-assign]
     GoogleDocstring._consume_returns_section = _returns  # type: ignore[method-assign]
     GoogleDocstring._consume_inline_attribute = _sentence  # type: ignore[method-assign]
+    app.connect("autodoc-process-signature", class_signature)
     app.connect("missing-reference", resolve)
     app.connect("env-check-consistency", check_reference)
     app.connect("build-finished", open_at_root)
