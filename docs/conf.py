@@ -52,7 +52,17 @@ include_patterns = [
     "benchmarks/results/*.md",
     "docs/**",
 ]
-exclude_patterns = [".*", "out", "build", "dist", "pyg_kgrec", "tests", "examples", "lightning_logs", "docs/_*"]
+exclude_patterns = [
+    ".*",
+    "out",
+    "build",
+    "dist",
+    "pyg_kgrec",
+    "tests",
+    "examples",
+    "lightning_logs",
+    "docs/_*",
+]
 nitpicky = True
 
 myst_enable_extensions = ["dollarmath"]
@@ -63,7 +73,18 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 autosummary_generate = False  # a page per module, written by hand: nothing is made beside the sources
 autodoc_type_aliases = {
     name: name
-    for name in ("ArrayLike", "Axes", "Grid", "ModelLike", "NDArray", "Nodes", "RawId", "RawIds", "Split", "Store")
+    for name in (
+        "ArrayLike",
+        "Axes",
+        "Grid",
+        "ModelLike",
+        "NDArray",
+        "Nodes",
+        "RawId",
+        "RawIds",
+        "Split",
+        "Store",
+    )
 }
 napoleon_use_ivar = True
 napoleon_numpy_docstring = False
@@ -161,7 +182,7 @@ def resolve(app: Sphinx, env: Any, node: Any, content: nodes.TextElement) -> nod
         tail = ".".join(parts[start:])
         matches = [name for name in documented if name == tail or name.endswith("." + tail)]
         if len(matches) > 1:
-            # A bare name, as in :meth:`encode`: of the class that the docstring belongs to, or else of a module.
+            # A bare name, as in :meth:`encode`: of the class whose docstring has it, or else of a module.
             own = [name for name in matches if name.rpartition(".")[0].endswith(str(node.get("py:class")))]
             matches = own or [name for name in matches if name.rpartition(".")[0] in PUBLIC]
         if len(matches) == 1:
@@ -199,7 +220,10 @@ def open_at_root(app: Sphinx, exception: Exception | None) -> None:
     """The site opens at its folder, too: pages lie in `docs/`, as in the repository."""
     if exception is None and app.builder.name == "html":
         target = "docs/index.html"
-        page = f'<!doctype html><meta charset="utf-8"><title>pyg_kgrec</title>\n<meta http-equiv="refresh" content="0; url={target}"><a href="{target}">pyg_kgrec</a>\n'
+        page = (
+            '<!doctype html>\n<meta charset="utf-8">\n<title>pyg_kgrec</title>\n'
+            f'<meta http-equiv="refresh" content="0; url={target}">\n<a href="{target}">pyg_kgrec</a>\n'
+        )
         (Path(app.outdir) / "index.html").write_text(page)
 
 
@@ -211,7 +235,9 @@ def class_signature(
         own = sphinx_inspect.signature(
             value.__init__, bound_method=True, type_aliases=app.config.autodoc_type_aliases
         )
-        signature = sphinx_inspect.stringify_signature(own, show_return_annotation=False, unqualified_typehints=True)
+        signature = sphinx_inspect.stringify_signature(
+            own, show_return_annotation=False, unqualified_typehints=True
+        )
     return signature, returns
 
 

@@ -1,7 +1,7 @@
 """Runs the Python blocks of the documentation, page by page: `make test-docs`.
 
-A plugin of pytest. A page begins with what its text takes for granted: a small data set as DataFrames and as a store,
-its split, a model. Data sets that have to be fetched are small made ones, and `fit` is short where a block names no
+A plugin of pytest. A page begins with what its text takes for granted: a small data set as DataFrames and as a
+store, its split, a model. Data sets that have to be fetched are small made ones, and `fit` is short where a block names no
 length. Everything else is as it stands on the page. A block that cannot run stands under an HTML comment that says
 why, `<!-- skip: next "reason" -->`; what a page needs besides is in its own comment, `<!-- invisible-code-block:`.
 """
@@ -49,7 +49,9 @@ def frames() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         }
     )
     # Items that the pages ask about are new to ann and 196.
-    asked = interactions.user_id.isin(["ann", "196", "1"]) & interactions.item_id.isin(["brazil", "302", "50"])
+    asked = interactions.user_id.isin(["ann", "196", "1"]) & interactions.item_id.isin(
+        ["brazil", "302", "50"]
+    )
     head, tail = relates.edge_index.tolist()
     relations = [made.relation_name[relation] for relation in relates.edge_type.tolist()]
     triples = pd.DataFrame(
@@ -60,7 +62,9 @@ def frames() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         }
     )
     item, entity = is_.edge_index.tolist()
-    links = pd.DataFrame({"item_id": [items[one] for one in item], "entity_id": [f"e{one}" for one in entity]})
+    links = pd.DataFrame(
+        {"item_id": [items[one] for one in item], "entity_id": [f"e{one}" for one in entity]}
+    )
     return interactions[~asked], triples, links
 
 
@@ -82,7 +86,9 @@ class SmallClicks(SmallDataset):
         return tuple(ClickThroughSplit(val=0.2, test=0.2, seed=0)(self.data))
 
 
-def write_atomic(folder: Path, interactions: pd.DataFrame, triples: pd.DataFrame, links: pd.DataFrame) -> None:
+def write_atomic(
+    folder: Path, interactions: pd.DataFrame, triples: pd.DataFrame, links: pd.DataFrame
+) -> None:
     """The same data as atomic files, where `coming-from.md` reads them."""
     folder.mkdir(parents=True)
     rated = interactions.assign(rating=5.0)
@@ -115,7 +121,9 @@ def begin(namespace: dict[str, Any]) -> None:
     stack.callback(os.chdir, Path.cwd())
     os.chdir(folder)
     stack.enter_context(short())
-    stack.enter_context(mock.patch.multiple("pyg_kgrec.datasets", MovieLens100K=SmallDataset, LastFM=SmallClicks))
+    stack.enter_context(
+        mock.patch.multiple("pyg_kgrec.datasets", MovieLens100K=SmallDataset, LastFM=SmallClicks)
+    )
     interactions, triples, links = frames()
     write_atomic(folder / "dataset" / "ml-100k", interactions, triples, links)
     data = from_pandas(interactions, triples, links)

@@ -28,7 +28,9 @@ def test_no_block_of_python_hides_from_being_run(page: Path) -> None:
 def test_every_public_module_has_its_page_of_the_reference() -> None:
     """`make docs` then finds each of its names on it, or fails."""
     package = ROOT / "pyg_kgrec"
-    modules = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    modules = {
+        path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
     public = {name for name in modules if not name.startswith("_")}
     pages = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.rst"))
     assert {f"pyg_kgrec.{name}" for name in public} == set(re.findall(r"automodule:: (\S+)", pages))
