@@ -100,8 +100,9 @@ html_show_sphinx = False
 html_copy_source = False
 copybutton_exclude = ".linenos, .gp, .go"
 
+
 # What docstrings and signatures name of other libraries, and where that stands. An inventory of intersphinx would
-# have to be fetched, and the site is built without a network; a name that this table lacks is an error of the build.
+# have to be fetched, and no network is needed here; a name that this table lacks is an error of the build.
 EXTERNAL: dict[str, dict[str, str]] = tomllib.loads((DOCS / "external.toml").read_text())
 PUBLIC = (
     "pyg_kgrec",

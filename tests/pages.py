@@ -1,9 +1,9 @@
 """Runs the Python blocks of the documentation, page by page: `make test-docs`.
 
-A plugin of pytest. A page begins with what its text takes for granted: a small data set as DataFrames and as a
-store, its split, a model. Data sets that have to be fetched are small made ones, and `fit` is short where a block names no
-length. Everything else is as it stands on the page. A block that cannot run stands under an HTML comment that says
-why, `<!-- skip: next "reason" -->`; what a page needs besides is in its own comment, `<!-- invisible-code-block:`.
+A plugin of pytest. A page begins with what its text takes for granted: a small data set, as DataFrames and as a
+store, its split, a model. Data sets that have to be fetched are small made ones, and `fit` is short where a block
+names no length. Everything else is as it stands on the page. A block that cannot run stands under an HTML comment
+that says why, `<!-- skip: next "reason" -->`; what a page needs besides is in `<!-- invisible-code-block: python`.
 """
 
 from __future__ import annotations
