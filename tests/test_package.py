@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -40,6 +41,15 @@ def test_version_is_the_installed_one() -> None:
 
 def test_ships_its_types() -> None:
     assert Path(pyg_kgrec.__file__).with_name("py.typed").is_file()
+
+
+def test_citation_is_of_this_version_and_of_the_licence_holder() -> None:
+    citation = (ROOT / "CITATION.cff").read_text()
+    holder = re.search(r"Copyright \(c\) \d+ (.+)", (ROOT / "LICENSE").read_text())
+    assert holder is not None
+    assert re.search(r'name: "(.+)"', citation)[1] == holder[1]  # type: ignore[index]
+    assert f"\nversion: {PROJECT['version']}\n" in citation
+    assert f"\nlicense: {PROJECT['license']}\n" in citation
 
 
 def test_changelog_knows_what_is_unreleased() -> None:
