@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from docutils.utils.math import latex2mathml
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon.docstring import GoogleDocstring
 from sphinx.util import inspect as sphinx_inspect
@@ -38,7 +39,6 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
@@ -93,6 +93,7 @@ python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 
 html_theme = "furo"
+html_math_renderer = "mathml"  # browsers draw it by themselves: no script, and nothing from another host
 html_title = f"pyg_kgrec {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
@@ -229,6 +230,25 @@ def open_at_root(app: Sphinx, exception: Exception | None) -> None:
         (Path(app.outdir) / "index.html").write_text(page)
 
 
+def mathml(text: str, block: bool) -> str:
+    """MathML of a formula. A bracket grows with what it holds, so that sizes given by hand are left out."""
+    plain = text.replace(r"\Big", "").replace(r"\dots", r"\ldots")
+    made: str = latex2mathml.tex2mathml(plain, as_block=block)
+    return made
+
+
+def visit_math(translator: Any, node: nodes.Element) -> None:
+    """Writes a formula within a line."""
+    translator.body.append(mathml(node.astext(), block=False))
+    raise nodes.SkipNode
+
+
+def visit_displayed_math(translator: Any, node: nodes.Element) -> None:
+    """Writes a formula by itself, which is scrolled where the page is narrow."""
+    translator.body.append(f'<div class="math">{mathml(node.astext(), block=True)}</div>')
+    raise nodes.SkipNode
+
+
 def class_signature(
     app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
@@ -249,6 +269,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     sphinx_inspect.TypeAliasForwardRef.__repr__ = lambda self: self.name  # type: ignore[method-assign]
     GoogleDocstring._consume_returns_section = _returns  # type: ignore[method-assign]
     GoogleDocstring._consume_inline_attribute = _sentence  # type: ignore[method-assign]
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_displayed_math, None))
     app.connect("autodoc-process-signature", class_signature)
     app.connect("missing-reference", resolve)
     app.connect("env-check-consistency", check_reference)
