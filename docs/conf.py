@@ -14,6 +14,7 @@ import tomllib
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from docutils import nodes
 from docutils.utils.math import latex2mathml
@@ -198,6 +199,8 @@ def resolve(app: Sphinx, env: Any, node: Any, content: nodes.TextElement) -> nod
 
 
 EXISTING: set[str] = set()
+ACCENTS = frozenset("ˆ˜¯‾^~→")
+ElementTree.register_namespace("", "http://www.w3.org/1998/Math/MathML")
 
 
 def _sentence(self: GoogleDocstring) -> tuple[str, list[str]]:
@@ -233,8 +236,15 @@ def open_at_root(app: Sphinx, exception: Exception | None) -> None:
 def mathml(text: str, block: bool) -> str:
     """MathML of a formula. A bracket grows with what it holds, so that sizes given by hand are left out."""
     plain = text.replace(r"\Big", "").replace(r"\dots", r"\ldots")
-    made: str = latex2mathml.tex2mathml(plain, as_block=block)
-    return made
+    root = ElementTree.fromstring(latex2mathml.tex2mathml(plain, as_block=block))
+    for outer in root.iter("{*}munderover"):
+        base, index, accent = outer
+        if accent.text in ACCENTS:  # the index of an accented letter stands beside it, not beneath
+            outer.tag = outer.tag.replace("munderover", "msub")
+            letter = ElementTree.Element(outer.tag.replace("msub", "mover"), {"accent": "true"})
+            letter.extend([base, accent])
+            outer[:] = [letter, index]
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def visit_math(translator: Any, node: nodes.Element) -> None:
