@@ -7,8 +7,10 @@ network. Sphinx, because docstrings speak its roles, as those of PyTorch and PyG
 
 from __future__ import annotations
 
+import html
 import inspect
 import pkgutil
+import re
 import sys
 import tomllib
 from importlib import import_module
@@ -236,7 +238,9 @@ def open_at_root(app: Sphinx, exception: Exception | None) -> None:
 def mathml(text: str, block: bool) -> str:
     """MathML of a formula. A bracket grows with what it holds, so that sizes given by hand are left out."""
     plain = text.replace(r"\Big", "").replace(r"\dots", r"\ldots")
-    root = ElementTree.fromstring(latex2mathml.tex2mathml(plain, as_block=block))
+    made: str = latex2mathml.tex2mathml(plain, as_block=block)
+    # Names of characters that HTML has and XML has not: &nbsp; and the like.
+    root = ElementTree.fromstring(re.sub(r"&(?!lt;|gt;|amp;)\w+;", lambda name: html.unescape(name[0]), made))
     for outer in root.iter("{*}munderover"):
         base, index, accent = outer
         if accent.text in ACCENTS:  # the index of an accented letter stands beside it, not beneath
