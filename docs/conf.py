@@ -241,7 +241,7 @@ def mathml(text: str, block: bool) -> str:
     made: str = latex2mathml.tex2mathml(plain, as_block=block)
     # Names of characters that HTML has and XML has not: &nbsp; and the like.
     root = ElementTree.fromstring(re.sub(r"&(?!lt;|gt;|amp;)\w+;", lambda name: html.unescape(name[0]), made))
-    for outer in root.iter("{*}munderover"):
+    for outer in root.findall(".//{*}munderover"):
         base, index, accent = outer
         if accent.text in ACCENTS:  # the index of an accented letter stands beside it, not beneath
             outer.tag = outer.tag.replace("munderover", "msub")
