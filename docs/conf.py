@@ -147,6 +147,8 @@ def _existing() -> set[str]:
     """Every name that a module of the package, or a class in one, has: what a docstring may speak of."""
     names = set()
     for found in pkgutil.walk_packages(pyg_kgrec.__path__, "pyg_kgrec."):
+        if found.name.endswith("__main__"):  # importing it runs it
+            continue
         try:
             module = import_module(found.name)
         except ImportError:  # needs an extra
