@@ -135,6 +135,8 @@ def begin(namespace: dict[str, Any]) -> None:
         interactions=interactions, triples=triples, links=links, data=data, train=train, val=val, test=test,
         model=model, fit=fit, evaluate=evaluate, torch=torch, RandomSplit=RandomSplit,
         MovieLens100K=SmallDataset, store=test, df=interactions, mask=torch.arange(50) % 2 == 0,
+        in_stock=["302", "50", "brazil", "Aladdin"],
+        shown_yesterday=pd.DataFrame({"user": ["ann"], "item": ["302"]}),
         **given_parts(interactions),
     )  # fmt: skip
 
