@@ -34,10 +34,11 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 comma := ,
 space := $(subst ,, )
 installed := $(shell cat $(STAMP) 2>/dev/null)
-extras := $(sort $(installed) $(subst $(comma), ,$(EXTRAS)))
+extras := $(sort $(installed) $(subst $(comma), ,$(EXTRAS)) $(if $(filter docs test-docs,$(MAKECMDGOALS)),docs) \
+  $(if $(filter dist,$(MAKECMDGOALS)),release))
 missing := $(filter-out $(installed),$(extras))
 
-.PHONY: help quickstart notebooks test test-all kill lint bench fuzz peers venv clean FORCE
+.PHONY: help quickstart notebooks test test-all docs test-docs kill lint bench fuzz dist peers venv clean FORCE
 
 help: ## Say what can be made
 	@awk -F ':.* ## ' '/^[a-z-]+:.* ## / {printf "make %-12s%s\n", $$1, $$2}' Makefile
@@ -57,6 +58,13 @@ test: $(STAMP) ## Run the tests that take at most a few seconds each
 test-all: $(STAMP) ## Run all tests
 	OMP_NUM_THREADS=$(TEST_THREADS) $(RUN) pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
+docs: $(STAMP) ## Build the site of the documentation in out/docs, warnings are errors
+	OMP_NUM_THREADS=$(TEST_THREADS) $(RUN) sphinx -W --keep-going -q -c docs -d out/doctrees . out/docs
+	@echo "The site opens at out/docs/index.html"
+
+test-docs: $(STAMP) ## Run every Python block of the README and the documentation
+	MPLBACKEND=Agg OMP_NUM_THREADS=$(TEST_THREADS) $(RUN) pytest -p tests.pages README.md CONTRIBUTING.md docs $(ARGS)
+
 kill: $(STAMP) ## Kill fifty trainings at random moments and compare what goes on (KILLS=50)
 	PYTHONPATH=. OMP_NUM_THREADS=1 $(VENV)/bin/python tests/kill/run.py --kills $(KILLS)
 
@@ -74,6 +82,16 @@ bench: $(STAMP) ## Run the benchmarks (BENCH_THREADS=2), tables and a picture in
 	OMP_NUM_THREADS=$(BENCH_THREADS) $(RUN) pytest $(BENCH) --benchmark-enable --benchmark-only \
 	  --benchmark-columns=min,median,mean,stddev,rounds --benchmark-json=out/bench.json $(ARGS)
 	$(VENV)/bin/python benchmarks/report.py out/bench.json --picture out/bench.png
+
+# The source distribution has to carry all that its tests need: they run from it, where it was unpacked.
+dist: $(STAMP) ## Build wheel and source distribution in dist/, check both, run the tests of the second
+	rm -rf dist out/sdist && mkdir -p out/sdist
+	$(RUN) build
+	$(RUN) twine check --strict dist/*
+	@find dist -name '*.whl' -size -1024k | grep -q . || { echo "the wheel is larger than 1 MB"; exit 1; }
+	tar -xzf dist/*.tar.gz -C out/sdist --strip-components=1
+	cd out/sdist && PYTHONPATH=. OMP_NUM_THREADS=$(TEST_THREADS) $(abspath $(VENV))/bin/python -m pytest -n $(WORKERS) \
+	  --dist worksteal -m "not slow" $(ARGS)
 
 peers: ## Set up .venv-peers, the public implementations that benchmarks/peers compares with
 	$(PYTHON) -m venv .venv-peers

@@ -124,10 +124,11 @@ def evaluate(
         threshold: For ``'ctr'``, what scores have to be above for ACC; by default ``model.threshold``.
 
     Returns:
-        ``{'recall@10': …, 'ndcg@10': …, 'precision@10': …, 'hit@10': …, 'mrr@10': …, 'map@10': …,
-        'coverage@10': …, …}``, or ``{'auc': …, 'acc': …}``. With ``per_user`` a DataFrame with a row per user
-        with something to be found, in the order of the store, by raw id (by index where the store has none):
-        ``to_find`` (:math:`n_u`), ``interactions`` (different items in ``edge_index``), and a column per metric,
+        The metrics by name: ``'recall@10'``, ``'ndcg@10'``, ``'precision@10'``, ``'hit@10'``, ``'mrr@10'``,
+        ``'map@10'``, ``'coverage@10'`` and so on for each k; for ``'ctr'`` ``'auc'`` and ``'acc'``. With
+        ``per_user`` a DataFrame with a row per user with something to be found, in the order of the store, by raw
+        id (by index where the store has none): ``to_find`` (:math:`n_u`), ``interactions`` (different items in
+        ``edge_index``), and a column per metric,
         whose means are the metrics of the dictionary. Coverage is no user's and has no column.
 
     Raises:

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,15 @@ def test_ships_its_types() -> None:
     assert Path(pyg_kgrec.__file__).with_name("py.typed").is_file()
 
 
+def test_citation_is_of_this_version_and_of_the_licence_holder() -> None:
+    citation = (ROOT / "CITATION.cff").read_text()
+    holder = re.search(r"Copyright \(c\) \d+ (.+)", (ROOT / "LICENSE").read_text())
+    assert holder is not None
+    assert re.search(r'name: "(.+)"', citation)[1] == holder[1]  # type: ignore[index]
+    assert f"\nversion: {PROJECT['version']}\n" in citation
+    assert f"\nlicense: {PROJECT['license']}\n" in citation
+
+
 def test_changelog_knows_what_is_unreleased() -> None:
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
 
@@ -78,3 +88,31 @@ sys.meta_path.insert(0, Absent())
 print(asked)
 """
     assert run_python(code) == "[]"
+
+
+LATER = ("lightning", "matplotlib", "numba", "scipy", "torchmetrics")
+
+
+def test_import_leaves_what_trains_and_evaluates_for_later() -> None:
+    """Beyond what PyG imports by itself, which scipy and pandas are, the package's own modules alone come."""
+    code = f"""
+import sys
+import torch, torch_geometric
+
+before = set(sys.modules)
+import pyg_kgrec, pyg_kgrec.data, pyg_kgrec.datasets, pyg_kgrec.transforms, pyg_kgrec.nn, pyg_kgrec.ops
+
+print(sorted({{name.partition('.')[0] for name in set(sys.modules) - before}} & set({LATER!r})))
+print(pyg_kgrec.fit.__module__, 'lightning' in sys.modules, pyg_kgrec.fit is pyg_kgrec.training.fit)
+"""
+    assert run_python(code).splitlines() == ["[]", "pyg_kgrec.training True True"]
+
+
+@pytest.mark.parametrize("module", ["pyg_kgrec", "pyg_kgrec.kge"])
+def test_every_public_name_is_there_when_it_is_asked_for(module: str) -> None:
+    found = import_module(module)
+    for name in found.__all__:
+        assert getattr(found, name) is not None
+        assert name in dir(found)
+    with pytest.raises(AttributeError, match=f"module '{module}' has no attribute 'fitt'"):
+        getattr(found, "fitt")  # noqa: B009

@@ -198,7 +198,7 @@ class Comparison:
         """A row per model: means over seeds, and paired differences to a reference.
 
         Args:
-            metric: What differences are tested of; by default :attr:`metric`.
+            metric: What differences are tested of; by default ``self.metric``.
             reference: Model that the others are held against; by default the best one.
             test: Test over users: ``'wilcoxon'`` (signed ranks) or ``'permutation'`` (of signs, of the mean).
             level: Level of the bootstrap interval.
@@ -300,7 +300,7 @@ class Comparison:
 
         Args:
             ax: Axes to draw on; new ones if None.
-            metric: What is drawn; by default :attr:`metric`.
+            metric: What is drawn; by default ``self.metric``.
 
         Raises:
             ImportError: If matplotlib is missing (extra ``viz``).

@@ -86,7 +86,7 @@ def check_split(
     =============================================  ==============================================================
     pairs to find that an earlier part holds       leak: ``edge_index`` and ``edge_label_index`` of training
                                                    against validation and test, validation against test
-    pairs to find in edge_index of their own store  leak: what the model propagates over when it is asked
+    pairs to find in their own ``edge_index``       leak: what the model propagates over when it is asked
     pairs to find that must not be recommended     leak: they stand in ``seen_edge_index`` and are never found
     users, items that training lacks               warning: of them, models know at most features and links
     interactions later than a pair to find         of the same user, and over all: leak if ``time`` says so,

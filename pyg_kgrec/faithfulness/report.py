@@ -132,7 +132,7 @@ class ExplanationReport:
         """The mean curve of each order.
 
         Args:
-            kind: Kind of the units; by default the first of :attr:`kinds`.
+            kind: Kind of the units; by default the first of ``self.kinds``.
             curve: ``'DEL'``, ``'INS'``, ``'POS'`` or ``'NEG'``.
             ax: Axes to draw on; new ones if None.
 

@@ -15,7 +15,6 @@ from torch_geometric.nn.kge import KGEModel, RotatE, TransE
 
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
 from pyg_kgrec.data.store import ENTITY, RELATES, num_relations
-from pyg_kgrec.kge.training import pretrain_transe
 
 KGEmbedding: TypeAlias = KGEModel | tuple[Tensor, Tensor] | str | os.PathLike[str]
 """A trained model, its embeddings of entities and relations, or a file that keeps them."""
@@ -130,6 +129,8 @@ def _trained(data: HeteroData, hidden_channels: int, progress: bool, arguments: 
                 f"Training a TransE of {hidden_channels} channels on {data[RELATES].num_edges:,} triples for the "
                 "embeddings of entities and relations; kg_embedding='a file' would keep them."
             )
+        from pyg_kgrec.kge.training import pretrain_transe  # Lightning with it: where something is trained
+
         model = pretrain_transe(data, hidden_channels, progress=progress, **arguments)
         tables = _checked(_of_model(model), data)
         _last.clear()

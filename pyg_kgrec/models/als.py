@@ -123,7 +123,8 @@ class ALS(SolvedRecommender):
         hidden_channels: Size of the embeddings.
         l2: λ, above 0; a list to choose from; None: from 0.001 to 0.3 (0.03 without a validation store).
         unobserved_weight: α₀, above 0; a list to choose from; None: from 0.01 to 1 (0.1 without a validation
-        store). num_sweeps: How often users and items are solved in turn.
+            store).
+        num_sweeps: How often users and items are solved in turn.
 
     Raises:
         TypeError: If an argument is of another type.

@@ -520,7 +520,7 @@ class Recommender(torch.nn.Module, ABC):
         """Scores of user–item pairs.
 
         A user of whom the model knows nothing scores items by their popularity, with one warning; an item of which
-        it knows nothing scores m − (1 + |m|), where m is the user's lowest score of a known item.
+        it knows nothing scores ``m − (1 + |m|)``, where m is the user's lowest score of a known item.
 
         Args:
             data: The store to predict on, or a prepared one.

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.functional import margin_ranking_loss
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import ops
 from pyg_kgrec._checks import check_at_least, check_choices, check_finite, check_positive
 from pyg_kgrec._files import shown
-from pyg_kgrec._trainer import Epochs, Generator, power_of_two, run
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ENTITY, ITEM, USER
 from pyg_kgrec.explain import PreferenceExplanation
@@ -37,7 +35,6 @@ Transfer = Literal["both", "preferences"]
 
 _SCORES = 2**22  # held at a time where something is left out: 16 MiB
 _START = 0.1  # norm of users and items at the start, and of entities that items are aligned to
-_KNOWLEDGE_LR = 3e-3  # of the stage of triples alone, as of pretrain_transh
 
 
 class _Aligned(NamedTuple):
@@ -262,23 +259,9 @@ class KTUP(LinkedRecommender):
             return
         if progress:
             print(f"Learning {count:,} triples alone for {self.knowledge_epochs} epochs (knowledge_epochs).")
-        source = torch.Generator().manual_seed(0)
-        order = BatchSampler(
-            RandomSampler(range(count), generator=source), power_of_two(count / 80, 256, 1024), False
-        )
-        batches: DataLoader[int] = DataLoader(
-            cast(Any, range(count)),
-            batch_sampler=order,
-            generator=torch.Generator(),  # without one the loader takes a number from the global generator
-        )
-        run(
-            _KnowledgeStage(self, inputs),
-            batches,
-            max_epochs=self.knowledge_epochs,
-            patience=None,
-            accelerator="auto" if self.device.type == "cpu" else self.device.type,
-            progress=progress,
-        )
+        from pyg_kgrec.models.knowledge_stage import learn_triples  # Lightning with it: where a model trains
+
+        learn_triples(self, inputs, progress)
         self._set_learned_triples(True)
 
     def triple_parameters(self) -> list[Parameter]:
@@ -580,32 +563,6 @@ class KTUP(LinkedRecommender):
             pair[:0],
             triple_weight,
         )
-
-
-class _KnowledgeStage(Epochs):
-    """The triples alone, before training."""
-
-    def __init__(self, model: KTUP, inputs: Inputs) -> None:
-        super().__init__(model, None, 1, lr=_KNOWLEDGE_LR)
-        self.inputs, self._generator = inputs, Generator(0)
-
-    def on_fit_start(self) -> None:
-        self.inputs = self.model.prepare(self.inputs)
-
-    def configure_optimizers(self) -> Any:
-        learned = [p for p in self.model.triple_parameters() if p.requires_grad]
-        return torch.optim.Adam(learned, self.lr, fused=self.device.type in ("cpu", "cuda"))
-
-    def step(self, batch: Any, batch_idx: int) -> Tensor | None:
-        generator = self._generator.on(self.device)
-        return self.count(self.model.knowledge_losses(self.inputs, batch, generator))
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        try:
-            self.model.constrain()
-        except ValueError as error:
-            raise self.stopped(str(error)) from error
-        super().on_train_batch_end(outputs, batch, batch_idx)
 
 
 _ENTITY_WEIGHT: dict[Transfer, float] = {"both": 1.0, "preferences": 0.1}

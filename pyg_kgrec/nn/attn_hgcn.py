@@ -276,7 +276,7 @@ class AttnHGCN(torch.nn.Module):
             edge_index: Triples head → tail, ``[2, T]`` int64.
             edge_type: Relation of each triple, ``[T]`` int64.
             inter_edge_index: Interactions user → item, ``[2, n]`` int64.
-            inter_weight: Weight of each interaction, ``[n]``; 1/|N_u| in the paper.
+            inter_weight: Weight of each interaction, ``[n]``; ``1/|N_u|`` in the paper.
             generator: Source of dropout's randomness on the device of the embeddings.
 
         Returns:

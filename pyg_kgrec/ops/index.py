@@ -497,7 +497,7 @@ class BipartiteIndex(_Tensors):
         return self.by_user.ptr.long().diff()
 
     def mean_weight(self) -> Tensor:
-        """The weight 1 / |N_u| of each interaction, [E] float32, in this index's order."""
+        """The weight ``1 / |N_u|`` of each interaction, [E] float32, in this index's order."""
         return self.degree().float().reciprocal()[self.user.long()]
 
 

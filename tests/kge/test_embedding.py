@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import ComplEx, DistMult, RotatE, TransE
 
 from pyg_kgrec.data import ENTITY, RELATES
-from pyg_kgrec.kge import KGTables, embedding, kg_embeddings, pretrained_embeddings
+from pyg_kgrec.kge import KGTables, embedding, kg_embeddings, pretrained_embeddings, training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -30,14 +30,14 @@ def data(make_store: Callable[..., HeteroData]) -> HeteroData:
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The arguments of each training that was asked for."""
     asked: list[dict[str, Any]] = []
-    train = embedding.pretrain_transe
+    train = training.pretrain_transe
     monkeypatch.setattr(embedding, "_last", {})
 
     def record(data: HeteroData, channels: int, **arguments: Any) -> TransE:
         asked.append({"hidden_channels": channels, **arguments})
         return train(data, channels, **(arguments | {"max_epochs": 2}))
 
-    monkeypatch.setattr(embedding, "pretrain_transe", record)
+    monkeypatch.setattr(training, "pretrain_transe", record)
     return asked
 
 
