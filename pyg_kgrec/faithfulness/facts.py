@@ -25,8 +25,8 @@ def fact_effects(model: Recommender, data: Store, *, seed: int = 0) -> Tensor:
     Each interaction (u, i) of the store is one term, with a random user u′ beside it, and
     :math:`\hat{y}^{\setminus \tau}` is the score with the triple really left out
     (:meth:`~pyg_kgrec.Recommender.scores_without`). What a fact does to the item in everybody's eyes falls out;
-    what is left is taste. On a store with planted truth (:class:`~pyg_kgrec.datasets.SyntheticKG`) it says which triples
-    are rationales.
+    what is left is taste. On a store with planted truth (:class:`~pyg_kgrec.datasets.SyntheticKG`) it says which
+    triples are rationales.
 
     Args:
         model: A model whose units are triples (:class:`~pyg_kgrec.KGRec`).
