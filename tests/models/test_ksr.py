@@ -23,7 +23,7 @@ from torch_geometric.nn.kge import TransE
 from pyg_kgrec import KSR, evaluate, fit, pretrain_transe
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
 from pyg_kgrec.datasets import SyntheticKG
-from pyg_kgrec.kge import embedding
+from pyg_kgrec.kge import training
 from pyg_kgrec.models.base import predicting
 from pyg_kgrec.testing import permuted
 from pyg_kgrec.transforms import LeaveOneOut
@@ -261,7 +261,7 @@ def test_knowledge_is_frozen_or_learned_on(splits: Any) -> None:
 def quick_transe(monkeypatch: pytest.MonkeyPatch) -> Callable[..., TransE]:
     """Two epochs of TransE, where a model trains one itself too."""
     quick = partial(pretrain_transe, max_epochs=2)
-    monkeypatch.setattr(embedding, "pretrain_transe", quick)
+    monkeypatch.setattr(training, "pretrain_transe", quick)
     return partial(quick, progress=False)
 
 
@@ -329,7 +329,7 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise AssertionError("a TransE was trained")
 
-    monkeypatch.setattr(embedding, "pretrain_transe", fail)
+    monkeypatch.setattr(training, "pretrain_transe", fail)
 
 
 def test_the_constructor_trains_nothing(splits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
