@@ -18,9 +18,9 @@ def fact_effects(model: Recommender, data: Store, *, seed: int = 0) -> Tensor:
     r"""What a triple of an item is worth to those who like the item, beside everybody else.
 
     .. math::
-        \phi_\tau = \mathrm{mean}_{i \ni \tau} \Big( \mathrm{mean}_{u \in \mathcal{N}_i}
-        \big( \hat{y}_{ui} - \hat{y}_{ui}^{\setminus \tau} \big) - \mathrm{mean}_{u' \sim \mathcal{U}}
-        \big( \hat{y}_{u'i} - \hat{y}_{u'i}^{\setminus \tau} \big) \Big)
+        \phi_\tau = \mathrm{mean}_{i \ni \tau} ( \mathrm{mean}_{u \in \mathcal{N}_i}
+        ( \hat{y}_{ui} - \hat{y}_{ui}^{\setminus \tau} ) - \mathrm{mean}_{u' \sim \mathcal{U}}
+        ( \hat{y}_{u'i} - \hat{y}_{u'i}^{\setminus \tau} ) )
 
     Each interaction (u, i) of the store is one term, with a random user u′ beside it, and
     :math:`\hat{y}^{\setminus \tau}` is the score with the triple really left out
