@@ -18,11 +18,10 @@ def fact_effects(model: Recommender, data: Store, *, seed: int = 0) -> Tensor:
     r"""What a triple of an item is worth to those who like the item, beside everybody else.
 
     .. math::
-        \phi_\tau = \mathrm{mean}_{i \ni \tau} ( \mathrm{mean}_{u \in \mathcal{N}_i}
-        ( \hat{y}_{ui} - \hat{y}_{ui}^{\setminus \tau} ) - \mathrm{mean}_{u' \sim \mathcal{U}}
-        ( \hat{y}_{u'i} - \hat{y}_{u'i}^{\setminus \tau} ) )
+        \phi_\tau = \mathrm{mean}_{(u, i)} ( \hat{y}_{ui} - \hat{y}_{ui}^{\setminus \tau} )
+        - \mathrm{mean}_{(u', i)} ( \hat{y}_{u'i} - \hat{y}_{u'i}^{\setminus \tau} )
 
-    Each interaction (u, i) of the store is one term, with a random user u′ beside it, and
+    (u, i) are the interactions with items that the triple describes, (u′, i) as many with random users, and
     :math:`\hat{y}^{\setminus \tau}` is the score with the triple really left out
     (:meth:`~pyg_kgrec.Recommender.scores_without`). What a fact does to the item in everybody's eyes falls out;
     what is left is taste. On a store with planted truth (:class:`~pyg_kgrec.datasets.SyntheticKG`) it says which
