@@ -37,7 +37,8 @@ class EpochProgress(ProgressBar):
 
     def __init__(self) -> None:
         super().__init__()
-        self._shows, self._live, self._bar, self._looked = True, is_live(), None, 0.0
+        self._shows, self._live, self._looked = True, is_live(), 0.0
+        self._bar: Any = None  # tqdm has no types
 
     def disable(self) -> None:
         """Says nothing from now on."""
@@ -63,8 +64,8 @@ class EpochProgress(ProgressBar):
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         if not (self._shows and self._live):
             return
-        total = self.total_train_batches
-        total = int(total) if total < float("inf") else None
+        batches = self.total_train_batches
+        total = int(batches) if batches < float("inf") else None
         which = _which(trainer, pl_module)
         if self._bar is None:
             with (
