@@ -37,7 +37,8 @@ class EpochProgress(ProgressBar):
 
     def __init__(self) -> None:
         super().__init__()
-        self._shows, self._live, self._looked = True, is_live(), 0.0
+        self._shows, self._live, self._looked = True, is_live(), -float("inf")
+        self._done, self._begun = 0, False
         self._bar: Any = None  # tqdm has no types
 
     def disable(self) -> None:
@@ -64,9 +65,6 @@ class EpochProgress(ProgressBar):
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         if not (self._shows and self._live):
             return
-        batches = self.total_train_batches
-        total = int(batches) if batches < float("inf") else None
-        which = _which(trainer, pl_module)
         if self._bar is None:
             with (
                 warnings.catch_warnings()
@@ -75,36 +73,29 @@ class EpochProgress(ProgressBar):
                 from tqdm.auto import tqdm
 
                 self._bar = tqdm(
-                    desc=which,
-                    total=total,
+                    desc=_which(trainer, pl_module),
+                    total=self._total(),
                     leave=False,
                     dynamic_ncols=True,
                     file=sys.stdout,
                     bar_format=_BAR,
                 )
+        self._done, self._begun = 0, False
         # The module is told of the new epoch after its callbacks: its sums are the last one's still.
-        self._bar.set_description_str(which, refresh=False)
-        self._bar.set_postfix_str(", ".join(_figures(pl_module, None)), refresh=False)
-        self._bar.reset(total=total)
-        self._looked = time.perf_counter()
+        self._say(trainer, pl_module, _figures(pl_module, None))
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._bar is None:
-            return
-        self._bar.n = batch_idx + 1
-        if time.perf_counter() - self._looked >= _INTERVAL:
-            self._say(trainer, pl_module)
+        self._done = batch_idx + 1
+        self._say(trainer, pl_module)
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        if self._bar is not None:
-            self._say(trainer, pl_module, ", evaluating")
+        self._say(trainer, pl_module, doing=", evaluating")
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        if self._bar is not None:
-            self._say(trainer, pl_module)
-        elif self._shows and not self._live:
+        self._say(trainer, pl_module)
+        if self._shows and not self._live:
             row = pl_module.row()
             told = [*_figures(pl_module, row["loss"]), f"{row['seconds']:.1f} s"]
             print(f"{_which(trainer, pl_module)}: {', '.join(told)}", flush=True)
@@ -115,11 +106,24 @@ class EpochProgress(ProgressBar):
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         self.close()
 
-    def _say(self, trainer: Any, module: Epochs, doing: str = "") -> None:
-        self._looked = time.perf_counter()
-        assert self._bar is not None
+    def _total(self) -> int | None:
+        batches = self.total_train_batches
+        return int(batches) if batches < float("inf") else None
+
+    def _say(self, trainer: Any, module: Epochs, figures: list[str] | None = None, doing: str = "") -> None:
+        """Brings the bar up to date, unless that was a moment ago: an epoch may be shorter than a look."""
+        now = time.perf_counter()
+        if self._bar is None or now - self._looked < _INTERVAL:
+            return
+        self._looked = now
+        told = _figures(module, module.loss_so_far()) if figures is None else figures
         self._bar.set_description_str(_which(trainer, module) + doing, refresh=False)
-        self._bar.set_postfix_str(", ".join(_figures(module, module.loss_so_far())))
+        self._bar.set_postfix_str(", ".join(told), refresh=False)
+        if not self._begun:
+            self._begun = True
+            self._bar.reset(total=self._total())
+        self._bar.n = self._done
+        self._bar.refresh()
 
 
 def _which(trainer: Any, module: Epochs) -> str:

@@ -14,7 +14,7 @@ from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import TransE
 
-from pyg_kgrec import BPRMF, EASE, KTUP, fit, fit_kge
+from pyg_kgrec import BPRMF, EASE, KTUP, _progress, fit, fit_kge
 from pyg_kgrec._progress import is_live
 from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.transforms import RandomSplit
@@ -83,6 +83,7 @@ def test_a_terminal_has_a_bar_with_the_figures_of_its_epoch(
     out = Terminal()
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(_progress, "_INTERVAL", 0.0)
     monkeypatch.setattr(sys, "stdout", out)
     history = trained(parts, max_epochs=3)
     *shown, last = (text for text in re.split(r"[\r\n]+", out.getvalue()) if text.strip())
@@ -105,6 +106,19 @@ def test_a_terminal_has_a_bar_with_the_figures_of_its_epoch(
             best = history["ndcg@10"][: of + 1]
             assert f"best {best.max():.4f} (epoch {best.idxmax() + 1})" in text
     assert any(found and found[2] for found in seen)
+
+
+def test_short_epochs_do_not_keep_a_terminal_busy(
+    parts: tuple[HeteroData, HeteroData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(_progress, "_INTERVAL", 3600.0)
+    trained(parts, max_epochs=5)
+    looks = [text for text in re.split(r"[\r\n]+", out.getvalue()) if "epoch" in text and "|" in text]
+    assert 1 <= len(looks) <= 3
+    assert all("epoch 1/5" in look for look in looks)
 
 
 @pytest.mark.parametrize(
