@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import lightning
 import torch
 from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ProgressBar
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.data import DataLoader
@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from pyg_kgrec._checks import check_number, check_weights
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
 from pyg_kgrec._history import History
+from pyg_kgrec._progress import EpochProgress, closing_line
 
 _NUMBERS_PER_THREAD = 2**24
 """What one thread passes over in some ten milliseconds: longer than a system lets a thread run at a stretch."""
@@ -86,7 +87,12 @@ class Epochs(lightning.LightningModule):
         eval_every: Epochs between evaluations.
         mode: Whether the monitor is better when it is higher or lower.
         lr: The learning rate, for messages.
+
+    Attributes:
+        title: What is learned, for those who watch; by default the model's name.
     """
+
+    title: str = ""
 
     def __init__(
         self,
@@ -199,6 +205,21 @@ class Epochs(lightning.LightningModule):
             self._log(losses | further)
         return self._row
 
+    def row(self) -> dict[str, float]:
+        """The row of the epoch at hand, once its last step is done."""
+        return self._close()
+
+    def at_hand(self) -> list[dict[str, float]]:
+        """That row if it is there already and not among :attr:`rows` yet, else nothing."""
+        done = bool(self.rows) and self.rows[-1] is self._row
+        return [] if self._row is None or done else [self._row]
+
+    def loss_so_far(self) -> float | None:
+        """Mean loss of the epoch's steps so far; None before the first."""
+        if not self._sums:
+            return None
+        return sum(float(total) / self._counts[name] for name, total in self._sums.items())
+
     def _log(self, figures: dict[str, float]) -> None:
         for name, value in figures.items():
             self.log(name, value, prog_bar=name in ("loss", self.monitor), batch_size=1)
@@ -273,9 +294,14 @@ class SafeCheckpointIO(CheckpointIO):
 
 
 class _WentOn(Callback):
-    """Whether a training that was resumed has come to the end of a batch."""
+    """Whether a training that was resumed has come to the end of a batch, and the epochs that it began with."""
 
     yes = False
+    before = 0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, Epochs)
+        self.before = len(pl_module.rows)
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         self.yes = True
@@ -326,7 +352,7 @@ def run(
         patience: Evaluations without improvement before training stops; None never stops early.
         min_epochs: Epochs before which ``patience`` ends nothing.
         accelerator: Lightning's.
-        progress: Show a progress bar.
+        progress: Show a bar, or where it is no terminal a line per epoch, and a line at the end.
         num_threads: PyTorch's threads for as long as it takes; None: what :func:`threads_worth` says.
         precision: Lightning's.
         logger: A Lightning logger, or False for none.
@@ -346,8 +372,10 @@ def run(
     module.chooses_threads = num_threads is None
     interrupt = _StopOnInterrupt()
     use: list[Callback] = list(callbacks or [])
+    waits: _Patience | None = None
     if monitor is not None and patience is not None:
-        use.append(_Patience(monitor, patience, min_epochs, module.mode))
+        waits = _Patience(monitor, patience, min_epochs, module.mode)
+        use.append(waits)
     if checkpoint_dir is not None:
         use.append(_Keep(Path(checkpoint_dir)))
     plugins = trainer_arguments.pop("plugins", None)
@@ -362,6 +390,10 @@ def run(
     went_on = _WentOn()
     if resume is not None:
         use.append(went_on)
+    says, bar, started = bool(arguments["enable_progress_bar"]), None, time.perf_counter()
+    if says and not any(isinstance(callback, ProgressBar) for callback in use):
+        bar = EpochProgress()
+        use.append(bar)
     with quiet(), threads(num_threads):
         trainer = lightning.Trainer(
             max_epochs=max_epochs,
@@ -392,11 +424,33 @@ def run(
             ) from error
         finally:
             model.eval()
-        if interrupt.interrupted:
-            print(f"Interrupted after {len(module.rows)} epochs; the best weights so far are restored.")
-        if monitor is not None and module.best.epoch >= 0:
+            if bar is not None:
+                bar.close()
+        restores = monitor is not None and module.best.epoch >= 0
+        if restores:
             model.load_state_dict(module.best.state)
+        if says and trainer.is_global_zero:
+            why = _why(trainer, interrupt.interrupted, waits, len(module.rows))
+            name = module.title or type(model).__name__
+            best = module.best if restores else None
+            seconds = time.perf_counter() - started
+            print(closing_line(name, module.rows, best, monitor, why, seconds, went_on.before), flush=True)
+        elif interrupt.interrupted:  # who pressed it waits for an answer, in a quiet training too
+            kept = "the best weights so far are restored" if restores else "the weights stay as they are"
+            print(f"Interrupted after {len(module.rows)} epochs; {kept}.")
     return History.of(module.rows, monitor, module.mode)
+
+
+def _why(trainer: lightning.Trainer, interrupted: bool, patience: _Patience | None, epochs: int) -> str:
+    """Why a training ended."""
+    if interrupted:
+        return "stopped by Ctrl-C"
+    if patience is not None and patience.ended:
+        count = f"{patience.asked} evaluation{'' if patience.asked == 1 else 's'}"
+        return f"stopped by patience ({count} without improvement)"
+    if trainer.max_epochs is not None and epochs >= trainer.max_epochs > 0:
+        return "stopped by max_epochs"
+    return "stopped by a callback or a limit of Lightning's trainer"
 
 
 def weights_of(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -524,13 +578,15 @@ class _Patience(EarlyStopping):
 
     def __init__(self, monitor: str, patience: int, min_epochs: int, mode: str) -> None:
         super().__init__(monitor, patience=patience, mode=mode, check_on_train_epoch_end=False)
-        self.asked, self.min_epochs = patience, min_epochs
+        self.asked, self.min_epochs, self.ended = patience, min_epochs, False
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         # Evaluations count from the start; only their end waits. Lightning's own min_epochs would remember an end
         # that came too early, and stop a training that has recovered since.
         self.patience = self.asked if trainer.current_epoch + 1 >= self.min_epochs else sys.maxsize
+        before = trainer.should_stop
         super().on_validation_end(trainer, pl_module)
+        self.ended = trainer.should_stop and not before
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict | {"patience": self.patience})

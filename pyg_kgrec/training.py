@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -20,6 +21,7 @@ from torch_geometric.data import HeteroData
 from pyg_kgrec._checks import check_at_least, check_k, check_optional
 from pyg_kgrec._files import shown
 from pyg_kgrec._history import History
+from pyg_kgrec._progress import closing_line, solved_line
 from pyg_kgrec._trainer import (
     Epochs,
     Generator,
@@ -323,7 +325,11 @@ def fit(
         accelerator: Lightning's: ``'auto'``, ``'cpu'``, ``'gpu'``, …
         precision: Lightning's: ``'32-true'``, ``'bf16-mixed'``, …
         logger: A Lightning logger, or False for none.
-        progress: Show a progress bar.
+        progress: Say what is done. A terminal or a notebook shows a bar: epoch n of ``max_epochs``, counted from
+            1 (the history's ``epoch`` counts from 0), the loss so far, the last value of ``monitor`` and the
+            best, with the epochs that they are of. A log that is no terminal has one line per epoch instead. One
+            closing line says how many epochs and seconds it took, why it ended (patience, ``max_epochs``, Ctrl-C)
+            and which epoch was best. With False nothing is printed, unless Ctrl-C is pressed.
         callbacks: Further Lightning callbacks.
         checkpoint_dir: Folder that keeps checkpoints of the best and of the last whole epoch, ``best.ckpt`` and
             ``last.ckpt``, in Lightning's form but with a sum of their bytes and nothing to be run; by default none
@@ -428,6 +434,11 @@ def fit(
         model.load_state_dict(done["state"] if val is None else done["best"].state)
         model.eval()
         _set_threshold(model, val_inputs, monitor)
+        if progress:
+            rows, watched = done["rows"], None if val is None else monitor
+            best = None if val is None else done["best"]
+            why = "all of them in the checkpoint"
+            print(closing_line(type(model).__name__, rows, best, watched, why, 0.0))
         return History.of(done["rows"], None if val is None else monitor)
 
     if done is None:  # else it is among the weights
@@ -511,6 +522,7 @@ def _solve(
         return fit(part, inputs.data, None if val is None else val.data, **asked)
 
     model.fit_parts(fit_part)
+    started = time.perf_counter()
     model.remember(inputs)
     inputs = model.prepare(inputs)
     validate = None
@@ -522,6 +534,9 @@ def _solve(
     with threads(arguments["num_threads"]), predicting():
         rows = model.solve(inputs, validate)
     _set_threshold(model, val, monitor)
+    if arguments["progress"]:
+        watched = None if val is None else monitor
+        print(solved_line(type(model).__name__, rows, watched, time.perf_counter() - started), flush=True)
     if not rows:
         return History({"epoch": []})
     return History.of(

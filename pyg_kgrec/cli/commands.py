@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from argparse import Namespace
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
@@ -102,7 +103,8 @@ def fit(arguments: Namespace) -> None:
     seed_everything(arguments.seed)
     model = _build(kinds, train, {name: value for name, value in settings.items() if name in own})
     started = time.perf_counter()
-    history = pyg_kgrec.fit(model, train, val, seed=arguments.seed, **training)
+    with redirect_stdout(sys.stderr):  # what is printed is the answer alone, for programs too
+        history = pyg_kgrec.fit(model, train, val, seed=arguments.seed, **training)
     seconds = time.perf_counter() - started
     model.save(path)
     replace_file(path.with_suffix(".history.csv"), history.to_csv(index=False).encode())
@@ -117,9 +119,10 @@ def fit(arguments: Namespace) -> None:
     said["file"] = str(path)
     if everything is not None:
         further = {name: value for name, value in training.items() if name not in ("max_epochs", "patience")}
-        served = pyg_kgrec.refit(
-            model, everything, history if monitor in history else None, seed=arguments.seed, **further
-        )
+        with redirect_stdout(sys.stderr):
+            served = pyg_kgrec.refit(
+                model, everything, history if monitor in history else None, seed=arguments.seed, **further
+            )
         served.save(arguments.refit)
         said["refitted"] = arguments.refit
     say(said, arguments.json)

@@ -20,6 +20,7 @@ from pyg_kgrec.data.store import (
     num_relations,
     validate,
 )
+from pyg_kgrec.data.summaries import StoreSummary, summary
 from pyg_kgrec.data.vocabulary import Vocabulary, as_ids, as_index
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "EdgeType",
     "Labels",
     "SplitReport",
+    "StoreSummary",
     "Vocabulary",
     "as_ids",
     "as_index",
@@ -47,5 +49,6 @@ __all__ = [
     "read_kgat",
     "save_store",
     "split_frames",
+    "summary",
     "validate",
 ]

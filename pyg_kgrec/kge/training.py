@@ -99,7 +99,7 @@ def fit_kge(
         min_epochs: Epochs before which ``patience`` ends nothing; by default as many as three times ``patience``
             evaluations need.
         eval_every: Epochs between evaluations.
-        progress: Show a progress bar.
+        progress: Say what is done, as :func:`~pyg_kgrec.fit` does.
         num_threads: PyTorch's threads while it trains on a CPU, as :func:`~pyg_kgrec.fit` has them.
         accelerator: Lightning's: ``'auto'``, ``'cpu'``, ``'gpu'``, ….
 

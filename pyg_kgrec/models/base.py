@@ -30,8 +30,9 @@ from pyg_kgrec._checks import (
     check_weights,
 )
 from pyg_kgrec._files import shown
+from pyg_kgrec._tables import table_of
 from pyg_kgrec.data.interactions import PairIndex, positive_pairs
-from pyg_kgrec.data.store import ITEM, NODE_TYPES, USER
+from pyg_kgrec.data.store import ENTITY, ITEM, NODE_TYPES, USER
 from pyg_kgrec.data.vocabulary import as_index
 from pyg_kgrec.explain import Explanation, Explanations
 from pyg_kgrec.explain.measured import measure
@@ -1003,6 +1004,17 @@ class Recommender(torch.nn.Module, ABC):
         return (
             f"{type(self).__name__}({', '.join([sizes, *(f'{n}={getattr(self, n)!r}' for n in self.shown)])})"
         )
+
+    def _repr_html_(self) -> str:
+        names = {USER: "users", ITEM: "items", ENTITY: "entities"}
+        sizes = [(names[kind], f"{count:,}") for kind, count in self.signature.num_nodes.items() if count]
+        if self.signature.relation_name:
+            sizes.append(("relations", f"{len(self.signature.relation_name):,}"))
+        weights = sum(value.numel() for value in self.state_dict().values() if value.is_floating_point())
+        sizes.append(("weights", f"{weights:,}"))
+        settings = [(name, shown(repr(value))) for name, value in self.settings.items()]
+        parts = [(name, shown(repr(part))) for name, part in self.parts.items()]
+        return table_of(type(self).__name__, [("sizes", sizes), ("settings", settings), ("parts", parts)])
 
 
 def load(path: str | os.PathLike[str], data: HeteroData | None = None) -> Recommender:

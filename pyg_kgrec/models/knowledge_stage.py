@@ -48,6 +48,8 @@ def learn_triples(model: KTUP, inputs: Inputs, progress: bool) -> None:
 class _KnowledgeStage(Epochs):
     """One epoch passes over all triples."""
 
+    title = "triples of KTUP"
+
     def __init__(self, model: KTUP, inputs: Inputs) -> None:
         super().__init__(model, None, 1, lr=_LR)
         self.inputs, self._generator = inputs, Generator(0)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import pyg_kgrec
-from pyg_kgrec.cli import main
+from pyg_kgrec.cli import commands, main
 from pyg_kgrec.data import load_store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -113,6 +113,17 @@ def test_settings_come_from_a_file_and_words_come_after_it(folder: Path, tmp_pat
     assert run("fit", folder / "s", "LightGCN", *words) == 0
     assert pyg_kgrec.load(tmp_path / "m.pt").settings["hidden_channels"] == 6
     assert len(pd.read_csv(tmp_path / "m.history.csv")) == 1
+
+
+def test_what_fit_says_on_the_way_is_not_its_answer(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "_progress", lambda arguments: True)  # as in a terminal
+    settings = ("--set", "hidden_channels=4", "max_epochs=1", "monitor=ndcg@3")
+    assert run("fit", folder / "s", "BPRMF", *settings, "--out", tmp_path / "m.pt", "--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["rows of history"] == 1
+    assert "BPRMF: 1 epoch in" in said.err
 
 
 def test_a_blend_and_a_comparison(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import functools
 from typing import Any
 
@@ -51,6 +52,12 @@ def test_the_sentences_are_true_of_the_numbers(report: KnowledgeReport) -> None:
         assert ("no difference that these seeds can show" in sentence) == (not value < 0.05)
     assert "items with at most" in report.sentences[2]
     assert report.sentences[0] in report.to_markdown()
+    named = copy.copy(report)
+    named.model = "<b>"
+    page = named._repr_html_()
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+    assert "<table" in page
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import torch
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, KTUP, KGRec, LightGCN, Popularity, Recommender
+from pyg_kgrec import BPRMF, EASE, KTUP, Blend, KGRec, LightGCN, Popularity, Recommender
 from pyg_kgrec.data import ENTITY, ITEM, USER
 from pyg_kgrec.models import encoding
 from pyg_kgrec.models.encoding import Translations
@@ -321,3 +321,30 @@ def test_a_misfit_is_refused_wherever_a_store_goes_in(case: Case) -> None:
         ):
             with pytest.raises(ValueError, match=message):
                 call(data)
+
+
+def test_a_notebook_shows_sizes_and_settings_escaped(case: Case, splits: Splits) -> None:
+    model = case.build(splits[0])
+    model.settings["note"] = "<script>" + "x" * 100_000
+    page = model._repr_html_()
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    assert f"{type(model).__name__}</caption>" in page
+    left = '<td style="text-align:left">'
+    for name, said in {
+        "users": "10",
+        "items": "14",
+        "weights": f"{weights:,}",
+        "hidden_channels": "8",
+    }.items():
+        assert f"{left}{name}</td>{left}{said}</td>" in page
+    assert "&lt;script&gt;" in page
+    assert "<script" not in page
+    assert len(page) < 10_000
+
+
+def test_a_notebook_shows_what_a_blend_and_a_solved_model_are(splits: Splits) -> None:
+    blend = Blend({"<i>one": EASE(splits[0]), "two": Popularity(splits[0])})
+    page = blend._repr_html_()
+    assert "&lt;i&gt;one" in page
+    assert "<i>" not in page
+    assert "EASE(10, 14" in page
