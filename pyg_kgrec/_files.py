@@ -240,7 +240,7 @@ def check_folder(folder: Path, manifest: str, kind: str, names: Iterable[str]) -
     there = [name for name in (manifest, *names) if os.path.lexists(folder / name)]
     if there and not _is_of(folder / manifest, kind):
         raise ValueError(
-            f"{shown(folder)} holds a {shown(there[0])} of something else than a {kind} of this package, expected "
+            f"{shown(folder)} holds {shown(there[0])} of something else than this package's {kind}, expected "
             "an empty or a new folder: nothing is changed"
         )
 

@@ -99,7 +99,7 @@ def test_the_card_says_what_was_learned_and_how_well(tmp_path: Path) -> None:
 
 def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"format": "theirs"}')
-    with pytest.raises(ValueError, match=r"holds a config\.json of something else than a model"):
+    with pytest.raises(ValueError, match=r"holds config\.json of something else than this package's model"):
         saved(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
     with pytest.raises(ValueError, match="is a file, expected a folder"):
