@@ -55,7 +55,10 @@ def export(
     k: int = 10,
     scorer: bool = True,
 ) -> dict[str, Any]:
-    r"""Writes what serves a model whose scores are inner products, :math:`\hat{y}_{ui} = \mathbf{e}_u \cdot \mathbf{e}_i`.
+    r"""Writes what serves a model whose scores are inner products.
+
+    .. math::
+        \hat{y}_{ui} = \mathbf{e}_u \cdot \mathbf{e}_i
 
     The folder then holds
 
@@ -76,11 +79,11 @@ def export(
         data: The store to serve from, or a prepared one.
         folder: The folder; made where it is missing. Files of an export that is there are replaced.
         tables: ``'parquet'`` (extra ``parquet``), ``'npy'``, or ``'auto'``: Parquet where pyarrow is installed.
-        index: A string of faiss's index factory (extra ``ann``), None for no index, or ``'auto'``: one by the number
-            of items where faiss is installed, and none otherwise.
+        index: A string of faiss's index factory (extra ``ann``), None for no index, or ``'auto'``: one by the
+            number of items where faiss is installed, and none otherwise.
         recall: Least share of the ``k`` best unseen items that the index has to find, in (0, 1], over up to 1,000
             users.
-        k: Length of the lists that ``recall`` is measured on.
+        k: Length of the lists that ``recall`` is measured on, at most of all items.
         scorer: Whether to write the program.
 
     Returns:
@@ -88,7 +91,7 @@ def export(
 
     Raises:
         ImportError: If faiss or pyarrow is asked for and missing.
-        TypeError: If the scores of the model are no inner products of embeddings, or an argument is of another type.
+        TypeError: If the model's scores are no inner products of embeddings, or an argument is of another type.
         ValueError: If an argument is out of range, the store does not fit the model, the index does not reach
             ``recall``, or the folder holds files of these names that are not of an export.
         OSError: If a file cannot be written.
@@ -102,9 +105,7 @@ def export(
     if not 0 < recall <= 1:
         raise ValueError(f"recall is {shown(repr(recall))}, expected a share in (0, 1]")
     if index is not None and not isinstance(index, str):
-        raise TypeError(
-            f"index is a {type(index).__name__}, expected 'auto', None or a string of faiss's index factory"
-        )
+        raise TypeError(f"index is a {type(index).__name__}, expected 'auto', None or a string for faiss")
     path = Path(folder)
     check_folder(path, _MANIFEST, _KIND, _FILES)
     if tables == "auto":
@@ -116,7 +117,6 @@ def export(
     if index is not None:
         require("faiss", "ann", "export(index=…)")
     inputs = model.inputs(data)
-    check_k(k, inputs.num_items)
     with predicting():
         return _export(model, inputs, path, tables, index, float(recall), k, scorer)
 
@@ -135,8 +135,8 @@ def _export(
     encoding = model.own_encoding(inputs)
     if not isinstance(encoding, Products):
         raise TypeError(
-            f"the scores of this {kind} are no inner products of embeddings, expected a model whose scores are, such "
-            "as KGRec, LightGCN, BPRMF or ALS"
+            f"the scores of this {kind} are no inner products of embeddings, expected a model whose scores are, "
+            "such as KGRec, LightGCN, BPRMF or ALS"
         )
     known = model.known(inputs)
     places = {USER: known.user.nonzero().flatten(), ITEM: known.item.nonzero().flatten()}
@@ -189,11 +189,11 @@ def _export(
 def _labels(inputs: Inputs, node_type: str, place: Tensor) -> pd.DataFrame:
     """Raw ids, and names where there are some, of nodes ``[n]``."""
     index = place.tolist()
-    columns = {"id": pd.Series(inputs.raw_ids(node_type, index))}
+    columns = {"id": inputs.raw_ids(node_type, index)}
     names = inputs.data[node_type].get("name")
     if names is not None:
-        columns["name"] = pd.Series([names[i] for i in index])
-    return pd.DataFrame(columns)
+        columns["name"] = [names[i] for i in index]
+    return pd.DataFrame(columns, dtype=object)  # as they are, whatever characters they have
 
 
 def _seen(inputs: Inputs, user: Tensor, item: Tensor) -> PairIndex:
@@ -241,10 +241,10 @@ def _read(name: str, files: dict[str, bytes]) -> tuple[pd.DataFrame, Tensor]:
         embedding = table["embedding"].combine_chunks()
         flat = embedding.flatten().to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)
         labels = {c: table[c].to_pylist() for c in table.column_names if c != "embedding"}
-        return pd.DataFrame(labels), torch.tensor(flat)
+        return pd.DataFrame(labels, dtype=object), torch.tensor(flat)
     lines = files[f"{name}.jsonl"].decode().splitlines()
     array = np.load(io.BytesIO(files[f"{name}.npy"]), allow_pickle=False)
-    return pd.DataFrame([json.loads(line) for line in lines]), torch.tensor(array)
+    return pd.DataFrame([json.loads(line) for line in lines], dtype=object), torch.tensor(array)
 
 
 # ---------------------------------------------------------------------- the scorer
@@ -270,10 +270,13 @@ def _program(
 ) -> tuple[bytes, dict[str, Any]]:
     """The bytes of a program that scores pairs, and how far it is from the model on some of them."""
     batch = torch.export.Dim("batch")
-    example = torch.zeros(2, dtype=torch.long)
+    example = (
+        torch.zeros(2, dtype=torch.long),
+        torch.zeros(2, dtype=torch.long),
+    )  # one twice would be one input
     program = torch.export.export(
         _Scorer(found.user_embeddings, found.item_embeddings),
-        (example, example),
+        example,
         dynamic_shapes={"user": {0: batch}, "item": {0: batch}},
     )
     buffer = io.BytesIO()
@@ -288,8 +291,8 @@ def _program(
     difference = (scores - expected).abs()
     if not bool((difference <= 1e-5 * (size + 1)).all()):  # sums in another order, and no more
         raise RuntimeError(
-            f"the exported scorer differs by {float(difference.max()):.3g} from this {type(model).__name__}, expected "
-            "the same scores: nothing is written"
+            f"the exported scorer differs by {float(difference.max()):.3g} from this {type(model).__name__}, "
+            "expected the same scores: nothing is written"
         )
     return buffer.getvalue(), {"checked_pairs": _ASKED, "largest_difference": float(difference.max())}
 
@@ -331,8 +334,8 @@ def _indexed(found: ItemIndex, factory: str, recall: float, k: int) -> tuple[byt
         probes = min(2 * probes, lists)
     if reached < recall:
         raise ValueError(
-            f"the index {shown(repr(factory), 60)} finds {reached:.4f} of the {k} best items, expected {recall}: give "
-            "another index or a lower recall"
+            f"the index {shown(repr(factory), 60)} finds {reached:.4f} of the {k} best items, expected {recall}: "
+            "give another index or a lower recall"
         )
     measured: dict[str, Any] = {"factory": factory, "recall": reached, "k": k, "users": user.numel()}
     if lists:
@@ -341,7 +344,7 @@ def _indexed(found: ItemIndex, factory: str, recall: float, k: int) -> tuple[byt
 
 
 def _recall(exact: Tensor, found: Tensor) -> float:
-    """Share of the best scores ``[B, k]`` that are found; of items that score the same, one is as good as another."""
+    """Share of the best scores ``[B, k]`` that are found; one of several equal items is as good as another."""
     there = exact > -torch.inf
     last = exact.masked_fill(~there, torch.inf).amin(dim=1, keepdim=True)
     good = (found >= last - 1e-5 * last.abs()).sum(1)
