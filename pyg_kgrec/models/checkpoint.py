@@ -205,6 +205,8 @@ def _signature(state: Any, most: int) -> StoreSignature:
         number = signature.num_nodes[node_type]
         if ids is not None:
             _check_labels(f"ids of {node_type}s", ids, number, (str, int))
+            if len({type(raw) for raw in ids}) > 1 or len(set(ids)) < number:
+                raise ValueError(f"its ids of {node_type}s are of two types, or one stands there twice")
         elif number > max(_MOST_NODES, most):
             raise ValueError(f"it has {number} {node_type} nodes, more than it can speak of")
     names = signature.relation_name

@@ -148,6 +148,19 @@ def test_what_the_config_claims_is_held_against_the_tensors(change: dict[str, An
         assert len(str(caught.value)) <= 400
 
 
+@pytest.mark.parametrize("ids", [["u0", 1], ["u0", "u0"]], ids=str)
+def test_ids_that_no_store_has_are_refused(ids: list[Any], tmp_path: Path) -> None:
+    model = saved(tmp_path)
+    given = model.signature.ids["user"]
+    assert given is not None
+    model.signature.ids["user"] = [*ids, *given[2:]]
+    model.save_pretrained(tmp_path)
+    model.save(tmp_path / "model.pt")
+    for read in (lambda: BPRMF.from_pretrained(tmp_path), lambda: BPRMF.load(tmp_path / "model.pt")):
+        with pytest.raises(ValueError, match="ids of users are of two types, or one stands there twice"):
+            read()
+
+
 def test_an_interrupted_writing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(tmp_path)
     from pyg_kgrec import _files
