@@ -116,6 +116,7 @@ PUBLIC = (
     "pyg_kgrec.datasets",
     "pyg_kgrec.evaluation",
     "pyg_kgrec.explain",
+    "pyg_kgrec.exporting",
     "pyg_kgrec.faithfulness",
     "pyg_kgrec.kge",
     "pyg_kgrec.models",

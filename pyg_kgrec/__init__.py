@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyg_kgrec.comparison import Comparison, KnowledgeReport, does_knowledge_pay
     from pyg_kgrec.comparison.compare import compare
     from pyg_kgrec.evaluation import choose_threshold, evaluate
+    from pyg_kgrec.exporting import export
     from pyg_kgrec.faithfulness import ExplanationReport, evaluate_explanations
     from pyg_kgrec.kge import fit_kge, pretrain_transe, pretrain_transh
     from pyg_kgrec.refitting import refit
@@ -60,6 +61,7 @@ __all__ = [
     "evaluate",
     "evaluate_completion",
     "evaluate_explanations",
+    "export",
     "fit",
     "fit_kge",
     "load",
@@ -78,6 +80,7 @@ _LATER = {
     "does_knowledge_pay": "comparison",
     "evaluate": "evaluation",
     "evaluate_explanations": "faithfulness",
+    "export": "exporting",
     "fit": "training",
     "fit_kge": "kge",
     "pretrain_transe": "kge",

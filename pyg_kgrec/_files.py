@@ -6,10 +6,12 @@ import contextlib
 import errno
 import hashlib
 import io
+import json
 import os
 import re
 import uuid
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +21,8 @@ from torch import Tensor
 _FORMAT: Final = 1
 _HEADER: Final = re.compile(rb"\x89pyg_kgrec (\d{1,9}) ([a-z ]{1,40}) (\d{1,18}) ([0-9a-f]{64})\r\n")
 _MAGIC: Final = b"\x89pyg_kgrec "
+_KIND: Final = "pyg_kgrec "  # before the kind of a folder
+_NAME: Final = re.compile(r"[a-z]{1,20}\.[a-z0-9]{1,20}")  # of a file in one: it leads nowhere else
 _LONGEST: Final = 160  # bytes of a header
 _FULL: Final = {errno.ENOSPC: "the disk is full", errno.EFBIG: "the file may not grow so large"}
 if hasattr(errno, "EDQUOT"):
@@ -202,3 +206,92 @@ def _check_tensors(content: Any, most: int) -> None:
             todo += [*part.keys(), *part.values()]
         elif isinstance(part, list | tuple | set | frozenset):
             todo += part
+
+
+def write_folder(
+    folder: Path, manifest: str, kind: str, content: dict[str, Any], files: dict[str, bytes]
+) -> None:
+    """Writes the files of a folder, each of them whole, and last a JSON file that holds the sum of each.
+
+    Where writing ends half-way, the sums tell that what lies there does not belong together.
+
+    Args:
+        folder: The folder, which :func:`check_folder` looked at before.
+        manifest: Name of the JSON file.
+        kind: What the folder is of, in small letters as in a sentence.
+        content: What else the JSON file says.
+        files: Bytes of each file by its name.
+
+    Raises:
+        OSError: If the folder cannot be made or a file cannot be written.
+    """
+    sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    text = json.dumps({"format": f"{_KIND}{kind}", "version": _FORMAT, **content, "files": sums}, indent=2)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        replace_file(folder / name, data)
+    replace_file(folder / manifest, text.encode() + b"\n")
+
+
+def check_folder(folder: Path, manifest: str, kind: str, names: Iterable[str]) -> None:
+    """Raises ValueError unless a folder may be written to: what would be replaced has to be of the same kind."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{shown(folder)} is a file, expected a folder")
+    there = [name for name in (manifest, *names) if os.path.lexists(folder / name)]
+    if there and not _is_of(folder / manifest, kind):
+        raise ValueError(
+            f"{shown(folder)} holds {shown(there[0])} of something else than this package's {kind}, expected "
+            "an empty or a new folder: nothing is changed"
+        )
+
+
+def read_folder(folder: Path, manifest: str, kind: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What :func:`write_folder` wrote: the JSON file without its sums, and the bytes of the other files.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, or one of the files is missing.
+        ValueError: If the JSON file is not of this kind and version, or a file has another sum.
+    """
+    if folder.is_file():
+        raise ValueError(f"{shown(folder)} is a file, expected the folder of a {kind}")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {shown(folder)}")
+    path = folder / manifest
+    if not path.is_file():
+        raise FileNotFoundError(f"{shown(folder)} has no {manifest}, expected the folder of a {kind}")
+    content = read_json(path.read_bytes(), path)
+    if not isinstance(content, dict) or content.pop("format", None) != f"{_KIND}{kind}":
+        raise ValueError(f"{shown(path)} does not say that it is of a {kind} of this package")
+    if content.pop("version", None) != _FORMAT:
+        raise ValueError(f"{shown(path)} is of another version of this package, expected format {_FORMAT}")
+    sums = content.pop("files", None)
+    if not isinstance(sums, dict) or not all(_NAME.fullmatch(name) for name in sums):
+        raise ValueError(f"{shown(path)} is damaged: it does not say which files belong to it")
+    files = {}
+    for name, digest in sums.items():
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{shown(folder)} lacks {shown(name)}, which its {manifest} speaks of")
+        files[name] = (folder / name).read_bytes()
+        if hashlib.sha256(files[name]).hexdigest() != digest:
+            raise ValueError(
+                f"{shown(folder / name)} is damaged or of another writing than {manifest}: its bytes do not have "
+                "the sum that stands there"
+            )
+    return content, files
+
+
+def read_json(data: bytes, path: Path) -> Any:
+    """What a JSON file holds; raises ValueError for one that is none."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{shown(path)} is damaged: it is no JSON") from error
+
+
+def _is_of(path: Path, kind: str) -> bool:
+    """Whether a JSON file is one that :func:`write_folder` wrote of a kind."""
+    try:
+        content = read_json(path.read_bytes(), path)
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("format") == f"{_KIND}{kind}"

@@ -17,7 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PUBLIC = ("data", "datasets", "transforms", "nn", "ops", "models")
 IMPORT_DEPENDENCIES = "import lightning, pandas, torch, torch_geometric"
 IMPORT_PUBLIC = "import pyg_kgrec, " + ", ".join(f"pyg_kgrec.{name}" for name in PUBLIC)
-EXTRAS = ("captum", "faiss", "matplotlib", "numba", "torch_scatter", "torch_sparse", "triton")
+EXTRAS = ("captum", "faiss", "matplotlib", "numba", "safetensors", "torch_scatter", "torch_sparse", "triton")
 
 
 def run_python(code: str) -> str:

@@ -7,7 +7,7 @@ import inspect
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ from pyg_kgrec.data.vocabulary import as_index
 from pyg_kgrec.explain import Explanation, Explanations
 from pyg_kgrec.explain.measured import measure
 from pyg_kgrec.explain.units import Removals, Units
-from pyg_kgrec.models import checkpoint
+from pyg_kgrec.models import checkpoint, pretrained
 from pyg_kgrec.models.encoding import Encoding, rows_at_once
 from pyg_kgrec.models.folding import encode_with_rows, fold_in
 from pyg_kgrec.models.inputs import Inputs, StoreStamp, WeightStamp
@@ -923,6 +923,90 @@ class Recommender(torch.nn.Module, ABC):
         model = checkpoint.load(cls, Path(path), data, Recommender)  # type: ignore[type-abstract]
         check_weights(model, shown(path))
         return model
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        push_to_hub: bool = False,
+        repo_id: str | None = None,
+        *,
+        model_name: str | None = None,
+        dataset_name: str | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Writes the model to a folder that hubs of models take, with the interface of PyG's ``PyGModelHubMixin``.
+
+        ``model.safetensors`` holds all tensors, ``config.json`` the class, its settings and the sums of the other
+        files, ``store.json`` raw ids and names of the training store, ``README.md`` a card for people: sizes of the
+        data, settings, results. There is no pickle. Each file is written whole; a ``README.md`` of somebody else's
+        stays as it is. Nothing is uploaded. Needs the extra ``hub``.
+
+        Args:
+            save_directory: The folder; made where it is missing.
+            push_to_hub: Must be False: a folder is uploaded by the hub's own client.
+            repo_id: Must be None, likewise.
+            model_name: Title of the card; by default the name of the class.
+            dataset_name: What it was trained on, for the card.
+            metrics: What :func:`pyg_kgrec.evaluate` returned, for the card and ``config.json``.
+
+        Raises:
+            ImportError: If ``safetensors`` is missing.
+            TypeError: If an argument or a setting of the model is of another type.
+            ValueError: If an upload is asked for, a weight, the threshold or a metric is NaN or infinite, or the
+                folder holds files of these names that are not of a model.
+            OSError: If a file cannot be written.
+        """
+        if push_to_hub or repo_id is not None:
+            raise ValueError(
+                "save_pretrained writes local folders and uploads nothing, expected push_to_hub=False and "
+                "repo_id=None: the client of the hub uploads a folder"
+            )
+        check_weights(self)
+        pretrained.save(self, Path(save_directory), model_name, dataset_name, metrics)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        *,
+        map_location: str | torch.device = "cpu",
+        data: HeteroData | None = None,
+    ) -> Self:
+        """Reads a folder that :meth:`save_pretrained` wrote; no code in it is run, and nothing is downloaded.
+
+        ``Recommender.from_pretrained(folder)`` reads a model of any class.
+
+        Args:
+            pretrained_model_name_or_path: The folder.
+            force_download: Must be False: a folder is downloaded by the hub's own client.
+            token: Must be None, likewise.
+            cache_dir: Must be None, likewise.
+            local_files_only: Without effect: no other files are looked for.
+            map_location: Device of the weights.
+            data: A store the model is to be used on; checked against the model here.
+
+        Returns:
+            The model, in evaluation mode.
+
+        Raises:
+            FileNotFoundError: If there is no such folder, or one of its files is missing.
+            ImportError: If ``safetensors`` is missing.
+            ValueError: If a download is asked for, a file is damaged, the folder holds another model or weights
+                that are NaN or infinite, or does not fit ``data``.
+        """
+        if force_download or token or cache_dir is not None:
+            raise ValueError(
+                "from_pretrained reads local folders and downloads nothing, expected no force_download, token or "
+                "cache_dir: the client of the hub downloads a folder"
+            )
+        folder = Path(pretrained_model_name_or_path)
+        model = pretrained.load(cls, folder, data, Recommender)  # type: ignore[type-abstract]
+        check_weights(model, shown(folder))
+        return cast(Self, model.to(map_location))
 
     # ------------------------------------------------------------------ ids and names
 

@@ -36,7 +36,7 @@ def save(model: Recommender, path: Path) -> None:
         OSError: If the file cannot be written; a full disk says so.
     """
     check_finite(threshold=model.threshold)
-    replace_file(path, pack(_content(model), "model"))
+    replace_file(path, pack(content_of(model), "model"))
 
 
 def load_any(path: Path, data: HeteroData | None, root: type[Recommender]) -> Recommender:
@@ -46,7 +46,13 @@ def load_any(path: Path, data: HeteroData | None, root: type[Recommender]) -> Re
         FileNotFoundError: If there is no such file.
         ValueError: As :func:`load`, or if the file names a class that was not imported.
     """
-    content = read_packed(path, "model")
+    return read_any(read_packed(path, "model"), path, data, root)
+
+
+def read_any(
+    content: dict[str, Any], path: Path, data: HeteroData | None, root: type[Recommender]
+) -> Recommender:
+    """As :func:`read`, of whatever subclass of ``root`` the content names."""
     name = content.get("model")
     kind = _find_kind(name, root) if isinstance(name, str) else None
     if kind is None:
@@ -54,7 +60,7 @@ def load_any(path: Path, data: HeteroData | None, root: type[Recommender]) -> Re
             f"{shown(path)} holds a {shown(str(name), 60)}, which is no model of this package and none that was "
             "imported, expected an import of its class before"
         )
-    return _read(kind, content, path, data, root)
+    return read(kind, content, path, data, root)
 
 
 def load(cls: type[Model], path: Path, data: HeteroData | None, root: type[Recommender]) -> Model:
@@ -66,13 +72,13 @@ def load(cls: type[Model], path: Path, data: HeteroData | None, root: type[Recom
         FileNotFoundError: If there is no such file.
         ValueError: If the file is damaged, holds another model or what no model has, or does not fit ``data``.
     """
-    return _read(cls, read_packed(path, "model"), path, data, root)
+    return read(cls, read_packed(path, "model"), path, data, root)
 
 
-def _read(
+def read(
     cls: type[Model], content: dict[str, Any], path: Path, data: HeteroData | None, root: type[Recommender]
 ) -> Model:
-    """The model that the content of a file describes."""
+    """The model that the content of a file or a folder describes; errors as :func:`load`."""
     try:
         signature = _checked(content, cls, root)
     except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
@@ -87,7 +93,7 @@ def _read(
         raise ValueError(f"{shown(path)} is no file of a {cls.__name__}: {shown(str(error), 200)}") from error
 
 
-def _content(model: Recommender) -> dict[str, Any]:
+def content_of(model: Recommender) -> dict[str, Any]:
     """What a file says of a model: plain things only."""
     own = {
         "model": type(model).__name__,
@@ -101,7 +107,7 @@ def _content(model: Recommender) -> dict[str, Any]:
     theirs = {id(module) for part in model.parts.values() for module in part.modules()}
     prefixes = tuple(f"{name}." for name, module in model.named_modules() if id(module) in theirs)
     own["state_dict"] = {name: x for name, x in model.state_dict().items() if not name.startswith(prefixes)}
-    return own | {"parts": {name: _content(part) for name, part in model.parts.items()}}
+    return own | {"parts": {name: content_of(part) for name, part in model.parts.items()}}
 
 
 def _built(
@@ -120,7 +126,7 @@ def _built(
         parts[name] = _built(kind, _checked(part, kind, root), part, root)
     model = cls.from_parts(parts, content["settings"])
     model.signature = signature
-    expected, found = _content(model)["state_dict"], content["state_dict"]
+    expected, found = content_of(model)["state_dict"], content["state_dict"]
     if expected.keys() != found.keys() or any(expected[n].shape != found[n].shape for n in expected):
         raise ValueError(f"its own tensors are not {', '.join(expected)} of as many numbers as it has parts")
     model.load_state_dict(found, strict=False)
@@ -199,6 +205,8 @@ def _signature(state: Any, most: int) -> StoreSignature:
         number = signature.num_nodes[node_type]
         if ids is not None:
             _check_labels(f"ids of {node_type}s", ids, number, (str, int))
+            if len({type(raw) for raw in ids}) > 1 or len(set(ids)) < number:
+                raise ValueError(f"its ids of {node_type}s are of two types, or one stands there twice")
         elif number > max(_MOST_NODES, most):
             raise ValueError(f"it has {number} {node_type} nodes, more than it can speak of")
     names = signature.relation_name
