@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.mark.slow  # make kill tries more
 def test_a_killed_training_goes_on_to_the_last_bit() -> None:
     command = [sys.executable, str(ROOT / "tests" / "kill" / "run.py")]
     command += ["--kills", "2", "--epochs", "3", "--models", "MKR", "KTUP"]

@@ -520,6 +520,7 @@ def test_small_tensors_are_trained_on_one_thread(model: type[Recommender], split
     assert torch.get_num_threads() == 3
 
 
+@pytest.mark.slow
 def test_large_tensors_are_trained_on_several(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(BPRMF, splits[0])
     largest = max(p.numel() for p in model.parameters())

@@ -78,6 +78,7 @@ with ops.backend("numba"):
     subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
 
 
+@pytest.mark.slow  # every kernel is compiled anew
 def test_a_read_only_package_and_home_compile_without_a_cache() -> None:
     """Numba asks of every folder that it may cache in whether a file can be made there."""
     script = """
