@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from torch_geometric.data import HeteroData
 
@@ -22,6 +24,8 @@ from pyg_kgrec._checks import check_at_least, check_k, check_optional
 from pyg_kgrec._files import shown
 from pyg_kgrec._history import History
 from pyg_kgrec._progress import closing_line, solved_line
+from pyg_kgrec._scheduling import Interval, Schedule, Scheduler, check_scheduler, describe
+from pyg_kgrec._scheduling import step as step_schedulers
 from pyg_kgrec._trainer import (
     Epochs,
     Generator,
@@ -178,6 +182,7 @@ class _Module(Epochs):
         eval_every: int,
         learns_triples: bool,
         clip: tuple[float | None, str | None] = (None, None),
+        schedule: Schedule | None = None,
     ) -> None:
         super().__init__(model, None if val is None else monitor, eval_every, lr=lr)
         self.train_inputs, self.val_inputs = train, val
@@ -187,6 +192,8 @@ class _Module(Epochs):
         self.learns_triples, self.automatic_optimization = learns_triples, not learns_triples
         self._clip, self._clip_algorithm = clip
         self._rates: list[list[float]] = []
+        self._schedule, self._schedulers = schedule, list[LRScheduler]()
+        self._share = 1.0
 
     def on_fit_start(self) -> None:
         # Lightning has put the model on its device by now; where that is another one, the stores follow.
@@ -199,10 +206,22 @@ class _Module(Epochs):
         rates = [self.lr, self.lr * self.model.knowledge_lr] if self.learns_triples else [self.lr]
         optimizers = [torch.optim.Adam(self.model.parameter_groups(lr), fused=fused) for lr in rates]
         self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-        return optimizers
+        if self._schedule is None:
+            return optimizers
+        self._schedulers = [self._schedule.make(optimizer) for optimizer in optimizers]
+        # Lightning keeps their states and shows them to its callbacks, and never takes a step: it would take that
+        # of a plateau after the epoch's checkpoint, and none at all for two optimizers.
+        own: dict[str, Any] = {"interval": self._schedule.interval, "frequency": sys.maxsize}
+        if self.learns_triples:
+            own = {}  # of two optimizers Lightning takes no step anyway
+        elif self.monitor is not None:
+            own |= {"monitor": self.monitor}
+        return optimizers, [{"scheduler": x} | own for x in self._schedulers]
 
     def on_train_start(self) -> None:
-        # A checkpoint has its own rates; those that are asked for count.
+        # A checkpoint has its own rates; those that are asked for count, unless a scheduler has changed them.
+        if self._schedule is not None:
+            return
         for optimizer, rates in zip(self.trainer.optimizers, self._rates, strict=True):
             for group, lr in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = lr
@@ -215,12 +234,35 @@ class _Module(Epochs):
     def step(self, batch: Any, batch_idx: int) -> Tensor | None:
         if not self.learns_triples:
             return self.count(self.model.training_losses(self.train_inputs, batch, self.generator))
+        self._note_rate()
         pairs, triples = batch
         first, second = cast(list[Any], self.optimizers())
         self._step(first, self.model.training_losses(self.train_inputs, pairs, self.generator))
         if triples is not None:
             self._step(second, self.model.knowledge_losses(self.train_inputs, triples, self.generator))
+        self._change_rates("step")
         return None
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        self._note_rate()
+        super().optimizer_step(*args, **kwargs)
+        self._change_rates("step")
+
+    def _note_rate(self) -> None:
+        """The share of its rate that the next step takes."""
+        if self._schedule is not None:
+            rates = self.trainer.optimizers[0].param_groups[0]["lr"], self._rates[0][0]
+            self._share = float(rates[0]) / rates[1]
+
+    def _change_rates(self, after: Interval) -> None:
+        if self._schedule is not None and self._schedule.interval == after:
+            row = self.row() if after == "epoch" else {}
+            step_schedulers(self._schedulers, None if self.monitor is None else row.get(self.monitor))
+
+    def on_train_epoch_end(self) -> None:
+        super().on_train_epoch_end()
+        if self.trainer.is_last_batch:
+            self._change_rates("epoch")
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         try:
@@ -238,7 +280,8 @@ class _Module(Epochs):
         optimizer.step()
 
     def epoch_metrics(self) -> dict[str, float]:
-        return cast(Recommender, self.model).epoch_metrics(self.train_inputs)
+        rate = {} if self._schedule is None else {"lr": self.lr * self._share}
+        return rate | cast(Recommender, self.model).epoch_metrics(self.train_inputs)
 
     def validation_metrics(self) -> dict[str, float]:
         assert self.monitor is not None
@@ -255,6 +298,8 @@ def fit(
     seed: int = 0,
     lr: float | None = None,
     batch_size: int | None = None,
+    scheduler: Scheduler = None,
+    scheduler_interval: Interval | None = None,
     monitor: str = "ndcg@10",
     patience: int | None = 10,
     min_epochs: int | None = None,
@@ -308,6 +353,16 @@ def fit(
         lr: Learning rate of Adam; by default what suits the model (``fit_defaults``).
         batch_size: Examples (and triples) per step; by default the power of two that makes about forty steps
             per epoch, from 256 to 2048.
+        scheduler: What changes the learning rate while it trains: a callable that makes a scheduler of
+            :mod:`torch.optim.lr_scheduler` of an optimizer, like ``functools.partial(StepLR, step_size=10)``, or
+            a name. ``'cosine'`` falls from ``lr`` to 0 along half a cosine over ``max_epochs``, ``'linear'``
+            along a line, both after each epoch; ``'plateau'`` halves the rate when ``monitor`` has not improved
+            for a third of ``patience`` evaluations; ``'warmup'`` rises to ``lr`` with each step of the first epoch
+            and stays there. These keep the ratio of a model's several rates. By default the rate stays as it is. With a
+            scheduler the history has a column ``lr``, the rate of an epoch's last step.
+        scheduler_interval: Whether a callable's scheduler takes a step after each ``'epoch'`` (the default) or
+            after each ``'step'`` of the optimizer. One that waits for a metric (``ReduceLROnPlateau``, made with
+            ``mode='max'``) is told ``monitor`` after each evaluation.
         monitor: Metric to watch: ``'ndcg@10'``, ``'recall@20'``, …, or, where ``val`` has labels of both kinds,
             ``'auc'`` or ``'acc'`` (see :func:`evaluate`), or, where ``val`` holds triples to be found, ``'mrr'``
             or ``'hits@10'`` (any number), of one side with ``'head_'`` or ``'tail_'`` before it (see
@@ -338,7 +393,9 @@ def fit(
             comes out is what the undisturbed training gives, to the last bit: a checkpoint holds the generators,
             the order of the examples, all optimisers, the history and the best weights. ``max_epochs`` and
             ``patience`` may be others than before; a training that is over is not trained again. ``lr`` may be
-            another one, with a warning; without ``lr`` that of the checkpoint goes on.
+            another one, with a warning; without ``lr`` that of the checkpoint goes on. With a ``scheduler`` it
+            has to be the same schedule: the same ``lr``, and for ``'cosine'`` and ``'linear'`` the same
+            ``max_epochs``.
         trainer_arguments: Further arguments of :class:`lightning.Trainer` (``gradient_clip_val``, ``max_time``,
             ``devices``, …). What this function sets itself is refused, as are strategies that train in processes
             whose weights would be lost.
@@ -365,7 +422,12 @@ def fit(
         raise ValueError(f"checkpoint_dir {shown(checkpoint_dir)} is a file, expected a folder")
     if resume is not None and not Path(resume).is_file():
         raise FileNotFoundError(f"there is no checkpoint {shown(resume)} to resume from")
+    check_scheduler(scheduler, scheduler_interval, None if val is None else monitor)
     inputs = model.prepare(train)
+    if scheduler is not None and not _learns_anywhere(model):
+        raise ValueError(
+            f"scheduler is given, but {type(model).__name__} learns nothing by gradients, expected None"
+        )
     if not model.learns():
         return _solve(
             model,
@@ -377,6 +439,8 @@ def fit(
                 "seed": seed,
                 "lr": lr,
                 "batch_size": batch_size,
+                "scheduler": scheduler,
+                "scheduler_interval": scheduler_interval,
                 "monitor": monitor,
                 "patience": patience,
                 "eval_every": eval_every,
@@ -406,11 +470,17 @@ def fit(
         "eval_every": int(eval_every),
         "monitor": None if val is None else monitor,
         "precision": str(precision),
+        "scheduler": describe(scheduler, scheduler_interval, max_epochs),
         **{name: x for name, x in model.settings.items() if isinstance(x, str | int | float | None)},
         "training pairs": sum(int(fingerprint(column)) for column in examples.columns),
     }
     done = None if resume is None else read_checkpoint(resume, model, asked)
-    lr = float(_rate(lr, defaults["lr"], done))
+    lr = float(_rate(lr, defaults["lr"], done, scheduler is not None))
+    schedule = None
+    if scheduler is not None:
+        steps = -(-len(examples) // batch_size)
+        schedule = Schedule(scheduler, scheduler_interval, max_epochs, steps, patience)
+        schedule.try_out(model.parameter_groups(lr), asked["monitor"], checkpoint_dir is not None)
     num_triples = inputs.triple.size(1)
     interval = model.knowledge_interval if num_triples else None
     clip = None, None
@@ -451,7 +521,9 @@ def fit(
         generator=torch.Generator(),  # without one the loader takes a number from the global generator
     )
     batches = cast(Any, pairs)
-    module = _Module(model, inputs, val_inputs, monitor, lr, seed, eval_every, interval is not None, clip)
+    module = _Module(
+        model, inputs, val_inputs, monitor, lr, seed, eval_every, interval is not None, clip, schedule
+    )
     module.asked = asked | {"lr": lr}
     module.places["order"] = order
     if interval is not None:
@@ -517,6 +589,8 @@ def _solve(
 
     def fit_part(name: str, part: Recommender, own: dict[str, Any]) -> pd.DataFrame:
         asked = arguments | own
+        if "scheduler" not in own and not _learns_anywhere(part):
+            asked |= {"scheduler": None, "scheduler_interval": None}
         if "checkpoint_dir" not in own and asked["checkpoint_dir"] is not None:
             asked["checkpoint_dir"] = Path(asked["checkpoint_dir"]) / name
         return fit(part, inputs.data, None if val is None else val.data, **asked)
@@ -544,12 +618,22 @@ def _solve(
     )
 
 
-def _rate(lr: float | None, default: float, done: Mapping[str, Any] | None) -> float:
+def _learns_anywhere(model: Recommender) -> bool:
+    """Whether a model, or one that it is made of, learns by gradients."""
+    return model.learns() or any(map(_learns_anywhere, model.parts.values()))
+
+
+def _rate(lr: float | None, default: float, done: Mapping[str, Any] | None, scheduled: bool) -> float:
     """The learning rate that is asked for, or that of the checkpoint, or the default."""
     before = None if done is None else done["asked"]["lr"]
     if lr is None:
         return default if before is None else before
     if before is not None and lr != before:
+        if scheduled:
+            raise ValueError(
+                f"lr is {lr:g}, the checkpoint was trained with {before:g} and a scheduler, expected the same lr "
+                "or None"
+            )
         warnings.warn(
             f"training goes on with lr {lr:g}, the checkpoint was trained with {before:g}",
             UserWarning,

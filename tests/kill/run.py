@@ -2,7 +2,8 @@
 
 Each case trains in a process of its own, which a SIGKILL ends at a moment drawn uniformly from the time that the
 undisturbed training took; a second process goes on from what the first one left. Weights, metrics and history (all
-columns but the seconds) must be those of the undisturbed training to the last bit.
+columns but the seconds) must be those of the undisturbed training to the last bit. All models but KSR have a learning
+rate that changes.
 
     python tests/kill/run.py --kills 50 --seed 0
 """
@@ -21,10 +22,12 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import CyclicLR
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
@@ -37,6 +40,12 @@ MODELS: dict[str, tuple[type[Recommender], dict[str, Any]]] = {
     "MKR": (MKR, {"num_negatives": 16}),
     "KTUP": (KTUP, {}),
     "KSR": (KSR, {}),
+}
+
+SCHEDULERS: dict[str, Any] = {
+    "KGRec": {"scheduler": "cosine"},
+    "MKR": {"scheduler": "plateau"},  # of two optimizers
+    "KTUP": {"scheduler": partial(CyclicLR, base_lr=1e-4, max_lr=1e-2), "scheduler_interval": "step"},
 }
 
 Splits = tuple[HeteroData, HeteroData, HeteroData]
@@ -66,6 +75,7 @@ def train(name: str, splits: Splits, folder: Path, max_epochs: int) -> dict[str,
         num_threads=1,
         checkpoint_dir=folder,
         resume=last if last.exists() else None,
+        **SCHEDULERS.get(name, {}),
     )
     digest = hashlib.sha256()
     for key, value in model.state_dict().items():
