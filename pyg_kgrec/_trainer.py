@@ -39,7 +39,7 @@ _OWN = "pyg_kgrec"
 
 _KIND = "training checkpoint"
 
-_OURS = {
+OURS = {
     "check_val_every_n_epoch": "eval_every",
     "val_check_interval": "eval_every",
     "num_sanity_val_steps": "nothing: the validation store is checked before training",
@@ -484,7 +484,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     Args:
         arguments: Those that are passed on as they are.
     """
-    for name, instead in _OURS.items():
+    for name, instead in OURS.items():
         if name in arguments:
             raise ValueError(f"{name} is set by this package, expected {instead}")
     strategy = arguments.get("strategy")

@@ -47,7 +47,8 @@ def refit(
         monitor: The metric that training was stopped by.
         seed: Of the weights and of training.
         arguments: Further arguments of :func:`pyg_kgrec.fit`: those that the model was trained with (``lr``,
-            ``batch_size``, …).
+            ``batch_size``, …). What ``fit(…, tune=…)`` chose stands in ``history`` and counts where nothing
+            else is given.
 
     Returns:
         The new model, in evaluation mode.
@@ -102,7 +103,10 @@ def _refit(
         return fresh
     fresh = type(model)(data, **settings)
     if fresh.learns():
-        arguments = arguments | {"max_epochs": _length(history, max_epochs, monitor), "monitor": monitor}
+        tuned = {} if history is None else history.attrs.get("tune", {}).get("fit", {})
+        arguments = (
+            tuned | arguments | {"max_epochs": _length(history, max_epochs, monitor), "monitor": monitor}
+        )
     fit(fresh, data, **arguments)
     fresh.threshold = model.threshold
     return fresh

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+import math
 import re
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, Literal, cast
 
+import lightning
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -21,16 +25,20 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._checks import check_at_least, check_k, check_optional
+from pyg_kgrec._extras import require
 from pyg_kgrec._files import shown
 from pyg_kgrec._history import History
 from pyg_kgrec._progress import closing_line, solved_line
 from pyg_kgrec._scheduling import Interval, Schedule, Scheduler, check_scheduler, describe
 from pyg_kgrec._scheduling import step as step_schedulers
 from pyg_kgrec._trainer import (
+    OURS,
     Epochs,
     Generator,
+    NonFiniteError,
     check_arguments,
     check_rate,
+    interruptions,
     least_epochs,
     power_of_two,
     quiet,
@@ -39,6 +47,7 @@ from pyg_kgrec._trainer import (
     threads,
     waited,
 )
+from pyg_kgrec._tuning import Space, check_names, check_space, in_words, search
 from pyg_kgrec.data.interactions import labelled_pairs
 from pyg_kgrec.data.store import ENTITY, NODE_TYPES
 from pyg_kgrec.data.triples import first_shared, triple_name, triples
@@ -166,6 +175,39 @@ class _Every:
     def __iter__(self) -> Iterator[Tensor | None]:
         for step in range(1, self._num_steps + 1):
             yield next(self._stream) if step % self._interval == 0 else None
+
+
+class PruningCallback(Callback):
+    """Ends the training of a trial of Optuna that its study's pruner holds for hopeless.
+
+    Goes into ``fit(…, callbacks=[PruningCallback(trial)])`` in an objective of one's own; ``fit`` then raises
+    :class:`optuna.TrialPruned`, as the study expects.
+
+    Args:
+        trial: Optuna's trial.
+        monitor: The metric that is reported after each evaluation, with the number of the epoch.
+
+    Raises:
+        ImportError: If Optuna is missing (extra ``tune``).
+    """
+
+    def __init__(self, trial: Any, monitor: str = "ndcg@10") -> None:
+        self._pruned = require("optuna", "tune", "PruningCallback").TrialPruned
+        self._trial, self.monitor = trial, monitor
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Reports the metric, and raises :class:`optuna.TrialPruned` where the pruner says so."""
+        value = trainer.callback_metrics.get(self.monitor)
+        if value is None:
+            known = shown(", ".join(map(str, trainer.callback_metrics)), 200)
+            raise ValueError(
+                f"PruningCallback watches {shown(repr(self.monitor), 60)}, expected one of {known}, or val for fit"
+            )
+        self._trial.report(float(value), step=trainer.current_epoch)
+        if self._trial.should_prune():
+            raise self._pruned(
+                f"pruned after epoch {trainer.current_epoch}, {self.monitor} {float(value):.4f}"
+            )
 
 
 class _Module(Epochs):
@@ -312,6 +354,8 @@ def fit(
     callbacks: list[Callback] | None = None,
     checkpoint_dir: str | Path | None = None,
     resume: str | Path | None = None,
+    tune: Space | Literal[True] | None = None,
+    n_trials: int = 20,
     **trainer_arguments: Any,
 ) -> History:
     r"""Trains a model on a store, with Lightning.
@@ -358,8 +402,8 @@ def fit(
             a name. ``'cosine'`` falls from ``lr`` to 0 along half a cosine over ``max_epochs``, ``'linear'``
             along a line, both after each epoch; ``'plateau'`` halves the rate when ``monitor`` has not improved
             for a third of ``patience`` evaluations; ``'warmup'`` rises to ``lr`` with each step of the first epoch
-            and stays there. These keep the ratio of a model's several rates. By default the rate stays as it is. With a
-            scheduler the history has a column ``lr``, the rate of an epoch's last step.
+            and stays there. These keep the ratio of a model's several rates. By default the rate stays as it is.
+            With a scheduler the history has a column ``lr``, the rate of an epoch's last step.
         scheduler_interval: Whether a callable's scheduler takes a step after each ``'epoch'`` (the default) or
             after each ``'step'`` of the optimizer. One that waits for a metric (``ReduceLROnPlateau``, made with
             ``mode='max'``) is told ``monitor`` after each evaluation.
@@ -396,6 +440,19 @@ def fit(
             another one, with a warning; without ``lr`` that of the checkpoint goes on. With a ``scheduler`` it
             has to be the same schedule: the same ``lr``, and for ``'cosine'`` and ``'linear'`` the same
             ``max_epochs``.
+        tune: What is searched by Optuna (extra ``tune``) before the model is what the best trial made of it, by
+            ``monitor`` on ``val``: a dictionary of arguments of this function, of Lightning's trainer, or of the
+            model's constructor, each with a list of values or a pair of the lowest and the highest number (on a
+            logarithmic scale if above 0 and not whole); a function of Optuna's trial that returns such
+            settings; or True for the ``search_space`` of the model's class. Every trial begins with the weights
+            that the model has and the same ``seed``, so a setting that would need other weights
+            (``hidden_channels``) is refused: :func:`~pyg_kgrec.compare` builds models anew. A trial gives what
+            ``fit`` gives with these settings. ``history.attrs['tune']`` says what was tried and chosen
+            (``settings`` of the model, arguments of ``fit``, ``value``, ``trials``). Where settings of the model
+            were chosen its parameters are other objects afterwards, and stores are to be prepared again. Ctrl-C
+            ends the search with the best so far. Each trial has a copy of ``callbacks`` and a folder of its own
+            in ``checkpoint_dir``.
+        n_trials: Number of trials of the search; a smaller grid is gone through once.
         trainer_arguments: Further arguments of :class:`lightning.Trainer` (``gradient_clip_val``, ``max_time``,
             ``devices``, …). What this function sets itself is refused, as are strategies that train in processes
             whose weights would be lost.
@@ -413,48 +470,47 @@ def fit(
             a weight or a score is NaN or infinite: the message names the step, the part of the loss and the table,
             and the model keeps its best finite weights.
         FileNotFoundError: If there is no checkpoint ``resume``.
+        ImportError: If ``tune`` is asked for and Optuna is missing.
     """
     check_arguments(trainer_arguments)
     _check_arguments(monitor, max_epochs, lr, batch_size, patience, min_epochs, eval_every, seed)
-    min_epochs = least_epochs(min_epochs, patience, eval_every)
     check_optional(1, num_threads=num_threads)
     if checkpoint_dir is not None and Path(checkpoint_dir).is_file():
         raise ValueError(f"checkpoint_dir {shown(checkpoint_dir)} is a file, expected a folder")
     if resume is not None and not Path(resume).is_file():
         raise FileNotFoundError(f"there is no checkpoint {shown(resume)} to resume from")
     check_scheduler(scheduler, scheduler_interval, None if val is None else monitor)
+    arguments = {
+        "max_epochs": max_epochs,
+        "seed": seed,
+        "lr": lr,
+        "batch_size": batch_size,
+        "scheduler": scheduler,
+        "scheduler_interval": scheduler_interval,
+        "monitor": monitor,
+        "patience": patience,
+        "min_epochs": min_epochs,
+        "eval_every": eval_every,
+        "num_threads": num_threads,
+        "accelerator": accelerator,
+        "precision": precision,
+        "logger": logger,
+        "progress": progress,
+        "callbacks": callbacks,
+        "checkpoint_dir": checkpoint_dir,
+    } | trainer_arguments
     inputs = model.prepare(train)
-    if scheduler is not None and not _learns_anywhere(model):
+    if scheduler is not None and not learns_anywhere(model):
         raise ValueError(
             f"scheduler is given, but {type(model).__name__} learns nothing by gradients, expected None"
         )
+    if tune is not None:
+        val_inputs = None if val is None else _validation(model, val, monitor)
+        return _tune(model, inputs, val_inputs, tune, n_trials, arguments, resume)
     if not model.learns():
-        return _solve(
-            model,
-            inputs,
-            None if val is None else _validation(model, val, monitor),
-            monitor,
-            {
-                "max_epochs": max_epochs,
-                "seed": seed,
-                "lr": lr,
-                "batch_size": batch_size,
-                "scheduler": scheduler,
-                "scheduler_interval": scheduler_interval,
-                "monitor": monitor,
-                "patience": patience,
-                "eval_every": eval_every,
-                "num_threads": num_threads,
-                "accelerator": accelerator,
-                "precision": precision,
-                "logger": logger,
-                "progress": progress,
-                "callbacks": callbacks,
-                "checkpoint_dir": checkpoint_dir,
-            }
-            | trainer_arguments,
-            resume,
-        )
+        val_inputs = None if val is None else _validation(model, val, monitor)
+        return _solve(model, inputs, val_inputs, monitor, arguments, resume)
+    min_epochs = least_epochs(min_epochs, patience, eval_every)
     defaults = {"lr": 1e-3} | model.fit_defaults
     examples = _Examples(model.training_examples(inputs))
     if len(examples) == 0:
@@ -480,7 +536,9 @@ def fit(
     if scheduler is not None:
         steps = -(-len(examples) // batch_size)
         schedule = Schedule(scheduler, scheduler_interval, max_epochs, steps, patience)
-        schedule.try_out(model.parameter_groups(lr), asked["monitor"], checkpoint_dir is not None)
+        schedule.try_out(
+            model.parameter_groups(lr), None if val is None else monitor, checkpoint_dir is not None
+        )
     num_triples = inputs.triple.size(1)
     interval = model.knowledge_interval if num_triples else None
     clip = None, None
@@ -589,13 +647,16 @@ def _solve(
 
     def fit_part(name: str, part: Recommender, own: dict[str, Any]) -> pd.DataFrame:
         asked = arguments | own
-        if "scheduler" not in own and not _learns_anywhere(part):
+        if "scheduler" not in own and not learns_anywhere(part):
             asked |= {"scheduler": None, "scheduler_interval": None}
         if "checkpoint_dir" not in own and asked["checkpoint_dir"] is not None:
             asked["checkpoint_dir"] = Path(asked["checkpoint_dir"]) / name
         return fit(part, inputs.data, None if val is None else val.data, **asked)
 
+    before = _identities(model)
     model.fit_parts(fit_part)
+    if _identities(model) != before:  # tuning made other models of some
+        inputs, val = model.prepare(inputs.data), None if val is None else model.prepare(val.data)
     started = time.perf_counter()
     model.remember(inputs)
     inputs = model.prepare(inputs)
@@ -618,9 +679,173 @@ def _solve(
     )
 
 
-def _learns_anywhere(model: Recommender) -> bool:
+_NOT_TUNED: Final = frozenset(
+    (
+        "model",
+        "train",
+        "val",
+        "seed",
+        "monitor",
+        "num_threads",
+        "accelerator",
+        "logger",
+        "progress",
+        "callbacks",
+        "checkpoint_dir",
+        "resume",
+        "tune",
+        "n_trials",
+        "trainer_arguments",
+    )
+)
+"""Arguments of fit that say what is trained, where and by whom: no trial chooses among these."""
+
+
+def _tune(
+    model: Recommender,
+    inputs: Inputs,
+    val: Inputs | None,
+    space: Any,
+    num_trials: int,
+    arguments: dict[str, Any],
+    resume: str | Path | None,
+) -> History:
+    """Trains copies of a model and makes it the best of them; the history of that one."""
+    name = type(model).__name__
+    if space is True:
+        space = model.search_space
+        if not space and model.learns():
+            raise ValueError(
+                f"tune is True, but {name} says no search_space, expected a dictionary of what is tried"
+            )
+    if not model.learns():
+        raise ValueError(
+            f"tune is given, but {name} chooses its few numbers on val by itself, expected None; the parts of a "
+            "Blend are tuned by its own argument fit"
+        )
+    if val is None:
+        raise ValueError("tune is given without val, expected a validation store to choose by")
+    for what, value in (("resume", resume), ("logger", arguments["logger"] or None)):
+        if value is not None:
+            raise ValueError(
+                f"{what} is given with tune, expected one of both: it is of one training, not of many"
+            )
+    check_at_least(1, n_trials=num_trials)
+    check_space(space, "tune")
+    own = set(list(inspect.signature(type(model).__init__).parameters)[2:])
+    of_fit = {*inspect.signature(fit).parameters, *inspect.signature(lightning.Trainer.__init__).parameters}
+    of_fit -= _NOT_TUNED | {"self"} | set(OURS)
+
+    def check(asked: Collection[str]) -> None:
+        check_names(asked, sorted(own | of_fit), "tune", f"an argument of fit or {name}, as lr or batch_size")
+
+    if isinstance(space, Mapping):
+        check(space)
+        for setting, values in space.items():
+            if setting not in of_fit:
+                for value in values:
+                    _check_same_weights(model, {setting: value})
+    best: tuple[float, int, Recommender, History] | None = None
+    tried: list[dict[str, Any]] = []
+
+    def measure(trial: Any, asked: dict[str, Any]) -> float:
+        nonlocal best
+        check(asked)
+        ours = {setting: x for setting, x in asked.items() if setting in of_fit}
+        theirs = {setting: x for setting, x in asked.items() if setting not in of_fit}
+        folder = arguments["checkpoint_dir"]
+        row = {"number": trial.number, "settings": theirs, "fit": ours, "value": math.nan, "epochs": 0}
+        tried.append(row | {"seconds": 0.0})
+        started, before = time.perf_counter(), interruptions()
+        one = copy.deepcopy(model)
+        if theirs:
+            _check_same_weights(model, theirs)
+            one = _with_settings(model, theirs)
+        try:
+            history = fit(
+                one,
+                inputs.data,
+                val.data,
+                **arguments
+                | ours
+                | {
+                    "progress": False,
+                    "callbacks": copy.deepcopy(arguments["callbacks"]),
+                    "checkpoint_dir": None if folder is None else Path(folder) / f"trial-{trial.number}",
+                },
+            )
+        finally:
+            tried[-1]["seconds"] = time.perf_counter() - started
+        if interruptions() != before:
+            trial.study.stop()
+        monitor = arguments["monitor"]
+        value = float(history[monitor].max()) if monitor in history else math.nan
+        tried[-1] |= {"value": value, "epochs": len(history)}
+        if value == value and (best is None or value > best[0]):
+            best = value, trial.number, one, history
+        if arguments["progress"]:
+            found = "" if best is None else f" (best {best[0]:.4f}, trial {best[1] + 1})"
+            print(
+                f"Trial {trial.number + 1} of at most {num_trials}: {in_words(asked)}: "
+                f"{monitor} {value:.4f}{found}",
+                flush=True,
+            )
+        return value
+
+    search(space, num_trials, int(arguments["seed"]), measure, "fit(tune=…)", (NonFiniteError,))
+    if best is None:
+        raise ValueError(
+            f"none of {len(tried)} trials came to an evaluation, expected settings with which training stays finite"
+        )
+    value, number, chosen, history = best
+    took = {setting: tried[number][setting] for setting in ("settings", "fit", "value")}
+    if took["settings"]:  # the model becomes the other one, for all who hold it
+        model.__dict__.clear()
+        model.__dict__.update(chosen.__dict__)
+    else:
+        model.load_state_dict(chosen.state_dict())
+        model.signature, model.threshold = chosen.signature, chosen.threshold
+        model.eval()
+    history.attrs["tune"] = took | {"number": number, "trials": tried}
+    return history
+
+
+def _with_settings(model: Recommender, settings: Mapping[str, Any]) -> Recommender:
+    """A model with the weights of another one, and other settings."""
+    with torch.random.fork_rng(devices=[]):  # what is drawn is replaced at once
+        one = type(model)(model.signature, **{**model.settings, **settings})
+    one.load_state_dict(model.state_dict())
+    one.threshold = model.threshold
+    return one.to(model.device)
+
+
+def _check_same_weights(model: Recommender, settings: Mapping[str, Any]) -> None:
+    """Raises ValueError unless a model with these settings has the tensors of the model."""
+    said = in_words(settings)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            planned = type(model)(model.signature, **{**model.settings, **settings}).state_dict()
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"tune tries {shown(said, 80)} for {type(model).__name__}: {shown(str(error), 250)}"
+        ) from error
+    state = model.state_dict()
+    if planned.keys() != state.keys() or any(planned[n].shape != state[n].shape for n in planned):
+        raise ValueError(
+            f"tune tries {shown(said, 80)}, which needs other weights than those that the "
+            f"{type(model).__name__} has and every trial begins with, expected settings that leave them as they "
+            "are: compare(tune=…) builds models anew"
+        )
+
+
+def _identities(model: Recommender) -> list[int]:
+    """What the stores that were prepared for a model and its parts are bound to."""
+    return [id(model.identity), *(i for part in model.parts.values() for i in _identities(part))]
+
+
+def learns_anywhere(model: Recommender) -> bool:
     """Whether a model, or one that it is made of, learns by gradients."""
-    return model.learns() or any(map(_learns_anywhere, model.parts.values()))
+    return model.learns() or any(map(learns_anywhere, model.parts.values()))
 
 
 def _rate(lr: float | None, default: float, done: Mapping[str, Any] | None, scheduled: bool) -> float:

@@ -16,6 +16,7 @@ from torch_geometric.transforms import BaseTransform
 from pyg_kgrec._checks import check_at_least
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import shown
+from pyg_kgrec._tuning import check_space
 from pyg_kgrec.comparison.entries import Entry, ModelLike, entries_of
 from pyg_kgrec.comparison.runner import Record, complete, trainable
 from pyg_kgrec.comparison.runs import Plan, Splits
@@ -74,7 +75,7 @@ def compare(
         tune: By name of a row, what is searched for it by Optuna (extra ``tune``), on validation alone: a
             dictionary of settings or arguments of ``fit``, each a list of values or a pair of lowest and highest
             number (on a logarithmic scale if above 0 and not whole); or a function of Optuna's trial that returns
-            such settings.
+            such settings; or True for the ``search_space`` of the model's class.
             Each run searches anew, so that nothing passes from one split's test pairs to another's choice.
         n_trials: Number of trials of each search, the same for all; a smaller grid is gone through once.
         path: File that rows are kept in as they come, read without running anything in it. A comparison that was
@@ -97,7 +98,7 @@ def compare(
         ImportError: If ``tune`` is asked for and Optuna is missing.
     """
     entries = entries_of(models, {} if fit is None else fit, loss)
-    search = {} if tune is None else tune
+    search = {} if tune is None else _spaces(tune, entries)
     return run_all(
         entries, data, split, seeds, k, monitor, search, n_trials, path, processes, num_threads, progress
     )
@@ -204,6 +205,14 @@ def _check_data(data: Any, split: Any) -> None:
     check_unsplit(data)
 
 
+def _spaces(tune: Any, entries: Sequence[Entry]) -> Any:
+    """What is searched, with the space of its class for each model that asks for that by True."""
+    if not isinstance(tune, Mapping):
+        return tune
+    own = {entry.name: getattr(entry.make, "search_space", {}) for entry in entries}
+    return {name: own.get(name, {}) if search is True else search for name, search in tune.items()}
+
+
 def _check_tune(tune: Any, entries: Sequence[Entry], data: Any) -> None:
     if not isinstance(tune, Mapping):
         raise TypeError(
@@ -216,26 +225,7 @@ def _check_tune(tune: Any, entries: Sequence[Entry], data: Any) -> None:
             raise ValueError(
                 f"{where} is of no model, expected one of {shown(', '.join(map(repr, names)), 200)}"
             )
-        if callable(search):
-            continue
-        if not isinstance(search, Mapping) or not search:
-            raise ValueError(
-                f"{where} is {shown(repr(search), 80)}, expected settings with what is tried of each"
-            )
-        for setting, values in search.items():
-            if isinstance(values, list) and values:
-                continue
-            if (
-                isinstance(values, tuple)
-                and len(values) == 2
-                and all(isinstance(x, int | float) for x in values)
-                and values[0] <= values[1]
-            ):
-                continue
-            raise ValueError(
-                f"{where} tries {shown(repr(values), 60)} for {shown(repr(setting), 60)}, expected a list with at "
-                "least one value, or a pair of the lowest and the highest number"
-            )
+        check_space(search, where)
     if tune:
         if isinstance(data, tuple | list) and data[1] is None:
             raise ValueError("tune is given without a validation store, expected one to choose by")

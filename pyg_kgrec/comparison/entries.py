@@ -104,7 +104,18 @@ def _entry(name: Any, value: Any, fit_arguments: Mapping[str, Any], loss: str | 
     return Entry(name, make, settings, {**fit_arguments, **own})
 
 
-_OURS = ("model", "train", "val", "seed", "progress", "resume", "checkpoint_dir", "monitor")
+_OURS = (
+    "model",
+    "train",
+    "val",
+    "seed",
+    "progress",
+    "resume",
+    "checkpoint_dir",
+    "monitor",
+    "tune",
+    "n_trials",
+)
 
 
 def _check_fit(arguments: Any, where: str) -> None:

@@ -23,14 +23,14 @@ from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_kgrec._extras import require
 from pyg_kgrec._files import shown
 from pyg_kgrec._trainer import interruptions
+from pyg_kgrec._tuning import search
 from pyg_kgrec.comparison.entries import Entry, chosen_by, fit_names, loss_of, settings_of, written
 from pyg_kgrec.evaluation import CTR_METRICS, check_rankable, evaluate, ranking, ranking_with_ranks
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.inputs import StoreStamp
-from pyg_kgrec.training import fit
+from pyg_kgrec.training import fit, learns_anywhere
 
 Splits: TypeAlias = tuple[HeteroData, HeteroData | None, HeteroData]
 Row: TypeAlias = dict[str, Any]
@@ -144,8 +144,8 @@ def describe(plan: Plan, entry: Entry, seed: int) -> Row:
                 model.prepare(store)
         check_rankable(model.prepare(test), list(plan.ks), "test")
     row = _settings(entry, model)
-    search = plan.tune.get(entry.name)
-    row["tune"] = "" if search is None else f"{plan.num_trials} trials of {_searched(search)}"
+    space = plan.tune.get(entry.name)
+    row["tune"] = "" if space is None else f"{plan.num_trials} trials of {_searched(space)}"
     return row
 
 
@@ -206,21 +206,11 @@ def _trained(plan: Plan, entry: Entry, splits: Splits, seed: int) -> tuple[Row, 
     if entry.name not in plan.tune:
         model, cost = _fitted(plan, entry, splits, seed, {})
         return cost, model
-    optuna = require("optuna", "tune", "compare(tune=…)")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    search: Any = plan.tune[entry.name]
     best: Any = None
     total = 0.0
-    number = math.prod(map(len, search.values())) if _is_grid(search) else math.inf
-    sampler = (
-        optuna.samplers.GridSampler(search, seed=seed)
-        if number <= plan.num_trials
-        else optuna.samplers.TPESampler(seed=seed)
-    )
 
-    def objective(trial: Any) -> float:
+    def measure(trial: Any, asked: dict[str, Any]) -> float:
         nonlocal best, total
-        asked = _suggested(trial, search)
         seed_everything(seed)
         before = interruptions()
         model, cost = _fitted(plan, entry, splits, seed, asked)
@@ -233,8 +223,7 @@ def _trained(plan: Plan, entry: Entry, splits: Splits, seed: int) -> tuple[Row, 
             best = score, model, cost, asked
         return score
 
-    study = optuna.create_study(direction="maximize", sampler=sampler)
-    study.optimize(objective, n_trials=plan.num_trials, catch=())
+    study = search(plan.tune[entry.name], plan.num_trials, seed, measure, "compare(tune=…)")
     _, model, cost, asked = best
     return cost | {"tuned": written(asked), "trials": len(study.trials), "seconds to tune": total}, model
 
@@ -245,25 +234,6 @@ def _watched(model: Recommender, val: HeteroData, monitor: str) -> float:
     return ranking(model, model.prepare(val), [int(monitor.partition("@")[2])])[monitor]
 
 
-def _is_grid(search: Any) -> bool:
-    return isinstance(search, Mapping) and all(isinstance(values, list) for values in search.values())
-
-
-def _suggested(trial: Any, search: Any) -> dict[str, Any]:
-    """What a trial tries: of a callable its answer, of a list one entry, of a pair a number between."""
-    if not isinstance(search, Mapping):
-        return dict(search(trial))
-    asked: dict[str, Any] = {}
-    for name, values in search.items():
-        if isinstance(values, list):
-            asked[name] = trial.suggest_categorical(name, values)
-        elif all(isinstance(x, int) for x in values):
-            asked[name] = trial.suggest_int(name, *values)
-        else:  # rates and weights live on a logarithmic scale
-            asked[name] = trial.suggest_float(name, *values, log=values[0] > 0)
-    return asked
-
-
 def _fitted(
     plan: Plan, entry: Entry, splits: Splits, seed: int, asked: Mapping[str, Any]
 ) -> tuple[Recommender, Row]:
@@ -272,6 +242,8 @@ def _fitted(
     with _memory() as peak:
         model = entry.build(train, **{n: x for n, x in asked.items() if n not in of_fit})
         arguments = {"num_threads": plan.num_threads} | dict(entry.fit) | of_fit
+        if not learns_anywhere(model):  # what is asked of all models
+            arguments = {n: x for n, x in arguments.items() if n not in ("scheduler", "scheduler_interval")}
         started = time.perf_counter()
         history = fit(model, train, val, seed=seed, monitor=plan.monitor, progress=False, **arguments)
         seconds = time.perf_counter() - started

@@ -106,6 +106,10 @@ class Recommender(torch.nn.Module, ABC):
     fit_defaults: ClassVar[dict[str, Any]] = {}
     """Arguments of :func:`pyg_kgrec.fit` that suit this model where the caller gives none."""
 
+    search_space: ClassVar[dict[str, Any]] = {}
+    """What ``fit(…, tune=True)`` and ``compare(…, tune={name: True})`` search: arguments of ``fit`` and settings
+    that leave the shapes of the weights as they are, each a list of values or a pair of lowest and highest."""
+
     node_types: ClassVar[tuple[str, ...]] = NODE_TYPES
     """Node types that the model knows."""
 

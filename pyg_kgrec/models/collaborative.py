@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ from pyg_kgrec.nn.loss import Loss, l2_penalty
 class CollaborativeRecommender(Recommender):
     """Users and items as embeddings, ranked by inner products, trained against sampled negatives."""
 
+    search_space: ClassVar[dict[str, Any]] = {"lr": (3e-4, 1e-2), "decay": (1e-7, 1e-3)}
     node_types = (USER, ITEM)
     shown = ("hidden_channels",)
 

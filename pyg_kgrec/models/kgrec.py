@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
@@ -126,6 +126,12 @@ class KGRec(Recommender):
             not in the paper.
     """
 
+    search_space: ClassVar[dict[str, Any]] = {
+        "lr": (3e-4, 1e-2),
+        "dropout": [0.0, 0.1, 0.2],
+        "cl_coef": (1e-3, 1e-1),
+        "decay": (1e-7, 1e-3),
+    }
     shown = ("hidden_channels", "num_layers", "num_heads")
     hears = MappingProxyType({USER: ("row", "features", "interactions"), ITEM: ("row", "features", "links")})
 

@@ -179,6 +179,11 @@ class KSR(SessionRecommender):
     fit_defaults: ClassVar[dict[str, Any]] = {"lr": 3e-3, "batch_size": 64}
     hears = MappingProxyType({USER: ("interactions", "features"), ITEM: ("row", "features", "links")})
 
+    search_space: ClassVar[dict[str, Any]] = {
+        "lr": (1e-3, 1e-2),
+        "dropout": [0.0, 0.1, 0.3],
+        "gamma": (1.0, 30.0),
+    }
     shown = ("embedding_channels", "hidden_channels", "num_layers", "gamma", "max_length", "use_kg")
 
     entity_start: Tensor

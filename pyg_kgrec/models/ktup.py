@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -119,6 +119,11 @@ class KTUP(LinkedRecommender):
             True, or ``num_preferences`` is not their number.
     """
 
+    search_space: ClassVar[dict[str, Any]] = {
+        "lr": (3e-4, 1e-2),
+        "joint_ratio": (0.3, 0.9),
+        "margin": (0.5, 2.0),
+    }
     shown = ("hidden_channels", "num_preferences", "induction", "norm", "use_kg")
 
     learned_triples: Tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -145,6 +145,12 @@ class MKR(LinkedRecommender):
             weights of layers and units.
     """
 
+    search_space: ClassVar[dict[str, Any]] = {
+        "lr": (3e-4, 1e-2),
+        "knowledge_lr": (1e-2, 1.0),
+        "layer_lr": (1e-3, 1.0),
+        "decay": (1e-8, 1e-4),
+    }
     shown = ("hidden_channels", "num_layers", "unit", "head")
 
     def __init__(

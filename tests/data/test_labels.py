@@ -7,6 +7,7 @@ import io
 import pickle
 import random
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,13 @@ def test_isolated_nodes_are_removed(parts: list[HeteroData]) -> None:
             assert torch.cat(ends).unique().numel() == part[node_type].num_nodes
 
 
+SAMPLES = pytest.mark.skipif(
+    not any(map(find_spec, ("pyg_lib", "torch_sparse"))),
+    reason="PyG's neighbour loaders need pyg-lib or torch-sparse (extra kernels)",
+)
+
+
+@SAMPLES
 def test_neighbours_are_sampled(parts: list[HeteroData]) -> None:
     for data in parts:
         asked = data[INTERACTS].edge_index[1].unique()[-2:]
@@ -181,6 +189,7 @@ def test_neighbours_are_sampled(parts: list[HeteroData]) -> None:
             assert part[USER].id == [data[USER].id[i] for i in part[USER].n_id.tolist()]
 
 
+@SAMPLES
 def test_neighbours_of_pairs_are_sampled(parts: list[HeteroData]) -> None:
     for data in parts:
         key = "edge_label_index" if data[INTERACTS].get("edge_label_index") is not None else "edge_index"

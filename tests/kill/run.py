@@ -1,9 +1,9 @@
 """Training that is killed at random moments and goes on: ``make kill``.
 
-Each case trains in a process of its own, which a SIGKILL ends at a moment drawn uniformly from the time that the
-undisturbed training took; a second process goes on from what the first one left. Weights, metrics and history (all
-columns but the seconds) must be those of the undisturbed training to the last bit. All models but KSR have a learning
-rate that changes.
+Each case trains in a process of its own, which a SIGKILL ends at a moment drawn uniformly from the time that
+the undisturbed training took; a second process goes on from what the first one left. Weights, metrics and
+history (all columns but the seconds) must be those of the undisturbed training to the last bit. All models but
+KSR have a learning rate that changes.
 
     python tests/kill/run.py --kills 50 --seed 0
 """

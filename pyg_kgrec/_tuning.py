@@ -1,0 +1,135 @@
+"""The search for a model's few numbers on validation, by Optuna."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, TypeAlias
+
+from pyg_kgrec._extras import require
+from pyg_kgrec._files import shown
+
+Space: TypeAlias = Mapping[str, Any] | Callable[[Any], Mapping[str, Any]]
+"""What is searched: by name a list of values or a pair of lowest and highest number, or a function of a trial."""
+
+_EXPECTED: Final = "expected a list with at least one value, or a pair of the lowest and the highest number"
+
+
+def check_space(space: Any, where: str) -> None:
+    """Raises ValueError unless ``space`` says what is tried.
+
+    Args:
+        space: What is searched.
+        where: Its name, for the message.
+    """
+    if callable(space):
+        return
+    if not isinstance(space, Mapping) or not space:
+        raise ValueError(f"{where} is {shown(repr(space), 80)}, expected settings with what is tried of each")
+    for name, values in space.items():
+        if isinstance(values, list) and values:
+            continue
+        if (
+            isinstance(values, tuple)
+            and len(values) == 2
+            and all(isinstance(x, int | float) and not isinstance(x, bool) for x in values)
+            and all(map(math.isfinite, values))
+            and values[0] <= values[1]
+        ):
+            continue
+        raise ValueError(f"{where} tries {shown(repr(values), 60)} for {shown(repr(name), 60)}, {_EXPECTED}")
+
+
+def check_names(names: Collection[Any], known: Collection[str], where: str, whose: str) -> None:
+    """Raises ValueError for a name that nothing takes, with the nearest one that something does."""
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ValueError(
+                f"{where} has {shown(repr(name), 60)}, which no trial may change{hint}, expected {whose}"
+            )
+
+
+def is_grid(space: Any) -> bool:
+    """Whether there is an end to what can be tried."""
+    return isinstance(space, Mapping) and all(isinstance(values, list) for values in space.values())
+
+
+def suggested(trial: Any, space: Space) -> dict[str, Any]:
+    """What a trial tries: of a callable its answer, of a list one entry, of a pair a number between."""
+    if not isinstance(space, Mapping):
+        return dict(space(trial))
+    asked: dict[str, Any] = {}
+    for name, values in space.items():
+        if isinstance(values, list):
+            asked[name] = trial.suggest_categorical(name, values)
+        elif all(isinstance(x, int) for x in values):
+            asked[name] = trial.suggest_int(name, *values)
+        else:  # rates and weights live on a logarithmic scale
+            asked[name] = trial.suggest_float(name, *values, log=values[0] > 0)
+    return asked
+
+
+def search(
+    space: Space,
+    num_trials: int,
+    seed: int,
+    measure: Callable[[Any, dict[str, Any]], float],
+    purpose: str,
+    catch: tuple[type[Exception], ...] = (),
+) -> Any:
+    """Tries settings; what comes depends on the space, the seed and what is measured alone.
+
+    A grid that is not larger than the budget is gone through once, anything else is searched by TPE.
+
+    Args:
+        space: What is searched.
+        num_trials: Budget.
+        seed: Of the sampler.
+        measure: Value of a trial's settings, the larger the better.
+        purpose: What needs Optuna, as the first words of a sentence.
+        catch: Errors that fail a trial and not the search.
+
+    Returns:
+        Optuna's study.
+
+    Raises:
+        ImportError: If Optuna is missing.
+    """
+    optuna = require("optuna", "tune", purpose)
+    number = math.inf
+    if isinstance(space, Mapping) and is_grid(space):
+        number = math.prod(len(values) for values in space.values())
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # Nothing is stored: values may be of any kind.
+            warnings.filterwarnings("ignore", message="Choices for a categorical distribution")
+            warnings.filterwarnings(
+                "ignore", message=".* with type .* is not supported|.*persistent storage.*"
+            )
+            sampler = (
+                optuna.samplers.GridSampler(space, seed=seed)
+                if number <= num_trials
+                else optuna.samplers.TPESampler(seed=seed)
+            )
+            study = optuna.create_study(direction="maximize", sampler=sampler)
+            study.optimize(
+                lambda trial: measure(trial, suggested(trial, space)), n_trials=num_trials, catch=catch
+            )
+    finally:
+        optuna.logging.set_verbosity(before)
+    return study
+
+
+def in_words(settings: Mapping[str, Any]) -> str:
+    """Settings on one line: ``lr 0.003, batch_size 512``."""
+    parts = (
+        f"{name} {f'{value:.4g}' if isinstance(value, float) else shown(str(value), 40)}"
+        for name, value in settings.items()
+    )
+    return ", ".join(parts)
