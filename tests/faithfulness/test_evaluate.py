@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.integrate import trapezoid
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -105,7 +106,7 @@ def test_areas_of_the_curves_are_the_metrics(sums: Make, test: HeteroData) -> No
     for (kind, ranking), part in curves.groupby(["kind", "ranking"]):
         assert len(part) == 8
         for name in ("POS", "NEG", "DEL", "INS"):
-            area = np.trapezoid(part[name], part["share"])
+            area = trapezoid(part[name], part["share"])
             np.testing.assert_allclose(area, summary.loc[(kind, ranking), f"{name}@4"], atol=1e-9)
 
 
