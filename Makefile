@@ -24,6 +24,7 @@ CASES ?= 25000
 SEED ?= 0
 
 VENV := .venv
+LOWEST := .venv-lowest
 STAMP := $(VENV)/.stamp
 RUN := $(VENV)/bin/python -m
 PIP := $(RUN) pip --disable-pip-version-check install
@@ -38,7 +39,7 @@ extras := $(sort $(installed) $(subst $(comma), ,$(EXTRAS)) $(if $(filter docs t
   $(if $(filter dist,$(MAKECMDGOALS)),release))
 missing := $(filter-out $(installed),$(extras))
 
-.PHONY: help quickstart notebooks test test-all docs test-docs kill lint bench fuzz dist peers venv clean FORCE
+.PHONY: help quickstart notebooks test test-all test-lowest docs test-docs kill lint bench fuzz dist peers venv clean FORCE
 
 help: ## Say what can be made
 	@awk -F ':.* ## ' '/^[a-z-]+:.* ## / {printf "make %-12s%s\n", $$1, $$2}' Makefile
@@ -57,6 +58,10 @@ test: $(STAMP) ## Run the tests that take at most a few seconds each
 
 test-all: $(STAMP) ## Run all tests
 	OMP_NUM_THREADS=$(TEST_THREADS) $(RUN) pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+test-lowest: $(LOWEST)/.stamp ## Run the tests with the lowest versions that pyproject.toml promises (Python 3.11)
+	PYTHONPATH=. OMP_NUM_THREADS=$(TEST_THREADS) $(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal \
+	  -m "not slow" $(ARGS)
 
 docs: $(STAMP) ## Build the site of the documentation in out/docs, warnings are errors
 	OMP_NUM_THREADS=$(TEST_THREADS) $(RUN) sphinx -W --keep-going -q -c docs -d out/doctrees . out/docs
@@ -100,10 +105,25 @@ peers: ## Set up .venv-peers, the public implementations that benchmarks/peers c
 	  echo "PyTorch's CPU index is out of reach: taking torch from pip's usual index"
 	.venv-peers/bin/pip -q --disable-pip-version-check install -r benchmarks/peers/requirements.txt
 
+# The lowest torch in its CPU build, alone: the usual one of that time brings 3 GB of CUDA.
+$(LOWEST)/.torch: constraints-lowest.txt
+	$(PYTHON) -m venv --clear $(LOWEST)
+	@$(LOWEST)/bin/python -m pip --disable-pip-version-check install -qq --no-deps --index-url $(TORCH_CPU_INDEX) \
+	  --retries 1 --timeout 10 $(shell grep '^torch==' constraints-lowest.txt)
+	@touch $@
+
+$(LOWEST)/.stamp: pyproject.toml constraints-lowest.txt Makefile
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v == (3, 11) or sys.exit("the lowest versions have wheels for \
+	Python 3.11, and $(PYTHON) is %d.%d: name another one, as in make PYTHON=python3.11 test-lowest" % v)'
+	@$(MAKE) -s $(LOWEST)/.torch 2>/dev/null || \
+	  echo "PyTorch's CPU index is out of reach: taking torch from pip's usual index (3 GB)"
+	@$(LOWEST)/bin/python -m pip --disable-pip-version-check install -qq -r constraints-lowest.txt
+	@touch $@
+
 venv: $(STAMP) ## Only make .venv
 
 clean: ## Remove .venv and all caches
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find pyg_kgrec tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ifneq ($(missing),)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pyg_kgrec.refitting import refit
     from pyg_kgrec.training import fit
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ALS",

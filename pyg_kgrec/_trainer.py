@@ -39,6 +39,9 @@ _OWN = "pyg_kgrec"
 
 _KIND = "training checkpoint"
 
+_NO_SETTING = ("training pairs",)
+"""What a checkpoint holds against the training that goes on, and is nothing that was chosen."""
+
 OURS = {
     "check_val_every_n_epoch": "eval_every",
     "val_check_interval": "eval_every",
@@ -408,6 +411,9 @@ def run(
             enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in use),
             **arguments,
         )
+        told = {"model": type(model).__name__, **module.asked}
+        for each in trainer.loggers if module.asked else []:
+            each.log_hyperparams({name: value for name, value in told.items() if name not in _NO_SETTING})
         model.train()
         try:
             with interrupt.listening(trainer):

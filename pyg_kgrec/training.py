@@ -423,7 +423,8 @@ def fit(
             than they work. On an otherwise idle machine tensors of millions of numbers gain by more threads.
         accelerator: Lightning's: ``'auto'``, ``'cpu'``, ``'gpu'``, …
         precision: Lightning's: ``'32-true'``, ``'bf16-mixed'``, …
-        logger: A Lightning logger, or False for none.
+        logger: A Lightning logger, several of them, True for Lightning's own choice, or False for none. It is told
+            the settings of model and training as hyperparameters, and after each epoch what the history has of it.
         progress: Say what is done. A terminal or a notebook shows a bar: epoch n of ``max_epochs``, counted from
             1 (the history's ``epoch`` counts from 0), the loss so far, the last value of ``monitor`` and the
             best, with the epochs that they are of. A log that is no terminal has one line per epoch instead. One

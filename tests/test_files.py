@@ -7,14 +7,18 @@ import io
 import os
 import threading
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch_geometric.data import HeteroData
 
+import pyg_kgrec
 from pyg_kgrec import _files
 from pyg_kgrec._files import pack, read_packed, replace_file, shown, unpack
+from pyg_kgrec.data import load_store
 
 CONTENT = {"weights": torch.arange(6.0).view(2, 3), "names": ["a", "b"], "k": 3}
 
@@ -213,3 +217,42 @@ def test_a_long_path_is_shortened() -> None:
     assert shown("a\nb") == "a b"
     assert len(shown("x" * 10**5)) == 100
     assert shown(Path("/folder/file.pt")) == "/folder/file.pt"
+
+
+# ---------------------------------------------------------------------- what version 0.1 wrote
+
+
+@pytest.mark.parametrize("name", ["KGRec", "MKR", "KTUP", "KSR", "LightGCN", "BPRMF", "Popularity"])
+@pytest.mark.parametrize("kind", ["schema", "signature"])
+def test_files_of_0_1_are_refused_in_one_sentence(
+    name: str, kind: str, make_store: Callable[..., HeteroData], tmp_path: Path
+) -> None:
+    """0.1 wrote what ``torch.save`` makes, in two forms, with no sum of its bytes; Lightning made its checkpoints."""
+    model = getattr(pyg_kgrec, name)
+    data = make_store()
+    path, checkpoint, store = (tmp_path / file for file in ("model.pt", "last.ckpt", "train.store"))
+    signature = {"num_nodes": {"user": 1, "item": 1, "entity": 1}, "ids": {}, "relation_name": []}
+    content = {
+        "pyg_kgrec": 2,
+        "model": name,
+        "settings": {},
+        kind: signature,
+        "state_dict": {"a": torch.ones(1)},
+    }
+    torch.save(content, path)
+    torch.save(
+        {"epoch": 1, "state_dict": {"model.a": torch.ones(1)}, "loops": {}, "callbacks": {}}, checkpoint
+    )
+    torch.save(data, store)
+    told = "is damaged or no file of a {} of this version: torch.save or an older version wrote it"
+    for read, what in (
+        (lambda: pyg_kgrec.load(path), "model"),
+        (lambda: model.load(path, data), "model"),
+        (lambda: load_store(store), "store"),
+    ):
+        with pytest.raises(ValueError, match=told.format(what)) as caught:
+            read()
+        assert len(str(caught.value)) <= 400
+    if name not in ("Popularity", "KSR"):
+        with pytest.raises(ValueError, match=told.format("training checkpoint")):
+            pyg_kgrec.fit(model(data), data, max_epochs=1, resume=checkpoint, progress=False)

@@ -12,12 +12,18 @@ import pytest
 import pyg_kgrec
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+_CONTENT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT, TOOLS = _CONTENT["project"], _CONTENT["tool"]
 
 PUBLIC = ("data", "datasets", "transforms", "nn", "ops", "models")
 IMPORT_DEPENDENCIES = "import lightning, pandas, torch, torch_geometric"
 IMPORT_PUBLIC = "import pyg_kgrec, " + ", ".join(f"pyg_kgrec.{name}" for name in PUBLIC)
 EXTRAS = ("captum", "faiss", "matplotlib", "numba", "safetensors", "torch_scatter", "torch_sparse", "triton")
+
+
+LOWEST = ("fused", "viz", "ann", "hub", "parquet", "tune", "captum", "dev")
+TOOLS_OF_DEV = ("import-linter", "mypy", "nbmake", "pandas-stubs", "ruff")
+"""What looks at the code and takes no part in tests."""
 
 
 def run_python(code: str) -> str:
@@ -27,8 +33,10 @@ def run_python(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_version_is_the_one_of_pyproject() -> None:
-    assert pyg_kgrec.__version__ == PROJECT["version"]
+def test_version_stands_in_one_place() -> None:
+    assert PROJECT["dynamic"] == ["version"]
+    assert TOOLS["hatch"]["version"]["path"] == "pyg_kgrec/__init__.py"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", pyg_kgrec.__version__)
 
 
 def test_version_is_the_installed_one() -> None:
@@ -48,7 +56,7 @@ def test_citation_is_of_this_version_and_of_the_licence_holder() -> None:
     holder = re.search(r"Copyright \(c\) \d+ (.+)", (ROOT / "LICENSE").read_text())
     assert holder is not None
     assert re.search(r'name: "(.+)"', citation)[1] == holder[1]  # type: ignore[index]
-    assert f"\nversion: {PROJECT['version']}\n" in citation
+    assert f"\nversion: {pyg_kgrec.__version__}\n" in citation
     assert f"\nlicense: {PROJECT['license']}\n" in citation
 
 
@@ -65,6 +73,23 @@ def test_constraints_pin_every_direct_dependency() -> None:
     ]
     names = {requirement.partition(">=")[0].lower() for requirement in asked}
     assert {name for name in names if not name.startswith("pyg-kgrec[")} <= pinned
+
+
+def test_lowest_versions_are_those_that_are_promised() -> None:
+    lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    optional = PROJECT["optional-dependencies"]
+    promised = [*PROJECT["dependencies"], *(r for name in LOWEST for r in optional[name])]
+    least = dict(r.partition(";")[0].strip().split(">=") for r in promised if ">=" in r)
+    wanted = {name: version for name, version in least.items() if name in pinned or name not in TOOLS_OF_DEV}
+
+    def parts(version: str) -> list[int]:
+        numbers = [int(part) for part in version.split(".")]
+        return numbers + [0] * (3 - len(numbers))
+
+    assert {name: parts(version) for name, version in wanted.items()} == {
+        name: parts(version) for name, version in pinned.items()
+    }
 
 
 def test_imports_without_extras_and_tries_none() -> None:

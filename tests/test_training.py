@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch_geometric import seed_everything
@@ -358,6 +358,35 @@ def test_a_logger_is_told_every_figure_once_per_epoch(splits: Splits) -> None:
         values = [(row["epoch"], row[name]) for row in logged.rows if name in row]
         assert [epoch for epoch, _ in values] == [0, 1, 2]
         np.testing.assert_allclose([value for _, value in values], history[name], rtol=1e-6)
+
+
+def test_csv_has_history_and_settings(splits: Splits, tmp_path: Path) -> None:
+    logger = CSVLogger(tmp_path)
+    history = quick(build(BPRMF, splits[0], decay=1e-3), *splits[:2], logger=logger)
+    folder = Path(logger.log_dir)
+    rows = pd.read_csv(folder / "metrics.csv").groupby("epoch").first()
+    for name in history.columns.drop(["epoch", "seconds"]):
+        np.testing.assert_allclose(rows[name], history[name], rtol=1e-6)
+    settings = dict(line.split(": ") for line in (folder / "hparams.yaml").read_text().splitlines())
+    expected = {"model": "BPRMF", "lr": "0.02", "batch_size": "64", "decay": "0.001", "seed": "0"}
+    assert expected.items() <= settings.items()
+    assert "training pairs" not in settings
+
+
+def test_tensorboard_has_history_and_settings(splits: Splits, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="TensorBoardLogger needs tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger = TensorBoardLogger(str(tmp_path))
+    history = quick(build(KGRec, splits[0]), *splits[:2], logger=logger, scheduler="linear")
+    events = EventAccumulator(logger.log_dir).Reload()
+    for name in history.columns.drop(["epoch", "seconds"]):
+        values = [event.value for event in events.Scalars(name)]
+        np.testing.assert_allclose(values, history[name], rtol=1e-5)
+    settings = (Path(logger.log_dir) / "hparams.yaml").read_text().splitlines()
+    assert {"model: KGRec", "lr: 0.02", "hidden_channels: 8", "scheduler: linear over 3 epochs"} <= set(
+        settings
+    )
 
 
 def test_validation_leaves_nothing_that_training_cannot_use(splits: Splits) -> None:

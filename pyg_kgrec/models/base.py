@@ -29,6 +29,7 @@ from pyg_kgrec._checks import (
     check_scores,
     check_weights,
 )
+from pyg_kgrec._deprecation import renamed_arguments
 from pyg_kgrec._files import shown
 from pyg_kgrec._tables import table_of
 from pyg_kgrec.data.interactions import PairIndex, positive_pairs
@@ -830,6 +831,7 @@ class Recommender(torch.nn.Module, ABC):
     @overload
     def explain(self, data: Store, users: Nodes, items: Nodes, *, k: int = ...) -> Any: ...
 
+    @renamed_arguments("0.4", user="users", item="items")
     def explain(
         self, data: Store, users: Nodes, items: Nodes | None = None, *, k: int = 10
     ) -> Explanation | Explanations:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -19,6 +18,8 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
+
+from pyg_kgrec._deprecation import FORMER, warn_renamed
 
 VARIABLE = "PYG_KGREC_BACKEND"
 BACKENDS = ("torch", "scatter", "scan", "numba", "triton")
@@ -32,6 +33,8 @@ _NEEDS = {
     "triton": ("triton", "triton"),
 }
 _FORMER = {"reference": "torch", "fused": "numba"}
+_GONE = "0.4"
+FORMER.update({f"backend {name!r}": _GONE for name in _FORMER})
 # torch-scatter is no candidate on the CPU: in 12 of 15 measured cases it is slower there than plain PyTorch.
 _CANDIDATES = {"cpu": ("numba", "scan"), "cuda": ("triton", "scatter", "scan")}
 _SMALL = 1 << 14
@@ -67,9 +70,7 @@ def _renamed(name: str, where: str, stacklevel: int) -> str:
     """Today's name of a backend."""
     if name not in _FORMER:
         return name
-    warnings.warn(
-        f"{where}: backend {name!r} is called {_FORMER[name]!r} now", DeprecationWarning, stacklevel + 1
-    )
+    warn_renamed(f"{where}: backend {name!r}", repr(_FORMER[name]), _GONE, stacklevel + 1)
     return _FORMER[name]
 
 

@@ -95,7 +95,7 @@ def test_torch_scatter_is_taken_on_the_cpu_only_where_it_is_asked_for(
 @pytest.mark.parametrize(("former", "name"), [("reference", "torch"), ("fused", "numba")])
 def test_former_names_still_work_and_say_so(former: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "installed", lambda name: True)
-    with pytest.warns(DeprecationWarning, match=f"backend '{former}' is called '{name}' now") as told:
+    with pytest.warns(DeprecationWarning, match=f"backend '{former}' is '{name}' now, and gone in") as told:
         chosen = ops.backend(former)
     assert len(told) == 1
     assert told[0].filename == __file__
