@@ -227,7 +227,7 @@ def test_a_long_path_is_shortened() -> None:
 def test_files_of_0_1_are_refused_in_one_sentence(
     name: str, kind: str, make_store: Callable[..., HeteroData], tmp_path: Path
 ) -> None:
-    """0.1 wrote what ``torch.save`` makes, in two forms, with no sum of its bytes; Lightning made its checkpoints."""
+    """0.1 wrote what ``torch.save`` makes, in two forms, without a sum; Lightning made its checkpoints."""
     model = getattr(pyg_kgrec, name)
     data = make_store()
     path, checkpoint, store = (tmp_path / file for file in ("model.pt", "last.ckpt", "train.store"))

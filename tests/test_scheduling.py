@@ -130,6 +130,7 @@ ALL = [
         MKR,
         {"scheduler": partial(OneCycleLR, max_lr=0.1, total_steps=99), "scheduler_interval": "step"},
         id="one-cycle-of-two",
+        marks=pytest.mark.slow,
     ),
     pytest.param(BPRMF, {"scheduler": "cosine"}, id="cosine"),
 ]
