@@ -182,7 +182,7 @@ def _counterfactuals(found: Sequence[Explanation], arguments: Namespace) -> None
     """Without what each item would not be among the k best."""
     rows = [(one.user, one.item, one.counterfactual(arguments.k or 10)) for one in found]
     if not (arguments.out or arguments.json):
-        print("\n".join(f"{item} for {user}: {what}" for user, item, what in rows))
+        print("\n".join(f"{user}: {what}" for user, _, what in rows))
         return
     table = [
         {"user": user, "item": item, "found": bool(what), "text": str(what)} for user, item, what in rows
