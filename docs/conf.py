@@ -256,6 +256,18 @@ def mathml(text: str, block: bool) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
+def formula_parts(text: str) -> list[str]:
+    r"""Parts of a formula that stand side by side, with `\qquad` between them."""
+    parts, depth = [""], 0
+    for piece in re.split(r"(\\qquad|\\[{}]|[{}])", text):
+        depth += {"{": 1, "}": -1}.get(piece, 0)
+        if piece == r"\qquad" and not depth:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return [part.strip() for part in parts if part.strip()]
+
+
 def visit_math(translator: Any, node: nodes.Element) -> None:
     """Writes a formula within a line."""
     translator.body.append(mathml(node.astext(), block=False))
@@ -263,8 +275,9 @@ def visit_math(translator: Any, node: nodes.Element) -> None:
 
 
 def visit_displayed_math(translator: Any, node: nodes.Element) -> None:
-    """Writes a formula by itself, which is scrolled where the page is narrow."""
-    translator.body.append(f'<div class="math">{mathml(node.astext(), block=True)}</div>')
+    """Writes a formula by itself, its parts beneath each other where the page is narrow."""
+    drawn = "".join(f"<div>{mathml(part, block=True)}</div>" for part in formula_parts(node.astext()))
+    translator.body.append(f'<div class="math">{drawn}</div>')
     raise nodes.SkipNode
 
 

@@ -5,11 +5,11 @@ python examples/compare_movielens.py movielens --root data/ml-100k --knowledge d
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from options import Options, told
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
@@ -58,24 +58,17 @@ MODELS: dict[str, Any] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Options(__doc__, data=True, knowledge="freebase", seeds=5, epochs=100)
     parser.add_argument("data", choices=["movielens", "movielens-fixed", "lastfm", "synthetic"])
-    parser.add_argument("--root", type=Path, help="folder of the data set")
-    parser.add_argument("--source", type=Path, help="folder that its files are copied from, not fetched")
     parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--max-epochs", type=int, default=100)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--path", type=Path, help="file that rows are kept in")
-    parser.add_argument(
-        "--knowledge", choices=["freebase", "dbpedia"], default="freebase", help="graph of movielens"
-    )
     parser.add_argument(
         "--pays-for",
         choices=["KGRec", "KTUP", "MKR", "EASE with knowledge"],
         help="ask what its graph is worth instead",
     )
-    args = parser.parse_args()
+    args = parser.read()
 
     data: Any
     split: BaseTransform | None = RandomSplit(val=0.1, test=0.1)
@@ -96,13 +89,16 @@ def main() -> None:
         "fit": {"max_epochs": args.max_epochs},
         "path": args.path,
         "processes": args.processes,
+        "progress": args.progress,
     }
     if args.pays_for:
-        print(does_knowledge_pay(MODELS[args.pays_for], data, **settings))
+        report = does_knowledge_pay(MODELS[args.pays_for], data, **settings)
+        print(report.summary().reset_index().to_json(orient="records") if args.json else report)
         return
     table = compare({name: MODELS[name] for name in args.models}, data, **settings)
-    print(table)
-    print(table.by_frequency().to_string(float_format="{:.4f}".format))
+    told(args, table, table.by_frequency().to_string(float_format="{:.4f}".format))
+    if args.json:
+        print(table.to_frame().to_json(orient="records"))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
 """Whether explanations are true: every model's units, left out in several orders, as one table.
 
 python examples/explanations.py synthetic --seeds 3
-python examples/explanations.py movielens --root data/ml-100k --knowledge dbpedia --plot curves
+python examples/explanations.py movielens --root data/ml-100k --knowledge dbpedia --out curves
 python examples/explanations.py lastfm --root data/last-fm --models KGRec MKR --explainers GNNExplainer
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
+from options import Options, told
 from torch_geometric import seed_everything
 from torch_geometric.explain import AttentionExplainer, CaptumExplainer, GNNExplainer
 
@@ -43,27 +43,24 @@ EXPLAINERS: dict[str, Any] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Options(
+        __doc__, data=True, knowledge="dbpedia", seeds=1, epochs=100, out="pictures: OUT-MODEL.svg"
+    )
     parser.add_argument("data", choices=["synthetic", "movielens", "lastfm"])
-    parser.add_argument("--root", type=Path, help="folder of the data set")
-    parser.add_argument("--source", type=Path, help="folder that its files are copied from, not fetched")
-    parser.add_argument("--knowledge", choices=["freebase", "dbpedia"], default="dbpedia")
     parser.add_argument("--scale", type=float, default=1, help="of the made data's 600 users and 800 items")
     parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--explainers", nargs="*", choices=list(EXPLAINERS), default=[])
-    parser.add_argument("--seeds", type=int, default=1, help="more than one tell how stable reasons are")
-    parser.add_argument("--max-epochs", type=int, default=100)
     parser.add_argument("--num-users", type=int, default=100)
     parser.add_argument("--k", type=int, default=10)
-    parser.add_argument("--plot", help="pictures of the deletion curves, PLOT-MODEL.svg")
-    args = parser.parse_args()
+    parser.add_argument("--plot", dest="out", type=Path, help="the same as --out")
+    args = parser.read()
     if args.data != "synthetic" and args.root is None:
         parser.error("--root is missing, expected the folder of the data set")
 
     data: Any
     if args.data == "synthetic":
         users, items, entities = (int(number * args.scale) for number in (600, 800, 2000))
-        data = SyntheticKG(users, items, entities, seed=0)[0]
+        data = SyntheticKG(users, items, entities, seed=args.seed)[0]
     elif args.data == "movielens":
         data = MovieLens100K(args.root, args.source, knowledge=args.knowledge)[0]
     else:
@@ -71,15 +68,15 @@ def main() -> None:
     for name in args.models:
         timed = "time" in data["user", "interacts", "item"]
         if name == "KSR" and not timed:
-            print(f"KSR is left out: the interactions of {args.data} have no time\n")
+            told(args, f"KSR is left out: the interactions of {args.data} have no time\n")
             continue
-        split = LeaveOneOut() if name == "KSR" else RandomSplit(val=0.1, test=0.1, seed=0)
+        split = LeaveOneOut() if name == "KSR" else RandomSplit(val=0.1, test=0.1, seed=args.seed)
         train, val, test = split(data)
         models = []
-        for seed in range(args.seeds):
+        for seed in args.seeds:
             seed_everything(seed)
             models.append(MODELS[name](train))
-            fit(models[-1], train, val, seed=seed, max_epochs=args.max_epochs, progress=False)
+            fit(models[-1], train, val, seed=seed, max_epochs=args.max_epochs, progress=args.progress)
         graph = name in ("KGRec", "LightGCN")
         chosen = [
             each for each in args.explainers if graph and (each != "AttentionExplainer" or name == "KGRec")
@@ -92,11 +89,13 @@ def main() -> None:
             models=models[1:],
             explainers={each: EXPLAINERS[each]() for each in chosen},
         )
-        print(report.to_markdown(), "\n", flush=True)
-        if args.plot:
+        told(args, report.to_markdown(), "")
+        if args.json:
+            print(report.to_frame().assign(model=name).to_json(orient="records"), flush=True)
+        if args.out:
             figure = report.plot(report.kinds[-1]).get_figure(root=True)
             assert figure is not None
-            figure.savefig(f"{args.plot}-{name}.svg")
+            figure.savefig(f"{args.out}-{name}.svg")
 
 
 if __name__ == "__main__":

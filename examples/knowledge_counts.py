@@ -11,13 +11,13 @@ On Last.FM every counted artist is a positive.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from options import Options, told
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
@@ -49,22 +49,17 @@ def by_frequency(model: Recommender, train: HeteroData, test: HeteroData, k: int
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Options(__doc__, data=True, seeds=5, settings=True)
     parser.add_argument("--data", choices=["lastfm", "ml-100k"], default="lastfm")
-    parser.add_argument(
-        "--root", type=Path, required=True, help="folder that holds the data set, or is to hold it"
-    )
-    parser.add_argument("--source", help="local folder or base URL to take the files from")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS)[:4])
     parser.add_argument(
         "--rows",
         type=Path,
         help="file that keeps the rows: what stands in it, with the same arguments, is not run again",
     )
-    parser.add_argument("--set", type=json.loads, default={}, help="further arguments of KGRec, as JSON")
-    parser.add_argument("--fit", type=json.loads, default={}, help="further arguments of fit, as JSON")
-    args = parser.parse_args()
+    args = parser.read()
+    if args.root is None:
+        parser.error("--root is missing, expected the folder of the data set")
 
     data = (LastFM if args.data == "lastfm" else MovieLens100K)(args.root, args.source)[0]
     rows, run = [], json.dumps([args.data, args.set, args.fit], sort_keys=True)
@@ -80,7 +75,7 @@ def main() -> None:
             build, settings = MODELS[name]
             seed_everything(seed)
             model = build(train, **(settings | args.set if build is KGRec else settings))
-            history = fit(model, train, val, seed=seed, progress=False, **args.fit)
+            history = fit(model, train, val, seed=seed, progress=args.progress, **args.fit)
             found = evaluate(model, test)
             best = int(history["ndcg@10"].argmax())
             row = {
@@ -99,7 +94,7 @@ def main() -> None:
                 with args.rows.open("a") as file:
                     file.write(line + "\n")
     table = pd.DataFrame(rows)
-    print(table.drop(columns=["seed", "run"]).groupby("model", sort=False).mean().round(4).T.to_string())
+    told(args, table.drop(columns=["seed", "run"]).groupby("model", sort=False).mean().round(4).T.to_string())
     for metric in (
         "ndcg@10",
         "recall@20",
@@ -110,7 +105,8 @@ def main() -> None:
             if "KGRec" in wide and len(wide) > 1:
                 difference = wide["KGRec"] - wide[other]
                 error = difference.std() / len(difference) ** 0.5
-                print(f"{metric}: KGRec − {other}: {difference.mean():+.4f} ± {error:.4f} (standard error)")
+                lead = f"{difference.mean():+.4f} ± {error:.4f} (standard error)"
+                told(args, f"{metric}: KGRec − {other}: {lead}")
 
 
 if __name__ == "__main__":

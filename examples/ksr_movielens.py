@@ -7,14 +7,13 @@ python examples/ksr_movielens.py --root data/ml-100k --out out/ksr.png --session
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+from options import Options, row, told
 from torch import Tensor
 from torch.nn.functional import normalize
 from torch_geometric import seed_everything
@@ -55,35 +54,32 @@ class LastItem(Recommender):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", default="data/ml-100k", help="where the data set lives or is put")
-    parser.add_argument("--source", help="local folder or base URL to take the files from")
-    parser.add_argument("--knowledge", choices=["freebase", "dbpedia"], default="freebase")
+    picture = "picture of why the first user gets the first film"
+    parser = Options(__doc__, data=True, knowledge="freebase", seeds=1, settings=True, out=picture)
+    parser.set_defaults(root=Path("data/ml-100k"))
     parser.add_argument("--model", choices=[*VARIANTS, *OTHERS], nargs="+", default=["KSR"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--kg", type=Path, help="file that keeps the pre-trained embeddings between runs")
-    parser.add_argument("--set", type=json.loads, default={}, help="further arguments of the model, as JSON")
-    parser.add_argument("--fit", type=json.loads, default={}, help="further arguments of fit, as JSON")
     parser.add_argument(
         "--session", nargs="+", help="films of somebody that training never saw, oldest first"
     )
-    parser.add_argument("--out", type=Path, help="picture of why the first user gets the first film")
-    args = parser.parse_args()
+    args = parser.read()
     train, val, test = LeaveOneOut()(
         MovieLens100K(args.root, source=args.source, knowledge=args.knowledge)[0]
     )
     for name in args.model:
         rows = []
         for seed in args.seeds if name != "Popularity" else [0]:
-            model, row = trained(name, train, val, test, seed, args.kg, args.set, args.fit)
-            rows.append(row)
-            print(name, json.dumps({"seed": seed} | {k: round(v, 4) for k, v in row.items()}), flush=True)
+            model, figures = trained(name, train, val, test, seed, args.kg, args.set, args.fit)
+            rows.append(figures)
+            known = {"model": name} if args.json else {}
+            row(known | {"seed": seed} | figures, "" if args.json else name)
             if isinstance(model, KSR) and seed == args.seeds[0]:
-                show(model, test, args.session, args.out)
+                told(args, *show(model, test, args.session, args.out))
         if len(rows) > 1:
             for key in rows[0]:
                 values = [row[key] for row in rows]
-                print(f"{name} {key} {statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}")
+                mean, deviation = statistics.mean(values), statistics.stdev(values)
+                told(args, f"{name} {key} {mean:.4f} ± {deviation:.4f}")
 
 
 def trained(
@@ -127,21 +123,22 @@ def random_embeddings(data: HeteroData, seed: int, channels: int = 64) -> tuple[
     return entity, relation
 
 
-def show(model: KSR, test: HeteroData, session: list[str] | None, out: Path | None) -> None:
+def show(model: KSR, test: HeteroData, session: list[str] | None, out: Path | None) -> list[str]:
     """Why the first user gets what stands first, and what follows a session."""
     items, _ = model.recommend(test, torch.tensor([0]), k=1)
     explained = model.explain(test, torch.tensor([0]), items[0])
-    print(explained)
+    lines = [str(explained)]
     if session:
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             frame = model.recommend_session(session, k=5, as_frame=True)
-        print(*(f"note: {w.message}" for w in told), frame.to_string(index=False), sep="\n")
+        lines += [*(f"note: {w.message}" for w in caught), frame.to_string(index=False)]
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         figure = explained.plot().get_figure(root=True)
         assert figure is not None
         figure.savefig(out, dpi=120)
+    return lines
 
 
 if __name__ == "__main__":

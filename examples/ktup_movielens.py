@@ -7,14 +7,13 @@ python examples/ktup_movielens.py --root data/ml-100k --task completion --model 
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import statistics
 from pathlib import Path
 from typing import Any
 
 import torch
+from options import Options, row, told
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import DistMult, TransE
@@ -45,17 +44,12 @@ KGE: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", default="data/ml-100k", help="where the data set lives or is put")
-    parser.add_argument("--source", help="local folder or base URL to take the files from")
+    picture = "picture of why the first user gets the first item"
+    parser = Options(__doc__, data=True, knowledge="freebase", seeds=1, settings=True, out=picture)
+    parser.set_defaults(root=Path("data/ml-100k"))
     parser.add_argument("--task", choices=["recommendation", "completion"], default="recommendation")
-    parser.add_argument("--knowledge", choices=["freebase", "dbpedia"], default="freebase")
     parser.add_argument("--model", choices=[*VARIANTS, *KGE], nargs="+", default=["KTUP"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--set", type=json.loads, default={}, help="further arguments of the model, as JSON")
-    parser.add_argument("--fit", type=json.loads, default={}, help="further arguments of fit, as JSON")
-    parser.add_argument("--out", type=Path, help="picture of why the first user gets the first item")
-    args = parser.parse_args()
+    args = parser.read()
     train, val, test = MovieLens100K(args.root, source=args.source, knowledge=args.knowledge).split()
     for name in args.model:
         rows = []
@@ -63,17 +57,19 @@ def main() -> None:
             if args.task == "recommendation":
                 if name in KGE:
                     parser.error(f"{name} recommends nothing: it goes with --task completion")
-                model, row = recommend(name, train, val, test, seed, args.set, args.fit)
+                model, figures = recommend(name, train, val, test, seed, args.set, args.fit)
                 if seed == args.seeds[0]:
-                    show(model, test, args.out)
+                    told(args, show(model, test, args.out))
             else:
-                row = complete(name, train, val, test, seed, args.set, args.fit)
-            rows.append(row)
-            print(name, json.dumps({"seed": seed} | {k: round(v, 4) for k, v in row.items()}), flush=True)
+                figures = complete(name, train, val, test, seed, args.set, args.fit)
+            rows.append(figures)
+            known = {"model": name} if args.json else {}
+            row(known | {"seed": seed} | figures, "" if args.json else name)
         if len(rows) > 1:
             for key in rows[0]:
                 values = [row[key] for row in rows]
-                print(f"{name} {key} {statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}")
+                mean, deviation = statistics.mean(values), statistics.stdev(values)
+                told(args, f"{name} {key} {mean:.4f} ± {deviation:.4f}")
 
 
 def recommend(
@@ -125,16 +121,16 @@ def triples_found(model: Any, sought: HeteroData) -> dict[str, float]:
     return {name: found[name] for name in ("mrr", "mean_rank", "hits@1", "hits@3", "hits@10")}
 
 
-def show(model: KTUP, test: HeteroData, out: Path | None) -> None:
+def show(model: KTUP, test: HeteroData, out: Path | None) -> str:
     """Why the first user gets what stands first."""
     items, _ = model.recommend(test, torch.tensor([0]), k=1)
     explained = model.explain(test, torch.tensor([0]), items[0])
-    print(explained)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         figure = explained.plot().get_figure(root=True)
         assert figure is not None
         figure.savefig(out, dpi=120)
+    return str(explained)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ common neighbours of their entities is printed for each; then the other way roun
 
 from __future__ import annotations
 
-import argparse
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from options import Options, row, told
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.datasets import MovieLens100K
@@ -47,12 +48,11 @@ def pairs_in_common(data: HeteroData) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", default="data/ml-100k", help="where the data set lives or is put")
-    parser.add_argument("--source", help="local folder or base URL to take the files from")
-    args = parser.parse_args()
+    parser = Options(__doc__, data=True)
+    parser.set_defaults(root=Path("data/ml-100k"))
+    args = parser.read()
     pairs = pairs_in_common(MovieLens100K(args.root, args.source)[0])
-    print(f"{len(pairs):,} pairs of films")
+    told(args, f"{len(pairs):,} pairs of films")
     for of, by, bounds in (("neighbours", "raters", RATERS), ("raters", "neighbours", NEIGHBOURS)):
         labels = [
             f"{low + 1}" if low + 1 == high else (f"{low + 1}–{high}" if high < 10**9 else f"more than {low}")
@@ -62,9 +62,13 @@ def main() -> None:
         table = pairs.groupby(classes, observed=False)[of].agg(["mean", "size"])
         table = table.rename(columns={"mean": f"mean common {of}", "size": "pairs"})
         table.index.name = f"common {by}"
-        print(f"\n{table.to_string(float_format='{:.3f}'.format)}")
+        told(args, f"\n{table.to_string(float_format='{:.3f}'.format)}")
+        if args.json:
+            print(table.reset_index().to_json(orient="records"))
     correlation = np.corrcoef(pairs["raters"].rank(), pairs["neighbours"].rank())[0, 1]
-    print(f"\nrank correlation over all pairs: {correlation:.3f}")
+    told(args, f"\nrank correlation over all pairs: {correlation:.3f}")
+    if args.json:
+        row({"rank correlation": float(correlation)})
 
 
 if __name__ == "__main__":

@@ -9,16 +9,15 @@ A seed draws negatives, split and start. The epoch is chosen by validation AUC.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import itertools
-import json
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from options import Options, row, told
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
@@ -56,18 +55,14 @@ STUDIES: dict[str, list[Any]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", required=True, help="where the data set lives or is put")
-    parser.add_argument("--source", help="local folder or base URL to take the files from")
-    parser.add_argument("--seeds", type=int, default=10, help="how many, from 0")
+    parser = Options(__doc__, data=True, seeds=10, settings=True, out="picture of the studies")
     parser.add_argument("--variant", choices=VARIANTS, default="MKR")
-    parser.add_argument("--set", type=json.loads, default={}, help="further arguments of MKR, as JSON")
-    parser.add_argument("--fit", type=json.loads, default={}, help="further arguments of fit, as JSON")
     parser.add_argument("--check", action="store_true", help="fail unless the paper's row is reached")
     parser.add_argument("--study", choices=STUDIES, nargs="+", help="instead of one setting, rows of them")
     parser.add_argument("--kge-alone", action="store_true", help="the RMSE of triples learned alone, too")
-    parser.add_argument("--out", type=Path, help="picture of the studies")
-    args = parser.parse_args()
+    args = parser.read()
+    if args.root is None:
+        parser.error("--root is missing, expected the folder of the data set")
 
     data = LastFM(args.root, args.source)[0]
     settings = SETTINGS | VARIANTS[args.variant] | args.set
@@ -78,19 +73,16 @@ def main() -> None:
             draw(studies, args.out)
         return
     rows = []
-    for seed in range(args.seeds):
+    for seed in args.seeds:
         rows.append(run(data, seed, settings, FIT | args.fit))
         if args.kge_alone:
             rows[-1]["kge rmse alone"] = learn_triples_alone(data, seed, settings, rows[-1]["best epoch"])
-        print(
-            json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()}),
-            flush=True,
-        )
+        row(rows[-1])
     names = [name for name in rows[0] if name not in ("seed", "best epoch")]
-    mean = {name: statistics.mean(row[name] for row in rows) for name in names}
+    mean = {name: statistics.mean(each[name] for each in rows) for name in names}
     for name in names:
-        deviation = statistics.stdev(row[name] for row in rows) if len(rows) > 1 else 0.0
-        print(f"{name:<16} {mean[name]:.4f} ± {deviation:.4f}")
+        deviation = statistics.stdev(each[name] for each in rows) if len(rows) > 1 else 0.0
+        told(args, f"{name:<16} {mean[name]:.4f} ± {deviation:.4f}")
     if args.check and (mean["auc"] < 0.797 or mean["acc"] < 0.752 or min(r["auc"] for r in rows) < 0.77):
         raise SystemExit("the paper's row, AUC 0.797 and ACC 0.752 with no seed under 0.77, is not reached")
 
@@ -111,12 +103,12 @@ def run(
     history = fit(model, learned, val, seed=seed, progress=False, **arguments)
     found, best = evaluate(model, test, task="ctr"), int(history["auc"].argmax())
     ranked = evaluate(model, test, k=(10, 20))
-    row = {"seed": seed, "auc": found["auc"], "acc": found["acc"], "val auc": float(history["auc"].max())}
-    row |= {name: ranked[name] for name in ("precision@10", "recall@10", "precision@20", "recall@20")}
-    row["best epoch"] = best + 1
+    figures = {"seed": seed, "auc": found["auc"], "acc": found["acc"], "val auc": float(history["auc"].max())}
+    figures |= {name: ranked[name] for name in ("precision@10", "recall@10", "precision@20", "recall@20")}
+    figures["best epoch"] = best + 1
     if "kge_rmse" in history:
-        row["kge rmse"] = float(history["kge_rmse"].iloc[best])
-    return row
+        figures["kge rmse"] = float(history["kge_rmse"].iloc[best])
+    return figures
 
 
 def learn_triples_alone(data: HeteroData, seed: int, settings: dict[str, Any], epochs: int) -> float:
@@ -164,16 +156,16 @@ def _fewer_triples(data: HeteroData, ratio: float, seed: int) -> HeteroData:
 
 
 def study(
-    data: HeteroData, name: str, seeds: int, settings: dict[str, Any], arguments: dict[str, Any]
+    data: HeteroData, name: str, seeds: list[int], settings: dict[str, Any], arguments: dict[str, Any]
 ) -> list[tuple[float, float]]:
     """One of the paper's studies: mean and deviation of the test AUC for each value, printed as they come."""
     rows = []
     for value in STUDIES[name]:
         changed = {"t": {"knowledge_interval": value}, "d": {"hidden_channels": value}}.get(name, {})
         ratio = {name.replace("-", "_"): value} if name.endswith("ratio") else {}
-        found = [run(data, seed, settings | changed, arguments, **ratio)["auc"] for seed in range(seeds)]
-        rows.append((statistics.mean(found), statistics.stdev(found) if seeds > 1 else 0.0))
-        print(f"{name} {value}: AUC {rows[-1][0]:.4f} ± {rows[-1][1]:.4f}", flush=True)
+        found = [run(data, seed, settings | changed, arguments, **ratio)["auc"] for seed in seeds]
+        rows.append((statistics.mean(found), statistics.stdev(found) if len(seeds) > 1 else 0.0))
+        row({"study": name, "value": value, "auc": rows[-1][0], "deviation": rows[-1][1]})
     return rows
 
 

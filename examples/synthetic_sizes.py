@@ -5,10 +5,9 @@ python examples/synthetic_sizes.py [--scales 0.5 1 2]
 
 from __future__ import annotations
 
-import argparse
-import json
 from typing import Any
 
+from options import Options, row
 from torch_geometric import seed_everything
 
 from pyg_kgrec import BPRMF, KGRec, LightGCN, Recommender, evaluate, fit
@@ -24,12 +23,11 @@ MODELS: dict[str, tuple[type[Recommender], dict[str, Any]]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Options(__doc__)
     parser.add_argument(
         "--scales", type=float, nargs="+", default=[0.5, 1, 2], help="of 600 users, 800 items"
     )
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = parser.read()
     for scale in args.scales:
         users, items, entities = (int(n * scale) for n in (600, 800, 2000))
         data = SyntheticKG(users, items, entities, num_interactions=28 * users, seed=args.seed)[0]
@@ -38,16 +36,21 @@ def main() -> None:
         for name, (build, settings) in MODELS.items():
             seed_everything(args.seed)
             model = build(train, **settings)
-            history = fit(model, train, val, seed=args.seed, progress=False)
+            history = fit(model, train, val, seed=args.seed, progress=args.progress)
             found = evaluate(model, test)
-            row = {"users": users, "items": items, "triples": relates.num_edges, "model": name}
-            row |= {k: round(found[k], 4) for k in ("ndcg@10", "recall@20")}
-            row |= {"epochs": len(history), "s/epoch": round(float(history["seconds"].median()), 2)}
+            figures: dict[str, Any] = {
+                "users": users,
+                "items": items,
+                "triples": relates.num_edges,
+                "model": name,
+            }
+            figures |= {k: round(found[k], 4) for k in ("ndcg@10", "recall@20")}
+            figures |= {"epochs": len(history), "s/epoch": round(float(history["seconds"].median()), 2)}
             if isinstance(model, KGRec) and model.use_kg:
                 gamma, planted = model.rationale_score(data), relates.is_rationale
                 ahead = gamma[planted].unsqueeze(1) > gamma[~planted].unsqueeze(0)
-                row["γ AUC"] = round(float(ahead.float().mean()), 4)
-            print(json.dumps(row, ensure_ascii=False), flush=True)
+                figures["γ AUC"] = round(float(ahead.float().mean()), 4)
+            row(figures)
 
 
 if __name__ == "__main__":

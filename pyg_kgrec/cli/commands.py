@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +21,11 @@ from pyg_kgrec._checks import check_at_least
 from pyg_kgrec._files import replace_file, shown
 from pyg_kgrec.cli import doctor as examination
 from pyg_kgrec.cli import reading
-from pyg_kgrec.cli.output import check_out, say, write_table
+from pyg_kgrec.cli.building import Row
+from pyg_kgrec.cli.output import check_out, read_metrics, say, write_table
 from pyg_kgrec.cli.settings import check_names, names_of, one_of, read_settings
 from pyg_kgrec.data.store import ITEM, USER
+from pyg_kgrec.explain import Explanation
 from pyg_kgrec.models.base import Recommender
 
 MODELS: Final[dict[str, type[Recommender]]] = {
@@ -41,7 +44,7 @@ MODELS: Final[dict[str, type[Recommender]]] = {
         pyg_kgrec.Popularity,
     )
 }
-TABLES: Final = ("data", "fit", "evaluate", "recommend", "compare")
+TABLES: Final = ("data", "fit", "evaluate", "recommend", "compare", "export")
 _OF_FIT: Final = (
     "model",
     "train",
@@ -87,10 +90,10 @@ def data(arguments: Namespace) -> None:
 def fit(arguments: Namespace) -> None:
     """Trains a model and keeps it."""
     check_at_least(0, seed=arguments.seed)
-    kinds = [one_of(name, MODELS, "model") for name in arguments.model.split("+")]
-    own = names_of(MODELS[kinds[0]].__init__, ("data",)) if len(kinds) == 1 else []
     of_fit = names_of(pyg_kgrec.fit, _OF_FIT)
-    settings = _settings(arguments, [*own, *of_fit], f"{arguments.model} or fit")
+    row = Row(arguments.model, MODELS, of_fit)
+    own = ["weights"] if row.is_blend else row.own[row.kinds[0]]
+    settings = _settings(arguments, [*own, *of_fit, *row.known()], f"{arguments.model} or fit")
     train, val = (reading.load(arguments.folder, part) for part in reading.PARTS[:2])
     everything = reading.load(arguments.folder, "all") if arguments.refit else None
     path = Path(arguments.out or Path(arguments.folder) / "model.pt")
@@ -100,8 +103,10 @@ def fit(arguments: Namespace) -> None:
     training = {"progress": _progress(arguments)} | {
         n: settings[n] for n in of_fit if n in settings and n not in own
     }
+    make, further = row.make(settings)
+    training |= further
     seed_everything(arguments.seed)
-    model = _build(kinds, train, {name: value for name, value in settings.items() if name in own})
+    model = make(train)
     started = time.perf_counter()
     with redirect_stdout(sys.stderr):  # what is printed is the answer alone, for programs too
         history = pyg_kgrec.fit(model, train, val, seed=arguments.seed, **training)
@@ -118,10 +123,10 @@ def fit(arguments: Namespace) -> None:
         said[f"best {monitor} on validation"] = float(np.nanmax(history[monitor].to_numpy(dtype=float)))
     said["file"] = str(path)
     if everything is not None:
-        further = {name: value for name, value in training.items() if name not in ("max_epochs", "patience")}
+        again = {name: value for name, value in training.items() if name not in ("max_epochs", "patience")}
         with redirect_stdout(sys.stderr):
             served = pyg_kgrec.refit(
-                model, everything, history if monitor in history else None, seed=arguments.seed, **further
+                model, everything, history if monitor in history else None, seed=arguments.seed, **again
             )
         served.save(arguments.refit)
         said["refitted"] = arguments.refit
@@ -154,27 +159,77 @@ def recommend(arguments: Namespace) -> None:
 
 
 def explain(arguments: Namespace) -> None:
-    """Why a user gets an item."""
+    """Why users get items: those that are named, or the best of each user."""
     check_out(arguments.out)
+    if arguments.k is not None:
+        check_at_least(1, k=arguments.k)
     store, model = _served(arguments)
-    found = model.explain(store, _ids(store, USER, [arguments.user]), _ids(store, ITEM, [arguments.item]))
-    if arguments.out or arguments.json:
-        write_table(found.to_frame(), arguments.out, arguments.json)
+    users, items = _ids(store, USER, arguments.users), _ids(store, ITEM, arguments.items)
+    if items is None:
+        found = model.explain(store, users, k=arguments.k or 1)
+    else:  # each user with each item
+        pairs = [(user, item) for user in range(len(users)) for item in range(len(items))]
+        found = model.explain(store, *(_take(ids, list(at)) for ids, at in zip((users, items), zip(*pairs))))
+    if arguments.counterfactual:
+        _counterfactuals([found] if isinstance(found, Explanation) else found, arguments)
+    elif not (arguments.out or arguments.json):
+        print(found if isinstance(found, Explanation) else "\n\n".join(map(str, found)))
     else:
-        print(found)
+        write_table(found.to_frame(), arguments.out, arguments.json)
+
+
+def _counterfactuals(found: Sequence[Explanation], arguments: Namespace) -> None:
+    """Without what each item would not be among the k best."""
+    rows = [(one.user, one.item, one.counterfactual(arguments.k or 10)) for one in found]
+    if not (arguments.out or arguments.json):
+        print("\n".join(f"{user}: {what}" for user, _, what in rows))
+        return
+    table = [
+        {"user": user, "item": item, "found": bool(what), "text": str(what)} for user, item, what in rows
+    ]
+    write_table(pd.DataFrame(table), arguments.out, arguments.json)
+
+
+def export(arguments: Namespace) -> None:
+    """Files for a service of one's own, or a folder for a hub of models."""
+    hub = arguments.hub
+    if arguments.metrics and not hub:
+        raise ValueError("--metrics goes on the card of a folder for a hub, expected --hub beside it")
+    taken = ("model_name", "dataset_name") if hub else names_of(pyg_kgrec.export, ("model", "data", "folder"))
+    settings = _settings(arguments, taken, "export --hub" if hub else "export")
+    if (folder := Path(arguments.out)).is_file():
+        raise ValueError(f"--out {shown(folder)} is a file, expected a folder")
+    metrics = read_metrics(arguments.metrics) if arguments.metrics else None
+    store, model = _served(arguments)
+    if hub:
+        model.save_pretrained(folder, metrics=metrics, **settings)
+        say({"model": repr(model), "folder": str(folder)}, arguments.json)
+        return
+    report = pyg_kgrec.export(model, store, folder, **settings)
+    if arguments.json:
+        say(report | {"folder": str(folder)}, True)
+        return
+    said: dict[str, Any] = {
+        name: report[name] for name in ("model", "num_users", "num_items", "hidden_channels")
+    }
+    for name in ("index", "scorer"):
+        said |= {f"{name} {key}": value for key, value in (report[name] or {}).items()}
+    left = {f"{name} left out": number for name, number in report["left_out"].items() if number}
+    say(said | left | {"folder": str(folder)}, False)
 
 
 def compare(arguments: Namespace) -> None:
     """Models side by side on the split of a folder."""
     check_out(arguments.out)
-    for name in arguments.models:
-        one_of(name, MODELS, "model")
     own = names_of(pyg_kgrec.compare, ("models", "data", "split", "fit", "tune", "n_trials", "progress"))
     of_fit = names_of(pyg_kgrec.fit, (*_OF_FIT, "monitor", "num_threads"))
-    settings = _settings(arguments, [*own, *of_fit], "compare or fit")
+    rows = [Row(name, MODELS, of_fit) for name in arguments.models]
+    known = [*own, *of_fit, *(name for row in rows for name in row.known())]
+    settings = _settings(arguments, known, "compare or fit")
+    each = {name: value for name, value in settings.items() if "." in name}
     stores = tuple(reading.load(arguments.folder, part) for part in reading.PARTS)
     found = pyg_kgrec.compare(
-        {name: MODELS[name] for name in arguments.models},
+        {row.name: row.make(each) for row in rows},
         stores,
         fit={name: value for name, value in settings.items() if name in of_fit and name not in own},
         progress=_progress(arguments),
@@ -196,16 +251,14 @@ def _progress(arguments: Namespace) -> bool:
     return not arguments.quiet and sys.stderr.isatty()
 
 
-def _build(kinds: list[str], train: HeteroData, settings: dict[str, Any]) -> Recommender:
-    if len(kinds) == 1:
-        return MODELS[kinds[0]](train, **settings)
-    return pyg_kgrec.Blend([MODELS[kind](train) for kind in kinds])
-
-
 def _served(arguments: Namespace) -> tuple[HeteroData, Recommender]:
     """The part of the folder and the model that are asked for."""
     store = reading.load(arguments.folder, one_of(arguments.part, (*reading.PARTS, "all"), "part"))
     return store, pyg_kgrec.load(arguments.model or Path(arguments.folder) / "model.pt", store)
+
+
+def _take(ids: Any, places: list[int]) -> Any:
+    return ids[places] if isinstance(ids, torch.Tensor) else [ids[place] for place in places]
 
 
 def _ids(store: HeteroData, node_type: str, words: list[str] | None) -> Any:

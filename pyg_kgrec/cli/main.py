@@ -102,24 +102,42 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = some.add_parser("evaluate", help="rank the whole catalogue for every user of a part")
     recommend = some.add_parser("recommend", help="a table of recommendations")
-    explain = some.add_parser("explain", help="why a user gets an item")
-    for command in (evaluate, recommend, explain):
+    explain = some.add_parser("explain", help="why users get items")
+    export = some.add_parser("export", help="files for a service of your own, or a folder for a hub")
+    for command in (evaluate, recommend, explain, export):
         command.add_argument("folder")
         command.add_argument("--model", metavar="FILE", help="the model's file (default: FOLDER/model.pt)")
-        command.add_argument("--part", default="test", help="train, val, test or all (default: test)")
-        command.add_argument("--out", metavar="FILE", help="a file .csv, .json or .parquet")
+        part = "all" if command is export else "test"
+        command.add_argument("--part", default=part, help=f"train, val, test or all (default: {part})")
+        if command is not export:
+            command.add_argument("--out", metavar="FILE", help="a file .csv, .json or .parquet")
     evaluate.set_defaults(run=commands.evaluate)
     recommend.add_argument("--users", nargs="+", metavar="ID", help="raw ids (default: everyone)")
     recommend.add_argument("--items", nargs="+", metavar="ID", help="candidates (default: the catalogue)")
     recommend.add_argument("--exclude", metavar="FILE", help="a table of pairs: user, item")
     recommend.set_defaults(run=commands.recommend)
-    explain.add_argument("--user", required=True, metavar="ID")
-    explain.add_argument("--item", required=True, metavar="ID")
+    explain.add_argument("--users", "--user", nargs="+", required=True, metavar="ID", help="raw ids")
+    explain.add_argument(
+        "--items", "--item", nargs="+", metavar="ID", help="each for each user (default: the user's best)"
+    )
+    explain.add_argument(
+        "-k", type=int, metavar="K", help="how many of each user's best (1); length of the list for "
+        "--counterfactual (10)",
+    )  # fmt: skip
+    explain.add_argument(
+        "--counterfactual", action="store_true", help="without what an item would not be among the k best"
+    )
     explain.set_defaults(run=commands.explain)
+    export.add_argument("--out", required=True, metavar="FOLDER", help="folder that is written")
+    export.add_argument("--hub", action="store_true", help="a folder for a hub of models, not for a service")
+    export.add_argument(
+        "--metrics", metavar="FILE", help="for its card: what `evaluate --out FILE.json` wrote"
+    )
+    export.set_defaults(run=commands.export)
 
     compare = some.add_parser("compare", help="train models alike, over seeds, and test their differences")
     compare.add_argument("folder")
-    compare.add_argument("--models", nargs="+", required=True, metavar="MODEL")
+    compare.add_argument("--models", nargs="+", required=True, metavar="MODEL", help="or blends: KGRec+EASE")
     compare.add_argument("--out", metavar="FILE", help="a file .csv, .json or .parquet with a row per run")
     compare.add_argument("--quiet", action="store_true", help="no progress bar")
     compare.set_defaults(run=commands.compare)

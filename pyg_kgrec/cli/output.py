@@ -48,6 +48,32 @@ def write_table(frame: pd.DataFrame, out: str | None, as_json: bool) -> None:
     say({"rows": len(frame), "out": str(path)}, as_json)
 
 
+def read_metrics(path: str) -> dict[str, float]:
+    """Metrics as ``evaluate --out`` writes them, to a .json file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds something else.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {shown(file)}")
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        found = None
+    row = found[0] if isinstance(found, list) and len(found) == 1 else found
+    if not isinstance(row, dict) or not row or not all(_is_number(value) for value in row.values()):
+        raise ValueError(
+            f"{shown(file)} holds no metrics, expected a .json file that `pyg-kgrec evaluate --out` wrote"
+        )
+    return {name: float(value) for name, value in row.items()}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def say(values: dict[str, Any], as_json: bool) -> None:
     """Prints names and values, one a line, or as JSON."""
     if as_json:

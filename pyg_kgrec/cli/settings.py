@@ -17,6 +17,8 @@ def read_settings(
 ) -> dict[str, Any]:
     """What a table of a TOML file says, and after it what the command line says.
 
+    A table within it, ``[fit.KGRec]``, holds settings of a model: ``lr`` there is ``KGRec.lr``.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no TOML, has an unknown table, or a word is not ``name=value``.
@@ -36,7 +38,10 @@ def read_settings(
                     f"{shown(path)} has the key {shown(repr(name), 60)}, expected the tables "
                     f"{', '.join(f'[{t}]' for t in tables)}{_hint(name, tables)}"
                 )
-        found |= content.get(table, {})
+        for name, value in content.get(table, {}).items():
+            found |= (
+                {f"{name}.{n}": v for n, v in value.items()} if isinstance(value, dict) else {name: value}
+            )
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:

@@ -15,6 +15,7 @@ import pytest
 
 import pyg_kgrec
 from pyg_kgrec.cli import commands, main
+from pyg_kgrec.cli.building import Row
 from pyg_kgrec.data import load_store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -135,6 +136,95 @@ def test_a_blend_and_a_comparison(folder: Path, tmp_path: Path, capsys: pytest.C
     assert set(pd.read_csv(tmp_path / "runs.csv")["model"]) == {"EASE", "Popularity"}
 
 
+def test_parts_of_a_blend_have_settings_of_their_own(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(
+        "[fit]\nmonitor = 'ndcg@3'\n[fit.BPRMF]\nhidden_channels = 6\nmax_epochs = 3\n"
+    )
+    out = tmp_path / "blend.pt"
+    words = ("--config", tmp_path / "s.toml", "--set", "EASE.l2=7", "BPRMF.max_epochs=1", "--out", out)
+    assert run("fit", folder / "s", "EASE+BPRMF", *words) == 0
+    blend = pyg_kgrec.load(out)
+    assert isinstance(blend, pyg_kgrec.Blend)
+    assert blend.parts["EASE"].settings["l2"] == 7
+    assert blend.parts["BPRMF"].settings["hidden_channels"] == 6
+    make, _ = Row("EASE+BPRMF", commands.MODELS, ["max_epochs"]).make({"BPRMF.max_epochs": 1, "EASE.l2": 7})
+    assert make(load_store(folder / "s" / "train.store")).fit_arguments == {"BPRMF": {"max_epochs": 1}}
+    words = ("--set", "weights=[0.25, 0.75]", "monitor=ndcg@3", "--out", out)
+    assert run("fit", folder / "s", "EASE+Popularity", *words) == 0
+    assert list(pyg_kgrec.load(out).weights.values()) == [0.25, 0.75]
+
+
+def test_models_that_are_compared_have_settings_of_their_own(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs.json"
+    settings = ("seeds=1", "k=3", "max_epochs=2", "BPRMF.max_epochs=1", "BPRMF.hidden_channels=6")
+    words = ("--models", "BPRMF", "LightGCN", "BPRMF+EASE", "--set", *settings, "--out", out)
+    assert run("compare", folder / "s", *words) == 0
+    rows = {row["model"]: row for row in json.loads(out.read_text())}
+    assert set(rows) == {"BPRMF", "LightGCN", "BPRMF+EASE"}
+    assert (rows["BPRMF"]["epochs"], rows["LightGCN"]["epochs"]) == (1, 2)
+
+
+def test_many_are_explained(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stores = folder / "s"
+    test = load_store(stores / "test.store")
+    model = pyg_kgrec.load(stores / "model.pt", test)
+    capsys.readouterr()
+    assert run("explain", stores, "--users", "p3", "p1", "-k", 2) == 0
+    assert (
+        capsys.readouterr().out.strip()
+        == "\n\n".join(map(str, model.explain(test, ["p3", "p1"], k=2))).strip()
+    )
+    assert run("explain", stores, "--users", "p3", "p1", "--items", "f1", "f2", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {(row["user"], row["item"]) for row in rows} == {
+        (u, i) for u in ("p3", "p1") for i in ("f1", "f2")
+    }
+    best = model.recommend(test, ["p3"], k=1, as_frame=True)["item"][0]
+    assert run("explain", stores, "--user", "p3", "--counterfactual", "-k", 3) == 0
+    what = model.explain(test, ["p3"], [best]).counterfactual(3)
+    assert str(what) in capsys.readouterr().out
+
+
+def test_a_model_is_exported(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stores, served = folder / "s", folder / "served.pt"
+    capsys.readouterr()
+    words = (
+        "--model",
+        served,
+        "--out",
+        tmp_path / "files",
+        "--set",
+        "tables=npy",
+        "index=none",
+        "scorer=False",
+    )
+    assert run("export", stores, *words) == 0
+    assert re.search(r"num_items +16", capsys.readouterr().out)
+    whole = load_store(stores / "all.store")
+    files = pyg_kgrec.exporting.ItemIndex.load(tmp_path / "files")
+    expected = pyg_kgrec.load(served, whole).recommend(whole, ["p3"], k=3, as_frame=True)
+    found = files.recommend(["p3"], k=3)
+    assert list(found["item"]) == list(expected["item"])
+
+
+def test_a_folder_for_a_hub_has_the_results_on_its_card(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    assert run("evaluate", folder / "s", "--set", "k=3", "--out", tmp_path / "m.json") == 0
+    words = (
+        "--hub",
+        "--metrics",
+        tmp_path / "m.json",
+        "--set",
+        "dataset_name=films",
+        "--out",
+        tmp_path / "hub",
+    )
+    assert run("export", folder / "s", *words) == 0
+    card = (tmp_path / "hub" / "README.md").read_text()
+    assert "films" in card
+    assert "ndcg@3" in card
+
+
 def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.getloadavg", lambda: (1.5, 0.0, 0.0))
     assert run("doctor", "--json") == 0
@@ -196,6 +286,25 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
         (("data", "--atomic", "{t}/none", "--out", "{t}/d"), "none"),
         (("data", "--kgat", "{t}/none", "--out", "{t}/d"), "none"),
         (("compare", "{s}", "--models", "EASE", "Eas"), "there is no model 'Eas'"),
+        (
+            ("compare", "{s}", "--models", "EASE", "--set", "EASE.knowledg=1"),
+            "'EASE.knowledg' .did you mean EASE.knowledge",
+        ),
+        (("compare", "{s}", "--models", "EASE", "--set", "MKR.lr=1"), "has no setting 'MKR.lr'"),
+        (
+            ("fit", "{s}", "EASE+ALS", "--set", "ALS.num_sweep=1"),
+            "'ALS.num_sweep' .did you mean ALS.num_sweeps",
+        ),
+        (("fit", "{s}", "EASE+ALS", "--set", "weights=[1, 1]"), "weights"),
+        (("explain", "{s}", "--user", "p1", "-k", "0"), "k is 0"),
+        (("explain", "{s}", "--users", "p1", "p99"), "p99"),
+        (("export", "{s}", "--out", "{t}/file"), "is a file, expected a folder"),
+        (("export", "{s}", "--out", "{t}/f", "--metrics", "{t}/file"), "expected --hub beside it"),
+        (("export", "{s}", "--out", "{t}/f", "--hub", "--metrics", "{t}/file"), "holds no metrics"),
+        (("export", "{s}", "--out", "{t}/f", "--hub", "--metrics", "{t}/none"), "there is no file"),
+        (("export", "{s}", "--out", "{t}/f", "--set", "indx=none"), "'indx' .did you mean index"),
+        (("export", "{s}", "--out", "{t}/f", "--set", "tables=csv"), "tables is 'csv'"),
+        (("export", "{s}", "--out", "{t}/f", "--model", "{t}/none.pt"), "there is no file"),
         (("fti",), "invalid choice: 'fti'"),
         ((), "required"),
         (("fit", "{s}", "KGRec", "--seed", "one"), "invalid int value"),
