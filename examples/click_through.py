@@ -8,13 +8,12 @@ ACC are chosen by validation. A row is written as soon as it is known, and one t
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from options import Options, row, told
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
@@ -47,23 +46,19 @@ BLENDS: dict[str, tuple[str, ...]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", required=True, help="where the data set lives or is put")
-    parser.add_argument("--source", help="local folder or base URL to take the files from")
-    parser.add_argument("--seeds", type=int, default=10, help="how many, from 0")
+    parser = Options(__doc__, data=True, seeds=10, out="a CSV file of all rows")
     parser.add_argument("--models", nargs="+", choices=[*MODELS, *BLENDS], default=[*MODELS, *BLENDS])
     parser.add_argument("--max-epochs", type=int, help="of every training; by default as long as it helps")
-    parser.add_argument("--out", type=Path, help="a CSV file of all rows")
-    args = parser.parse_args()
+    args = parser.read()
+    if args.root is None:
+        parser.error("--root is missing, expected the folder of the data set")
 
     data = LastFM(args.root, args.source)
     rows: list[dict[str, Any]] = []
     if args.out is not None and args.out.exists():
-        rows = [dict(zip(map(str, row), row.values())) for row in pd.read_csv(args.out).to_dict("records")]
-    for seed in range(args.seeds):
-        done = {row["model"] for row in rows if row["seed"] == seed}
+        rows = [dict(zip(map(str, line), line.values())) for line in pd.read_csv(args.out).to_dict("records")]
+    for seed in args.seeds:
+        done = {figures["model"] for figures in rows if figures["seed"] == seed}
         names = [name for name in args.models if name not in done]
         if not names:
             continue
@@ -75,14 +70,14 @@ def main() -> None:
                 if part not in trained:
                     trained[part] = train_one(part, train, val, seed, args.max_epochs)
             model = trained[name] if name in MODELS else blend(trained, BLENDS[name], train, val)
-            row = {"model": name, "seed": seed, **evaluate(model, test, task="ctr")}
-            row["val auc"] = evaluate(model, val, task="ctr")["auc"]
-            rows.append(row | {"seconds": time.perf_counter() - started})
-            print("{model:<32} seed {seed}  AUC {auc:.4f}  ACC {acc:.4f}".format(**rows[-1]), flush=True)
+            figures = {"model": name, "seed": seed, **evaluate(model, test, task="ctr")}
+            figures["val auc"] = evaluate(model, val, task="ctr")["auc"]
+            rows.append(figures | {"seconds": time.perf_counter() - started})
+            row(rows[-1])
             if args.out is not None:
                 args.out.parent.mkdir(parents=True, exist_ok=True)
                 pd.DataFrame(rows).to_csv(args.out, index=False)
-    print(table(pd.DataFrame(rows)))
+    told(args, table(pd.DataFrame(rows)))
 
 
 def train_one(
