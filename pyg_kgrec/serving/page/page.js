@@ -12,6 +12,7 @@ const whole = new Intl.NumberFormat("en");
 
 let health = null;
 let key = null; // in memory only
+let beyond = BEYOND;
 const state = { mode: "user", user: null, session: [], list: [], base: [], k: 10, left: null, shown: null };
 let explanations = new Map(); // of this user, this generation of the model
 let generation = null;
@@ -258,7 +259,7 @@ function search(place, { path, what, hint, picked }) {
 
 // ------------------------------------------------------------------ whose list
 
-const users = search($("user-search"), { path: "users", what: "users", hint: "Search users", picked: chooseUser });
+search($("user-search"), { path: "users", what: "users", hint: "Search users", picked: chooseUser });
 search($("item-search"), {
   path: "items",
   what: "items",
@@ -274,10 +275,13 @@ function chooseUser(user) {
   state.user = user;
   explanations = new Map();
   clear();
-  const known = { ...user };
-  users.placeholder = `Search users (now ${label(known)})`;
+  showChosen();
   recommend();
   loadHistory();
+}
+
+function showChosen() {
+  for (const chip of $("first-users").children) chip.setAttribute("aria-pressed", String(state.user !== null && same(chip.user.id, state.user.id)));
 }
 
 function changeMode(mode) {
@@ -353,7 +357,7 @@ async function recommend() {
   const session = state.mode === "session";
   $("list-title").textContent = session ? "For this session" : `For ${label(state.user)}`;
   if (!state.list.length) $("list").replaceChildren(make("li", { className: "wait" }));
-  const k = Math.max(1, Math.min(health?.num_items ?? state.k, Math.max(state.k, session ? 0 : BEYOND)));
+  const k = Math.max(1, Math.min(health?.num_items ?? state.k, Math.max(state.k, session ? 0 : beyond)));
   const { left } = state;
   const without = left && { item: left.item.id, units: [...left.units] };
   try {
@@ -381,6 +385,10 @@ async function recommend() {
     tell();
     if (!session) reasonsOfAll();
   } catch (error) {
+    if (error.status === 422 && k > state.k) { // this service answers shorter lists only
+      beyond = 0;
+      return recommend();
+    }
     if (error.name !== "AbortError" && !state.list.length) $("list").replaceChildren();
     if (error.status === 404 || error.status === 409) $("results").hidden = !state.list.length;
     fail(error, recommend);
@@ -652,8 +660,10 @@ async function start() {
     $("first-users").replaceChildren(...some.map((user) => {
       const chip = make("button", { type: "button", className: "chip", dir: "auto", onclick: () => chooseUser(user) }, label(user));
       chip.setAttribute("aria-label", `Recommend for user ${label(user)}`);
+      chip.user = user;
       return chip;
     }));
+    showChosen();
   } catch (error) {
     fail(error, start);
   }
