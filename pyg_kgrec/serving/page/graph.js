@@ -6,7 +6,8 @@ const FONT = 13; // pixels
 const LINE = 17;
 const PAD = 9;
 const NARROW = 540; // pixels, below which boxes stand below each other
-const MOST = 32; // edges
+const MOST = 24; // edges of reasons
+const EACH = 3; // items of the history that are drawn at one entity under one relation
 const COLOURS = 8;
 const DASHES = ["", "7 3", "2 3", "9 3 2 3"];
 const KINDS = { user: "the user", past: "item of the history", entity: "entity", preference: "preference", memory: "memory", target: "recommended item" };
@@ -76,15 +77,33 @@ function merged(graph) {
   return [...edges.values()].sort((a, b) => Math.abs(b.effect) - Math.abs(a.effect));
 }
 
+/** The strongest edges of the reasons, and those between their ends that only show how they hang together. */
+function chosen(all, isPast) {
+  const used = new Set();
+  const often = new Map();
+  const reasons = all.filter((edge) => edge.units.size).filter((edge) => {
+    const past = isPast(edge.source) ? edge.source : isPast(edge.target) ? edge.target : null;
+    if (past === null) return true;
+    const key = JSON.stringify([past === edge.source ? edge.target : edge.source, edge.label]);
+    often.set(key, (often.get(key) ?? 0) + 1);
+    return often.get(key) <= EACH;
+  }).slice(0, MOST);
+  for (const edge of reasons) used.add(edge.source).add(edge.target);
+  const others = all.filter((edge) => !edge.units.size);
+  return [...reasons, ...(used.size ? others.filter((edge) => used.has(edge.target)) : others.slice(0, MOST))];
+}
+
 /** Nodes and edges, with the kind of each node as it is drawn and a number for each relation. */
 function read(graph, target) {
   const known = new Map(graph.nodes.map((node) => [node.id, node]));
-  const all = merged(graph).filter((edge) => known.has(edge.source) && known.has(edge.target));
-  const edges = all.slice(0, MOST);
+  const kind = (node) => (node.id === target ? "target" : node.kind === "item" ? "past" : node.kind in KINDS ? node.kind : "entity");
+  // That the user gets the item is what the whole picture says: a line for it stands only where there is no other.
+  const told = graph.edges.some((edge) => edge.units?.length);
+  const bare = (edge) => told && !edge.units.size && known.get(edge.source).kind === "user" && edge.target === target;
+  const all = merged(graph).filter((edge) => known.has(edge.source) && known.has(edge.target) && !bare(edge));
+  const edges = chosen(all, (id) => kind(known.get(id)) === "past");
   const used = new Set(edges.flatMap((edge) => [edge.source, edge.target]));
-  const nodes = graph.nodes
-    .filter((node) => used.has(node.id) || node.id === target)
-    .map((node) => ({ ...node, kind: node.id === target ? "target" : node.kind === "item" ? "past" : node.kind in KINDS ? node.kind : "entity" }));
+  const nodes = graph.nodes.filter((node) => used.has(node.id) || node.id === target).map((node) => ({ ...node, kind: kind(node) }));
   const relations = [...new Set(edges.map((edge) => edge.label))];
   const place = new Map(nodes.map((node, i) => [node.id, i]));
   for (const edge of edges) {
@@ -92,7 +111,8 @@ function read(graph, target) {
     edge.to = place.get(edge.target);
     edge.relation = relations.indexOf(edge.label);
   }
-  return { nodes, edges, relations, left: all.length - edges.length };
+  const words = all.map((edge) => ({ head: known.get(edge.source).label, tail: known.get(edge.target).label, label: edge.label, effect: edge.effect }));
+  return { nodes, edges, relations, words };
 }
 
 function measure(nodes, width) {
@@ -200,7 +220,9 @@ function columns(nodes, edges, width, most) {
         if (!edge.forward) x1 += size - 1;
         else x2 += run.bow ? size - 1 : 1 - size;
       }
-      const middle = run.bow ? Math.max(x1, x2) + Math.min(34, between / 2) : (x1 + x2) / 2;
+      // A bow within a column reaches three quarters of the way to its handles: so far that it clears all boxes.
+      const edge_ = run.bow ? Math.max(...column[a.column].map((j) => boxes[j].x + boxes[j].width)) + 6 : 0;
+      const middle = run.bow ? (edge_ - Math.min(x1, x2) / 4) / 0.75 + 8 : (x1 + x2) / 2;
       path += `${path ? "L" : "M"}${x1} ${run.y1}C${middle} ${run.y1} ${middle} ${run.y2} ${x2} ${run.y2}`;
     });
     edge.path = path;
@@ -268,7 +290,7 @@ function swatch(...children) {
 
 const dash = (relation) => DASHES[(relation + Math.floor(relation / COLOURS)) % DASHES.length];
 
-function legend(nodes, edges, relations, left) {
+function legend(nodes, edges, relations, all) {
   const list = html("ul", "legend");
   for (const [kind, words] of Object.entries(KINDS)) {
     if (!nodes.some((node) => node.kind === kind)) continue;
@@ -284,15 +306,15 @@ function legend(nodes, edges, relations, left) {
   });
   const said = ["The wider an arrow, the more the score loses without it."];
   if (edges.some((edge) => edge.effect < 0)) said.push("Pale ones speak against the item.");
-  if (left) said.push(`The ${edges.length} strongest of ${edges.length + left} are drawn.`);
+  if (all > edges.length) said.push(`${edges.length} of ${all} are drawn, the widest.`);
   return [list, html("p", "quiet small", said.join(" "))];
 }
 
-function asText(nodes, edges) {
+function asText(words) {
   const list = html("ul");
-  for (const edge of edges) {
-    const by = edge.effect ? `: the score ${edge.effect > 0 ? "loses" : "gains"} ${number.format(Math.abs(edge.effect))} without it` : "";
-    const item = html("li", "", `${nodes[edge.from].label} – ${edge.label} → ${nodes[edge.to].label}${by}`);
+  for (const { head, label, tail, effect } of words) {
+    const by = effect ? `: the score ${effect > 0 ? "loses" : "gains"} ${number.format(Math.abs(effect))} without it` : "";
+    const item = html("li", "", `${head} – ${label} → ${tail}${by}`);
     item.dir = "auto";
     list.append(item);
   }
@@ -305,18 +327,19 @@ function asText(nodes, edges) {
  * @param {HTMLElement} place Where.
  * @param {{nodes: object[], edges: object[]}} graph As the service answers it.
  * @param {string} title What it is a picture of.
- * @param {string} label Label of the recommended item, by which its node is found.
+ * @param {string} label Label of the recommended item, by which its node is found where no edge says that the user
+ *   gets it.
  * @returns {{gone: (units: Set<number>) => void, show: (units: number[] | null) => void, stop: () => void}}
  *   `gone` pales what is left out, `show` dims all but some units, `stop` ends the drawing.
  */
 export function drawGraph(place, graph, title, label) {
   pen = document.createElement("canvas").getContext("2d");
   const items = graph.nodes.filter((node) => node.kind === "item");
-  const ends = new Set(graph.edges.map((edge) => edge.target));
-  const target = graph.nodes.find((node) => node.target) ?? items.find((node) => node.label === label) ?? items.find((node) => ends.has(node.id)) ?? items[0];
-  const { nodes, edges, relations, left } = read(graph, target?.id);
+  const gets = graph.edges.find((edge) => edge.label === "gets" && !edge.units?.length)?.target;
+  const target = items.find((node) => node.id === gets) ?? items.find((node) => node.label === label) ?? items[0];
+  const { nodes, edges, relations, words } = read(graph, target?.id);
   const figure = html("div", "drawing");
-  place.replaceChildren(figure, ...legend(nodes, edges, relations, left), asText(nodes, edges));
+  place.replaceChildren(figure, ...legend(nodes, edges, relations, words.length), asText(words));
   const most = Math.max(0, ...edges.map((edge) => Math.abs(edge.effect)));
   let width = 0;
   let lines = [];

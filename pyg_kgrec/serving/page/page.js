@@ -13,7 +13,8 @@ const whole = new Intl.NumberFormat("en");
 let health = null;
 let key = null; // in memory only
 let beyond = BEYOND;
-const state = { mode: "user", user: null, session: [], list: [], base: [], k: 10, left: null, shown: null };
+const state = { mode: "user", user: null, session: [], list: [], base: [], k: 10, left: null, listed: null, shown: null };
+// `left` is what is left out, `listed` what the list on the screen has been made without.
 let explanations = new Map(); // of this user, this generation of the model
 let generation = null;
 let drawing = null;
@@ -37,6 +38,7 @@ const read = (text) => JSON.parse(text, (_, value, context) =>
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 const idText = (id) => (typeof id === "object" && id !== null ? id.rawJSON : String(id));
 const label = (thing) => (thing.name == null || thing.name === "" ? idText(thing.id) : String(thing.name));
+const userLabel = () => (state.user.name == null ? `user ${idText(state.user.id)}` : label(state.user));
 const say = (text) => { $("said").textContent = text; };
 const minus = (text) => text.replace("-", "−");
 const plural = (n, one) => `${whole.format(n)} ${one}${n === 1 ? "" : "s"}`;
@@ -128,7 +130,7 @@ $("key-cancel").addEventListener("click", () => $("key").close(""));
 /** Shows what went wrong, with a way to try again. */
 function fail(error, again) {
   if (error.name === "AbortError") return;
-  const sentence = error instanceof Refused ? error.message : `The page has met an error: ${error.message}`;
+  const sentence = error instanceof Refused ? capital(error.message) : `The page has met an error: ${error.message}`;
   const close = make("button", { type: "button", className: "plain", onclick: () => hideError() }, "Close");
   const retry = make("button", { type: "button", className: "plain", onclick: () => { hideError(); again(); } }, "Try again");
   $("error").replaceChildren(make("span", {}, sentence), ...(again ? [retry] : []), close);
@@ -284,10 +286,16 @@ function showChosen() {
   for (const chip of $("first-users").children) chip.setAttribute("aria-pressed", String(state.user !== null && same(chip.user.id, state.user.id)));
 }
 
+const leads = {
+  user: [$("lead").textContent, $("lead-more").textContent],
+  session: ["A list for somebody whom no store knows.", "It follows the items of the session alone. Reasons are told for users: pick one to see them."],
+};
+
 function changeMode(mode) {
   state.mode = mode;
   $("user-mode").hidden = mode !== "user";
   $("session-mode").hidden = mode !== "session";
+  leads[mode].forEach((words, i) => { $(["lead", "lead-more"][i]).textContent = words; });
   clear();
   $("results").hidden = true;
   if (mode === "user" && state.user) {
@@ -326,7 +334,7 @@ function showSession(focus) {
 /** Forgets the list and what was said of it. */
 function clear() {
   for (const channel of ["list", "why", "reasons", "history"]) stop(channel);
-  Object.assign(state, { list: [], base: [], left: null, shown: null });
+  Object.assign(state, { list: [], base: [], left: null, listed: null, shown: null });
   $("list").replaceChildren();
   $("history").hidden = true;
   $("history").open = false;
@@ -355,7 +363,7 @@ async function recommend() {
   stop("reasons");
   $("results").hidden = false;
   const session = state.mode === "session";
-  $("list-title").textContent = session ? "For this session" : `For ${label(state.user)}`;
+  $("list-title").textContent = session ? "For this session" : `For ${userLabel()}`;
   if (!state.list.length) $("list").replaceChildren(make("li", { className: "wait" }));
   const k = Math.max(1, Math.min(health?.num_items ?? state.k, Math.max(state.k, session ? 0 : beyond)));
   const { left } = state;
@@ -379,6 +387,7 @@ async function recommend() {
       items = answer.lists[0].items;
     }
     state.list = items;
+    state.listed = left;
     if (!left) state.base = items;
     hideError();
     showList();
@@ -389,9 +398,23 @@ async function recommend() {
       beyond = 0;
       return recommend();
     }
-    if (error.name !== "AbortError" && !state.list.length) $("list").replaceChildren();
-    if (error.status === 404 || error.status === 409) $("results").hidden = !state.list.length;
-    fail(error, recommend);
+    if (error.name === "AbortError") return undefined;
+    if (session) state.list = []; // that of another session
+    if (!state.list.length) $("list").replaceChildren();
+    $("results").hidden = !state.list.length;
+    if (left !== state.listed && state.list.length) { // the list stays as it was, and so does what is said of it
+      state.left = state.listed;
+      showLeft();
+      showWithout();
+    }
+    fail(error, () => {
+      if (state.left !== left && !session) {
+        state.left = left;
+        showLeft();
+        showWithout();
+      }
+      recommend();
+    });
   }
   return undefined;
 }
@@ -443,7 +466,7 @@ function showList() {
 /** Says in words what happened to the list. */
 function tell() {
   const shown = Math.min(state.k, state.list.length);
-  if (!state.left) return say(`${plural(shown, "recommendation")} ${state.mode === "user" ? `for ${label(state.user)}` : "for this session"}`);
+  if (!state.left) return say(`${plural(shown, "recommendation")} ${state.mode === "user" ? `for ${userLabel()}` : "for this session"}`);
   const moved = state.list.slice(0, state.k).filter((item, i) => place(state.base, item) !== i + 1).length;
   const now = place(state.list, state.left.item);
   const before = place(state.base, state.left.item);
@@ -545,7 +568,7 @@ function showWhy(item, answer) {
   const close = make("button", { type: "button", className: "plain close", onclick: () => closeWhy(true) }, "Close");
   close.setAttribute("aria-label", "Close the reasons, back to the list");
   const title = make("h2", { id: "why-title", dir: "auto" }, label({ id: answer.item, name: answer.item_name ?? item.name }));
-  const about = make("p", { className: "about" }, `${answer.rank == null ? "" : `Place ${answer.rank} for `}`, make("bdi", {}, label(state.user)), ` · score ${minus(score.format(answer.score))}`);
+  const about = make("p", { className: "about" }, `${answer.rank == null ? "" : `Place ${answer.rank} for `}`, make("bdi", {}, userLabel()), ` · score ${minus(score.format(answer.score))}`);
   const parts = [close, title, about];
   if (answer.reasons.length) {
     const most = Math.max(...answer.reasons.map((reason) => Math.abs(reason.effect)));
@@ -558,7 +581,7 @@ function showWhy(item, answer) {
   if (answer.graph?.edges?.length) {
     const place_ = make("div");
     picture.append(make("h3", {}, "How it hangs together"), place_);
-    drawing = drawGraph(place_, answer.graph, `Graph of why ${label(item)} is recommended to ${label(state.user)}; it is told in words below`, answer.item_name ?? "");
+    drawing = drawGraph(place_, answer.graph, `Graph of why ${label(item)} is recommended to ${userLabel()}; it is told in words below`, answer.item_name ?? "");
   }
   showLeft();
 }
@@ -579,7 +602,7 @@ function reasonButton(item, answer, reason, most) {
     make("span", { className: "act" }),
     make("span", { className: "effect" }, bar, `Without it: ${falls}${moves ? `, ${moves}` : ""}`));
   button.setAttribute("aria-label", `Leave out: ${reason.text}. Without it: ${falls}${moves ? `, ${moves.replace("→", "to")}` : ""}`);
-  button.onclick = () => toggle(item, answer, reason);
+  button.onclick = () => toggle(item, reason);
   button.onpointerenter = button.onfocus = () => drawing?.show(reason.units);
   button.onpointerleave = button.onblur = () => drawing?.show(null);
   button.reason = reason;
@@ -589,25 +612,21 @@ function reasonButton(item, answer, reason, most) {
 // ------------------------------------------------------------------ leaving out
 
 /** Leaves a reason out, or puts it back. What is left out belongs to one item: that of another is put back first. */
-function toggle(item, answer, reason) {
-  if (!state.left || !same(state.left.item.id, item.id)) state.left = { item, reasons: [], units: new Set() };
-  const { reasons } = state.left;
-  const at = reasons.findIndex((other) => same(other.units, reason.units));
-  if (at < 0) reasons.push(reason);
-  else reasons.splice(at, 1);
-  leave(reasons);
+function toggle(item, reason) {
+  const reasons = state.left && same(state.left.item.id, item.id) ? state.left.reasons : [];
+  const others = reasons.filter((other) => !same(other.units, reason.units));
+  leave(item, others.length < reasons.length ? others : [...reasons, reason]);
 }
 
-/** The list without these reasons. */
-function leave(reasons) {
-  if (reasons.length) state.left = { item: state.left.item, reasons, units: new Set(reasons.flatMap((reason) => reason.units)) };
-  else state.left = null;
+/** The list without these reasons of an item. */
+function leave(item, reasons) {
+  state.left = reasons.length ? { item, reasons, units: new Set(reasons.flatMap((reason) => reason.units)) } : null;
   showLeft();
   showWithout();
   recommend();
 }
 
-const undo = () => leave(state.left.reasons.slice(0, -1));
+const undo = () => leave(state.left.item, state.left.reasons.slice(0, -1));
 
 function showLeft() {
   const mine = state.left && state.shown && same(state.left.item.id, state.shown.id) ? state.left : null;
@@ -626,7 +645,7 @@ function showWithout() {
   if (!left) return $("without").replaceChildren();
   const back = (words, act) => make("button", { type: "button", onclick: () => { act(); afterUndo(); } }, words);
   const buttons = [back(left.reasons.length > 1 ? "Undo the last" : "Undo", undo)];
-  if (left.reasons.length > 1) buttons.push(back("Put all back", () => leave([])));
+  if (left.reasons.length > 1) buttons.push(back("Put all back", () => leave(left.item, [])));
   return $("without").replaceChildren(
     make("p", {}, "The list as it would be without"),
     make("ul", {}, ...left.reasons.map((reason) => make("li", { dir: "auto" }, reason.text))),
