@@ -164,7 +164,7 @@ async function waiting(element, work) {
 function search(place, { path, what, hint, picked }) {
   const list = make("ul", { className: "options", role: "listbox", id: `${place.id}-options`, hidden: true });
   list.setAttribute("aria-label", what);
-  const input = make("input", { type: "text", role: "combobox", id: `${place.id}-input`, placeholder: hint, autocomplete: "off", spellcheck: false });
+  const input = make("input", { type: "text", role: "combobox", id: `${place.id}-input`, placeholder: hint, autocomplete: "off", spellcheck: false, maxLength: 200 });
   for (const [name, value] of Object.entries({ "aria-label": hint, "aria-controls": list.id, "aria-expanded": "false", "aria-autocomplete": "list", autocapitalize: "off", enterkeyhint: "search" })) input.setAttribute(name, value);
   place.append(input, list);
   let options = [];
