@@ -102,6 +102,10 @@ class Visit:
         self.page.on("console", lambda m: self.said.append(m.text) if m.type in ("error", "warning") else None)
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("request", lambda request: self.hosts.add(re.match(r"\w+:(//[^/]+)?", request.url)[0]))
+        self.asked: set[int] = set()
+        self.page.on("request", lambda request: self.asked.add(id(request)))
+        for ending in ("requestfinished", "requestfailed"):
+            self.page.on(ending, lambda request: self.asked.discard(id(request)))
         self.address = address
         self.page.goto(address)
 
@@ -129,7 +133,14 @@ class Visit:
 
     def settled(self):
         """Waits until nothing is asked any more."""
-        self.page.wait_for_load_state("networkidle")
+        quiet = 0
+        for _ in range(1000):
+            self.page.wait_for_timeout(20)
+            quiet = 0 if self.asked else quiet + 1
+            if quiet == 4:
+                break
+        else:
+            raise AssertionError("requests do not end")
         self.rows()
 
     def heard(self) -> str:
@@ -376,7 +387,7 @@ def test_a_session_of_odd_names_and_large_ids(visit, world, sessions):
     for item in wanted:
         add(at, ODD[item][:40])
     at.settled()
-    items, scores = world.ksr.recommend_session(world.test, [FAR + item for item in wanted], k=10)
+    items, _ = world.ksr.recommend_session([FAR + item for item in wanted], k=10, data=world.test)
     assert at.page.locator("#session .name").all_text_contents() == labels(world, wanted)
     assert at.names() == labels(world, torch.as_tensor(items).flatten().tolist())
     assert at.page.title() == "Recommendations, and why", "a name is text, whatever it holds"
@@ -385,7 +396,7 @@ def test_a_session_of_odd_names_and_large_ids(visit, world, sessions):
 
     at.page.click("#session button >> nth=1")
     at.settled()
-    items, _ = world.ksr.recommend_session(world.test, [FAR, FAR + 1], k=10)
+    items, _ = world.ksr.recommend_session([FAR, FAR + 1], k=10, data=world.test)
     assert at.names() == labels(world, torch.as_tensor(items).flatten().tolist())
     assert at.page.evaluate("document.activeElement.getAttribute('aria-label')") == f"Remove {ODD[1]} from the session"
     for _ in range(2):
@@ -642,7 +653,7 @@ def test_the_page_has_its_landmarks(visit):
     at.user(0)
     roles = at.page.evaluate("[...document.querySelectorAll('header, main, section[aria-label], section[aria-labelledby]')].map(e => e.tagName)")
     assert roles == ["HEADER", "MAIN", "SECTION", "SECTION", "SECTION"]
-    assert at.page.evaluate("[...document.querySelectorAll('[aria-labelledby]')].filter(e => e.checkVisibility()).every(e => e.id === 'why' || document.getElementById(e.getAttribute('aria-labelledby')))")
+    assert at.page.evaluate("[...document.querySelectorAll('[aria-labelledby]')].filter(e => e.checkVisibility()).every(e => document.getElementById(e.getAttribute('aria-labelledby')))")
     assert at.page.locator("h1").count() == 1
     assert at.page.get_attribute("#said", "aria-live") == "polite"
     assert at.page.get_attribute("html", "lang") == "en"

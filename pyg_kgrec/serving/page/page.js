@@ -525,7 +525,7 @@ async function explain(item) {
     $("reasons").hidden = false;
     drawing?.stop();
     drawing = null;
-    $("reasons").replaceChildren(make("h2", { id: "why-title", dir: "auto" }, label(item)), make("p", { className: "about" }, "Leaving out one thing after the other …"), make("div", { className: "wait" }));
+    $("reasons").replaceChildren(make("h2", { dir: "auto" }, label(item)), make("p", { className: "about" }, "Leaving out one thing after the other …"), make("div", { className: "wait" }));
   }
   try {
     const answer = await explanation(item, signal);
@@ -567,7 +567,7 @@ function showWhy(item, answer) {
   $("reasons").hidden = false;
   const close = make("button", { type: "button", className: "plain close", onclick: () => closeWhy(true) }, "Close");
   close.setAttribute("aria-label", "Close the reasons, back to the list");
-  const title = make("h2", { id: "why-title", dir: "auto" }, label({ id: answer.item, name: answer.item_name ?? item.name }));
+  const title = make("h2", { dir: "auto" }, label({ id: answer.item, name: answer.item_name ?? item.name }));
   const about = make("p", { className: "about" }, `${answer.rank == null ? "" : `Place ${answer.rank} for `}`, make("bdi", {}, userLabel()), ` · score ${minus(score.format(answer.score))}`);
   const parts = [close, title, about];
   if (answer.reasons.length) {
