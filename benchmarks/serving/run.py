@@ -94,7 +94,14 @@ def load(arguments: argparse.Namespace, address: str, plan: dict[str, Any], seco
     plan["out"] = str(work / "measured.json")
     (work / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
     (work / "measured.json").unlink(missing_ok=True)
-    words = ["taskset", "-c", str(arguments.load_core), arguments.locust, "-f", str(Path(__file__).parent / "load.py")]
+    words = [
+        "taskset",
+        "-c",
+        str(arguments.load_core),
+        arguments.locust,
+        "-f",
+        str(Path(__file__).parent / "load.py"),
+    ]
     words += ["--headless", "-H", address, "-t", f"{seconds}s", "-s", "30", "--loglevel", "ERROR"]
     words += ["-u", str(CALLERS + plan["explain"] + bool(plan["models"])), "-r", str(CALLERS)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -117,7 +124,10 @@ def row(name: str, measured: dict[str, Any], rate: float) -> str:
 def latency(arguments: argparse.Namespace, beside: bool) -> None:
     """Milliseconds of /recommend by model, alone or beside a caller who asks for one explanation after the other."""
     train, store, file = stores(arguments.work, arguments.source)
-    print("| model | asked | answers | p50 ms | p99 ms | p99.9 ms | most ms | lost | wrong | processor ms each |", flush=True)
+    print(
+        "| model | asked | answers | p50 ms | p99 ms | p99.9 ms | most ms | lost | wrong | processor ms each |",
+        flush=True,
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for name in arguments.models:
         model = trained(name, train, arguments.work, 0)
