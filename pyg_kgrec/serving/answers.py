@@ -79,8 +79,9 @@ async def read(request: Request, kind: type[A], most: int) -> A:
 def sentence(errors: Any, kind: type[Asked] | None = None) -> str:
     """The first of what pydantic found wrong, where, and what was expected."""
     first = errors[0]
-    # A union names each of its members: what was found wrong with an id is one thing.
-    place = [part for part in first["loc"] if part not in ("int", "str", "query", "body")]
+    place = list(first["loc"] if kind is not None else first["loc"][1:])
+    if len(place) > 1 and place[-1] in ("int", "str") and first["type"] != "extra_forbidden":
+        place.pop()  # the member of a union; what was found wrong with an id is one thing
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" if i else str(p) for i, p in enumerate(place))
     where = shown(where, 60)
     value, what = first.get("input"), first["type"]

@@ -180,9 +180,9 @@ def check_key(key: str) -> None:
     """Raises TypeError or ValueError for what is no API key."""
     if not isinstance(key, str):
         raise TypeError(f"api_key is a {type(key).__name__}, expected a string")
-    if not key or key != key.strip() or not key.isprintable():
+    if not key.isascii() or not key.isprintable() or not key or " " in key:
         raise ValueError(
-            "the API key is empty, or holds spaces at its ends or control characters, expected one word"
+            "the API key is empty, or holds something else than visible ASCII characters, expected one word of them"
         )
 
 

@@ -52,8 +52,6 @@ class Served:
     """
 
     def __init__(self, model: Recommender, data: HeteroData, generation: int = 1) -> None:
-        if not isinstance(model, Recommender):
-            raise TypeError(f"model is a {type(model).__name__}, expected a model or the path of its file")
         self.model, self.generation = model, generation
         self.inputs = model.prepare(data)
         self.name = type(model).__name__

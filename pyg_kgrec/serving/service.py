@@ -43,6 +43,12 @@ class Service:
     """
 
     def __init__(self, model: ModelSource, data: StoreSource) -> None:
+        for name, source, kind in (("model", model, Recommender), ("data", data, HeteroData)):
+            if not isinstance(source, kind | str | os.PathLike):
+                what = "a model" if kind is Recommender else "a store"
+                raise TypeError(
+                    f"{name} is a {type(source).__name__}, expected {what} or the path of its file"
+                )
         self._model, self._data = model, data
         self._lock = threading.Lock()
         self.current = self._read(1)
