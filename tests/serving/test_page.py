@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -22,7 +23,9 @@ from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.explain.units import Removals
 from pyg_kgrec.transforms import RandomSplit
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install pyg-kgrec[browser]")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="needs Playwright: pip install pyg-kgrec[browser]"
+)
 uvicorn = pytest.importorskip("uvicorn", reason="needs a server: pip install pyg-kgrec[serve]")
 pytest.importorskip("fastapi", reason="needs FastAPI: pip install pyg-kgrec[serve]")
 from pyg_kgrec.serving import create_app  # noqa: E402
@@ -99,7 +102,9 @@ class Visit:
         self.page.set_default_timeout(15_000)
         self.said: list[str] = []
         self.hosts: set[str] = set()
-        self.page.on("console", lambda m: self.said.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on(
+            "console", lambda m: self.said.append(m.text) if m.type in ("error", "warning") else None
+        )
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("request", lambda request: self.hosts.add(re.match(r"\w+:(//[^/]+)?", request.url)[0]))
         self.asked: set[int] = set()
@@ -175,7 +180,9 @@ def expected(world, user, item=None, rows=(), k=10):
     measured = explanation.measured
     pair = torch.tensor([user]), torch.tensor([item])
     removal = Removals.together([torch.tensor(places)])
-    score = model.eval().scores_without(measured.inputs, *pair, measured.units, removal, every=True)[0].clone()
+    score = (
+        model.eval().scores_without(measured.inputs, *pair, measured.units, removal, every=True)[0].clone()
+    )
     for edge_index in (store["user", "item"].edge_index, store["user", "item"].seen_edge_index):
         score[edge_index[1, edge_index[0] == user]] = -torch.inf
     best = score.topk(k)
@@ -295,7 +302,10 @@ def test_what_is_left_out_of_one_item_is_put_back_for_another(visit, world):
 def test_all_of_it_by_keyboard(visit, world):
     at = visit()
     at.page.wait_for_selector(".chip")
-    press, focused = at.page.keyboard.press, lambda: at.page.evaluate("document.activeElement.className || document.activeElement.id")
+    press, focused = (
+        at.page.keyboard.press,
+        lambda: at.page.evaluate("document.activeElement.className || document.activeElement.id"),
+    )
     press("Tab")
     assert focused() == "skip"
     press("Tab")
@@ -374,8 +384,9 @@ def add(at, query) -> None:
     at.page.fill("#item-search-input", query)
     at.page.wait_for_selector("#item-search-options li[role=option]")
     at.page.wait_for_function(
-        "query => [...document.querySelectorAll('#item-search-options .name')].every(e => e.textContent.toLowerCase().includes(query.toLowerCase()))",
-        arg=query,
+        "query => [...document.querySelectorAll('#item-search-options .name')]"
+        ".every(e => e.textContent.toLowerCase().includes(query))",
+        arg=query.lower(),
     )
     at.page.click("#item-search-options li >> nth=0")
     at.page.wait_for_selector("#item-search-options", state="hidden")
@@ -398,7 +409,10 @@ def test_a_session_of_odd_names_and_large_ids(visit, world, sessions):
     at.settled()
     items, _ = world.ksr.recommend_session([FAR, FAR + 1], k=10, data=world.test)
     assert at.names() == labels(world, torch.as_tensor(items).flatten().tolist())
-    assert at.page.evaluate("document.activeElement.getAttribute('aria-label')") == f"Remove {ODD[1]} from the session"
+    assert (
+        at.page.evaluate("document.activeElement.getAttribute('aria-label')")
+        == f"Remove {ODD[1]} from the session"
+    )
     for _ in range(2):
         at.page.click("#session button >> nth=0")
     assert not at.page.is_visible("#results")
@@ -445,7 +459,9 @@ def test_a_slow_answer_does_not_overwrite_a_newer_one(visit, world):
 def test_an_error_of_the_service_is_said_and_can_be_tried_again(visit, world):
     visit.allowed = ("status of 503",)
     at = visit()
-    at.page.route("**/recommend", lambda route: answer(route, 503, "too many requests <b>wait</b>: ask again"))
+    at.page.route(
+        "**/recommend", lambda route: answer(route, 503, "too many requests <b>wait</b>: ask again")
+    )
     at.page.click(".chip >> nth=0")
     at.page.wait_for_selector("#error:not([hidden])")
     assert at.page.text_content("#error span") == "Too many requests <b>wait</b>: ask again"
@@ -497,7 +513,9 @@ def test_a_new_model_is_noticed(visit, world):
     at.why(0)
     at.settled()
     asked = []
-    at.page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/explain") else None)
+    at.page.on(
+        "request", lambda request: asked.append(request.url) if request.url.endswith("/explain") else None
+    )
 
     def newer(route) -> None:
         told = route.fetch()
@@ -526,7 +544,9 @@ def test_the_key_is_asked_for_and_kept_in_memory_alone(visit, world):
         at.page.click("text=Use this key")
         at.user(0)
         at.settled()
-        kept = at.page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, location.href])")
+        kept = at.page.evaluate(
+            "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, location.href])"
+        )
         assert "sesame" not in kept + at.page.content()
         assert at.page.input_value("#key-value") == ""
 
@@ -550,66 +570,18 @@ def test_a_service_of_shorter_lists(visit, world):
 
 # ------------------------------------------------------------------ how it looks
 
-NAMELESS = """() => [...document.querySelectorAll('a, button, input, select, summary, [tabindex="0"]')]
-  .filter(e => e.checkVisibility())
-  .filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() || [...(e.labels ?? [])].some(l => l.textContent.trim())))
-  .map(e => e.outerHTML)"""
+LOOK = (Path(__file__).parent / "look.js").read_text()
 
-CONTRAST = """() => {
-  const pen = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
-  const rgba = colour => { pen.clearRect(0, 0, 1, 1); pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1); return [...pen.getImageData(0, 0, 1, 1).data]; };
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4).reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
-  const behind = e => { for (; e; e = e.parentElement) { const c = rgba(getComputedStyle(e).backgroundColor); if (c[3] === 255) return c; } return [255, 255, 255, 255]; };
-  const ratio = (a, b) => { const [x, y] = [light(a), light(b)].sort((p, q) => q - p); return (x + .05) / (y + .05); };
-  const found = [];
-  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  for (let node; (node = walk.nextNode());) {
-    const e = node.parentElement;
-    if (!node.data.trim() || !e.checkVisibility() || e.closest('.hidden, .skip, script, noscript, title, desc, option')) continue;
-    const inBox = e.closest('.node');
-    const style = getComputedStyle(e);
-    const ink = rgba(inBox ? style.fill : style.color);
-    const paper = inBox ? rgba(getComputedStyle(inBox.querySelector('rect')).fill) : behind(e);
-    found.push([Math.round(ratio(ink, paper) * 100) / 100, node.data.trim().slice(0, 40)]);
-  }
-  for (const input of document.querySelectorAll('input[placeholder]')) if (input.checkVisibility())
-    found.push([ratio(rgba(getComputedStyle(input, '::placeholder').color), behind(input)), 'placeholder']);
-  for (const line of document.querySelectorAll('.drawing .edge:not(.gone, .dim, .against) .tip'))
-    found.push([ratio(rgba(getComputedStyle(line).fill), behind(line.closest('.drawing'))) * 1.5, 'an arrow, for which 3 is enough']);
-  return found;
-}"""
 
-DRAWING = """() => {
-  const nodes = [...document.querySelectorAll('.drawing .node')];
-  const boxes = nodes.map(n => n.querySelector('rect').getBoundingClientRect());
-  const wrong = [];
-  const frame = document.querySelector('.drawing').getBoundingClientRect();
-  nodes.forEach((node, i) => {
-    const a = boxes[i];
-    if (a.left < frame.left - 1 || a.right > frame.right + 1) wrong.push('outside: ' + node.textContent);
-    boxes.forEach((b, j) => { if (j > i && a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom) wrong.push(`boxes ${i} and ${j}`); });
-    for (const text of node.querySelectorAll('text')) {
-      const t = text.getBoundingClientRect();
-      if (t.left < a.left || t.right > a.right || t.top < a.top - 1 || t.bottom > a.bottom + 1) wrong.push('label: ' + text.textContent);
-    }
-  });
-  const svg = document.querySelector('.drawing svg');
-  const inner = boxes.map(b => [b.left + 3, b.top + 3, b.right - 3, b.bottom - 3]);
-  for (const path of document.querySelectorAll('.drawing .edge path:not(.tip)')) {
-    const far = path.getTotalLength();
-    for (let at = 0; at <= far; at += 2) {
-      const p = path.getPointAtLength(at).matrixTransform(path.getScreenCTM());
-      if (inner.some(([l, t, r, b]) => p.x > l && p.x < r && p.y > t && p.y < b)) { wrong.push('a line over a box'); break; }
-    }
-  }
-  return { wrong, nodes: nodes.length, edges: svg.querySelectorAll('.edge').length };
-}"""
+def look(at, what):
+    """What a function of look.js finds on the page."""
+    return at.page.evaluate(f"({LOOK})['{what}']()")
 
 
 def check(at) -> None:
     """No control without a name, no pale text, nothing wider than the screen."""
-    assert at.page.evaluate(NAMELESS) == []
-    found = at.page.evaluate(CONTRAST)
+    assert look(at, "nameless") == []
+    found = look(at, "contrast")
     assert len(found) > 5
     assert [pair for pair in found if pair[0] < 4.5] == []
     assert at.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -631,7 +603,7 @@ def test_it_reads_on_every_screen(visit, sessions, size, scheme):
         at.why(user)
         at.settled()
         check(at)
-        drawn = at.page.evaluate(DRAWING)
+        drawn = look(at, "drawing")
         assert drawn["wrong"] == []
         assert drawn["nodes"] > 2
         assert drawn["edges"] > 1
@@ -651,9 +623,75 @@ def test_it_reads_on_every_screen(visit, sessions, size, scheme):
 def test_the_page_has_its_landmarks(visit):
     at = visit()
     at.user(0)
-    roles = at.page.evaluate("[...document.querySelectorAll('header, main, section[aria-label], section[aria-labelledby]')].map(e => e.tagName)")
-    assert roles == ["HEADER", "MAIN", "SECTION", "SECTION", "SECTION"]
-    assert at.page.evaluate("[...document.querySelectorAll('[aria-labelledby]')].filter(e => e.checkVisibility()).every(e => document.getElementById(e.getAttribute('aria-labelledby')))")
+    marks = "header, main, section[aria-label], section[aria-labelledby]"
+    tags = at.page.locator(marks).evaluate_all("all => all.map(e => e.tagName)")
+    assert tags == ["HEADER", "MAIN", "SECTION", "SECTION", "SECTION"]
+    named_by = at.page.locator("[aria-labelledby]").evaluate_all(
+        "all => all.map(e => e.getAttribute('aria-labelledby'))"
+    )
+    assert all(at.page.locator(f"#{name}").count() == 1 for name in named_by)
     assert at.page.locator("h1").count() == 1
     assert at.page.get_attribute("#said", "aria-live") == "polite"
     assert at.page.get_attribute("html", "lang") == "en"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_graph_of_any_shape_is_drawn_without_overprints(visit, size):
+    """Long labels, entities joined to entities, several lines between two nodes, a circle, a node of no edge."""
+    at = visit(size=size)
+    at.user(0)
+    at.settled()
+    past = [{"id": f"p{i}", "label": [*ODD, "Short"][i % 6], "kind": "item"} for i in range(9)]
+    entities = [
+        {"id": f"e{i}", "label": f"Entity with a name of many words {i} " * (i % 4 + 1), "kind": "entity"}
+        for i in range(8)
+    ]
+    nodes = [
+        {"id": "u", "label": "u" * 60, "kind": "user"},
+        {"id": "t", "label": "The item " * 12, "kind": "item"},
+    ]
+    edges = [{"source": "u", "target": "t", "label": "gets", "effect": None, "units": []}]
+    for i in range(9):
+        edges.append({"source": "u", "target": f"p{i}", "label": "has had", "effect": None, "units": []})
+        edges.append(
+            {
+                "source": f"p{i}",
+                "target": f"e{i % 8}",
+                "label": f"relation {i}",
+                "effect": 0.1 * i - 0.2,
+                "units": [i],
+            }
+        )
+        edges.append(
+            {
+                "source": f"e{(i + 3) % 8}",
+                "target": f"e{i % 8}",
+                "label": "near",
+                "effect": 0.3,
+                "units": [20 + i],
+            }
+        )
+    for label in ("one", "two", "<b>three</b>"):
+        edges.append({"source": "t", "target": "e0", "label": label, "effect": 1.0, "units": [40]})
+        edges.append({"source": "p1", "target": "t", "label": label, "effect": 0.5, "units": [41]})
+    nodes += [*past, *entities, {"id": "alone", "label": "alone", "kind": "entity"}]
+
+    def wild(route) -> None:
+        told = route.fetch()
+        route.fulfill(response=told, json=told.json() | {"graph": {"nodes": nodes, "edges": edges}})
+
+    at.page.route("**/explain", wild)
+    at.page.select_option("#length", "20")
+    at.settled()
+    at.why(15)
+    drawn = look(at, "drawing")
+    assert drawn["wrong"] == []
+    assert drawn["nodes"] == 19, "each end of a drawn edge, and no other"
+    check(at)
+    at.page.click(".as-text summary")
+    assert "<b>three</b>" in at.page.text_content(".as-text")
+    several = {(edge["source"], edge["target"], edge["label"]) for edge in edges[1:]}
+    assert at.page.locator(".as-text li").count() == len(several)
+    at.page.set_viewport_size({"width": 700, "height": 900})
+    at.page.wait_for_timeout(200)
+    assert look(at, "drawing")["wrong"] == []

@@ -205,6 +205,7 @@ function columns(nodes, edges, width, most) {
       return { toward: boxes[mine ? run.right : run.left].y, set: (y) => { run[mine ? "y1" : "y2"] = y; } };
     }));
   }
+  let bows = 0;
   for (const edge of edges) {
     const size = head(thickness(edge, most));
     let path = "";
@@ -221,8 +222,8 @@ function columns(nodes, edges, width, most) {
         else x2 += run.bow ? size - 1 : 1 - size;
       }
       // A bow within a column reaches three quarters of the way to its handles: so far that it clears all boxes.
-      const edge_ = run.bow ? Math.max(...column[a.column].map((j) => boxes[j].x + boxes[j].width)) + 6 : 0;
-      const middle = run.bow ? (edge_ - Math.min(x1, x2) / 4) / 0.75 + 8 : (x1 + x2) / 2;
+      const clear = run.bow ? Math.max(...column[a.column].map((j) => boxes[j].x + boxes[j].width)) + 6 : 0;
+      const middle = run.bow ? (clear - Math.min(x1, x2) / 4) / 0.75 + 6 + Math.min(8 * bows++, between / 2) : (x1 + x2) / 2;
       path += `${path ? "L" : "M"}${x1} ${run.y1}C${middle} ${run.y1} ${middle} ${run.y2} ${x2} ${run.y2}`;
     });
     edge.path = path;
@@ -260,10 +261,10 @@ function rows(nodes, edges, width, most) {
     // Inner lanes end nearer to where they go, so that lines of one box do not cross.
     return { toward: (other < box.y ? -1 : 1) * (1000 - edge.lane), set: (v) => { edge[out ? "y1" : "y2"] = v; } };
   })));
-  const edge0 = width - margin;
+  const lane0 = width - margin + 24;
   for (const edge of edges) {
     const size = head(thickness(edge, most));
-    const x = edge0 + 24 + edge.lane * step;
+    const x = lane0 + edge.lane * step;
     const x1 = nodes[edge.from].width;
     const x2 = nodes[edge.to].width;
     const down = edge.y2 > edge.y1 ? 1 : -1;
