@@ -124,7 +124,7 @@ if PLAN["explain"]:
 if PLAN["models"]:
 
     class Reloader(FastHttpUser):  # type: ignore[misc]
-        """Puts the next model in place of the one that serves, and asks for a reload; every third file is damaged."""
+        """Puts the next model in place of the one that serves and asks for a reload; some files are damaged."""
 
         fixed_count = 1
         network_timeout = connection_timeout = 60.0

@@ -89,8 +89,15 @@ def processor(pid: int) -> float:
 
 def load(arguments: argparse.Namespace, address: str, plan: dict[str, Any], seconds: int) -> dict[str, Any]:
     """What the load tool measured from the other core."""
-    work = arguments.work
-    plan = {"callers": CALLERS, "malformed": 0, "explain": False, "pairs": [], "models": [], "k": K} | plan
+    work: Path = arguments.work
+    defaults: dict[str, Any] = {
+        "callers": CALLERS,
+        "malformed": 0.0,
+        "explain": False,
+        "pairs": [],
+        "models": [],
+    }
+    plan = defaults | {"k": K} | plan
     plan["out"] = str(work / "measured.json")
     (work / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
     (work / "measured.json").unlink(missing_ok=True)
@@ -117,12 +124,12 @@ def row(name: str, measured: dict[str, Any], rate: float) -> str:
     """A line of the table."""
     took, count = np.array(measured["seconds"]) * 1000, measured["count"]
     p50, p99, p999 = np.percentile(took, [50, 99, 99.9])
-    told = f"| {name} | {rate:.0f}/s | {count['answered']:,} | {p50:.1f} | {p99:.1f} | {p999:.1f} | {took.max():.0f} |"
-    return f"{told} {count['lost']} | {count['wrong']} |"
+    told = f"| {name} | {rate:.0f}/s | {count['answered']:,} | {p50:.1f} | {p99:.1f} | {p999:.1f} |"
+    return f"{told} {took.max():.0f} | {count['lost']} | {count['wrong']} |"
 
 
 def latency(arguments: argparse.Namespace, beside: bool) -> None:
-    """Milliseconds of /recommend by model, alone or beside a caller who asks for one explanation after the other."""
+    """Milliseconds of /recommend by model, alone or beside one explanation after the other."""
     train, store, file = stores(arguments.work, arguments.source)
     print(
         "| model | asked | answers | p50 ms | p99 ms | p99.9 ms | most ms | lost | wrong | processor ms each |",
@@ -176,8 +183,9 @@ def soak(arguments: argparse.Namespace) -> None:
             measured = load(arguments, address, plan, int(2 * arguments.requests / rate) + 30)
         count, others = measured["count"], measured["others"]
         print(
-            f"{name}: {count['asked']:,} requests, {count['answered']:,} answered as expected, {count['lost']} lost, "
-            f"{count['wrong']} wrong; {len(others['reload'])} reloads (longest {max(others['reload'], default=0):.2f} s), "
+            f"{name}: {count['asked']:,} requests, {count['answered']:,} answered, {count['lost']} lost, "
+            f"{count['wrong']} wrong; {len(others['reload'])} reloads "
+            f"(longest {max(others['reload'], default=0):.2f} s), "
             f"{len(others['malformed']):,} malformed; p99 {np.percentile(measured['seconds'], 99) * 1000:.1f} ms"
         )
         for line in measured["wrong"]:

@@ -54,7 +54,8 @@ async def read(request: Request, kind: type[A], most: int) -> A:
     if media != "application/json":
         raise Refused(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"the body's Content-Type is {shown(repr(media), 60) if media else 'missing'}, expected application/json",
+            f"the body's Content-Type is {shown(repr(media), 60) if media else 'missing'}, "
+            "expected application/json",
         )
     too_large = Refused(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is too large, expected at most {most} bytes"

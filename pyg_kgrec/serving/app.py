@@ -50,9 +50,7 @@ Words = Annotated[str, Query(max_length=200, description="Letters of an id or a 
 
 
 class _Threads:
-    """Where answers are made: the event loop for short ones, threads for others, and a thread of their own for
-    explanations, so that these keep nothing else waiting.
-    """
+    """Where answers are made: short ones in the event loop, others by threads, explanations by one of their own."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -98,9 +96,9 @@ def create_app(
 ) -> FastAPI:
     """A service as an ASGI app, for any server: recommendations, their reasons, and a page.
 
-    The model is loaded, prepared and asked once before this returns. Each argument that is None is read from the
-    environment (``PYG_KGREC_MODEL``, ``PYG_KGREC_STORE``, ``PYG_KGREC_API_KEY``), so that a server that builds the
-    app itself needs no module of its own: ``uvicorn --factory pyg_kgrec.serving:create_app``.
+    The model is loaded, prepared and asked once before this returns. Each argument that is None is read from
+    the environment (``PYG_KGREC_MODEL``, ``PYG_KGREC_STORE``, ``PYG_KGREC_API_KEY``), so that a server that builds
+    the app itself needs no module of its own: ``uvicorn --factory pyg_kgrec.serving:create_app``.
 
     ``await app.state.reload()`` does what ``POST /reload`` does: it reads the files anew aside, and lets what they
     hold answer from then on.
@@ -108,8 +106,8 @@ def create_app(
     Args:
         model: The path of the model's file, or the model. Only files can be read anew by ``/reload``.
         data: The path of the store's file, or the store, which says what users have had.
-        api_key: What requests must hold in the header ``X-API-Key``, but those for ``/health`` and the page. Without
-            one everyone is answered who reaches the service.
+        api_key: What requests must hold in the header ``X-API-Key``, but those for ``/health`` and the page.
+            Without one everyone is answered who reaches the service.
         limits: Bounds of what one request may ask.
 
     Returns:
@@ -119,8 +117,8 @@ def create_app(
         FileNotFoundError: If a file is missing.
         ImportError: If FastAPI is missing (extra ``serve``).
         TypeError: If an argument is of another type.
-        ValueError: If neither an argument nor the environment names a model or a store, a file is damaged, the model
-            does not fit the store, or the key is empty.
+        ValueError: If neither an argument nor the environment names a model or a store, a file is damaged, the
+            model does not fit the store, or the key is no word of visible ASCII characters.
 
     Example:
         >>> app = create_app(model, test)
@@ -204,10 +202,10 @@ def _handle_errors(app: FastAPI) -> None:
 
     async def other(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        status = HTTPStatus(error.status_code)
+        status, path = HTTPStatus(error.status_code), shown(request.url.path, 60)
         said = {
-            HTTPStatus.NOT_FOUND: f"there is no {shown(request.url.path, 60)} here, expected a path of /openapi.json",
-            HTTPStatus.METHOD_NOT_ALLOWED: f"{shown(request.url.path, 60)} knows no {shown(request.method, 20)}, "
+            HTTPStatus.NOT_FOUND: f"there is no {path} here, expected a path of /openapi.json",
+            HTTPStatus.METHOD_NOT_ALLOWED: f"{path} knows no {shown(request.method, 20)}, "
             f"expected {_methods(app, request.url.path)}",
         }.get(status, str(error.detail))
         answer = refusal(Refused(status, said))
@@ -300,7 +298,7 @@ def _add_routes(app: FastAPI, service: Service, threads: _Threads, metrics: Metr
             at_most(limits.max_items, **{"without.units": asked.without.units})
             without = asked.without.item, asked.without.units
 
-        def answer() -> bytes:
+        def answer() -> bytes | memoryview:
             found = served.recommend(
                 asked.users, asked.k, asked.items, asked.exclude, asked.exclude_seen, without
             )

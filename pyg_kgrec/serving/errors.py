@@ -10,7 +10,7 @@ LONGEST = 400
 """Characters of a sentence."""
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 (it is what happened to a request)
     """A request that is not answered.
 
     Args:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import signal
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any, Final
@@ -84,6 +86,9 @@ def serve(
             timeout_graceful_shutdown=stop_after,
         )
         server = uvicorn.Server(config)
+        server.capture_signals = (
+            contextlib.nullcontext
+        )  # uvicorn's dies of the signal after the stop it asked for
         try:
             asyncio.run(_run(server, app, listener, lambda: ready(address) if ready else None))
         finally:
@@ -106,8 +111,17 @@ async def _run(server: Any, app: Any, listener: socket.socket, ready: Callable[[
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    if hasattr(signal, "SIGHUP"):
-        loop.add_signal_handler(signal.SIGHUP, hear)
+    def stop(number: signal.Signals) -> None:
+        server.handle_exit(number, None)
+
+    if threading.current_thread() is threading.main_thread():  # signals are for nobody else
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                loop.add_signal_handler(number, stop, number)
+            except NotImplementedError:  # a system whose loops know no signals
+                signal.signal(number, server.handle_exit)
+        if hasattr(signal, "SIGHUP"):
+            loop.add_signal_handler(signal.SIGHUP, hear)
 
     async def tell() -> None:
         while not server.started and not server.should_exit:
@@ -140,7 +154,7 @@ def _listen(host: str, port: int) -> socket.socket:
         why = {
             errno.EADDRINUSE: f"port {port} of {host} is in use, expected a free one (port=0 takes any)",
             errno.EACCES: f"port {port} of {host} may not be used, expected one above 1023",
-            errno.EADDRNOTAVAIL: f"{shown(host, 60)} is no address of this machine, expected one, such as 127.0.0.1",
+            errno.EADDRNOTAVAIL: f"{shown(host, 60)} is no address of this machine, expected such as 127.0.0.1",
         }
         raise OSError(
             error.errno,
