@@ -534,7 +534,7 @@ def test_a_new_model_is_noticed(visit, world):
 
 def test_the_key_is_asked_for_and_kept_in_memory_alone(visit, world):
     visit.allowed = ("status of 401",)
-    with served(create_app(world.kgrec, world.test, api_key="open sesame")) as address:
+    with served(create_app(world.kgrec, world.test, api_key="open-sesame")) as address:
         at = visit(address)
         at.page.wait_for_selector("#key[open]")
         assert not at.page.is_visible("#key-wrong")
@@ -542,7 +542,7 @@ def test_the_key_is_asked_for_and_kept_in_memory_alone(visit, world):
         at.page.keyboard.press("Enter")
         at.page.wait_for_selector("#key-wrong:not([hidden])")
         assert at.page.evaluate("document.activeElement.id") == "key-value"
-        at.page.fill("#key-value", "open sesame")
+        at.page.fill("#key-value", "open-sesame")
         at.page.click("text=Use this key")
         at.user(0)
         at.settled()
