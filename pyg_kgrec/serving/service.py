@@ -72,7 +72,7 @@ class Service:
             try:
                 served = self._read(before.generation + 1)
             except (ValueError, TypeError, OSError, ImportError, MemoryError, RuntimeError) as error:
-                LOG.warning("nothing new is served: %s", error)
+                LOG.info("nothing new is served: %s", error)  # the caller is told
                 raise Refused(
                     HTTPStatus.CONFLICT,
                     f"generation {before.generation} goes on serving, the new files cannot: "
