@@ -124,6 +124,7 @@ PUBLIC = (
     "pyg_kgrec.ops",
     "pyg_kgrec.presets",
     "pyg_kgrec.refitting",
+    "pyg_kgrec.serving",
     "pyg_kgrec.testing",
     "pyg_kgrec.training",
     "pyg_kgrec.transforms",

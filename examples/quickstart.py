@@ -5,6 +5,7 @@ python examples/quickstart.py [--out FOLDER]
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from options import Options, row, told
 from torch_geometric import seed_everything
 
 from pyg_kgrec import BPRMF, KGRec, LightGCN, Popularity, Recommender, evaluate, fit
+from pyg_kgrec.data import save_store
 from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.transforms import RandomSplit
 
@@ -81,6 +83,14 @@ def main() -> None:
     pair = (test, [user], [recommended["item"][0]])
     assert torch.equal(KGRec.load(args.out / "kgrec.pt", data).score(*pair), model.score(*pair))
     told(args, f"\nPictures: {picture}, {args.out / 'history.png'}   model: {args.out / 'kgrec.pt'}")
+    save_store(test, args.out / "test.store")
+    python, here = Path(sys.executable), Path.cwd()
+    python = python.relative_to(here) if python.is_relative_to(here) else python
+    told(
+        args,
+        "\nThe same on a page in your browser, where a reason can be left out (Ctrl-C ends it):",
+        f"{python} -m pyg_kgrec serve {args.out / 'kgrec.pt'} {args.out / 'test.store'}",
+    )
 
 
 if __name__ == "__main__":

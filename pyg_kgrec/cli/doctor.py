@@ -14,7 +14,7 @@ from pyg_kgrec import __version__, ops
 _PACKAGES: Final = (
     "torch", "torch-geometric", "lightning", "torchmetrics", "numpy", "pandas", "scipy",
     "numba", "triton", "torch-scatter", "torch-sparse", "matplotlib", "faiss-cpu", "optuna",
-    "pyarrow", "safetensors",
+    "pyarrow", "safetensors", "fastapi", "uvicorn",
 )  # fmt: skip
 
 
