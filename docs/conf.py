@@ -53,6 +53,7 @@ include_patterns = [
     "CONTRIBUTING.md",
     "SECURITY.md",
     "benchmarks/README.md",
+    "benchmarks/serving/README.md",
     "benchmarks/results/*.md",
     "docs/**",
 ]
