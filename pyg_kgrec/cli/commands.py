@@ -41,7 +41,7 @@ MODELS: Final[dict[str, type[Recommender]]] = {
         pyg_kgrec.Popularity,
     )
 }
-TABLES: Final = ("data", "fit", "evaluate", "recommend", "compare")
+TABLES: Final = ("data", "fit", "evaluate", "recommend", "compare", "serve")
 _OF_FIT: Final = (
     "model",
     "train",
@@ -184,6 +184,31 @@ def compare(arguments: Namespace) -> None:
         write_table(found.to_frame(), arguments.out, arguments.json)
     else:
         print(found.to_markdown())
+
+
+def serve(arguments: Namespace) -> None:
+    """Answers over HTTP until it is stopped."""
+    from pyg_kgrec import serving  # brings FastAPI, an extra
+
+    limits, of_serving = names_of(serving.Limits), ("num_threads", "stop_after")
+    settings = _settings(arguments, [*limits, *of_serving], "serve")
+    model, store = reading.served_files(arguments.folder, arguments.store, arguments.model, arguments.part)
+
+    def ready(address: str) -> None:
+        said = {"page": f"{address}/", "model": str(model), "store": str(store)}
+        say(said, arguments.json)
+        sys.stdout.flush()
+
+    serving.serve(
+        model,
+        store,
+        host=arguments.host,
+        port=arguments.port,
+        api_key=None if arguments.api_key_file is None else reading.key(arguments.api_key_file),
+        limits=serving.Limits(**{name: value for name, value in settings.items() if name in limits}),
+        ready=ready,
+        **{name: value for name, value in settings.items() if name in of_serving},
+    )
 
 
 def _settings(arguments: Namespace, known: Any, whose: str) -> dict[str, Any]:

@@ -124,6 +124,22 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--quiet", action="store_true", help="no progress bar")
     compare.set_defaults(run=commands.compare)
 
+    serve = some.add_parser("serve", help="recommendations, reasons and a page over HTTP")
+    serve.add_argument(
+        "folder", metavar="FOLDER", help="folder of stores, or the model's file before its store"
+    )
+    serve.add_argument("store", nargs="?", metavar="STORE", help="the store's file, after a model's")
+    serve.add_argument("--model", metavar="FILE", help="the model's file (default: FOLDER/model.pt)")
+    serve.add_argument("--part", help="train, val, test or all (default: all, or test where there is no all)")
+    serve.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine alone)"
+    )
+    serve.add_argument("--port", type=int, default=8000, help="0 takes any that is free (default: 8000)")
+    serve.add_argument(
+        "--api-key-file", metavar="FILE", help="holds the key (default: PYG_KGREC_API_KEY, or none)"
+    )
+    serve.set_defaults(run=commands.serve)
+
     for name, command in some.choices.items():
         command.add_argument("--json", action="store_true", help="print JSON")
         if name not in ("doctor", "explain"):

@@ -129,6 +129,47 @@ def load(folder: str, part: str) -> HeteroData:
     return load_store(path / f"{part}.store")
 
 
+def served_files(folder: str, store: str | None, model: str | None, part: str | None) -> tuple[Path, Path]:
+    """The files of a model and of a store: those named, or those of a folder that :func:`save` made."""
+    first = Path(folder)
+    if store is not None:
+        if model is not None or part is not None:
+            raise ValueError(
+                "a model's file and a store's are named beside --model or --part, expected either files or a folder"
+            )
+        files = first, Path(store)
+    else:
+        if first.is_file():
+            raise ValueError(
+                f"{shown(first)} is a file, expected a folder, or the store's file after the model's"
+            )
+        if not first.is_dir():
+            raise FileNotFoundError(
+                f"there is no folder {shown(first)}, expected one that `pyg-kgrec data --out` made"
+            )
+        if part is None:
+            part = "all" if (first / "all.store").is_file() else "test"
+        one_of(part, (*PARTS, "all"), "part")
+        files = Path(model) if model is not None else first / "model.pt", first / f"{part}.store"
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"there is no file {shown(file)}, expected the files of a model and of a store"
+            )
+    return files
+
+
+def key(path: str) -> str:
+    """The one word in a file, without the line's end."""
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {shown(file)}, expected one that holds the API key")
+    try:
+        return file.read_text(encoding="utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{shown(file)} holds no text, expected the API key in one line") from error
+
+
 def sizes(data: HeteroData) -> dict[str, int]:
     """How much a store holds."""
     types = data.edge_types
@@ -146,10 +187,12 @@ __all__ = [
     "PARTS",
     "SPLITS",
     "check_names",
+    "key",
     "known_names",
     "load",
     "read",
     "save",
+    "served_files",
     "sizes",
     "split",
 ]

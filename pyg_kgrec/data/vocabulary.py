@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import KeysView, Sequence, ValuesView
+from collections.abc import KeysView, Mapping, Sequence, ValuesView
+from types import MappingProxyType
 from typing import Any, overload
 
 import numpy as np
@@ -36,6 +37,11 @@ class Vocabulary:
         if len(self._position) != len(self.ids):
             twice = next(raw for index, raw in enumerate(self.ids) if self._position[raw] != index)
             raise ValueError(f"The {what} ids hold {_shown(twice)} more than once, expected each id once.")
+
+    @property
+    def positions(self) -> Mapping[RawId, int]:
+        """The index of every raw id, for lookups one by one."""
+        return MappingProxyType(self._position)
 
     def lookup(self, ids: RawIds) -> Tensor:
         """The indices of raw ids, -1 where an id is unknown.

@@ -47,12 +47,21 @@ class Reason:
 
 @dataclass(frozen=True)
 class Told:
-    """What attaching made of a measured pair."""
+    """What attaching made of a measured pair.
+
+    Attributes:
+        units: A row per unit, and one per group that was left out together.
+        together: A row per kind with several units.
+        reasons: What is said, largest effect first.
+        history: Items of the history that only lower the score together.
+        places: For each row of ``units`` the places of what it leaves out among the measured units.
+    """
 
     units: pd.DataFrame
     together: pd.DataFrame
     reasons: list[Reason]
     history: list[str] = field(default_factory=list)
+    places: list[tuple[int, ...]] = field(default_factory=list)
 
 
 def tell(data: HeteroData, measured: Measured) -> Told:
@@ -116,7 +125,9 @@ def tell(data: HeteroData, measured: Measured) -> Told:
         for g in _diverse(groups, facts, kind, node)[:_SAID]
         for name, text in [facts.sentence(g, kind, node, called)]
     ]
-    return Told(table, together, reasons, facts.liked(kind, node, called, contribution))
+    members = [*((place,) for place in range(len(kind))), *(group.members for group in entities)]
+    liked = facts.liked(kind, node, called, contribution)
+    return Told(table, together, reasons, liked, [members[place] for place in order.tolist()])
 
 
 def _whole(numbers: Sequence[int | None]) -> Any:
