@@ -64,7 +64,7 @@ def main() -> None:
         row: dict[str, Any] = {"seed": seed, "ndcg@10": found["ndcg@10"], "recall@20": found["recall@20"]}
         if len(history):
             best = history.iloc[int(history["ndcg@10"].argmax())]
-            row |= {"val ndcg@10": best["ndcg@10"], "best epoch": int(best["epoch"]) + 1}
+            row |= {"val ndcg@10": best["ndcg@10"], "best epoch": int(best["epoch"])}
             row |= {"epochs": len(history), "s/epoch": float(history["seconds"].median())}
         print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
         results.append(row)
