@@ -8,6 +8,7 @@ import os
 import re
 import runpy
 from contextlib import redirect_stdout
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_a_sentence_stands_before_what_a_notebook_shows(path: Path) -> None:
     """The first cells, which set up and import, show nothing."""
     kinds = [cell["cell_type"] for cell in json.loads(path.read_text())["cells"]]
     assert kinds[:3] == ["markdown", "code", "code"]
-    assert all({one, other} == {"markdown", "code"} for one, other in zip(kinds[2:], kinds[3:])), kinds
+    assert all({one, other} == {"markdown", "code"} for one, other in pairwise(kinds[2:])), kinds
 
 
 def test_every_notebook_is_named_where_people_look() -> None:
