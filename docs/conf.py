@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import json
 import pkgutil
 import re
 import sys
@@ -39,7 +40,7 @@ copyright = (ROOT / "LICENSE").read_text().partition("Copyright (c) ")[2].splitl
 release = version = pyg_kgrec.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # brings MyST for the other pages
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
@@ -56,6 +57,7 @@ include_patterns = [
     "benchmarks/serving/README.md",
     "benchmarks/results/*.md",
     "docs/**",
+    "examples/notebooks/*.ipynb",
 ]
 exclude_patterns = [
     ".*",
@@ -64,7 +66,7 @@ exclude_patterns = [
     "dist",
     "pyg_kgrec",
     "tests",
-    "examples",
+    "**/.ipynb_checkpoints",
     "lightning_logs",
     "docs/_*",
 ]
@@ -72,6 +74,10 @@ nitpicky = True
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
+
+nb_execution_mode = "off"  # `make notebooks` has executed them: see `executed`
+nb_merge_streams = True
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # it would come from another host
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
@@ -222,6 +228,46 @@ def _returns(self: GoogleDocstring, preprocess_types: bool = False) -> list[tupl
     return [("", "", self._dedent(self._consume_to_next_section()))]
 
 
+EXECUTED = ROOT / "out" / "notebooks"
+
+
+def executed(app: Sphinx, docname: str, content: list[str]) -> None:
+    """Shows a notebook with the outputs that `make notebooks` left, as long as they are those of its cells."""
+    if not docname.startswith("examples/notebooks/"):
+        return
+    found = EXECUTED / f"{docname.rpartition('/')[2]}.ipynb"
+    app.env.note_dependency(str(found), docname=docname)
+    if not found.is_file():
+        logger.info("%s is shown without outputs: make notebooks has not executed it", docname)
+        return
+    notebook = json.loads(found.read_text())
+    if _sources(notebook) != _sources(json.loads(content[0])):
+        logger.info("%s is shown without outputs: it has changed since it was executed", docname)
+        return
+    for cell in notebook["cells"]:
+        streams = [one for one in cell.get("outputs", ()) if one["output_type"] == "stream"]
+        for name in {one["name"] for one in streams}:
+            ours = [one for one in streams if one["name"] == name]
+            ours[0]["text"] = overwritten("".join("".join(one["text"]) for one in ours))
+            cell["outputs"] = [one for one in cell["outputs"] if not any(one is gone for gone in ours[1:])]
+    content[0] = json.dumps(notebook)
+
+
+def _sources(notebook: dict[str, Any]) -> list[str]:
+    return ["".join(cell["source"]) for cell in notebook["cells"]]
+
+
+def overwritten(text: str) -> str:
+    """What a terminal shows in the end: a progress bar writes over itself, and over the last with blanks."""
+    lines = []
+    for line in text.split("\n"):
+        shown = ""
+        for part in line.split("\r"):
+            shown = part + shown[len(part) :]
+        lines.append(shown.rstrip())
+    return "\n".join(lines)
+
+
 def check_reference(app: Sphinx, env: Any) -> None:
     """A public name without its place in the reference is an error of the build."""
     documented = {name.rpartition(".")[2] for name in env.get_domain("py").objects}
@@ -305,6 +351,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     GoogleDocstring._consume_inline_attribute = _sentence  # type: ignore[method-assign]
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_displayed_math, None))
     app.connect("autodoc-process-signature", class_signature)
+    app.connect("source-read", executed)
     app.connect("missing-reference", resolve)
     app.connect("env-check-consistency", check_reference)
     app.connect("build-finished", open_at_root)

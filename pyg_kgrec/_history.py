@@ -47,7 +47,8 @@ class HistoryPlot(PlotAccessor):
 class History(pd.DataFrame):
     """History of a training: a :class:`pandas.DataFrame` whose ``plot()`` draws losses and metrics.
 
-    It does all that a frame does; ``history.plot(x=…, y=…)`` and ``history.plot.line(…)`` are pandas' own.
+    Epochs count from 1. It does all that a frame does; ``history.plot(x=…, y=…)`` and ``history.plot.line(…)`` are
+    pandas' own.
 
     Attributes:
         monitor: The metric that was watched; None without validation.
@@ -62,10 +63,10 @@ class History(pd.DataFrame):
     def of(
         cls, rows: Iterable[dict[str, float]], monitor: str | None = None, best_is: str = "max"
     ) -> History:
-        """The history of these epochs."""
+        """The history of these epochs: rows count them from 0, the column from 1 as all that is printed."""
         history = cls(list(rows))
         if len(history):
-            history["epoch"] = history["epoch"].astype(int)
+            history["epoch"] = history["epoch"].astype(int) + 1
         history.monitor, history.best_is = monitor, best_is
         return history
 

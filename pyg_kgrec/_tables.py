@@ -25,3 +25,29 @@ def table_of(caption: str, sections: Sequence[tuple[str, Sequence[tuple[str, str
         ]
     head = f"<caption {_LEFT}>{html.escape(caption)}</caption>" if caption else ""
     return f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
+
+
+def grid_of(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = (), below: str = ""
+) -> str:
+    """An HTML table with a head; a line break in a cell stays one.
+
+    Args:
+        columns: Titles of the columns.
+        rows: Cells, row by row.
+        numbers: Columns of numbers, which stand on the right.
+        below: What stands under the table; may be empty.
+    """
+    side = ['style="text-align:right"' if place in numbers else _LEFT for place in range(len(columns))]
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        made = (f"<{tag} {at}>{_lines(cell)}</{tag}>" for at, cell in zip(side, cells, strict=True))
+        return f"<tr>{''.join(made)}</tr>"
+
+    body = "".join(line("td", cells) for cells in rows)
+    end = f"<p>{html.escape(below)}</p>" if below else ""
+    return f"<table><thead>{line('th', columns)}</thead><tbody>{body}</tbody></table>{end}"
+
+
+def _lines(text: str) -> str:
+    return "<br>".join(html.escape(line) for line in text.splitlines())

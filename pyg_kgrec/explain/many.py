@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, overload
+from typing import Any, Final, overload
 
 import pandas as pd
 
+from pyg_kgrec._tables import grid_of
 from pyg_kgrec.explain.explanation import Explanation
+
+_SHOWN: Final = 10
+"""Explanations that are printed or shown; each of them is made for it."""
 
 
 class Explanations(Sequence[Explanation]):
     """Explanations of some pairs, each made when it is first asked for.
+
+    Prints the first ten as text, and shows them as a table in a notebook: who, what, score, place and reasons.
 
     Args:
         number: How many there are.
@@ -64,9 +70,21 @@ class Explanations(Sequence[Explanation]):
         return [one.to_dict() for one in self]
 
     def __str__(self) -> str:
-        return "\n\n".join(str(self[place]) for place in range(min(len(self), 10))) + (
-            f"\n\n… and {len(self) - 10} more" if len(self) > 10 else ""
+        rest = self._rest()
+        return "\n\n".join([*map(str, self[:_SHOWN]), *([rest] if rest else [])])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [one.user, one.item, f"{one.score:.3f}", "" if one.rank is None else str(one.rank), one.text()]
+            for one in self[:_SHOWN]
+        ]
+        return grid_of(
+            ("user", "item", "score", "place", "reasons"), rows, numbers=(2, 3), below=self._rest()
         )
+
+    def _rest(self) -> str:
+        more = len(self) - _SHOWN
+        return f"… and {more} more" if more > 0 else ""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)})"
