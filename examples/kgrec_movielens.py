@@ -58,7 +58,7 @@ def main() -> None:
         figures: dict[str, Any] = {"seed": seed, "ndcg@10": found["ndcg@10"], "recall@20": found["recall@20"]}
         if len(history):
             best = history.iloc[int(history["ndcg@10"].argmax())]
-            figures |= {"val ndcg@10": best["ndcg@10"], "best epoch": int(best["epoch"])}
+            figures |= {"val ndcg@10": best["ndcg@10"], "best epoch": int(best["epoch"]) + 1}
             figures |= {"epochs": len(history), "s/epoch": float(history["seconds"].median())}
         row(figures)
         results.append(figures)

@@ -107,7 +107,7 @@ def trained(
             model = KSR(train, kg_embedding=embeddings, **own)
         history = fit(model, train, val, seed=seed, progress=False, **arguments)
         best = history.iloc[int(history["ndcg@10"].argmax())]
-        row = {"val ndcg@10": best["ndcg@10"], "best epoch": best["epoch"]}
+        row = {"val ndcg@10": best["ndcg@10"], "best epoch": best["epoch"] + 1}
         row["s/epoch"] = float(history["seconds"].median())
         if name.startswith("last-item"):
             model = LastItem(train, model)

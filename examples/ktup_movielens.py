@@ -89,7 +89,7 @@ def recommend(
     history = fit(model, train, val, seed=seed, progress=False, **arguments)
     found, best = evaluate(model, test), history.iloc[int(history["ndcg@10"].argmax())]
     row = {"ndcg@10": found["ndcg@10"], "recall@20": found["recall@20"], "val ndcg@10": best["ndcg@10"]}
-    row |= {"best epoch": best["epoch"], "s/epoch": float(history["seconds"].median())}
+    row |= {"best epoch": best["epoch"] + 1, "s/epoch": float(history["seconds"].median())}
     return model, row
 
 

@@ -47,8 +47,7 @@ class HistoryPlot(PlotAccessor):
 class History(pd.DataFrame):
     """History of a training: a :class:`pandas.DataFrame` whose ``plot()`` draws losses and metrics.
 
-    Epochs count from 1. It does all that a frame does; ``history.plot(x=…, y=…)`` and ``history.plot.line(…)`` are
-    pandas' own.
+    It does all that a frame does; ``history.plot(x=…, y=…)`` and ``history.plot.line(…)`` are pandas' own.
 
     Attributes:
         monitor: The metric that was watched; None without validation.
@@ -63,10 +62,10 @@ class History(pd.DataFrame):
     def of(
         cls, rows: Iterable[dict[str, float]], monitor: str | None = None, best_is: str = "max"
     ) -> History:
-        """The history of these epochs: rows count them from 0, the column from 1 as all that is printed."""
+        """The history of these epochs."""
         history = cls(list(rows))
         if len(history):
-            history["epoch"] = history["epoch"].astype(int) + 1
+            history["epoch"] = history["epoch"].astype(int)
         history.monitor, history.best_is = monitor, best_is
         return history
 
@@ -104,7 +103,8 @@ def _draw(history: History) -> Any:
     axes = new_figure(4.6 * max(len(panels), 1), 3.8, max(len(panels), 1), "history.plot")
     if not panels:
         sentence(axes[0], "", "the history holds no figure: nothing was trained")
-    epoch = history["epoch"] if "epoch" in history.columns else pd.Series(range(len(history)))
+    # Drawn from 1, as the closing line of a training counts; the column counts from 0.
+    epoch = (history["epoch"] if "epoch" in history.columns else pd.Series(range(len(history)))) + 1
     best = history.best()
     for ax, (title, found) in zip(axes, panels.items()):
         _panel(ax, title, epoch.to_numpy(), history[found], "loss" if title == "loss" else history.monitor)

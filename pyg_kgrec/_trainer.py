@@ -149,9 +149,9 @@ class Epochs(lightning.LightningModule):
         """The error that ends training whose numbers are none any more."""
         name, size = _largest(self.model)
         table = f"table {name!r} {'reaches' if math.isfinite(size) else 'holds'} {size:.3g}"
-        kept = "before training" if self.best.epoch < 0 else f"of epoch {self.best.epoch + 1}"
+        kept = "before training" if self.best.epoch < 0 else f"of epoch {self.best.epoch}"
         return NonFiniteError(
-            f"training stopped at step {self._batch + 1} of epoch {self.current_epoch + 1}: {why} and the {table}, "
+            f"training stopped at step {self._batch + 1} of epoch {self.current_epoch}: {why} and the {table}, "
             f"expected finite numbers; the model keeps its finite weights {kept}. Try a learning rate below "
             f"{self.lr:g}, and features of about unit size"
         )

@@ -31,13 +31,13 @@ def axes() -> Iterator[Any]:
 
 def test_it_is_a_frame_in_all_but_its_picture() -> None:
     history = History.of(ROWS, "ndcg@10")
-    expected = pd.DataFrame(ROWS).astype({"epoch": int}).assign(epoch=lambda rows: rows["epoch"] + 1)
+    expected = pd.DataFrame(ROWS).astype({"epoch": int})
     pd.testing.assert_frame_equal(pd.DataFrame(history), expected)
     pd.testing.assert_frame_equal(history, expected)
     assert history.equals(expected)
     assert isinstance(history["loss"], pd.Series)
     assert history.iloc[-1]["loss"] == 0.4
-    assert history[["epoch"]].mode()["epoch"].tolist() == [1, 2, 3, 4, 5]  # no name of pandas is taken
+    assert history[["epoch"]].mode()["epoch"].tolist() == [0, 1, 2, 3, 4]  # no name of pandas is taken
     for same in (
         history.copy(),
         copy.deepcopy(history),
@@ -58,11 +58,11 @@ def test_losses_and_metrics_stand_on_their_own_axes_and_the_best_epoch_is_marked
     assert second.get_yscale() == "linear"
     for ax in (first, second):
         mark = ax.get_lines()[-1 if ax is first else -2]
-        assert list(mark.get_xdata()) == [3, 3]  # the first of equals
+        assert list(mark.get_xdata()) == [2, 2]  # the first of equals
     np.testing.assert_array_equal(
-        second.get_lines()[0].get_xdata(), [1, 3, 5]
+        second.get_lines()[0].get_xdata(), [0, 2, 4]
     )  # joined over what was not evaluated
-    assert "ndcg@10 best at 3: 0.3" in second.get_title()
+    assert "ndcg@10 best at 2: 0.3" in second.get_title()
     assert first.figure is second.figure
     assert first.figure.patch.get_alpha() == 0
 

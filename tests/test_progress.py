@@ -17,7 +17,6 @@ from torch_geometric.nn.kge import TransE
 from pyg_kgrec import BPRMF, EASE, KTUP, _progress, fit, fit_kge
 from pyg_kgrec._progress import is_live
 from pyg_kgrec.datasets import SyntheticKG
-from pyg_kgrec.refitting import best_epoch
 from pyg_kgrec.transforms import RandomSplit
 
 NUMBER = r"\d\.\d{4}"
@@ -195,17 +194,3 @@ def test_a_file_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr(sys, "stdout", Terminal())
     assert [*found, is_live()] == [False, True, False, False]
-
-
-def test_the_line_the_history_and_its_picture_name_the_same_epoch(
-    parts: tuple[HeteroData, HeteroData], capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("matplotlib").use("Agg")
-    history = trained(parts, max_epochs=3, monitor="ndcg@3", seed=0)
-    best = history.best()
-    assert best is not None
-    named = int(history["epoch"].iloc[best])
-    assert named == best_epoch(history, "ndcg@3") == best + 1
-    assert f"at epoch {named}, whose weights are kept" in capsys.readouterr().out
-    titles = [ax.get_title() for ax in history.plot()]
-    assert any(f"ndcg@3 best at {named}:" in title for title in titles), titles

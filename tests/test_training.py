@@ -124,7 +124,7 @@ def test_history_has_a_row_an_epoch(model: type[Recommender], splits: Splits) ->
         parts = ["ranking", "distillation", "decay", "reconstruction", "contrast"]
     metrics = [f"{name}@5" for name in ("recall", "ndcg", "precision", "hit", "mrr", "map", "coverage")]
     assert list(history.columns) == ["epoch", *parts, "loss", "seconds", *metrics]
-    assert history["epoch"].tolist() == [1, 2, 3]
+    assert history["epoch"].tolist() == [0, 1, 2]
     assert history["epoch"].dtype == int
     assert bool(np.isfinite(history).all(axis=None))
     np.testing.assert_allclose(history["loss"], history[parts].sum(axis=1))
@@ -592,8 +592,8 @@ def test_training_goes_on_from_a_checkpoint(splits: Splits, tmp_path: Path) -> N
         max_epochs=6,
         patience=None,
     )
-    assert first["epoch"].tolist() == [1, 2, 3]
-    assert rest["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert first["epoch"].tolist() == [0, 1, 2]
+    assert rest["epoch"].tolist() == [0, 1, 2, 3, 4, 5]
     assert rest[:3].equals(first)
     assert rest["ranking"][3] < first["ranking"][0]
 
@@ -865,7 +865,7 @@ def test_training_ends_where_numbers_do(
         assert len(message) <= 400
         kept = re.search(r"finite weights (before training|of epoch (\d))", message)
         assert kept is not None
-        expected = before if kept[2] is None else seen[int(kept[2]) - 1]
+        expected = before if kept[2] is None else seen[int(kept[2])]
         assert all(torch.equal(value, expected[name]) for name, value in trained.state_dict().items())
     else:  # what is brought back to norm 1 after each step survives any rate
         assert bool(np.isfinite(history["loss"]).all())
@@ -888,7 +888,7 @@ def test_the_part_of_the_loss_is_named(part: int, splits: Splits, monkeypatch: p
     monkeypatch.setattr(model, "training_losses", break_down)
     name = ("ranking", "decay")[part]
     with pytest.raises(
-        ValueError, match=rf"step 1 of epoch 1: the part '{name}' of the loss is inf and the table"
+        ValueError, match=rf"step 1 of epoch 0: the part '{name}' of the loss is inf and the table"
     ):
         quick(model, *splits[:2])
 
@@ -903,7 +903,7 @@ def test_weights_that_break_in_the_last_step_are_not_kept(splits: Splits) -> Non
                     model.item_encoder.weight[2, 3] = torch.nan
 
     with pytest.raises(
-        ValueError, match=r"table 'item_encoder\.weight' holds nan.* finite weights of epoch 1"
+        ValueError, match=r"table 'item_encoder\.weight' holds nan.* finite weights of epoch 0"
     ):
         quick(model, splits[0], callbacks=[Break()], batch_size=10**6, max_epochs=3)
     assert all(bool(p.isfinite().all()) for p in model.parameters())
