@@ -58,11 +58,11 @@ def test_losses_and_metrics_stand_on_their_own_axes_and_the_best_epoch_is_marked
     assert second.get_yscale() == "linear"
     for ax in (first, second):
         mark = ax.get_lines()[-1 if ax is first else -2]
-        assert list(mark.get_xdata()) == [2, 2]  # the first of equals
+        assert list(mark.get_xdata()) == [3, 3]  # the first of equals, counted from 1
     np.testing.assert_array_equal(
-        second.get_lines()[0].get_xdata(), [0, 2, 4]
+        second.get_lines()[0].get_xdata(), [1, 3, 5]
     )  # joined over what was not evaluated
-    assert "ndcg@10 best at 2: 0.3" in second.get_title()
+    assert "ndcg@10 best at 3: 0.3" in second.get_title()
     assert first.figure is second.figure
     assert first.figure.patch.get_alpha() == 0
 
