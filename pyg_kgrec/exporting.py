@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pyg_kgrec import ops
-from pyg_kgrec._checks import check_at_least, check_choices, check_flag, check_k, check_number
+from pyg_kgrec._checks import check_at_least, check_choices, check_encoded, check_flag, check_k, check_number
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import check_folder, read_folder, shown, write_folder
 from pyg_kgrec.data.interactions import PairIndex
@@ -152,6 +152,7 @@ def _export(
         item_embeddings=encoding.item_embeddings[places[ITEM]].float().cpu().contiguous(),
         seen=_seen(inputs, known.user, known.item),
     )
+    check_encoded(found)
     files: dict[str, bytes] = {}
     for node_type, table, embedding in (
         (USER, found.users, found.user_embeddings),

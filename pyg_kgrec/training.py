@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec._checks import check_at_least, check_k, check_optional
+from pyg_kgrec._checks import check_at_least, check_k, check_optional, check_weights
 from pyg_kgrec._files import shown
 from pyg_kgrec._history import History
 from pyg_kgrec._progress import closing_line, solved_line
@@ -391,6 +391,8 @@ def fit(
             | trainer_arguments,
             resume,
         )
+    if resume is None:  # else they are replaced
+        check_weights(model)
     defaults = {"lr": 1e-3} | model.fit_defaults
     examples = _Examples(model.training_examples(inputs))
     if len(examples) == 0:
@@ -533,6 +535,7 @@ def _solve(
     model.eval()
     with threads(arguments["num_threads"]), predicting():
         rows = model.solve(inputs, validate)
+    check_weights(model)
     _set_threshold(model, val, monitor)
     if arguments["progress"]:
         watched = None if val is None else monitor

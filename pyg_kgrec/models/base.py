@@ -288,6 +288,7 @@ class Recommender(torch.nn.Module, ABC):
             >>> explainer(graph.x, graph.edge_index, edge_type=graph.edge_type, edge_label_index=pair)
         """
         self.check_ready()
+        check_weights(self)
         inputs = self.inputs(data)
         with predicting():
             return self.evaluating()._as_module(inputs, catalogue)
@@ -394,6 +395,7 @@ class Recommender(torch.nn.Module, ABC):
         """
         inputs = self.inputs(data)
         self.check_ready()
+        check_weights(self)
         return fold_in(self, inputs, self._index(inputs, USER, users))
 
     # ------------------------------------------------------------------ what is learned without gradients
