@@ -224,8 +224,9 @@ def _check_unlabelled(store: EdgeStorage, key: str, n: int) -> None:
             if kinds.numel() == 2 and bool((kinds[0] <= 0) & (kinds[1] == 1)):
                 raise ValueError(
                     f"{key}.{name} holds {float(kinds[0]):g} and 1 and would not be read, so that all of "
-                    "edge_index are positives; expected the positives alone in edge_index, and all pairs with their labels in "
-                    "edge_label_index and edge_label (from_pandas reads label_col= so), or another name."
+                    "edge_index are positives; expected the positives alone in edge_index, and all pairs with "
+                    "their labels in edge_label_index and edge_label (from_pandas reads label_col= so), or "
+                    "another name."
                 )
 
 

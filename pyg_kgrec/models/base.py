@@ -213,6 +213,12 @@ class Recommender(torch.nn.Module, ABC):
     def check_ready(self) -> None:
         """Raises ValueError if the model cannot answer yet."""
 
+    def check_state(self) -> None:
+        """Raises ValueError if the weights contradict each other; called where a file of the model is read.
+
+        NaN, infinity, shapes and types are looked at before; by default there is nothing else.
+        """
+
     def _explain(self, inputs: Inputs, user: int, item: int) -> Explanation:
         raise TypeError(f"{type(self).__name__} has no explanations")
 

@@ -312,6 +312,12 @@ class Blend(Recommender):
         for part in self.parts.values():
             part.check_ready()
 
+    def check_state(self) -> None:
+        """Raises ValueError unless the weights that were chosen are shares of 1."""
+        total = float(self.weight.sum())
+        if bool(self.chosen) and not (bool((self.weight >= 0).all()) and abs(total - 1) < 1e-3):
+            raise ValueError(f"its weights are {shown(str(self.weight.tolist()), 60)}, expected shares of 1")
+
     def evaluating(self) -> Self:
         """Itself: the parts see to it that they are in evaluation mode."""
         return self
