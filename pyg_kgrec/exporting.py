@@ -23,8 +23,8 @@ from pyg_kgrec._extras import require
 from pyg_kgrec._files import check_folder, read_folder, shown, write_folder
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import ITEM, USER
-from pyg_kgrec.data.vocabulary import RawIds, Vocabulary
-from pyg_kgrec.models.base import Recommender, Store, predicting
+from pyg_kgrec.data.vocabulary import RawIds, Vocabulary, as_ids
+from pyg_kgrec.models.base import Recommender, Store, check_recommender, predicting
 from pyg_kgrec.models.encoding import Products
 from pyg_kgrec.models.inputs import Inputs
 
@@ -96,8 +96,7 @@ def export(
             ``recall``, or the folder holds files of these names that are not of an export.
         OSError: If a file cannot be written.
     """
-    if not isinstance(model, Recommender):
-        raise TypeError(f"model is a {type(model).__name__}, expected a trained recommender")
+    check_recommender(model)
     check_choices(tables=(tables, ("auto", "parquet", "npy")))
     check_number("recall", recall)
     check_flag(scorer=scorer)
@@ -469,9 +468,9 @@ class ItemIndex:
             TypeError: If an id is of another type.
             ValueError: If an id is not in the export, or ``k`` is out of range.
         """
-        if isinstance(users, str | int):
-            users = [users]
-        raw = list(users)
+        if isinstance(users, torch.Tensor):
+            raise TypeError("users is a tensor, expected raw ids: search takes rows")
+        raw = as_ids(users)
         row = Vocabulary(self.users["id"].tolist(), USER).index(raw)
         item, score = self.search(row, k, exclude_seen=exclude_seen)
         who, rank = (item >= 0).nonzero(as_tuple=True)

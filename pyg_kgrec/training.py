@@ -47,7 +47,7 @@ from pyg_kgrec.evaluation import (
     ranking,
 )
 from pyg_kgrec.kge.evaluation import check_completion, evaluate_completion
-from pyg_kgrec.models.base import Recommender, Store, Validation, predicting
+from pyg_kgrec.models.base import Recommender, Store, Validation, check_recommender, predicting
 from pyg_kgrec.models.inputs import Inputs, fingerprint
 from pyg_kgrec.models.strangers import told
 
@@ -357,6 +357,7 @@ def fit(
             and the model keeps its best finite weights.
         FileNotFoundError: If there is no checkpoint ``resume``.
     """
+    check_recommender(model)
     check_arguments(trainer_arguments)
     _check_arguments(monitor, max_epochs, lr, batch_size, patience, min_epochs, eval_every, seed)
     min_epochs = least_epochs(min_epochs, patience, eval_every)

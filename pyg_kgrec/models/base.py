@@ -1131,6 +1131,13 @@ def load(path: str | os.PathLike[str], data: HeteroData | None = None) -> Recomm
     return model
 
 
+def check_recommender(model: Any) -> None:
+    """Raises TypeError for anything but a model: its class, say, or a path."""
+    if not isinstance(model, Recommender):
+        what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise TypeError(f"model is {shown(what, 60)}, expected a recommender like KGRec(train)")
+
+
 def node_columns(inputs: Inputs, node_type: str, index: list[int], column: str) -> dict[str, Any]:
     """Columns of a frame of nodes ``[n]``: raw ids, and names where nodes of this type have some."""
     columns: dict[str, Any] = {column: inputs.raw_ids(node_type, index)}
