@@ -382,6 +382,6 @@ def test_what_is_no_model_is_named(model: Any) -> None:
 
 def test_popularity_leaves_nobody_out() -> None:
     """Nothing is ranked below what a user has had, so that one who had everything is no case of its own."""
-    data = build_store(num_users=3, num_items=6, per_user=6)
+    data = build_store(num_users=3, num_items=6, per_user=6, knowledge=False)
     with warns_once(None):
         fit(Popularity(data), data, progress=False)
