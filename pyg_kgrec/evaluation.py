@@ -28,7 +28,7 @@ from pyg_kgrec._checks import check_choices, check_finite, check_k, check_option
 from pyg_kgrec._files import shown
 from pyg_kgrec.data.interactions import PairIndex, labelled_pairs
 from pyg_kgrec.data.store import USER
-from pyg_kgrec.models.base import Recommender, Store, predicting
+from pyg_kgrec.models.base import Recommender, Store, check_recommender, predicting
 from pyg_kgrec.models.encoding import rows_at_once
 from pyg_kgrec.models.inputs import Inputs
 
@@ -137,6 +137,7 @@ def evaluate(
             unknown, ``threshold`` is NaN, infinite or given for a ranking, ``per_user`` is asked of
             ``'ctr'``, ``k`` is not between 1 and the number of items, or the store does not fit the model.
     """
+    check_recommender(model)
     check_choices(task=(task, ("ranking", "ctr")))
     if threshold is not None:
         check_finite(threshold=threshold)
@@ -443,6 +444,7 @@ def choose_threshold(model: Recommender, val: Store) -> float:
     Raises:
         ValueError: If there are no labels or not both kinds of them, or the store does not fit the model.
     """
+    check_recommender(model)
     model.threshold = best_threshold(*_labelled_scores(model, model.inputs(val)))
     return model.threshold
 

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from pyg_kgrec import ops
-from pyg_kgrec._checks import check_at_least, check_choices, check_flag, check_k, check_number
+from pyg_kgrec._checks import check_at_least, check_choices, check_encoded, check_flag, check_k, check_number
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import check_folder, read_folder, shown, write_folder
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import ITEM, USER
-from pyg_kgrec.data.vocabulary import RawIds, Vocabulary
-from pyg_kgrec.models.base import Recommender, Store, predicting
+from pyg_kgrec.data.vocabulary import RawIds, Vocabulary, as_ids
+from pyg_kgrec.models.base import Recommender, Store, check_recommender, predicting
 from pyg_kgrec.models.encoding import Products
 from pyg_kgrec.models.inputs import Inputs
 
@@ -96,8 +96,7 @@ def export(
             ``recall``, or the folder holds files of these names that are not of an export.
         OSError: If a file cannot be written.
     """
-    if not isinstance(model, Recommender):
-        raise TypeError(f"model is a {type(model).__name__}, expected a trained recommender")
+    check_recommender(model)
     check_choices(tables=(tables, ("auto", "parquet", "npy")))
     check_number("recall", recall)
     check_flag(scorer=scorer)
@@ -152,6 +151,7 @@ def _export(
         item_embeddings=encoding.item_embeddings[places[ITEM]].float().cpu().contiguous(),
         seen=_seen(inputs, known.user, known.item),
     )
+    check_encoded(found)
     files: dict[str, bytes] = {}
     for node_type, table, embedding in (
         (USER, found.users, found.user_embeddings),
@@ -468,9 +468,9 @@ class ItemIndex:
             TypeError: If an id is of another type.
             ValueError: If an id is not in the export, or ``k`` is out of range.
         """
-        if isinstance(users, str | int):
-            users = [users]
-        raw = list(users)
+        if isinstance(users, torch.Tensor):
+            raise TypeError("users is a tensor, expected raw ids: search takes rows")
+        raw = as_ids(users)
         row = Vocabulary(self.users["id"].tolist(), USER).index(raw)
         item, score = self.search(row, k, exclude_seen=exclude_seen)
         who, rank = (item >= 0).nonzero(as_tuple=True)

@@ -11,8 +11,9 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec._checks import check_at_least
 from pyg_kgrec._files import shown
+from pyg_kgrec.data.splitting import is_labelled
 from pyg_kgrec.data.store import INTERACTS, validate
-from pyg_kgrec.models.base import Recommender
+from pyg_kgrec.models.base import Recommender, check_recommender
 from pyg_kgrec.models.blend import Blend
 from pyg_kgrec.models.linear import SolvedRecommender
 from pyg_kgrec.training import fit
@@ -59,11 +60,12 @@ def refit(
             has no column ``monitor``, or ``data`` is a part of a split, whose ``edge_label_index`` says what is to
             be learned or found.
     """
+    check_recommender(model)
     validate(data)
     check_at_least(0, seed=seed)
     if "val" in arguments or "resume" in arguments:
         raise ValueError("refit takes neither val nor resume: it trains on everything, from the beginning")
-    if "edge_label_index" in data[INTERACTS]:
+    if "edge_label_index" in data[INTERACTS] and not is_labelled(data):
         raise ValueError(
             "data holds edge_label_index, so it is a part of a split, expected the store before the split, with "
             "all interactions in edge_index"

@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec._checks import check_at_least, check_k, check_optional
+from pyg_kgrec._checks import check_at_least, check_k, check_optional, check_weights
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import shown
 from pyg_kgrec._history import History
@@ -60,7 +60,7 @@ from pyg_kgrec.evaluation import (
     ranking,
 )
 from pyg_kgrec.kge.evaluation import check_completion, evaluate_completion
-from pyg_kgrec.models.base import Recommender, Store, Validation, predicting
+from pyg_kgrec.models.base import Recommender, Store, Validation, check_recommender, predicting
 from pyg_kgrec.models.inputs import Inputs, fingerprint
 from pyg_kgrec.models.strangers import told
 
@@ -473,6 +473,7 @@ def fit(
         FileNotFoundError: If there is no checkpoint ``resume``.
         ImportError: If ``tune`` is asked for and Optuna is missing.
     """
+    check_recommender(model)
     check_arguments(trainer_arguments)
     _check_arguments(monitor, max_epochs, lr, batch_size, patience, min_epochs, eval_every, seed)
     check_optional(1, num_threads=num_threads)
@@ -512,6 +513,8 @@ def fit(
         val_inputs = None if val is None else _validation(model, val, monitor)
         return _solve(model, inputs, val_inputs, monitor, arguments, resume)
     min_epochs = least_epochs(min_epochs, patience, eval_every)
+    if resume is None:  # else they are replaced
+        check_weights(model)
     defaults = {"lr": 1e-3} | model.fit_defaults
     examples = _Examples(model.training_examples(inputs))
     if len(examples) == 0:
@@ -669,6 +672,7 @@ def _solve(
     model.eval()
     with threads(arguments["num_threads"]), predicting():
         rows = model.solve(inputs, validate)
+    check_weights(model)
     _set_threshold(model, val, monitor)
     if arguments["progress"]:
         watched = None if val is None else monitor

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.testing import assert_close
@@ -239,3 +240,22 @@ def test_files_of_others_and_damaged_ones_are_told(tmp_path: Path) -> None:
         ItemIndex.load(folder)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         ItemIndex.load(tmp_path / "none")
+
+
+def test_ids_come_in_whatever_holds_them(tmp_path: Path) -> None:
+    train, _, test = build_splits()
+    export(model_of(BPRMF, train), test, tmp_path / "e")
+    index = ItemIndex.load(tmp_path / "e")
+    expected = index.recommend(["u1"], k=2)
+    for users in (
+        ("u1",),
+        {"u1"},
+        np.array(["u1"]),
+        np.str_("u1"),
+        pd.Series(["u1"]),
+        pd.array(["u1"], dtype="string"),
+    ):
+        pd.testing.assert_frame_equal(index.recommend(users, k=2), expected)
+    for users in (None, torch.tensor([1]), 1.5):
+        with pytest.raises(TypeError, match="raw ids"):
+            index.recommend(users)

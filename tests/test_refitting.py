@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from pyg_kgrec import ALS, BPRMF, EASE, Blend, ItemKNN, Popularity, fit, refit
+from pyg_kgrec import ALS, BPRMF, EASE, MKR, Blend, ItemKNN, Popularity, fit, refit
+from pyg_kgrec.data import from_pandas
 from pyg_kgrec.refitting import best_epoch
 from pyg_kgrec.testing import build_splits, build_store, users_of
+from pyg_kgrec.transforms import RandomSplit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -86,3 +88,22 @@ def test_a_part_of_a_split_is_refused() -> None:
     for part in (train, test):
         with pytest.raises(ValueError, match="data holds edge_label_index, so it is a part of a split"):
             refit(BPRMF(train, hidden_channels=4), part, max_epochs=1)
+
+
+@pytest.mark.parametrize("kind", [EASE, Popularity, lambda data: MKR(data, hidden_channels=4)])
+def test_a_whole_store_with_labels_is_no_part_of_a_split(kind: Any) -> None:
+    """It holds edge_label_index, all of which is to be learned."""
+    frame = pd.DataFrame(
+        [(f"u{u}", f"i{(u * 3 + n) % 11}", n % 3 > 0) for u in range(9) for n in range(8)],
+        columns=["user", "item", "label"],
+    )
+    data = from_pandas(frame, label_col="label")
+    train, val, _ = RandomSplit(val=0.2, test=0.2)(data)
+    model = kind(train)
+    fit(model, train, val, max_epochs=1, monitor="ndcg@3", progress=False)
+    served = refit(model, data, max_epochs=1, progress=False)
+    assert served.settings.get("loss") == model.settings.get("loss")
+    assert served.signature.popularity is not None
+    assert int(served.signature.popularity.sum()) == data["user", "interacts", "item"].edge_index.size(1)
+    with pytest.raises(ValueError, match="part of a split"):
+        refit(model, train, max_epochs=1, progress=False)

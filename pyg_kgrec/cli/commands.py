@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from argparse import Namespace
@@ -24,9 +25,10 @@ from pyg_kgrec.cli import reading
 from pyg_kgrec.cli.building import Row
 from pyg_kgrec.cli.output import check_out, read_metrics, say, write_table
 from pyg_kgrec.cli.settings import check_names, names_of, one_of, read_settings
+from pyg_kgrec.cli.tables import read_table
 from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.explain import Explanation
-from pyg_kgrec.models.base import Recommender
+from pyg_kgrec.models.base import Pairs, Recommender
 
 MODELS: Final[dict[str, type[Recommender]]] = {
     kind.__name__: kind
@@ -44,6 +46,7 @@ MODELS: Final[dict[str, type[Recommender]]] = {
         pyg_kgrec.Popularity,
     )
 }
+_OF_ONE_FIT: Final = ("max_epochs", "patience", "checkpoint_dir", "resume")
 TABLES: Final = ("data", "fit", "evaluate", "recommend", "compare", "export", "serve")
 _OF_FIT: Final = (
     "model",
@@ -53,7 +56,6 @@ _OF_FIT: Final = (
     "progress",
     "callbacks",
     "logger",
-    "resume",
     "trainer_arguments",
 )
 
@@ -123,7 +125,7 @@ def fit(arguments: Namespace) -> None:
         said[f"best {monitor} on validation"] = float(np.nanmax(history[monitor].to_numpy(dtype=float)))
     said["file"] = str(path)
     if everything is not None:
-        again = {name: value for name, value in training.items() if name not in ("max_epochs", "patience")}
+        again = {name: value for name, value in training.items() if name not in _OF_ONE_FIT}
         with redirect_stdout(sys.stderr):
             served = pyg_kgrec.refit(
                 model, everything, history if monitor in history else None, seed=arguments.seed, **again
@@ -151,7 +153,7 @@ def recommend(arguments: Namespace) -> None:
     settings = _settings(arguments, ("k", "exclude_seen", "batch_size"), "recommend")
     store, model = _served(arguments)
     if arguments.exclude is not None:
-        settings["exclude"] = reading.frame(arguments.exclude)
+        settings["exclude"] = _pairs(store, arguments.exclude)
     users, items = _ids(store, USER, arguments.users), _ids(store, ITEM, arguments.items)
     write_table(
         model.recommend(store, users, items=items, as_frame=True, **settings), arguments.out, arguments.json
@@ -222,7 +224,7 @@ def compare(arguments: Namespace) -> None:
     """Models side by side on the split of a folder."""
     check_out(arguments.out)
     own = names_of(pyg_kgrec.compare, ("models", "data", "split", "fit", "tune", "n_trials", "progress"))
-    of_fit = names_of(pyg_kgrec.fit, (*_OF_FIT, "monitor", "num_threads"))
+    of_fit = names_of(pyg_kgrec.fit, (*_OF_FIT, "monitor", "num_threads", "resume"))
     rows = [Row(name, MODELS, of_fit) for name in arguments.models]
     known = [*own, *of_fit, *(name for row in rows for name in row.known())]
     settings = _settings(arguments, known, "compare or fit")
@@ -286,6 +288,21 @@ def _take(ids: Any, places: list[int]) -> Any:
     return ids[places] if isinstance(ids, torch.Tensor) else [ids[place] for place in places]
 
 
+def _pairs(store: HeteroData, file: str) -> Pairs:
+    """A table of users and items, by ids of the kind that the store has."""
+    table = read_table(file, as_text=True)
+    if table.isna().to_numpy().any():
+        row = int(table.isna().any(axis=1).to_numpy().nonzero()[0][0])
+        raise ValueError(f"{shown(file)} has an empty cell in row {row}, expected a user and an item in each")
+    for user, item in ((USER, ITEM), ("user_id", "item_id")):
+        if {user, item} <= set(table.columns):
+            ids = [_ids(store, kind, list(table[name])) for kind, name in ((USER, user), (ITEM, item))]
+            if all(isinstance(index, torch.Tensor) for index in ids):
+                return torch.stack(ids)
+            return pd.DataFrame({USER: ids[0], ITEM: ids[1]})
+    return table  # its columns are named where pairs are looked for
+
+
 def _ids(store: HeteroData, node_type: str, words: list[str] | None) -> Any:
     """Raw ids of the kind that the store has, or positions where it has none."""
     if words is None:
@@ -293,10 +310,10 @@ def _ids(store: HeteroData, node_type: str, words: list[str] | None) -> Any:
     ids = store[node_type].get("id")
     if ids is not None and len(ids) and isinstance(ids[0], str):
         return words
-    try:
-        numbers = [int(word) for word in words]
-    except ValueError as error:
-        raise ValueError(
-            f"{node_type} {error.args[0].rpartition(': ')[2]} is no whole number, as the ids of this store are"
-        ) from error
+    for word in words:
+        if not re.fullmatch(r"-?[0-9]{1,19}", word) or str(int(word)) != word:  # int() reads 1_0 and 01, too
+            raise ValueError(
+                f"{node_type} {shown(repr(word), 60)} is no whole number, as the ids of this store are"
+            )
+    numbers = [int(word) for word in words]
     return torch.tensor(numbers) if ids is None else numbers

@@ -52,7 +52,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
             print(f"pyg-kgrec {arguments.command}: {shown(_sentence(error), 400)}", file=sys.stderr)
             return _WRONG
+        except Exception as error:
+            if not _is_of_input(error):
+                raise
+            print(f"pyg-kgrec {arguments.command}: {shown(_sentence(error), 400)}", file=sys.stderr)
+            return _WRONG
     return 0
+
+
+def _is_of_input(error: Exception) -> bool:
+    """Whether an exception of other packages says that settings ask for what this machine has not."""
+    kind = type(error).__name__
+    return kind in ("MisconfigurationException", "OutOfMemoryError") or (
+        isinstance(error, RuntimeError) and "memory" in str(error)
+    )
 
 
 def _sentence(error: BaseException) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import pandas as pd
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._files import shown
 from pyg_kgrec.cli.settings import check_names, names_of, one_of
+from pyg_kgrec.cli.tables import read_table
 from pyg_kgrec.data import from_pandas, load_store, read_atomic, read_kgat, save_store
 from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, RELATES, USER
 from pyg_kgrec.datasets import LastFM, MovieLens100K, SyntheticKG
@@ -27,6 +27,8 @@ DATASETS: Final[dict[str, Callable[..., Any]]] = {
     "MovieLens100K": MovieLens100K,
     "LastFM": LastFM,
 }
+TEXT: Final = ("encoding", "separator")
+"""Settings of the files that hold tables."""
 FRAMES: Final = ("interactions", "triples", "links", "items", "users", "entities")
 _HIDDEN: Final = ("transform", "pre_transform", "force_reload")
 
@@ -57,7 +59,9 @@ def read(arguments: Any, settings: dict[str, Any]) -> tuple[HeteroData | None, A
     if arguments.kgat is not None:
         return None, read_kgat(arguments.kgat, **_take(settings, names_of(read_kgat, ("root",))))
     taken = _take(settings, names_of(from_pandas, FRAMES))
-    frames: dict[str, Any] = {name: frame(getattr(arguments, name)) for name in FRAMES}
+    how = _take(settings, list(TEXT))
+    paths = {name: getattr(arguments, name) for name in FRAMES}
+    frames: dict[str, Any] = {name: path and read_table(path, **how) for name, path in paths.items()}
     return from_pandas(**frames, **taken), None
 
 
@@ -82,37 +86,31 @@ def known_names(arguments: Any) -> list[str]:
         else from_pandas
     )
     hidden = (*_HIDDEN, *FRAMES, "root", "name") if reader is not DATASETS.get(arguments.dataset) else _HIDDEN
-    return [*names_of(reader, hidden), *names_of(SPLITS[one_of(arguments.split, SPLITS, "split")])]
+    text = TEXT if reader is from_pandas else ()
+    return [*names_of(reader, hidden), *text, *names_of(SPLITS[one_of(arguments.split, SPLITS, "split")])]
 
 
 def _take(settings: dict[str, Any], names: list[str]) -> dict[str, Any]:
     return {name: settings[name] for name in names if name in settings}
 
 
-def frame(path: str | None) -> pd.DataFrame | None:
-    """A table from a CSV, TSV or Parquet file; ids stay what they are written as where they are no numbers."""
-    if path is None:
-        return None
-    file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no file {shown(file)}")
-    if file.suffix == ".parquet":
-        return pd.read_parquet(file)
-    try:
-        return pd.read_csv(file, sep="\t" if file.suffix in (".tsv", ".txt") else ",")
-    except (ValueError, pd.errors.ParserError) as error:
-        raise ValueError(
-            f"{shown(file)} is no table of comma-separated values: {shown(str(error), 150)}"
-        ) from error
-
-
 def save(folder: Path, whole: HeteroData | None, parts: Any) -> None:
-    """Keeps the stores of a split in a folder, and the one before the split beside them."""
+    """Keeps the stores of a split in a folder, and the one before the split beside them.
+
+    All are written under other names first: a folder never holds parts of two splits.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for name, store in zip(PARTS, parts, strict=True):
-        save_store(store, folder / f"{name}.store")
-    if whole is not None:
-        save_store(whole, folder / "all.store")
+    stores = dict(zip(PARTS, parts, strict=True)) | ({} if whole is None else {"all": whole})
+    try:
+        for name, store in stores.items():
+            save_store(store, folder / f".{name}.new")
+        for name in (*PARTS, "all"):  # one that is missing is named, one of another split would be taken
+            (folder / f"{name}.store").unlink(missing_ok=True)
+        for name in stores:
+            (folder / f".{name}.new").replace(folder / f"{name}.store")
+    finally:
+        for name in stores:
+            (folder / f".{name}.new").unlink(missing_ok=True)
 
 
 def load(folder: str, part: str) -> HeteroData:

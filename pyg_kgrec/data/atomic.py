@@ -14,13 +14,13 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.frames import (
-    LABEL_NAMES,
-    WEIGHT_NAMES,
     LabelColumn,
     Table,
     Unknown,
     build_store,
     check_min_rating,
+    is_label,
+    is_weight,
 )
 from pyg_kgrec.data.splitting import apply_split
 from pyg_kgrec.data.text import check_encoding, check_separator, quoted, read_text, shorten
@@ -199,7 +199,7 @@ class _Reader:
             column
             for column in types
             if column not in wanted
-            and (column.lower().endswith("_list") or column.lower() in LABEL_NAMES | WEIGHT_NAMES)
+            and (column.lower().endswith("_list") or is_label(column) or is_weight(column))
         ]
         for column, values in self._columns(file, types, body, noticed, checked=False).items():
             numbers = pd.to_numeric(values, errors="coerce")

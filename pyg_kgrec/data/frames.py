@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -40,43 +41,40 @@ _USUAL_NAMES: Final = {
 ROLES: Final = (USER, ITEM, ENTITY, "rating", "label", "time", "head", "relation", "tail")
 _SINGULAR: Final = {"users": "user", "items": "item", "entities": "entity"}
 # What other tools call a column that says more of an interaction than that it is there. It is read where it
-# is named only; compared in lower case.
+# is named only; compared by its letters in lower case, without is, was or has before them.
 LABEL_NAMES: Final = frozenset(
     [
-        "label",
-        "labels",
-        "target",
-        "click",
-        "clicked",
-        "is_click",
-        "is_clicked",
-        "like",
-        "liked",
-        "is_like",
-        "is_liked",
-        "feedback",
+        "label", "labels", "target", "click", "clicks", "clicked", "like", "likes", "liked", "dislike",
+        "disliked", "feedback", "y", "ytrue", "outcome", "response", "positive", "negative", "relevance",
+        "relevant", "interacted", "converted", "conversion", "purchase", "purchased", "bought", "buy",
+        "watched", "clicklabel", "ratinglabel", "binarylabel",
     ]
-)
+)  # fmt: skip
 WEIGHT_NAMES: Final = frozenset(
     [
-        "weight",
-        "weights",
-        "count",
-        "counts",
-        "plays",
-        "play_count",
-        "playcount",
-        "listen_count",
-        "frequency",
-        "confidence",
-        "strength",
-        "score",
-        "stars",
-        "ratings",
+        "weight", "weights", "count", "counts", "plays", "listens", "views", "frequency", "confidence",
+        "strength", "score", "scores", "stars", "rating", "ratings", "rate", "implicit", "preference",
     ]
-)
+)  # fmt: skip
+WEIGHT_ENDS: Final = frozenset(["rating", "weight", "count", "score"])
 _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _TEXTS_OF_NOTHING: Final = ("", "nan", "NaN", "None", "NaT", "<NA>", "null", "NULL")
+
+
+def is_label(name: str) -> bool:
+    """Whether a column is called what other tools call labels."""
+    return "".join(_words(name)) in LABEL_NAMES
+
+
+def is_weight(name: str) -> bool:
+    """Whether a column is called what other tools call ratings and weights."""
+    words = _words(name)
+    return "".join(words) in WEIGHT_NAMES or (bool(words) and words[-1] in WEIGHT_ENDS)
+
+
+def _words(name: str) -> list[str]:
+    words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
+    return words[1:] if len(words) > 1 and words[0] in ("is", "was", "has") else words
 
 
 def from_pandas(
@@ -349,15 +347,22 @@ class Table:
         ]
         return torch.from_numpy(np.stack(columns, axis=1))
 
-    def warn_of_unread(self) -> None:
-        """Says which columns of interactions hold something that is not read."""
+    def warn_of_unread(self, alike: bool) -> None:
+        """Says which columns of interactions hold something that is not read.
+
+        Args:
+            alike: Whether all rows count as positives, with neither labels nor a lowest rating.
+        """
+        read = self.find("rating")
         for name in self._others():
+            if name == read:
+                continue
             if name.lower().endswith("_list"):
                 warn_caller(
                     f"{self.where(name)} is not read: only the item of a row counts as an interaction, "
                     "expected one row per item (DataFrame.explode makes them)."
                 )
-            elif name.lower() in WEIGHT_NAMES and len(self._kinds(name)) > 1:
+            elif alike and is_weight(name) and len(self._kinds(name)) > 1:
                 warn_caller(
                     f"{self.where(name)} is not read: all rows count as positives alike, whatever it holds "
                     f"(rating_col={quoted(name)} reads it, min_rating= says from where on a row counts)."
@@ -366,7 +371,7 @@ class Table:
     def _refuse_to_guess(self) -> None:
         """Raises ValueError if a column that nobody named looks like labels of two kinds."""
         for name in self._others():
-            if name.lower() not in LABEL_NAMES:
+            if not is_label(name):
                 continue
             kinds = self._kinds(name)
             numbers = pd.to_numeric(pd.Series(kinds, dtype=object), errors="coerce")
@@ -483,7 +488,7 @@ def build_store(
     if knowledge is not None:
         _add_knowledge(data, tables, knowledge, items[-1])
     known.warn()
-    interactions.warn_of_unread()
+    interactions.warn_of_unread(alike=min_rating is None and not interactions.columns.get("label"))
     validate(data)
     return indexable(data), positions[rows]
 

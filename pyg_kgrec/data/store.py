@@ -9,8 +9,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.data.storage import EdgeStorage
 
 from pyg_kgrec.data.labels import PairStorage
+
+_NO_LABELS: Final = ("label", "labels", "y", "target", "click")
+"""Names of what may tell positives from others, and is read nowhere."""
 
 _FLOATS: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -204,6 +208,26 @@ def _check_interactions(data: HeteroData) -> None:
             raise ValueError(
                 f"{key}.edge_label holds values other than 0 and 1, expected labels in {{0, 1}}."
             )
+
+    else:
+        _check_unlabelled(store, key, n)
+
+
+def _check_unlabelled(store: EdgeStorage, key: str, n: int) -> None:
+    """Checks that no column with a name of labels holds values of two kinds, which nothing would read."""
+    for name in _NO_LABELS:
+        column = store.get(name)
+        if not isinstance(column, Tensor) or column.layout != torch.strided or column.is_meta:
+            continue
+        if column.dtype in (torch.long, torch.int32, torch.bool, *_FLOATS) and list(column.shape) == [n]:
+            kinds = column.detach().unique()
+            if kinds.numel() == 2 and bool((kinds[0] <= 0) & (kinds[1] == 1)):
+                raise ValueError(
+                    f"{key}.{name} holds {float(kinds[0]):g} and 1 and would not be read, so that all of "
+                    "edge_index are positives; expected the positives alone in edge_index, and all pairs with "
+                    "their labels in edge_label_index and edge_label (from_pandas reads label_col= so), or "
+                    "another name."
+                )
 
 
 def _check_triples(data: HeteroData) -> None:

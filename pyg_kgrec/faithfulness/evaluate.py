@@ -31,7 +31,7 @@ from pyg_kgrec.faithfulness.proposals import (
 from pyg_kgrec.faithfulness.report import ALL, ExplanationReport
 from pyg_kgrec.faithfulness.stability import agreement
 from pyg_kgrec.faithfulness.truth import PlantedTruth
-from pyg_kgrec.models.base import Nodes, Recommender, Store, predicting
+from pyg_kgrec.models.base import Nodes, Recommender, Store, check_recommender, predicting
 from pyg_kgrec.models.inputs import Inputs
 
 _LARGEST_SEED = 2**63 - 1
@@ -131,6 +131,7 @@ def evaluate_explanations(
         >>> report = evaluate_explanations(model, test, k=10, num_users=50)
         >>> print(report.to_markdown())
     """
+    check_recommender(model)
     check_at_least(1, num_users=num_users, steps=steps, reasons=reasons, most=most, batch_size=batch_size)
     check_at_least(0, seed=seed)
     proposals = check_explainers({} if explainers is None else explainers)

@@ -166,6 +166,13 @@ class ALS(SolvedRecommender):
         super().reset_parameters()
         torch.nn.init.normal_(self.item, std=0.1 / self.hidden_channels**0.5)
 
+    def check_state(self) -> None:
+        """Raises ValueError if a number that was chosen is not above 0."""
+        if bool(self.solved) and not bool((self.chosen > 0).all()):
+            raise ValueError(
+                f"its {' and '.join(self.names)} hold {float(self.chosen.min()):g}, expected above 0"
+            )
+
     def begin(self, inputs: Inputs, users: PairIndex, items: PairIndex) -> None:
         """Keeps who had what, and where every choice begins."""
         self._start = self.item.clone(), users, items

@@ -218,6 +218,12 @@ class Recommender(torch.nn.Module, ABC):
     def check_ready(self) -> None:
         """Raises ValueError if the model cannot answer yet."""
 
+    def check_state(self) -> None:
+        """Raises ValueError if the weights contradict each other; called where a file of the model is read.
+
+        NaN, infinity, shapes and types are looked at before; by default there is nothing else.
+        """
+
     def _explain(self, inputs: Inputs, user: int, item: int) -> Explanation:
         raise TypeError(f"{type(self).__name__} has no explanations")
 
@@ -293,6 +299,7 @@ class Recommender(torch.nn.Module, ABC):
             >>> explainer(graph.x, graph.edge_index, edge_type=graph.edge_type, edge_label_index=pair)
         """
         self.check_ready()
+        check_weights(self)
         inputs = self.inputs(data)
         with predicting():
             return self.evaluating()._as_module(inputs, catalogue)
@@ -399,6 +406,7 @@ class Recommender(torch.nn.Module, ABC):
         """
         inputs = self.inputs(data)
         self.check_ready()
+        check_weights(self)
         return fold_in(self, inputs, self._index(inputs, USER, users))
 
     # ------------------------------------------------------------------ what is learned without gradients
@@ -1127,6 +1135,13 @@ def load(path: str | os.PathLike[str], data: HeteroData | None = None) -> Recomm
     model = checkpoint.load_any(Path(path), data, Recommender)  # type: ignore[type-abstract]
     check_weights(model, shown(path))
     return model
+
+
+def check_recommender(model: Any) -> None:
+    """Raises TypeError for anything but a model: its class, say, or a path."""
+    if not isinstance(model, Recommender):
+        what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise TypeError(f"model is {shown(what, 60)}, expected a recommender like KGRec(train)")
 
 
 def node_columns(inputs: Inputs, node_type: str, index: list[int], column: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import cumsum
 
-from pyg_kgrec._checks import check_number
+from pyg_kgrec._checks import check_number, check_weights
 from pyg_kgrec._files import shown
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import ITEM, NODE_TYPES, USER
@@ -21,6 +21,7 @@ from pyg_kgrec.explain import BlendExplanation
 from pyg_kgrec.explain.units import HISTORY, KINDS, PREFERENCE, SLOT, Removals, Units
 from pyg_kgrec.models.base import Nodes, Recommender, Store, Validation
 from pyg_kgrec.models.encoding import Encoding, rows_at_once
+from pyg_kgrec.models.folding import histories
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.search import Search
 from pyg_kgrec.models.signature import StoreSignature
@@ -311,6 +312,12 @@ class Blend(Recommender):
         for part in self.parts.values():
             part.check_ready()
 
+    def check_state(self) -> None:
+        """Raises ValueError unless the weights that were chosen are shares of 1."""
+        total = float(self.weight.sum())
+        if bool(self.chosen) and not (bool((self.weight >= 0).all()) and abs(total - 1) < 1e-3):
+            raise ValueError(f"its weights are {shown(str(self.weight.tolist()), 60)}, expected shares of 1")
+
     def evaluating(self) -> Self:
         """Itself: the parts see to it that they are in evaluation mode."""
         return self
@@ -329,11 +336,14 @@ class Blend(Recommender):
         """A copy whose parts with rows of users have learned some users from their history; see the base class."""
         inputs = self.inputs(data)
         self.check_ready()
+        check_weights(self)
         user = self._index(inputs, USER, users)
         if not any(can_fold(part) or "interactions" in part.hears[USER] for part in self.parts.values()):
             raise TypeError(
                 "no part of the Blend has rows of users or hears interactions: it cannot learn users from a history"
             )
+        if user.numel():  # said once, not by each part
+            user, _ = histories(self, inputs, user.unique(), stacklevel=3)
         parts = {
             name: part.fold_in(own, user) if can_fold(part) else copy.deepcopy(part)
             for (name, part), own in zip(self.parts.items(), self.inputs_of(inputs))

@@ -118,6 +118,7 @@ def _built(
         _check_shapes(cls, signature, content)
         model = cls(signature, **content["settings"])
         model.load_state_dict(content["state_dict"])
+        model.check_state()
         model.threshold = content.get("threshold", 0.0)
         return model.eval()
     parts: dict[str, Recommender] = {}
@@ -129,7 +130,9 @@ def _built(
     expected, found = content_of(model)["state_dict"], content["state_dict"]
     if expected.keys() != found.keys() or any(expected[n].shape != found[n].shape for n in expected):
         raise ValueError(f"its own tensors are not {', '.join(expected)} of as many numbers as it has parts")
+    _check_kinds(expected, found)
     model.load_state_dict(found, strict=False)
+    model.check_state()
     model.threshold = content.get("threshold", 0.0)
     return model.eval()
 
@@ -255,8 +258,18 @@ def _check_shapes(cls: type[Recommender], signature: StoreSignature, content: di
     if planned.keys() != state.keys():
         name = min(planned.keys() ^ state.keys())
         raise ValueError(f"it {'lacks' if name in planned else 'has'} the tensor {shown(name)}")
+    _check_kinds(planned, state)
     for name, weight in planned.items():
         if weight.shape != state[name].shape:
             raise ValueError(
                 f"{name} has the shape {list(state[name].shape)}, expected {list(weight.shape)} by its settings"
             )
+
+
+def _check_kinds(planned: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+    """Raises TypeError where a file has numbers of another kind: what is copied into integers may be anything."""
+    for name, weight in planned.items():
+        dtype = state[name].dtype
+        if dtype != weight.dtype and not (dtype.is_floating_point and weight.is_floating_point()):
+            found, expected = (str(kind).removeprefix("torch.") for kind in (dtype, weight.dtype))
+            raise TypeError(f"{name} is {found}, expected {expected}")

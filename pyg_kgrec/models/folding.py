@@ -43,9 +43,11 @@ def fold_in(model: Model, inputs: Inputs, users: Tensor) -> Model:
             "users that a history could teach"
         )
     folded = copy.deepcopy(model).eval()
-    if without_rows or users.numel() == 0:
+    if users.numel() == 0:
         return folded
-    user, history = _histories(model, inputs, users.unique())
+    user, history = histories(model, inputs, users.unique())
+    if without_rows:
+        return folded
     row = _enlarge(folded, inputs, user)
     own = folded.prepare(inputs.data)
     table = folded.user_rows()
@@ -58,7 +60,9 @@ def fold_in(model: Model, inputs: Inputs, users: Tensor) -> Model:
     return folded
 
 
-def _histories(model: Recommender, inputs: Inputs, user: Tensor) -> tuple[Tensor, PairIndex]:
+def histories(
+    model: Recommender, inputs: Inputs, user: Tensor, stacklevel: int = 4
+) -> tuple[Tensor, PairIndex]:
     """Those of some users that have a history of known items, and the known items of all users."""
     known = model.known(inputs).item
     pairs = inputs.edge_index[:, known[inputs.edge_index[1]]]
@@ -74,7 +78,7 @@ def _histories(model: Recommender, inputs: Inputs, user: Tensor) -> tuple[Tensor
     )
     if not bool(has.any()):
         raise ValueError(f"{said}, expected a history")
-    warnings.warn(f"{said}: they stay strangers", stacklevel=4)
+    warnings.warn(f"{said}: they stay strangers", stacklevel=stacklevel)
     return user[has], history
 
 

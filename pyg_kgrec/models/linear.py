@@ -139,6 +139,13 @@ class SolvedRecommender(Recommender):
                 f"this {type(self).__name__} has not been solved, expected a call of fit(model, train, val) before"
             )
 
+    def check_state(self) -> None:
+        """Raises ValueError if a number that was chosen is negative."""
+        if bool((self.chosen < 0).any()):
+            raise ValueError(
+                f"its {' and '.join(self.names)} hold {float(self.chosen.min()):g}, expected 0 or more"
+            )
+
     def training_examples(self, inputs: Inputs) -> tuple[Tensor, ...]:
         """Users and items of positives: nothing is ranked below them, so every user counts."""
         user, item = positive_pairs(inputs.data)

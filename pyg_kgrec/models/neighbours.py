@@ -176,6 +176,13 @@ class NeighbourRecommender(SolvedRecommender):
         super().reset_parameters()
         self.nearness.zero_()
 
+    def check_state(self) -> None:
+        """Raises ValueError if a neighbour is no item, or a number that was chosen is negative."""
+        super().check_state()
+        last = self.signature.num_nodes[ITEM] - 1
+        if self.neighbour.numel() and not 0 <= int(self.neighbour.min()) <= int(self.neighbour.max()) <= last:
+            raise ValueError(f"it has neighbours that are none of its items, expected 0 to {last}")
+
     def begin(self, inputs: Inputs, users: PairIndex, items: PairIndex) -> None:
         """Keeps who had what."""
         self._pairs = users, items

@@ -5,8 +5,10 @@ from __future__ import annotations
 from types import MappingProxyType
 
 import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec.data.interactions import positive_pairs
 from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.encoding import Counts
@@ -31,6 +33,11 @@ class Popularity(Recommender):
 
     def reset_parameters(self) -> None:
         """Does nothing: there are no parameters."""
+
+    def training_examples(self, inputs: Inputs) -> tuple[Tensor, ...]:
+        """Users and items of positives: nothing is ranked below them, so every user counts."""
+        user, item = positive_pairs(inputs.data)
+        return user, item
 
     def encode(self, inputs: Inputs) -> Counts:
         """Interactions of each item in ``edge_index``."""

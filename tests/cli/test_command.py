@@ -377,3 +377,57 @@ def test_ctrl_c_ends_it(
     monkeypatch.setattr("pyg_kgrec.cli.commands.names_of", lambda *_: [])
     assert run("evaluate", folder / "s") == 130
     assert capsys.readouterr().err == "pyg-kgrec: stopped\n"
+
+
+def test_pairs_are_left_out_by_ids_of_the_stores_kind(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ids that are strings of digits, as atomic files have them, and numbers."""
+    rng = np.random.default_rng(0)
+    pairs = [(u, i) for u in range(8) for i in rng.permutation(9)[:6]]
+    head = "user_id:token\titem_id:token\n"
+    (tmp_path / "a.inter").write_text(head + "".join(f"{u}\t{i}\n" for u, i in pairs))
+    pd.DataFrame(pairs, columns=["user_id", "item_id"]).to_csv(tmp_path / "a.csv", index=False)
+    for source in (("--atomic", tmp_path / "a"), ("--interactions", tmp_path / "a.csv")):
+        assert run("data", *source, "--out", tmp_path / "s") == 0
+        assert run("fit", tmp_path / "s", "EASE", "--quiet", "--set", "monitor=ndcg@3") == 0
+        capsys.readouterr()
+        asked = ("recommend", tmp_path / "s", "--users", 3, "--json", "--set", "k=2")
+        assert run(*asked) == 0
+        first = json.loads(capsys.readouterr().out)[0]["item"]
+        pd.DataFrame({"item": [first], "user": [3]}).to_csv(tmp_path / "x.csv", index=False)
+        assert run(*asked, "--exclude", tmp_path / "x.csv") == 0
+        assert first not in [row["item"] for row in json.loads(capsys.readouterr().out)]
+    for word in ("03", "0_3", "+3", "３"):  # the last store has numbers
+        assert run("recommend", tmp_path / "s", "--users", word) == 2
+        assert "is no whole number" in capsys.readouterr().err
+
+
+def test_a_folder_holds_the_stores_of_one_split(tmp_path: Path) -> None:
+    made = ("data", "--dataset", "SyntheticKG", "--set", "num_users=20", "num_items=15")
+    assert run(*made, "--out", tmp_path / "s") == 0
+    assert (tmp_path / "s" / "all.store").is_file()
+    (tmp_path / "k").mkdir()
+    (tmp_path / "k" / "train.txt").write_text("".join(f"{u} 0 1 2\n" for u in range(4)))
+    (tmp_path / "k" / "test.txt").write_text("0 3\n1 3\n")
+    (tmp_path / "k" / "kg_final.txt").write_text("0 0 9\n")
+    assert run("data", "--kgat", tmp_path / "k", "--out", tmp_path / "s") == 0
+    assert sorted(p.name for p in (tmp_path / "s").iterdir()) == ["test.store", "train.store", "val.store"]
+
+
+def test_what_the_machine_has_not_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for setting in ("hidden_channels=10000000000000", "accelerator=tpu"):
+        assert run("fit", folder / "s", "BPRMF", "--out", folder / "b.pt", "--set", setting) == 2
+        assert len(capsys.readouterr().err.splitlines()[-1]) <= 430
+
+
+def test_a_training_that_was_ended_goes_on(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ("fit", folder / "s", "BPRMF", "--quiet", "--out")
+    same = ("--set", "hidden_channels=4", "monitor=ndcg@3")
+    assert run(*fit, tmp_path / "a.pt", *same, "max_epochs=3") == 0
+    assert run(*fit, tmp_path / "b.pt", *same, "max_epochs=1", f"checkpoint_dir={tmp_path}") == 0
+    assert run(*fit, tmp_path / "b.pt", *same, "max_epochs=3", f"resume={tmp_path / 'last.ckpt'}") == 0
+    first, second = (pyg_kgrec.load(tmp_path / name).state_dict() for name in ("a.pt", "b.pt"))
+    assert all(bool((first[name] == second[name]).all()) for name in first)

@@ -596,3 +596,26 @@ def test_ids_of_arrow() -> None:
     data = from_pandas(frame.astype({"user_id": "int64[pyarrow]", "item_id": "string[pyarrow]"}))
     assert data["user"].id == [7, 3]
     assert data["item"].id == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "name", ["purchased", "is-click", "Is_Liked", "y", "ClickLabel", "was_bought", "relevance"]
+)
+def test_labels_under_other_names_are_not_guessed(name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}' holds .* expected label_col='{name}'"):
+        from_pandas(interactions(**{name: [0, 1, 1]}))
+
+
+@pytest.mark.parametrize("name", ["Rating", "Book-Rating", "user_rating", "play count", "watch_score"])
+def test_ratings_under_other_names_are_told_of(name: str) -> None:
+    with pytest.warns(UserWarning, match=f"'{name}' is not read: all rows count as positives alike"):
+        from_pandas(interactions(**{name: [5, 1, 3]}))
+
+
+def test_no_row_counts_alike_where_it_is_said_which_do() -> None:
+    """Nor does every name that ends in such letters tell of a weight."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from_pandas(interactions(discount=[5, 1, 3]))
+        from_pandas(interactions(rating=[5, 1, 3], watch_score=[5, 1, 3]), min_rating=2)
+        from_pandas(interactions(label=[0, 1, 1], watch_score=[5, 1, 3]), label_col="label")

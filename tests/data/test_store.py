@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.data import Data, HeteroData
 
+from pyg_kgrec import Popularity
 from pyg_kgrec.data import INTERACTS, IS, RELATES, has_knowledge, num_relations, validate
+from pyg_kgrec.transforms import RandomSplit
 
 
 def make_store(knowledge: bool = True) -> HeteroData:
@@ -280,3 +282,26 @@ def test_strange_tensors_are_told_in_a_sentence(kind: str, where: Any, key: str)
     with pytest.raises((TypeError, ValueError), match=r"expected .*\.$") as error:
         validate(data)
     assert len(str(error.value)) <= 400
+
+
+@pytest.mark.parametrize("name", ["label", "labels", "y", "target", "click"])
+@pytest.mark.parametrize("low", [0, -1, 0.0, False])
+def test_labels_by_hand_are_not_passed_over(
+    make_store: Callable[..., HeteroData], name: str, low: Any
+) -> None:
+    data = make_store()
+    n = data[INTERACTS].edge_index.size(1)
+    data[INTERACTS][name] = torch.tensor([low, type(low)(1)] * n)[:n]
+    for door in (validate, Popularity, lambda data: RandomSplit()(data)):
+        with pytest.raises(
+            ValueError, match=f"{name} holds .* and 1 .*expected the positives alone"
+        ) as caught:
+            door(data)
+        assert len(str(caught.value)) <= 400
+    for harmless in (torch.ones(n), torch.arange(n), torch.rand(n), torch.zeros(3)):
+        data[INTERACTS][name] = harmless
+        validate(data)
+    data[INTERACTS][name] = torch.tensor([low, type(low)(1)] * n)[:n]
+    data[INTERACTS].edge_label_index = data[INTERACTS].edge_index
+    data[INTERACTS].edge_label = torch.ones(n)
+    validate(data)

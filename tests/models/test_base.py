@@ -15,11 +15,26 @@ import torch
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, EASE, KTUP, Blend, KGRec, LightGCN, Popularity, Recommender
+from pyg_kgrec import (
+    BPRMF,
+    EASE,
+    KTUP,
+    Blend,
+    KGRec,
+    LightGCN,
+    Popularity,
+    Recommender,
+    choose_threshold,
+    evaluate,
+    evaluate_explanations,
+    export,
+    fit,
+    refit,
+)
 from pyg_kgrec.data import ENTITY, ITEM, USER
 from pyg_kgrec.models import encoding
 from pyg_kgrec.models.encoding import Translations
-from pyg_kgrec.testing import Splits, build_splits, users_of
+from pyg_kgrec.testing import Splits, build_splits, build_store, users_of, warns_once
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -348,3 +363,25 @@ def test_a_notebook_shows_what_a_blend_and_a_solved_model_are(splits: Splits) ->
     assert "&lt;i&gt;one" in page
     assert "<i>" not in page
     assert "EASE(10, 14" in page
+
+
+@pytest.mark.parametrize("model", [BPRMF, 3, "model.pt", None])
+def test_what_is_no_model_is_named(model: Any) -> None:
+    train, val, _ = build_splits(knowledge=False)
+    for door in (
+        lambda: fit(model, train, val),
+        lambda: evaluate(model, val),
+        lambda: refit(model, train),
+        lambda: export(model, val, "nowhere"),
+        lambda: evaluate_explanations(model, val),
+        lambda: choose_threshold(model, val),
+    ):
+        with pytest.raises(TypeError, match=r"model is (the class BPRMF|a \w+), expected a recommender"):
+            door()
+
+
+def test_popularity_leaves_nobody_out() -> None:
+    """Nothing is ranked below what a user has had, so that one who had everything is no case of its own."""
+    data = build_store(num_users=3, num_items=6, per_user=6, knowledge=False)
+    with warns_once(None):
+        fit(Popularity(data), data, progress=False)

@@ -10,22 +10,26 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from pyg_kgrec import (
+    ALS,
     BPRMF,
     EASE,
     KSR,
     KTUP,
     MKR,
     Blend,
+    ItemKNN,
     KGRec,
     LightGCN,
     Popularity,
     Recommender,
+    RP3beta,
     fit,
     load,
 )
-from pyg_kgrec._files import pack, unpack
+from pyg_kgrec._files import pack, read_packed, unpack
 from pyg_kgrec.data import ITEM, USER
 from pyg_kgrec.testing import Splits, build_splits, build_store
 
@@ -245,3 +249,51 @@ def test_a_store_that_does_not_fit_is_known_at_once(splits: Splits, tmp_path: Pa
         load(tmp_path / "m.pt", build_store(ids=False))
     with pytest.raises(FileNotFoundError, match="there is no file"):
         load(tmp_path / "none.pt")
+
+
+def _wild(state: dict[str, Tensor]) -> None:
+    state["neighbour"].view(-1)[0] = 10**9
+
+
+def _before_the_first(state: dict[str, Tensor]) -> None:
+    state["neighbour"].view(-1)[-1] = -5
+
+
+def _of_another_kind(state: dict[str, Tensor]) -> None:
+    state["neighbour"] = state["neighbour"].float() + 0.5
+
+
+def _negative(state: dict[str, Tensor]) -> None:
+    state["chosen"].fill_(-1)
+
+
+def _no_share(state: dict[str, Tensor]) -> None:
+    state["weight"].fill_(-7)
+
+
+@pytest.mark.parametrize(
+    ("kind", "edit", "message"),
+    [
+        (ItemKNN, _wild, "neighbours that are none of its items"),
+        (RP3beta, _before_the_first, "neighbours that are none of its items"),
+        (RP3beta, _of_another_kind, "neighbour is float32, expected int64"),
+        (EASE, _negative, "expected 0 or more"),
+        (ALS, _negative, "expected above 0"),
+        (Popularity, None, ""),
+        (lambda data: Blend([Popularity(data), EASE(data)], [0.5, 0.5]), _no_share, "expected shares of 1"),
+    ],
+)
+def test_weights_that_cannot_be_are_refused(kind: Any, edit: Any, message: str, tmp_path: Path) -> None:
+    """Also under a sum that is right: no index leads out of a table."""
+    train, _, test = build_splits(knowledge=False)
+    model = kind(train)
+    fit(model, train, progress=False)
+    model.save(tmp_path / "m.pt")
+    content = read_packed(tmp_path / "m.pt", "model")
+    score = load(tmp_path / "m.pt").score_all(test, ["u1"])
+    assert torch.equal(score, model.score_all(test, ["u1"]))
+    if edit is not None:
+        edit(content["state_dict"])
+        (tmp_path / "m.pt").write_bytes(pack(content, "model"))
+        with pytest.raises(ValueError, match=message):
+            load(tmp_path / "m.pt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, KTUP, MKR, KGRec, LightGCN, Recommender, fit
+from pyg_kgrec import BPRMF, EASE, KTUP, MKR, Blend, ItemKNN, KGRec, LightGCN, Recommender, fit
 from pyg_kgrec.data import INTERACTS, ITEM, USER
 from pyg_kgrec.models import folding
 from pyg_kgrec.testing import build_splits, warns_once, with_newcomers
@@ -166,3 +167,23 @@ def test_users_known_by_features_alone() -> None:
         BPRMF(train, **SMALL, features="x").fold_in(data, ["n0"])
     model = LightGCN(train, **SMALL, features="x")  # hears the history
     assert torch.equal(model.fold_in(data, ["n0"]).score_all(data, ["n0"]), model.score_all(data, ["n0"]))
+
+
+def two(data: HeteroData) -> Blend:
+    """A blend of two models with rows of users."""
+    return Blend([BPRMF(data, hidden_channels=4), MKR(data, hidden_channels=4)], [0.5, 0.5])
+
+
+@pytest.mark.parametrize("kind", [EASE, ItemKNN, BPRMF, two])
+def test_a_model_serves_nobody_without_a_history(kind: Any) -> None:
+    """A copy that still takes them for strangers is not returned in silence, whether users have rows or not."""
+    train, _, test = build_splits()
+    model = kind(train)
+    fit(model, train, max_epochs=1, progress=False)
+    data = with_newcomers(test, [(10, 0), (10, 2)])
+    with warns_once("'n1'"):
+        model.fold_in(data, ["n0", "n1"])
+    with pytest.raises(ValueError, match="expected a history"):
+        model.fold_in(data, ["n1"])
+    with warns_once(None):
+        model.fold_in(data, ["n0"])
