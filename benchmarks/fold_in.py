@@ -2,7 +2,7 @@
 
 A model is trained twice on the fixed split: on all users, and without the interactions of a tenth of them, drawn at
 random. The users that were left out are folded in from their training pairs. NDCG@10 is that of their test pairs,
-and of their validation pairs, on which the one constant, `pyg_kgrec.models.folding.PRIOR`, was chosen. Between the
+and of their validation pairs, on which the one constant of a model, its `fold_prior`, was chosen. Between the
 two stands what the model answers before folding in: popularity, or what it hears of the interactions.
 
     python benchmarks/fold_in.py data/ml-100k --models BPRMF LightGCN

@@ -111,6 +111,9 @@ class Recommender(torch.nn.Module, ABC):
     """What ``fit(…, tune=True)`` and ``compare(…, tune={name: True})`` search: arguments of ``fit`` and settings
     that leave the shapes of the weights as they are, each a list of values or a pair of lowest and highest."""
 
+    fold_prior: ClassVar[float] = 0.1
+    """Weight κ of the prior by which :meth:`fold_in` holds a new user's row near those of training."""
+
     node_types: ClassVar[tuple[str, ...]] = NODE_TYPES
     """Node types that the model knows."""
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model", bound="Recommender")
 
-PRIOR = 0.1  # κ, chosen on validation pairs of MovieLens 100K (benchmarks/fold_in.py)
 BLOCK = 2**22  # scores held at a time: 16 MiB, and as much for their gradient
 STEPS, RATE = 100, 0.1  # of Adam, in units of the deviation of training's rows
 
@@ -219,7 +218,7 @@ def most_probable(
             optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
             score = scale * scores(mean + spread * z)
             rest = score.masked_fill(~other, -torch.inf).logsumexp(1) + shift
-            loss = softplus(rest[who] - score[who, item]).sum() + PRIOR / 2 * z.pow(2).sum()
+            loss = softplus(rest[who] - score[who, item]).sum() + model.fold_prior / 2 * z.pow(2).sum()
             (z.grad,) = torch.autograd.grad(loss, [z])
             optimizer.step()
     return mean + spread * z.detach()

@@ -126,6 +126,7 @@ class KGRec(Recommender):
             not in the paper.
     """
 
+    fold_prior = 1.0
     search_space: ClassVar[dict[str, Any]] = {
         "lr": (3e-4, 1e-2),
         "dropout": [0.0, 0.1, 0.2],

@@ -145,6 +145,7 @@ class MKR(LinkedRecommender):
             weights of layers and units.
     """
 
+    fold_prior = 1.0
     search_space: ClassVar[dict[str, Any]] = {
         "lr": (3e-4, 1e-2),
         "knowledge_lr": (1e-2, 1.0),

@@ -28,7 +28,7 @@ def objective(model: BPRMF, data: HeteroData, row: Tensor, item: list[int]) -> f
     mean, spread = model.user_encoder.weight.mean(0), model.user_encoder.weight.std(0, correction=0)
     score = model.item_encoder.weight @ row
     others = [j for j in range(14) if j not in item]
-    total = folding.PRIOR / 2 * ((row - mean) / spread).pow(2).sum()
+    total = model.fold_prior / 2 * ((row - mean) / spread).pow(2).sum()
     for i in item:
         mean_odds = (score[others] - score[i]).exp().mean()
         total = total + softplus((model.objective.num_negatives * mean_odds).log())
