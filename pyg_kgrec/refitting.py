@@ -105,10 +105,9 @@ def _refit(
         return fresh
     fresh = type(model)(data, **settings)
     if fresh.learns():
+        length = _length(history, max_epochs, monitor)
         tuned = {} if history is None else history.attrs.get("tune", {}).get("fit", {})
-        arguments = (
-            tuned | arguments | {"max_epochs": _length(history, max_epochs, monitor), "monitor": monitor}
-        )
+        arguments = tuned | arguments | {"max_epochs": length, "monitor": monitor}
     fit(fresh, data, **arguments)
     fresh.threshold = model.threshold
     return fresh

@@ -22,8 +22,8 @@ EXTRAS = ("captum", "faiss", "matplotlib", "numba", "safetensors", "torch_scatte
 
 
 LOWEST = ("fused", "viz", "ann", "hub", "parquet", "tune", "captum", "dev")
-TOOLS_OF_DEV = ("import-linter", "mypy", "nbmake", "pandas-stubs", "ruff")
-"""What looks at the code and takes no part in tests."""
+TOOLS_OF_DEV = ("httpx2", "import-linter", "mypy", "nbmake", "pandas-stubs", "ruff")
+"""What looks at the code, or asks a service, and takes no part in tests without the extra ``serve``."""
 
 
 def run_python(code: str) -> str:
