@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from locust import FastHttpUser, constant_throughput, events, task
+from locust import FastHttpUser, events, task
 
 PLAN: dict[str, Any] = json.loads(Path(os.environ["SERVING_PLAN"]).read_text(encoding="utf-8"))
 USERS: int = PLAN["callers"]
@@ -60,11 +60,20 @@ class Asker(FastHttpUser):  # type: ignore[misc]
     """Asks for recommendations, and now and then for something malformed."""
 
     fixed_count = USERS
-    wait_time = constant_throughput(PLAN["rate"] / USERS)
     network_timeout = connection_timeout = 60.0
 
     def on_start(self) -> None:
-        gevent.sleep(random.random() * USERS / PLAN["rate"])  # not all at once
+        self.due = time.perf_counter()
+        gevent.sleep(self.wait_time())
+
+    def wait_time(self) -> float:
+        """Seconds until this caller's next request, which is due whether the last answer was slow or not.
+
+        Together the callers are a Poisson process. locust's constant_throughput counts what on_start sleeps as work:
+        all callers would ask at the same moment, twice a second.
+        """
+        self.due += random.expovariate(PLAN["rate"] / USERS)
+        return max(0.0, self.due - time.perf_counter())
 
     @task
     def ask(self) -> None:
