@@ -69,7 +69,7 @@ class Asker(FastHttpUser):  # type: ignore[misc]
     def wait_time(self) -> float:
         """Seconds until this caller's next request, which is due whether the last answer was slow or not.
 
-        Together the callers are a Poisson process. locust's constant_throughput counts what on_start sleeps as work:
+        The callers are a Poisson process. locust's constant_throughput counts what on_start sleeps as work:
         all callers would ask at the same moment, twice a second.
         """
         self.due += random.expovariate(PLAN["rate"] / USERS)
