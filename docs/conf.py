@@ -71,6 +71,7 @@ exclude_patterns = [
     "docs/_*",
 ]
 nitpicky = True
+highlight_language = "none"  # a block that names no language is shown as it is
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
@@ -215,6 +216,7 @@ def resolve(app: Sphinx, env: Any, node: Any, content: nodes.TextElement) -> nod
 
 EXISTING: set[str] = set()
 ACCENTS = frozenset("ˆ˜¯‾^~→")
+BARS = frozenset("|‖∥")
 ElementTree.register_namespace("", "http://www.w3.org/1998/Math/MathML")
 
 
@@ -291,9 +293,13 @@ def open_at_root(app: Sphinx, exception: Exception | None) -> None:
 def mathml(text: str, block: bool) -> str:
     """MathML of a formula. A bracket grows with what it holds, so that sizes given by hand are left out."""
     plain = text.replace(r"\Big", "").replace(r"\dots", r"\ldots")
+    plain = re.sub(r"(_(?:\w|\{[^{}]*\}))'", r"\1^{\\prime}", plain)  # above its index, not behind it
     made: str = latex2mathml.tex2mathml(plain, as_block=block)
     # Names of characters that HTML has and XML has not: &nbsp; and the like.
     root = ElementTree.fromstring(re.sub(r"&(?!lt;|gt;|amp;)\w+;", lambda name: html.unescape(name[0]), made))
+    for bar in root.findall(".//{*}mo"):
+        if bar.text in BARS:  # of a norm or a size, close to what it holds
+            bar.attrib |= {"lspace": "0", "rspace": "0", "stretchy": "false"}
     for outer in root.findall(".//{*}munderover"):
         base, index, accent = outer
         if accent.text in ACCENTS:  # the index of an accented letter stands beside it, not beneath

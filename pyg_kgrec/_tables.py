@@ -6,6 +6,7 @@ import html
 from collections.abc import Sequence
 
 _LEFT = 'style="text-align:left"'
+_LONG = 80
 
 
 def table_of(caption: str, sections: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> str:
@@ -39,6 +40,9 @@ def grid_of(
         below: What stands under the table; may be empty.
     """
     side = ['style="text-align:right"' if place in numbers else _LEFT for place in range(len(columns))]
+    for place in range(len(columns)):
+        if any(len(row[place]) > _LONG for row in rows):  # on a phone the table is scrolled, not a word wide
+            side[place] = 'style="text-align:left;min-width:20em"'
 
     def line(tag: str, cells: Sequence[str]) -> str:
         made = (f"<{tag} {at}>{_lines(cell)}</{tag}>" for at, cell in zip(side, cells, strict=True))

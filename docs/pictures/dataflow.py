@@ -30,7 +30,12 @@ COLUMNS: list[tuple[str, str, str, str]] = [
         "models/inputs.py",
         "#dbeafe",
     ),
-    ("Model", "KGRec · MKR\nKTUP · KSR\nLightGCN · BPR-MF", "models → nn → ops", "#dcfce7"),
+    (
+        "Model",
+        "KGRec · MKR · KTUP\nKSR · EASE · LightGCN\nand others, or a blend",
+        "models → nn → ops",
+        "#dcfce7",
+    ),
 ]
 OUTPUTS: list[tuple[str, str, str]] = [
     ("evaluate", "a table of metrics", "#fef3c7"),

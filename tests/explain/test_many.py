@@ -65,3 +65,11 @@ def test_an_unmeasured_one_has_no_place_and_none_at_all_a_head_alone() -> None:
     assert "more" not in shown
     assert made(0)[0]._repr_html_().count("<tr>") == 1
     assert str(made(0)[0]) == ""
+
+
+def test_long_reasons_keep_a_column_that_can_be_read_on_a_phone() -> None:
+    short = made(1, text=lambda: "because")[0]._repr_html_()
+    long = made(1, text=lambda: "because it is " + "so " * 30)[0]._repr_html_()
+    assert "min-width" not in short
+    assert re.findall(r"<td ([^>]*)>because", long) == ['style="text-align:left;min-width:20em"']
+    assert long.count("min-width") == 2  # the title of the column, and its cell

@@ -591,7 +591,7 @@ const capital = (text) => text.slice(0, 1).toUpperCase() + text.slice(1);
 function reasonButton(item, answer, reason, most) {
   const from = answer.rank;
   const to = reason.rank_change == null || from == null ? null : from + reason.rank_change;
-  const falls = `score ${reason.effect >= 0 ? "−" : "+"}${amount.format(Math.abs(reason.effect))}`;
+  const falls = `the score ${reason.effect >= 0 ? "falls" : "rises"} by ${amount.format(Math.abs(reason.effect))}`;
   const moves = to === null ? "" : to === from ? `stays at place ${from}` : `place ${from} → ${to}`;
   const fill = make("i");
   fill.style.width = `${most ? Math.max(3, (100 * Math.abs(reason.effect)) / most) : 0}%`;
@@ -600,8 +600,8 @@ function reasonButton(item, answer, reason, most) {
   const button = make("button", { type: "button", className: "reason" },
     make("span", { className: "text", dir: "auto" }, capital(reason.text)),
     make("span", { className: "act" }),
-    make("span", { className: "effect" }, bar, `Without it: ${falls}${moves ? `, ${moves}` : ""}`));
-  button.setAttribute("aria-label", `Leave out: ${reason.text}. Without it: ${falls}${moves ? `, ${moves.replace("→", "to")}` : ""}`);
+    make("span", { className: "effect" }, bar, `Without it ${falls}${moves ? `, ${moves}` : ""}`));
+  button.setAttribute("aria-label", `Leave out: ${reason.text}. Without it ${falls}${moves ? `, ${moves.replace("→", "to")}` : ""}`);
   button.onclick = () => toggle(item, reason);
   button.onpointerenter = button.onfocus = () => drawing?.show(reason.units);
   button.onpointerleave = button.onblur = () => drawing?.show(null);
