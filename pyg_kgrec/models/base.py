@@ -38,10 +38,9 @@ from pyg_kgrec.data.vocabulary import as_index
 from pyg_kgrec.explain import Explanation, Explanations
 from pyg_kgrec.explain.measured import measure
 from pyg_kgrec.explain.units import Removals, Units
-from pyg_kgrec.models import checkpoint, pretrained
+from pyg_kgrec.models import checkpoint, newcomers, pretrained
 from pyg_kgrec.models.encoding import Encoding, rows_at_once
 from pyg_kgrec.models.folding import encode_with_rows, fold_in
-from pyg_kgrec.models import newcomers
 from pyg_kgrec.models.inputs import Inputs, StoreStamp, WeightStamp, node_columns
 from pyg_kgrec.models.module import ScoreModule
 from pyg_kgrec.models.signature import StoreSignature
@@ -721,8 +720,8 @@ class Recommender(torch.nn.Module, ABC):
 
         That is for models that a history is enough for (:meth:`strangers` says ``'heard'``). The list is the one
         that :meth:`recommend` gives a new user of the store whose interactions are the session (and whose features
-        are 0); of :class:`~pyg_kgrec.KSR` the best next items after it. A model that propagates over a graph does so
-        anew for every session, the others take about as long as for a user of the store.
+        are 0); of :class:`~pyg_kgrec.KSR` the best next items after it. A model that propagates over a graph does
+        so anew for every session, the others take about as long as for a user of the store.
 
         Items that are unknown are left out, and a warning says which; a session of which nothing is left (or only
         items that nothing is known of) gets the most popular items, and a warning says so. Items of the

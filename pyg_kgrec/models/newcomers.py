@@ -38,7 +38,7 @@ def deaf_sentence(model: Recommender) -> str:
     if "anyone" in model.hears[USER]:
         why = "recommends the same to everyone"
     elif can_fold(model):
-        why = "knows users by rows that training learned, and hears no interactions (fold_in learns a new user's row)"
+        why = "knows users by rows, and hears no interactions (fold_in learns a new user's row)"
     else:
         why = "hears no interactions"
     return (
@@ -117,9 +117,7 @@ def rank_histories(
     user = torch.tensor([bool(item[session].any()) for session in sessions], dtype=torch.bool)
     known = Known.of(user.to(inputs.device), item)
     if not (known.every_user and known.every_item):
-        encoding = WithStrangers(
-            encoding, known, inputs.part("popularity", lambda: popularity(inputs))
-        )
+        encoding = WithStrangers(encoding, known, inputs.part("popularity", lambda: popularity(inputs)))
     who = torch.arange(len(sessions), device=inputs.device)
     with torch.inference_mode(False), torch.no_grad():
         found, top = encoding.rank(who, k, as_pairs(sessions, inputs.device), rows)
@@ -175,7 +173,9 @@ def with_user(model: Recommender, inputs: Inputs, session: Tensor) -> HeteroData
     item = torch.tensor(last, dtype=torch.long, device=pairs.device)
     out[INTERACTS].edge_index = torch.cat([pairs, torch.stack([torch.full_like(item, number - 1), item])], 1)
     if old.get("time") is not None:
-        times = [old[key].max() for key in ("time", "seen_time") if old.get(key) is not None and old[key].numel()]
+        times = [
+            old[key].max() for key in ("time", "seen_time") if old.get(key) is not None and old[key].numel()
+        ]
         now = max(times).to(old.time)
         new = now + torch.arange(1, len(last) + 1, device=now.device).to(old.time.dtype)
         out[INTERACTS].time = torch.cat([old.time, new.to(old.time.device)])
@@ -219,9 +219,7 @@ def catalogue_inputs(model: Recommender) -> Inputs:
 
 def _read(model: Recommender, inputs: Inputs, session: Any) -> tuple[Tensor, list[str]]:
     """Indices of the items of a session, those that are known, and the others as a message quotes them."""
-    if isinstance(session, Tensor) or (
-        isinstance(session, np.ndarray) and session.dtype.kind not in "OUT"
-    ):
+    if isinstance(session, Tensor) or (isinstance(session, np.ndarray) and session.dtype.kind not in "OUT"):
         if 0 in session.shape:  # whatever its dtype
             return torch.empty(0, dtype=torch.long), []
         return as_index(session, inputs.vocabulary(ITEM), inputs.num_items, ITEM), []

@@ -76,4 +76,3 @@ class SessionRecommender(LinkedRecommender):
         """Interactions of each item in training, ``[num_items]`` int64."""
         row = inputs.row[ITEM]
         return self.popularity if row is None else embed_rows(self.popularity.unsqueeze(1), row).squeeze(1)
-
