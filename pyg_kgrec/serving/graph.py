@@ -129,8 +129,7 @@ class ReasonGraph:
         if known is not None:
             return known
         name = self._place[kind, index] = f"n{len(self.nodes)}"
-        shape = kind if kind in ("user", "item") else "entity"
-        self.nodes.append({"id": name, "label": label, "kind": shape})
+        self.nodes.append({"id": name, "label": label, "kind": kind})
         return name
 
     def _edge(self, source: str, target: str, label: str, effect: float | None, units: list[int]) -> None:

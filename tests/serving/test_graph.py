@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch_geometric import seed_everything
 
-from pyg_kgrec import KGRec
+from pyg_kgrec import KTUP, KGRec
 from pyg_kgrec.data import from_pandas
 from pyg_kgrec.explain.reasons import Reason
-from pyg_kgrec.explain.units import TRIPLE
+from pyg_kgrec.explain.units import PREFERENCE, TRIPLE
 from pyg_kgrec.serving.graph import ReasonGraph
 
 
@@ -52,3 +52,17 @@ def test_the_item_is_joined_to_what_its_reason_names_however_many_share_it(film:
         drawn = [(label[e["source"]], label[e["target"]]) for e in graph["edges"] if e["effect"] is not None]
         assert len(drawn) == 8
         assert drawn[0] == (f"Name of {film}", "Thriller")
+
+
+def test_preferences_and_memories_are_no_entities() -> None:
+    data = _one_genre()
+    seed_everything(0)
+    model = KTUP(data, hidden_channels=4).eval()
+    explanation = model.explain(data, "ann", "film 15")
+    measured, told = explanation.measured, explanation.told
+    assert measured is not None
+    assert told is not None
+    row = int(told.units.index[told.units["kind"] == PREFERENCE][0])
+    reason = Reason(PREFERENCE, "genre", 0.5, None, (row,), "you lean on genre")
+    kinds = {node["label"]: node["kind"] for node in ReasonGraph(measured, told, [reason]).to_dict()["nodes"]}
+    assert kinds == {"ann": "user", "Name of film 15": "item", "genre": "preference"}
