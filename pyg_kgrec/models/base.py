@@ -31,7 +31,7 @@ from pyg_kgrec._checks import (
 )
 from pyg_kgrec._deprecation import renamed_arguments
 from pyg_kgrec._files import shown
-from pyg_kgrec._tables import table_of
+from pyg_kgrec._tables import frame_of, table_of
 from pyg_kgrec.data.interactions import PairIndex, positive_pairs
 from pyg_kgrec.data.store import ENTITY, ITEM, NODE_TYPES, USER
 from pyg_kgrec.data.vocabulary import as_index
@@ -1187,7 +1187,7 @@ class Recommender(torch.nn.Module, ABC):
         }
         column = found_type if node_type != found_type else "similar"
         columns |= node_columns(inputs, found_type, [index[place] for place in found], column)
-        return pd.DataFrame(columns | {"score": scores.flatten().cpu().numpy()[found]})
+        return frame_of(columns | {"score": scores.flatten().cpu().numpy()[found]})
 
     def __repr__(self) -> str:
         sizes = ", ".join(str(n) for n in self.signature.num_nodes.values() if n)

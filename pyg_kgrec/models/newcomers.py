@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec._checks import check_k, check_optional, check_scores
 from pyg_kgrec._files import shown
+from pyg_kgrec._tables import frame_of
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import INTERACTS, IS, ITEM, NODE_TYPES, RELATES, USER
 from pyg_kgrec.data.vocabulary import as_index, is_collection
@@ -78,7 +79,7 @@ def recommend_session(
         columns["session"] = labels.to_numpy()[row.numpy()]
     columns["rank"] = place.numpy() + 1
     columns |= node_columns(inputs, ITEM, found.cpu()[mask].tolist(), ITEM)
-    return pd.DataFrame(columns | {"score": top.cpu()[mask].numpy()})
+    return frame_of(columns | {"score": top.cpu()[mask].numpy()})
 
 
 # ---------------------------------------------------------------------- one user more

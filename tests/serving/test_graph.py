@@ -65,4 +65,4 @@ def test_preferences_and_memories_are_no_entities() -> None:
     row = int(told.units.index[told.units["kind"] == PREFERENCE][0])
     reason = Reason(PREFERENCE, "genre", 0.5, None, (row,), "you lean on genre")
     kinds = {node["label"]: node["kind"] for node in ReasonGraph(measured, told, [reason]).to_dict()["nodes"]}
-    assert kinds == {"ann": "user", "Name of film 15": "item", "genre": "preference"}
+    assert kinds == {"user ann": "user", "Name of film 15": "item", "genre": "preference"}
