@@ -1,9 +1,13 @@
-"""Tables for notebooks: titles, names and what is said of them, all escaped."""
+"""Tables: frames of any text, and what notebooks show, all escaped."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 _LEFT = 'style="text-align:left"'
 _LONG = 80
@@ -55,3 +59,35 @@ def grid_of(
 
 def _lines(text: str) -> str:
     return "<br>".join(html.escape(line) for line in text.splitlines())
+
+
+def frame_of(columns: Mapping[str, Any]) -> pd.DataFrame:
+    """A DataFrame of columns, as pandas makes it of all but text that has no UTF-8 (half a surrogate pair).
+
+    pandas keeps text as Arrow does where Arrow is installed, which such text cannot; its column holds objects.
+    """
+    try:
+        return pd.DataFrame(columns)
+    except UnicodeEncodeError:
+        return pd.DataFrame({name: text_of(values) for name, values in columns.items()})
+
+
+def text_of(values: Any) -> Any:
+    """Values of a column, as an array of objects where pandas cannot keep their text in another way."""
+    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray | pd.Series):
+        return values
+    try:
+        pd.Series(values)
+    except UnicodeEncodeError:
+        out = np.empty(len(values), dtype=object)
+        out[:] = values
+        return pd.Series(out, dtype=object, index=values.index if isinstance(values, pd.Series) else None)
+    return values
+
+
+def index_of(labels: Sequence[Any], name: str | None = None) -> pd.Index:
+    """An index of labels, whatever their text; see :func:`frame_of`."""
+    try:
+        return pd.Index(labels, name=name)
+    except UnicodeEncodeError:
+        return pd.Index(labels, name=name, dtype=object)

@@ -26,6 +26,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 from pyg_kgrec._checks import check_choices, check_finite, check_k, check_optional, check_scores
 from pyg_kgrec._files import shown
+from pyg_kgrec._tables import index_of
 from pyg_kgrec.data.interactions import PairIndex, labelled_pairs
 from pyg_kgrec.data.store import USER
 from pyg_kgrec.models.base import Recommender, Store, check_recommender, predicting
@@ -160,7 +161,7 @@ def evaluate(
     if not per_user:
         return ranking(model, inputs, ks, batch_size, names)
     found = Ranks.of(model, inputs, max(ks), batch_size)
-    index = pd.Index(inputs.raw_ids(USER, found.users.tolist()), name=USER)
+    index = index_of(inputs.raw_ids(USER, found.users.tolist()), USER)
     return found.per_user(ks, names).set_index(index)
 
 

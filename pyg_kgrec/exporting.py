@@ -21,6 +21,7 @@ from pyg_kgrec import ops
 from pyg_kgrec._checks import check_at_least, check_choices, check_encoded, check_flag, check_k, check_number
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import check_folder, read_folder, shown, write_folder
+from pyg_kgrec._tables import frame_of
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.data.vocabulary import RawIds, Vocabulary, as_ids
@@ -482,4 +483,4 @@ class ItemIndex:
         }
         if "name" in found:
             columns["name"] = found["name"].tolist()
-        return pd.DataFrame(columns | {"score": score[who, rank].numpy()})
+        return frame_of(columns | {"score": score[who, rank].numpy()})

@@ -39,6 +39,7 @@ from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, NODE_TYPES, RELATE
 from pyg_kgrec.evaluation import evaluate
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.popularity import Popularity
+from pyg_kgrec.models.session import SessionRecommender
 from pyg_kgrec.training import fit
 
 Splits = tuple[HeteroData, HeteroData, HeteroData]
@@ -790,10 +791,39 @@ class RecommenderTests(ModelTests):
         if self.explains:
             with pytest.raises(ValueError, match="knows nothing of the item 900"):
                 model.explain(data, "u3", 900)
-        if hasattr(model, "recommend_session"):
+        if "interactions" in model.hears[USER]:
             assert set(model.recommend_session([100, 101], k=14, data=data)[0][-2:].tolist()) == {14, 15}
             with pytest.warns(UserWarning, match="no known item"):
                 model.recommend_session([900], k=3, data=data)
+
+    def test_a_session_gets_the_list_of_a_new_user_of_the_store(self, splits: Splits) -> None:
+        train, val, test = splits
+        model, sessions = self.trained(train, val), [[104, 101, 109], [113], [101, 102]]
+        if "interactions" not in model.hears[USER]:
+            with pytest.raises(TypeError, match=f"{type(model).__name__} cannot hear the session"):
+                model.recommend_session([101], data=test)
+            return
+        if not isinstance(model, SessionRecommender):
+            sessions.append([101, 102, 101])  # an item is had once
+        found, scores = model.recommend_session(sessions, k=9, data=test)
+        for session, items, score in zip(sessions, found, scores):
+            one, alone = model.recommend_session(session, k=9, data=test)
+            assert torch.equal(one, items)
+            torch.testing.assert_close(alone, score)
+            grown = test.clone()
+            store, number = grown[INTERACTS], test[USER].num_nodes
+            pairs = torch.tensor([[number, node - 100] for node in dict.fromkeys(session[::-1])]).flip(0).t()
+            store.edge_index = torch.cat([test[INTERACTS].edge_index, pairs], dim=1)
+            for key in ("time", "rating"):
+                if (column := test[INTERACTS].get(key)) is not None:
+                    more = int(column.max()) + 10**6 + torch.arange(pairs.size(1))
+                    store[key] = torch.cat([column, more.to(column.dtype)])
+            grown[USER].num_nodes, grown[USER].id = number + 1, [*test[USER].id, "new"]
+            if (x := test[USER].get("x")) is not None:
+                grown[USER].x = torch.cat([x, torch.zeros(1, x.size(1))])
+            items_then, score_then = model.recommend(grown, ["new"], k=9)
+            assert torch.equal(items, items_then[0])
+            torch.testing.assert_close(score, score_then[0])
 
     # ------------------------------------------------------------------ who, among what, without what
 
@@ -1012,8 +1042,10 @@ class RecommenderTests(ModelTests):
             answers: list[Any] = [*model.recommend(data, [user], k=4), model.score_all(data, [user])]
             if self.explains and i % 2:  # naming things takes longer than all the rest
                 answers.append(str(model.explain(data, user, item)))
-            if hasattr(model, "recommend_session"):
+            if isinstance(model, SessionRecommender):
                 answers += model.recommend_session([item, 100 + (i + 1) % 14], k=3)
+            elif "interactions" in model.hears[USER] and i % 5 == 0:
+                answers += model.recommend_session([item, 100 + (i + 1) % 14], k=3, data=data)
             return answers
 
         alone = [ask(i) for i in range(10)]

@@ -332,7 +332,8 @@ class Table:
         if column is None:
             return None
         series = self._series(column)
-        return [str(name) for name in series.astype(object).where(series.notna(), ids)]
+        there = series.notna().to_numpy(bool)
+        return [str(name if has else raw) for name, has, raw in zip(series.astype(object), there, ids)]
 
     def where(self, column: Any) -> str:
         """How error messages name a column."""

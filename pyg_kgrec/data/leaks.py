@@ -15,6 +15,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._checks import check_choices
+from pyg_kgrec._tables import frame_of
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, has_knowledge, validate
 from pyg_kgrec.data.text import quoted, shorten
 
@@ -135,7 +136,9 @@ def check_split(
     nodes = {kind: _Nodes.of(kind, parts) for kind in (USER, ITEM, ENTITY)}
     rows = [*_pairs(parts, nodes), *_strangers(parts, nodes), *_times(parts, nodes, time)]
     rows += [*_spelled_out(parts, nodes), *_inverse(parts, nodes)]
-    return SplitReport(pd.DataFrame([vars(row) for row in rows]))
+    return SplitReport(
+        frame_of({name: [getattr(row, name) for row in rows] for name in _Row.__annotations__})
+    )
 
 
 @dataclass(frozen=True)
@@ -402,14 +405,19 @@ def _user_entities(nodes: Nodes) -> tuple[Array | None, bool]:
         return None, False
     known = {str(raw): number for number, raw in enumerate(users)}
     text = pd.Series([str(raw) for raw in entities], dtype=object)
-    plain = text.map(known)
-    marked = text.where(plain.isna()).str.extract(_USER_ENTITY, expand=False).map(known)
+    plain = _places(text, known)
+    marked = _places(text.where(plain.isna()).str.extract(_USER_ENTITY, expand=False), known)
     by_chance = (
         bool(plain.notna().any()) and bool(text[plain.notna()].str.isdecimal().all()) and marked.isna().all()
     )
     found = plain.fillna(marked) if marked.notna().any() else plain
     entity = np.flatnonzero(found.notna().to_numpy())
     return np.stack([found.to_numpy()[entity].astype(np.int64), entity], axis=1), bool(by_chance)
+
+
+def _places(text: pd.Series, known: dict[str, int]) -> pd.Series:
+    """Numbers of texts, as ``map`` finds them; it cannot look up half a surrogate pair where Arrow keeps text."""
+    return pd.Series([known.get(t, np.nan) for t in text], dtype=float)
 
 
 def _links(parts: dict[str, HeteroData], nodes: Nodes) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec._tables import table_of
+from pyg_kgrec._tables import frame_of, table_of
 from pyg_kgrec.data.leaks import SplitReport, check_split
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, EdgeType, has_knowledge, validate
 from pyg_kgrec.data.text import shorten
@@ -133,7 +133,7 @@ def summary(data: HeteroData) -> StoreSummary:
         order = counts.argsort(descending=True, stable=True).tolist()
         total = int(counts.sum())
         rows += [_row("relations", data.relation_name[r], int(counts[r]), total) for r in order]
-    return StoreSummary(pd.DataFrame(rows), _leaks(data))
+    return StoreSummary(frame_of({name: [row[name] for row in rows] for name in rows[0]}), _leaks(data))
 
 
 def _row(

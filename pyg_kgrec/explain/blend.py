@@ -9,6 +9,7 @@ from typing import Self
 import pandas as pd
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._tables import frame_of
 from pyg_kgrec.explain.explanation import Explanation
 from pyg_kgrec.explain.graph import ExplainedGraph
 from pyg_kgrec.explain.names import Names
@@ -57,7 +58,7 @@ class BlendExplanation(Explanation):
             scores: Each part's own score; NaN likewise.
             explanations: Of the parts that have one, by name.
         """
-        table = pd.DataFrame({"name": names, "weight": weight, "normalised": normalised, "score": scores})
+        table = frame_of({"name": names, "weight": weight, "normalised": normalised, "score": scores})
         table = table[table["normalised"].notna()]
         table["share"] = table["weight"] * table["normalised"]
         table = table.sort_values("share", ascending=False, kind="stable", ignore_index=True)[list(PARTS)]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
-import pandas as pd
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._tables import frame_of
 from pyg_kgrec.data.store import ENTITY
 from pyg_kgrec.explain.explanation import Explanation
 from pyg_kgrec.explain.graph import ExplainedGraph
@@ -86,7 +86,7 @@ class DeletionExplanation(Explanation):
                 _sizes(units, ENTITY),
             ),
             weight_name=weight_name,
-            units=pd.DataFrame(
+            units=frame_of(
                 {
                     "kind": [kind for kind, _, _ in units],
                     "name": [called(kind, node) for kind, node, _ in units],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -293,8 +294,12 @@ class _Sketch:
 
 def _diverse(paths: pd.DataFrame, most: int) -> pd.DataFrame:
     """The first paths, of which more than a few end over the same triple only where there are no others."""
-    turn = paths.groupby(["entity", "item_relation"], sort=False).cumcount()
-    order = np.argsort((turn >= _PER_ENTITY).to_numpy(), kind="stable")[:most]
+    turns: Counter[tuple[str, str]] = Counter()
+    late = []
+    for over in zip(paths["entity"], paths["item_relation"]):
+        late.append(turns[over] >= _PER_ENTITY)
+        turns[over] += 1
+    order = np.argsort(np.array(late, dtype=bool), kind="stable")[:most]
     return paths.iloc[np.sort(order)]
 
 
@@ -333,10 +338,10 @@ def _frame_first(ax: Axes, table: pd.DataFrame, step: str, slot: str) -> None:
     """A frame around the rows and the column that decided."""
     rectangle = import_module("matplotlib.patches").Rectangle
     style = {"fill": False, "edgecolor": AGAINST, "linewidth": 1.6, "clip_on": False, "zorder": 5}
-    for place in np.flatnonzero(table.index.astype(str) == step):
+    for place in np.flatnonzero([str(label) == step for label in table.index]):
         ax.add_patch(rectangle((-0.5, place - 0.5), table.shape[1], 1, **style))
         _bold(ax.get_yticklabels()[place])
-    for place in np.flatnonzero(table.columns.astype(str) == slot):
+    for place in np.flatnonzero([str(label) == slot for label in table.columns]):
         ax.add_patch(rectangle((place - 0.5, -0.5), 1, len(table), **style))
         _bold(ax.get_xticklabels()[place])
 

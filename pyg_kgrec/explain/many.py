@@ -7,7 +7,7 @@ from typing import Any, Final, overload
 
 import pandas as pd
 
-from pyg_kgrec._tables import grid_of
+from pyg_kgrec._tables import grid_of, text_of
 from pyg_kgrec.explain.explanation import Explanation
 
 _SHOWN: Final = 10
@@ -57,8 +57,8 @@ class Explanations(Sequence[Explanation]):
         frames = []
         for place, (user, item) in enumerate(self._raw):
             units = self[place].units.copy()
-            units.insert(0, "user", [user] * len(units))
-            units.insert(1, "item", [item] * len(units))
+            units.insert(0, "user", text_of([user] * len(units)))
+            units.insert(1, "item", text_of([item] * len(units)))
             frames.append(units)
         if not frames:
             return pd.DataFrame(columns=["user", "item"])

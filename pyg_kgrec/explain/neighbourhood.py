@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._tables import frame_of
 from pyg_kgrec.data.store import ENTITY, IS, ITEM, RELATES
 from pyg_kgrec.explain.names import Names, membership
 
@@ -86,7 +87,7 @@ def named_triples(names: Names, triples: pd.DataFrame, context: bool) -> pd.Data
         context: Whether the score is made without these triples, which are there to be read.
     """
     item = {i: names.item(i) for i in triples["item"].unique()}
-    return pd.DataFrame(
+    return frame_of(
         {
             "about": [item[i] for i in triples["item"]],
             "head": names.entities_about(triples["head"], triples["item"]),

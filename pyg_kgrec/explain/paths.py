@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._tables import frame_of
 from pyg_kgrec.data.store import INTERACTS
 from pyg_kgrec.explain.explanation import Explanation
 from pyg_kgrec.explain.graph import ExplainedGraph
@@ -115,7 +116,7 @@ def _named(names: Names, paths: pd.DataFrame) -> pd.DataFrame:
     """The paths by name; an empty one for what a direct path lacks."""
     item = {i: names.item(i) for i in paths["history"].unique()}
     entity = {-1: ""} | names.entities(i for i in paths["other"] if i >= 0)
-    return pd.DataFrame(
+    return frame_of(
         {
             "history": [item[i] for i in paths["history"]],
             "relation": [names.relation(i) for i in paths["relation"]],

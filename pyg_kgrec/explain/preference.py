@@ -9,6 +9,7 @@ import pandas as pd
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._tables import frame_of
 from pyg_kgrec.explain import draw
 from pyg_kgrec.explain.deletion import PREFERENCE, DeletionExplanation
 from pyg_kgrec.explain.names import Names
@@ -61,7 +62,7 @@ class PreferenceExplanation(DeletionExplanation):
         )
         shares = {"weight": pair, "probability": pair.softmax(0), "profile": profile.softmax(0)}
         table = {"name": names} | {name: share.cpu().numpy() for name, share in shares.items()}
-        preferences = pd.DataFrame(table).sort_values(
+        preferences = frame_of(table).sort_values(
             "probability", ascending=False, kind="stable", ignore_index=True
         )
         return replace(found, preferences=preferences)
@@ -87,7 +88,8 @@ class PreferenceExplanation(DeletionExplanation):
     def _unit_labels(self, units: pd.DataFrame) -> list[str]:
         if self.preferences.empty:
             return super()._unit_labels(units)
-        shares = self.preferences.set_index("name").loc[units["name"], ["probability", "profile"]].to_numpy()
+        known = {row.name: (row.probability, row.profile) for row in rows(self.preferences)}
+        shares = [known[name] for name in units["name"]]
         return [
             f"{draw.shorten(name, 34)} ({here:.2f} here, {own:.2f} in the profile)"
             for name, (here, own) in zip(units["name"], shares)

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._tables import frame_of
 from pyg_kgrec.data.store import ENTITY, IS, ITEM, RELATES
 from pyg_kgrec.explain.measured import Group, Measured
 from pyg_kgrec.explain.names import Names, membership
@@ -89,7 +90,7 @@ def tell(data: HeteroData, measured: Measured) -> Told:
         weight.append(math.nan)
         supported.append(True)
     order = np.argsort(-np.array(contribution, dtype=float), kind="stable")
-    table = pd.DataFrame(
+    table = frame_of(
         {
             "kind": np.array(shown, dtype=object),
             "name": np.array(called, dtype=object),

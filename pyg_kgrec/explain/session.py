@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._tables import index_of, text_of
 from pyg_kgrec.data.store import RELATES
 from pyg_kgrec.explain import draw
 from pyg_kgrec.explain.deletion import HISTORY, SLOT, DeletionExplanation
@@ -79,15 +80,15 @@ class SessionExplanation(DeletionExplanation):
         if not knows:
             return found
         names = Names(data)
-        steps = pd.DataFrame(attention.cpu().numpy(), columns=relations)
-        steps.index = pd.Index([names.item(i) for i in session.tolist()])
+        steps = pd.DataFrame(attention.cpu().numpy(), columns=index_of(relations))
+        steps.index = index_of([names.item(i) for i in session.tolist()])
         # A relation without anything near keeps a row of its own.
         table = pd.DataFrame({"relation": range(len(relations)), "attention": attention[-1].cpu().numpy()})
         table = table.merge(held, on="relation", how="left" if len(held) else "inner")
         table = table.sort_values(["attention", "relation", "similarity"], ascending=[False, True, False])
         entity = names.entities(e for e in table["entity"] if not pd.isna(e))
-        table["relation"] = [relations[r] for r in table["relation"]]
-        table["entity"] = ["" if pd.isna(e) else entity[int(e)] for e in table["entity"]]
+        table["relation"] = text_of([relations[r] for r in table["relation"]])
+        table["entity"] = text_of(["" if pd.isna(e) else entity[int(e)] for e in table["entity"]])
         table["items"] = table["items"].fillna(0).astype(int)
         return replace(found, attention=steps, memory=table[list(MEMORY)].reset_index(drop=True))
 
@@ -114,7 +115,9 @@ class SessionExplanation(DeletionExplanation):
         if len(self.memory):
             tables.insert(0, ("What the memory held (nearest entities of each relation)", self.memory))
         if len(self.attention):
-            latest = self.attention.iloc[::-1].reset_index()
+            steps = self.attention.iloc[::-1]
+            latest = steps.reset_index(drop=True)
+            latest.insert(0, "index", text_of(list(steps.index)))
             tables.append(("Attention to relations, latest step first", latest))
         return tables
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pyg_kgrec._checks import check_at_least, check_k
 from pyg_kgrec._files import shown
+from pyg_kgrec._tables import text_of
 from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.explain.units import KINDS, Units
 from pyg_kgrec.faithfulness.leaving_out import Pairs, Scorer, ordered, reversed_within
@@ -359,7 +360,7 @@ class _Run:
         place = frame["pair"].to_numpy()
         for column, node_type, index in ((ITEM, ITEM, pairs.item), (USER, USER, pairs.user)):
             raw = np.array(self.inputs.raw_ids(node_type, index.tolist()), dtype=object)
-            frame.insert(1, column, pd.Series(raw[place]).infer_objects())
+            frame.insert(1, column, text_of(list(raw[place])))
         curves = {key: np.concatenate(parts) for key, parts in self.curves.items()}
         return ExplanationReport(
             model=type(self.model).__name__,

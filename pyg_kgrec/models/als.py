@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
@@ -204,6 +204,13 @@ class ALS(SolvedRecommender):
             user = solve_rows(item, users, alpha, _l2(users, l2, alpha, item.size(0)))
             item = solve_rows(user, items, alpha, _l2(items, l2, alpha, user.size(0)))
         self.item.copy_(item)
+
+    def encode_histories(self, encoding: Factors, history: PairIndex) -> Factors:
+        """Embeddings of users with other histories."""
+        l2, alpha = self.chosen.tolist()
+        by_user = _l2(history, l2, alpha, self.item.size(0)).to(self.item.dtype)
+        user = solve_rows(self.item, history, alpha, by_user)
+        return replace(encoding, user=user, history=history, l2=by_user)
 
     def encode(self, inputs: Inputs) -> Factors:
         """Embeddings of the store's users by their histories, and of its items."""

@@ -31,17 +31,17 @@ from pyg_kgrec._checks import (
 )
 from pyg_kgrec._deprecation import renamed_arguments
 from pyg_kgrec._files import shown
-from pyg_kgrec._tables import table_of
+from pyg_kgrec._tables import frame_of, table_of
 from pyg_kgrec.data.interactions import PairIndex, positive_pairs
 from pyg_kgrec.data.store import ENTITY, ITEM, NODE_TYPES, USER
 from pyg_kgrec.data.vocabulary import as_index
 from pyg_kgrec.explain import Explanation, Explanations
 from pyg_kgrec.explain.measured import measure
 from pyg_kgrec.explain.units import Removals, Units
-from pyg_kgrec.models import checkpoint, pretrained
+from pyg_kgrec.models import checkpoint, newcomers, pretrained
 from pyg_kgrec.models.encoding import Encoding, rows_at_once
 from pyg_kgrec.models.folding import encode_with_rows, fold_in
-from pyg_kgrec.models.inputs import Inputs, StoreStamp, WeightStamp
+from pyg_kgrec.models.inputs import Inputs, StoreStamp, WeightStamp, node_columns
 from pyg_kgrec.models.module import ScoreModule
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.models.strangers import (
@@ -689,6 +689,98 @@ class Recommender(torch.nn.Module, ABC):
             return inputs, user, found, check_scores(scores)
 
     @overload
+    def recommend_session(
+        self,
+        session: Nodes | Sequence[Nodes],
+        k: int = ...,
+        *,
+        data: Store | None = ...,
+        as_frame: Literal[False] = ...,
+        batch_size: int | None = ...,
+    ) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def recommend_session(
+        self,
+        session: Nodes | Sequence[Nodes],
+        k: int = ...,
+        *,
+        data: Store | None = ...,
+        as_frame: Literal[True],
+        batch_size: int | None = ...,
+    ) -> pd.DataFrame: ...
+
+    def recommend_session(
+        self,
+        session: Nodes | Sequence[Nodes],
+        k: int = 10,
+        *,
+        data: Store | None = None,
+        as_frame: bool = False,
+        batch_size: int | None = None,
+    ) -> tuple[Tensor, Tensor] | pd.DataFrame:
+        """The best items for somebody whom no store holds, by a session of items, or for several such.
+
+        That is for models that a history is enough for (:meth:`strangers` says ``'heard'``). The list is the one
+        that :meth:`recommend` gives a new user of the store whose interactions are the session (and whose features
+        are 0); of :class:`~pyg_kgrec.KSR` the best next items after it. A model that propagates over a graph does
+        so anew for every session, the others take about as long as for a user of the store.
+
+        Items that are unknown are left out, and a warning says which; a session of which nothing is left (or only
+        items that nothing is known of) gets the most popular items, and a warning says so. Items of the
+        session are not recommended.
+
+        Args:
+            session: Items, oldest first: raw ids or names (list, Series; a name that several items have is the
+                most popular of them), or indices (tensor, array). Or several sessions, of any lengths: a list or a
+                Series of such, as ``clicks.groupby('session')['item'].agg(list)`` is one.
+            k: Number of items.
+            data: The store, or a prepared one. A model that reads nothing of it but the catalogue (KSR, EASE,
+                ItemKNN, RP3beta, ALS) needs it only where there are other items than in training, or features.
+            as_frame: Return a DataFrame: ``rank`` (from 1), ``item`` (raw id), ``name`` where items have names,
+                ``score``; of several sessions with ``session`` before them, the label of a Series or else the
+                position in the list.
+            batch_size: Sessions read at a time; by default up to 1024, and as many as have 64 MiB of scores.
+
+        Returns:
+            Items ``[k]`` int64 and scores ``[k]``, padded with −1 and −inf, ``[B, k]`` of several sessions; or a
+            DataFrame.
+
+        Raises:
+            TypeError: If the session is a single item, or holds something else than items, or items beside
+                sessions; or if a history is not enough for the model.
+            ValueError: If ``k`` is out of range, an index is, or the model needs a store and ``data`` is None.
+        """
+        return newcomers.recommend_session(self, session, k, data, as_frame, batch_size)
+
+    def rank_sessions(
+        self, inputs: Inputs, sessions: list[Tensor], k: int, rows: int
+    ) -> tuple[Tensor, Tensor, list[bool]]:
+        """What :meth:`recommend_session` answers; by default with a store of one user more for each session.
+
+        Args:
+            inputs: The store.
+            sessions: Items of each session, ``[n]`` int64, oldest first.
+            k: Number of items.
+            rows: Sessions ranked at a time.
+
+        Returns:
+            Items ``[B, k]`` int64, scores ``[B, k]``, and which sessions hold something that the model knows.
+        """
+        return newcomers.rank_one_by_one(self, inputs, sessions, k, rows)
+
+    def session_inputs(self) -> Inputs:
+        """What :meth:`recommend_session` works on without a store; raises ValueError if it needs one."""
+        raise ValueError(
+            f"{type(self).__name__} hears a session among the interactions of the others, which it does not keep, "
+            "expected data, a store that holds them"
+        )
+
+    def session_popularity(self, inputs: Inputs) -> Tensor:
+        """Which of the items of one name a session means: the one with most, ``[num_items]``."""
+        return inputs.part("popularity", lambda: popularity(inputs))
+
+    @overload
     def similar_items(
         self,
         data: Store,
@@ -1098,7 +1190,7 @@ class Recommender(torch.nn.Module, ABC):
         }
         column = found_type if node_type != found_type else "similar"
         columns |= node_columns(inputs, found_type, [index[place] for place in found], column)
-        return pd.DataFrame(columns | {"score": scores.flatten().cpu().numpy()[found]})
+        return frame_of(columns | {"score": scores.flatten().cpu().numpy()[found]})
 
     def __repr__(self) -> str:
         sizes = ", ".join(str(n) for n in self.signature.num_nodes.values() if n)
@@ -1145,13 +1237,6 @@ def check_recommender(model: Any) -> None:
     if not isinstance(model, Recommender):
         what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
         raise TypeError(f"model is {shown(what, 60)}, expected a recommender like KGRec(train)")
-
-
-def node_columns(inputs: Inputs, node_type: str, index: list[int], column: str) -> dict[str, Any]:
-    """Columns of a frame of nodes ``[n]``: raw ids, and names where nodes of this type have some."""
-    columns: dict[str, Any] = {column: inputs.raw_ids(node_type, index)}
-    names = inputs.data[node_type].get("name")
-    return columns if names is None else columns | {"name": [names[i] for i in index]}
 
 
 def _columns(pairs: Pairs) -> tuple[Nodes, Nodes]:

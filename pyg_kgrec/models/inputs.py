@@ -249,6 +249,13 @@ class Inputs:
         return f"{type(self).__name__}({sizes}, num_triples={self.triple.size(1)}, device={self.device})"
 
 
+def node_columns(inputs: Inputs, node_type: str, index: list[int], column: str) -> dict[str, Any]:
+    """Columns of a frame of nodes ``[n]``: raw ids, and names where nodes of this type have some."""
+    columns: dict[str, Any] = {column: inputs.raw_ids(node_type, index)}
+    names = inputs.data[node_type].get("name")
+    return columns if names is None else columns | {"name": [names[i] for i in index]}
+
+
 @dataclass(frozen=True)
 class StoreStamp:
     """What a store held at one moment, to tell whether it still does.

@@ -17,9 +17,10 @@ from pyg_kgrec.data.interactions import PairIndex, positive_pairs
 from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.explain import HistoryExplanation
 from pyg_kgrec.explain.units import HISTORY, Removals, Units
-from pyg_kgrec.models.base import Recommender, Validation
+from pyg_kgrec.models.base import Recommender, Validation, predicting
 from pyg_kgrec.models.encoding import Encoding
 from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.models.newcomers import as_pairs, catalogue_inputs, rank_histories
 from pyg_kgrec.models.search import Search
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.models.ties import by_popularity, largest
@@ -200,6 +201,26 @@ class SolvedRecommender(Recommender):
             return PairIndex.from_pairs(torch.stack([user, item]), inputs.num_users)
 
         return inputs.part("histories", build)
+
+    def rank_sessions(
+        self, inputs: Inputs, sessions: list[Tensor], k: int, rows: int
+    ) -> tuple[Tensor, Tensor, list[bool]]:
+        """What users with these histories get, who have nothing to do with the others; see the base class."""
+        row = inputs.row[ITEM]
+        mine = sessions if row is None else [row[session][row[session] >= 0] for session in sessions]
+        with predicting():
+            encoding = self.encode_histories(self.own_encoding(inputs), as_pairs(mine, inputs.device))
+        return rank_histories(self, inputs, encoding, sessions, k, rows)
+
+    def encode_histories(self, encoding: Any, history: PairIndex) -> Encoding:
+        """What :meth:`encode` returned, of users with other histories, as rows of training."""
+        other: Encoding = copy.copy(encoding)
+        other.history = history  # type: ignore[attr-defined]
+        return other
+
+    def session_inputs(self) -> Inputs:
+        """The items of training: nothing else is read."""
+        return catalogue_inputs(self)
 
     def score_units(self, inputs: Inputs, user: Tensor, item: Tensor) -> Units:
         """The items of the user's history, weighted by what they add to the score.

@@ -70,7 +70,7 @@ class _Threads:
         if self._waiting >= self._limits.max_waiting:
             raise Refused(
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                f"{self._waiting} explanations or searches wait, as many as may: ask again in a moment",
+                f"{self._waiting} explanations and other long answers wait, as many as may: ask again in a moment",
             )
         self._waiting += 1
         try:
@@ -329,7 +329,7 @@ def _add_routes(app: FastAPI, service: Service, threads: _Threads, metrics: Metr
         "/session",
         response_model=schemas.Next,
         tags=["recommendations"],
-        summary="The best next items of a stranger's session",
+        summary="The best items for a stranger, by a session",
         openapi_extra=_body(schemas.Session),
     )
     async def session(request: Request) -> Response:
@@ -337,7 +337,9 @@ def _add_routes(app: FastAPI, service: Service, threads: _Threads, metrics: Metr
         check_k(asked.k)
         at_most(limits.max_items, items=asked.items)
         served = service.current
-        seconds = max(1, len(asked.items) / 20) * served.seconds
+        if served.grows and served.session_seconds > _SHORT:
+            return Json(await threads.slow(lambda: served.session(asked.items, asked.k)))
+        seconds = max(1, len(asked.items) / 20) * served.session_seconds
         return Json(await threads.short(seconds, lambda: served.session(asked.items, asked.k)))
 
     @app.post(

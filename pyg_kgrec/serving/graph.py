@@ -48,7 +48,10 @@ class ReasonGraph:
 
     def _draw(self, reason: Reason) -> None:
         units = self._measured.units
-        members = [(row, place) for row in reason.units for place in self._told.places[row]][:_EACH]
+        members = [(row, place) for row in reason.units for place in self._told.places[row]]
+        if len(members) > _EACH:  # what touches the item first: without it the rest would hang in the air
+            apart = self._apart([place for _, place in members])
+            members = [m for _, m in sorted(zip(apart, members), key=lambda one: one[0])][:_EACH]
         kinds = [KINDS[int(units.kind[place])] for _, place in members]
         nodes = [int(units.node[place]) for _, place in members]
         effects = [float(self._measured.contribution[place]) for _, place in members]
@@ -71,6 +74,19 @@ class ReasonGraph:
                 self._edge(middle, self._item, "speaks for", None, [row])
             elif kind == FEATURES:
                 self._edge(self._node(kind, node, reason.name), self._item, "speak for", effect, [row])
+
+    def _apart(self, places: list[int]) -> list[bool]:
+        """Which units are triples whose ends are both other entities than the item."""
+        units, item = self._measured.units, self._measured.item
+        index = torch.tensor(places, device=units.kind.device)
+        triple = units.kind[index] == KINDS.index(TRIPLE)
+        apart = torch.zeros_like(triple)
+        if bool(triple.any()):
+            link, pairs = self._data[IS].edge_index, self._data[RELATES].edge_index
+            own = link[1, link[0] == item].to(pairs.device)
+            ends = pairs[:, units.node[index[triple]].to(pairs.device)]
+            apart[triple] = ~torch.isin(ends, own).any(dim=0).to(apart.device)
+        return list(apart.tolist())
 
     def _triples(self, position: list[int]) -> dict[int, tuple[str, str, str]]:
         """Triples by their place: nodes of both ends, and the relation between them."""
@@ -113,8 +129,7 @@ class ReasonGraph:
         if known is not None:
             return known
         name = self._place[kind, index] = f"n{len(self.nodes)}"
-        shape = kind if kind in ("user", "item") else "entity"
-        self.nodes.append({"id": name, "label": label, "kind": shape})
+        self.nodes.append({"id": name, "label": label, "kind": kind})
         return name
 
     def _edge(self, source: str, target: str, label: str, effect: float | None, units: list[int]) -> None:

@@ -17,7 +17,8 @@ class Limits:
         max_items: Most candidates, excluded items, or items of a session.
         max_body: Most bytes of a request's body.
         max_requests: Most requests in work at a time; further ones are answered with 503.
-        max_waiting: Most explanations and searches that wait for their turn; further ones are answered with 503.
+        max_waiting: Most explanations and other long answers that wait for their turn; further ones are answered
+            with 503.
 
     Raises:
         TypeError: If a bound is no whole number.

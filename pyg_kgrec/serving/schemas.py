@@ -183,7 +183,7 @@ class GraphNode(BaseModel):
 
     id: str
     label: str
-    kind: str
+    kind: str = Field(description="user, item, entity, preference, memory or features.")
 
 
 class GraphEdge(BaseModel):

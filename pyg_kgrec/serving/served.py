@@ -18,6 +18,7 @@ from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.data.vocabulary import Vocabulary
 from pyg_kgrec.explain import Explanation
 from pyg_kgrec.models.base import Recommender, predicting
+from pyg_kgrec.models.newcomers import deaf_sentence, hears_sessions
 from pyg_kgrec.models.session import SessionRecommender
 from pyg_kgrec.models.strangers import told
 from pyg_kgrec.serving.errors import Refused
@@ -42,8 +43,9 @@ class Served:
 
     Attributes:
         seconds: What one user's recommendation takes, about, measured once.
-        sessions: Whether :meth:`session` answers.
+        session_seconds: What one session's takes, likewise.
         explain_reason: Why :meth:`explain` does not answer; empty if it does.
+        session_reason: Why :meth:`session` does not; empty if it does.
         similar_reason: Why :meth:`similar` does not; empty if it does.
 
     Raises:
@@ -60,9 +62,10 @@ class Served:
         self._ids: dict[str, Vocabulary | None] = {t: self.inputs.vocabulary(t) for t in (USER, ITEM)}
         self._names: dict[str, Any] = {t: self.inputs.data[t].get("name") for t in (USER, ITEM)}
         self._searched = {t: self._texts(t) for t in (USER, ITEM)}
-        self.sessions = isinstance(model, SessionRecommender)
         self.similar_reason, self.seconds = "", 0.0
         self.explain_reason = self._warm_up()
+        self.session_seconds = 0.0
+        self.session_reason = self._warm_up_sessions()
 
     def _warm_up(self) -> str:
         """Answers once, so that the first request finds all that is built once; why there are no explanations."""
@@ -91,6 +94,25 @@ class Served:
                 return str(error)
         return ""
 
+    def _warm_up_sessions(self) -> str:
+        """Answers a session once; why there are no answers."""
+        if not hears_sessions(self.model):
+            return deaf_sentence(self.model)
+        one = torch.arange(min(1, self.inputs.num_items))
+        try:
+            for _ in range(2):  # the first one builds what the others find
+                started = time.thread_time()
+                self._rank_session(one, 1)
+                self.session_seconds = time.thread_time() - started
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    @property
+    def grows(self) -> bool:
+        """Whether a session becomes a user of a graph that is propagated over anew."""
+        return not isinstance(self.model, SessionRecommender)
+
     # ------------------------------------------------------------------ what there is
 
     def health(self) -> dict[str, Any]:
@@ -102,7 +124,7 @@ class Served:
             "num_items": self.inputs.num_items,
             "generation": self.generation,
             "explains": not self.explain_reason,
-            "sessions": self.sessions,
+            "sessions": not self.session_reason,
             "named": any(names is not None for names in self._names.values()),
         }
 
@@ -259,15 +281,16 @@ class Served:
         Raises:
             Refused: If an id is unknown, ``k`` is too large, or the model cannot hear sessions.
         """
-        if not isinstance(self.model, SessionRecommender):
-            raise Refused(
-                HTTPStatus.CONFLICT,
-                f"{self.name} cannot hear the session of a stranger, expected a model that can, such as KSR",
-            )
+        if self.session_reason:
+            raise Refused(HTTPStatus.CONFLICT, self.session_reason)
         index = self._index(ITEM, items, "items")
         self._check_k(k)
-        found, scores = self.model.recommend_session(index, k, data=self.inputs)
+        found, scores = self._rank_session(index, k)
         return {"items": self._lists(found.unsqueeze(0), scores.unsqueeze(0))[0]}
+
+    def _rank_session(self, item: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        with told():
+            return self.model.recommend_session(item, k, data=self.inputs)
 
     # ------------------------------------------------------------------ why
 

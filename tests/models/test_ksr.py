@@ -24,6 +24,7 @@ from pyg_kgrec import KSR, evaluate, fit, pretrain_transe
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
 from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.kge import training
+from pyg_kgrec.models import newcomers
 from pyg_kgrec.models.base import predicting
 from pyg_kgrec.testing import permuted
 from pyg_kgrec.transforms import LeaveOneOut
@@ -744,11 +745,11 @@ def test_the_catalogue_and_its_words_are_read_once(splits: Any, names: bool) -> 
     if not names:
         del splits[0][ITEM].name
     model = build(splits[0])
-    inputs = model._catalogue()
-    words = model._words(inputs)
+    inputs = model.session_inputs()
+    words = newcomers._words(model, inputs)
     model.recommend_session([103], k=3)
-    assert model._catalogue() is inputs
-    assert model._words(inputs) is words
+    assert model.session_inputs() is inputs
+    assert newcomers._words(model, inputs) is words
     assert words[0] == {100 + i: i for i in range(14)}
     assert words[1] == ({f"item <{i}>": i for i in range(14)} if names else {})
 

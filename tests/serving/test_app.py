@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pyg_kgrec import EASE, KSR, Popularity, fit
+from pyg_kgrec import ALS, BPRMF, EASE, KSR, KGRec, Popularity, Recommender, fit
 from pyg_kgrec.data import from_pandas
 from tests.serving.conftest import World, lists_of
 
@@ -127,7 +127,7 @@ def test_the_state_of_the_service(world: World, client: Any) -> None:
         "num_items": 16,
         "generation": 1,
         "explains": True,
-        "sessions": False,
+        "sessions": True,
         "named": True,
     }
 
@@ -233,6 +233,32 @@ def test_sessions_of_strangers() -> None:
         assert [item["id"] for item in found] == frame["item"].tolist()
         refused(client.post("/session", json={"items": [3, 99], "k": 4}), 404, "99")
         refused(client.post("/session", json={"items": [3], "k": 13}), 422, "k is 13")
+
+
+@pytest.mark.parametrize("kind", [KGRec, EASE, ALS])
+def test_sessions_are_heard_where_a_history_is_enough(world: World, kind: type[Recommender]) -> None:
+    model: Recommender = world.models[0] if kind is KGRec else kind(world.train)
+    if kind is not KGRec:
+        fit(model, world.train, progress=False)
+    films = world.store["item"].id
+    with TestClient(serving.create_app(model, world.store)) as client, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert client.get("/health").json()["sessions"] is True
+        found = client.post("/session", json={"items": [films[3], films[5]], "k": 4}).json()["items"]
+        items, scores = model.recommend_session([films[3], films[5]], 4, data=world.store)
+        assert [item["id"] for item in found] == [films[i] for i in items]
+        assert [item["score"] for item in found] == pytest.approx(scores.tolist())
+        refused(client.post("/session", json={"items": [films[3], 99], "k": 4}), 404, "99")
+        # A graph that takes long is not propagated over in the event loop, and answers the same.
+        client.app.state.service.current.session_seconds = 1  # type: ignore[attr-defined]
+        assert client.post("/session", json={"items": [films[3], films[5]], "k": 4}).json()["items"] == found
+
+
+def test_a_model_of_rows_says_that_it_hears_no_session(world: World) -> None:
+    for kind, words in ((BPRMF, "fold_in"), (Popularity, "the same to everyone")):
+        with TestClient(serving.create_app(kind(world.train), world.store)) as client:
+            assert client.get("/health").json()["sessions"] is False
+            refused(client.post("/session", json={"items": [world.store["item"].id[0]]}), 409, words)
 
 
 def test_a_store_without_ids_is_asked_by_position(world: World) -> None:

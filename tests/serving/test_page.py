@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch_geometric import seed_everything
 
-from pyg_kgrec import KSR, KGRec, fit
+from pyg_kgrec import BPRMF, KSR, KGRec, fit
 from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.explain.units import Removals
 from pyg_kgrec.transforms import RandomSplit
@@ -418,12 +418,35 @@ def test_a_session_of_odd_names_and_large_ids(visit, world, sessions):
     assert not at.page.is_visible("#results")
 
 
-def test_a_model_that_hears_no_session_says_so(visit, service):
+def test_a_model_that_hears_no_session_says_so(visit, world):
+    with served(create_app(BPRMF(world.train), world.test)) as address:
+        at = session(visit, address)
+        assert "BPRMF knows its own users" in at.page.text_content("#session-note")
+        assert at.page.text_content("#lead") == "No list for a session."
+        assert not at.page.is_visible("#item-search-input")
+        at.page.check('input[value="user"]', force=True)
+        at.user(0)
+
+
+def test_a_session_of_a_graph_that_is_propagated_over_anew(visit, world, service):
     at = session(visit, service)
-    assert "KGRec knows its own users" in at.page.text_content("#session-note")
-    assert not at.page.is_visible("#item-search-input")
-    at.page.check('input[value="user"]', force=True)
+    for item in (10, 20):
+        add(at, f"Film {item}")
+    at.settled()
+    items, _ = world.kgrec.recommend_session([FAR + 10, FAR + 20], k=10, data=world.test)
+    assert at.names() == labels(world, items.tolist())
+
+
+def test_what_is_not_left_out_stays_visible_in_the_graph(visit):
+    at = visit()
     at.user(0)
+    assert at.why(0).count() > 1
+    at.leave_out(0)
+    at.page.hover(".reason >> nth=0")
+    assert at.page.locator(".edge.gone").count() > 0
+    assert at.page.locator(".edge.dim").count() == 0
+    at.page.hover(".reason >> nth=1")
+    assert at.page.locator(".edge.dim").count() > 0
 
 
 # ------------------------------------------------------------------ slow, failing, closed

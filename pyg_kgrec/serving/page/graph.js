@@ -10,8 +10,8 @@ const MOST = 24; // edges of reasons
 const EACH = 3; // items of the history that are drawn at one entity under one relation
 const COLOURS = 8;
 const DASHES = ["", "7 3", "2 3", "9 3 2 3"];
-const KINDS = { user: "the user", past: "item of the history", entity: "entity", preference: "preference", memory: "memory", target: "recommended item" };
-const COLUMN = { user: 0, past: 1, preference: 1, memory: 1, entity: 2, target: 3 };
+const KINDS = { user: "the user", past: "item of the history", entity: "entity", preference: "preference", memory: "memory", features: "features", target: "recommended item" };
+const COLUMN = { user: 0, past: 1, preference: 1, memory: 1, features: 1, entity: 2, target: 3 };
 
 const number = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 let pen;
@@ -348,10 +348,12 @@ export function drawGraph(place, graph, title, label) {
   let shown = null;
 
   function mark() {
+    // Where those to be shown are left out, the others stay as they are: paling all would tell nothing apart.
+    const lit = shown?.every((unit) => gone.has(unit)) ? null : shown;
     for (const [edge, line] of lines) {
       const units = [...edge.units];
       line.classList.toggle("gone", units.length > 0 && units.every((unit) => gone.has(unit)));
-      line.classList.toggle("dim", shown !== null && !units.some((unit) => shown.includes(unit)));
+      line.classList.toggle("dim", lit !== null && !units.some((unit) => lit.includes(unit)));
     }
   }
 

@@ -289,13 +289,18 @@ function showChosen() {
 const leads = {
   user: [$("lead").textContent, $("lead-more").textContent],
   session: ["A list for somebody whom no store knows.", "It follows the items of the session alone. Reasons are told for users: pick one to see them."],
+  deaf: ["No list for a session.", "This model knows the users that it was trained with, and nobody else by a few items."],
 };
+
+function lead(of) {
+  leads[of].forEach((words, i) => { $(["lead", "lead-more"][i]).textContent = words; });
+}
 
 function changeMode(mode) {
   state.mode = mode;
   $("user-mode").hidden = mode !== "user";
   $("session-mode").hidden = mode !== "session";
-  leads[mode].forEach((words, i) => { $(["lead", "lead-more"][i]).textContent = words; });
+  lead(mode);
   clear();
   $("results").hidden = true;
   if (mode === "user" && state.user) {
@@ -310,8 +315,9 @@ for (const radio of document.getElementsByName("mode")) radio.addEventListener("
 function showSession(focus) {
   const hears = health?.sessions !== false;
   $("item-search").hidden = !hears;
+  lead(hears ? "session" : "deaf");
   $("session-note").textContent = hears
-    ? state.session.length ? "The list follows what you add, newest item last." : "Add the items that somebody has just looked at: nothing else is known of them."
+    ? state.session.length ? "The list follows what you add." : "Add the items that somebody has just looked at: nothing else is known of them."
     : `${health.model} knows its own users and does not hear sessions. Pick a user instead.`;
   $("session").replaceChildren(...state.session.map((item, i) => {
     const remove = make("button", { type: "button", className: "plain" }, "Remove");
