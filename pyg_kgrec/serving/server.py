@@ -27,6 +27,9 @@ from pyg_kgrec.serving.service import ModelSource, StoreSource
 _SWITCH: Final = 0.0005
 """Seconds after which a thread that explains gives way to one that recommends; Python's own 5 ms are too long."""
 
+_KEPT_OPEN: Final = 75
+"""Seconds that a connection may rest. After uvicorn's own 5 a request can meet a connection that is being closed."""
+
 
 def serve(
     model: ModelSource,
@@ -83,6 +86,7 @@ def serve(
             log_config=None,
             lifespan="on",
             server_header=False,
+            timeout_keep_alive=_KEPT_OPEN,
             timeout_graceful_shutdown=stop_after,
         )
         server = uvicorn.Server(config)

@@ -98,6 +98,23 @@ def test_a_service_from_its_start_to_its_end(world: World, folder: Path) -> None
         process.communicate()
 
 
+@pytest.mark.slow
+def test_a_connection_that_rested_for_a_while_is_still_there(folder: Path) -> None:
+    words = [sys.executable, "-m", "pyg_kgrec", "serve", str(folder), "--port", "0", "--json"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        port = int(json.loads(process.stdout.readline())["page"].rstrip("/").rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            for rest in (7, 0):
+                connection.sendall(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n")
+                assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+                time.sleep(rest)
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.fixture
 def taken() -> Iterator[int]:
     """A port that something listens on."""
