@@ -28,7 +28,7 @@ _SWITCH: Final = 0.0005
 """Seconds after which a thread that explains gives way to one that recommends; Python's own 5 ms are too long."""
 
 _KEPT_OPEN: Final = 75
-"""Seconds that a connection may rest. After uvicorn's own 5 a request can meet a connection that is being closed."""
+"""Seconds that a connection may rest; after uvicorn's own 5 a request can meet one that is being closed."""
 
 
 def serve(
