@@ -159,3 +159,31 @@ def test_loops_call_loops_of_their_own_file_or_of_the_shared_ones() -> None:
                 if hasattr(other, "py_func") and (path := Path(other.py_func.__code__.co_filename)) != file:
                     called.add(path.name)
     assert called == set(compiler._SHARED)
+
+
+@pytest.mark.parametrize("channels", [24, 32], ids=["rest", "whole-lines"])
+def test_listed_edges_of_segments_longer_than_a_piece(channels: int) -> None:
+    """Lists of edges that take part begin and end inside segments, some of whose tails are no rows."""
+    draw = torch.Generator().manual_seed(0)
+    head = torch.cat([torch.zeros(1500, dtype=torch.long), torch.randint(60, (2500,), generator=draw)])
+    edge_index = torch.stack([head, torch.randint(200, head.shape, generator=draw)])
+    edge_type = torch.randint(5, head.shape, generator=draw)
+    index = ops.TripleIndex.build(edge_index, edge_type, 200, 5, compact=True).inner
+    assert (index.tail < 0).any()
+    keep = torch.rand(index.num_edges, generator=draw) < 0.5
+    size = (index.num_inputs, channels)
+    results = []
+    for backend in ("torch", "numba"):
+        draw.manual_seed(1)
+        query, value = (
+            torch.randn(size, dtype=torch.double, generator=draw).requires_grad_() for _ in range(2)
+        )
+        relation = torch.randn(5, channels, dtype=torch.double, generator=draw).requires_grad_()
+        with ops.backend(backend):
+            attended = ops.relational_attention(query, value, relation, index, 2, keep)
+            averaged = ops.relational_mean(value, relation, index, keep)
+        loss = (attended * attended.detach().cos()).sum() + (averaged * averaged.detach().sin()).sum()
+        grads = torch.autograd.grad(loss, (query, value, relation))
+        results.append((attended, averaged, *grads))
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
