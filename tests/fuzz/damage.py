@@ -115,7 +115,7 @@ def element(x: Tensor, random: Random) -> Any:
     if kind == 2:
         return x.unsqueeze(random.randrange(x.dim() + 1))
     if kind == 3:
-        return x.flip(0) if x.dim() else -x
+        return x.flip(0) if x.dim() else ~x if x.dtype == torch.bool else -x
     if kind == 4 and x.dim():
         return torch.cat([x, x])
     x = x.clone()
