@@ -12,29 +12,13 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from pyg_kgrec import (
-    ALS,
-    BPRMF,
-    EASE,
-    KSR,
-    KTUP,
-    MKR,
-    Blend,
-    ItemKNN,
-    KGRec,
-    LightGCN,
-    Popularity,
-    Recommender,
-    RP3beta,
-    fit,
-)
+from pyg_kgrec import BPRMF, Recommender, fit
 from pyg_kgrec._files import pack, unpack
 from pyg_kgrec.kge.embedding import kg_embeddings, pretrained_embeddings
 from pyg_kgrec.testing import Splits, build_splits
 from tests.fuzz import damage
+from tests.fuzz.kinds import KINDS, build
 
-_MODELS: Final = (BPRMF, LightGCN, Popularity, KGRec, MKR, KTUP, KSR, EASE, ItemKNN, RP3beta, ALS, Blend)
-_SOLVED: Final = (EASE, ItemKNN, RP3beta, ALS, Blend)
 _HEADER: Final = re.compile(rb"\x89pyg_kgrec (\d+) ([a-z ]+) (\d+) ([0-9a-f]{64})\r\n")
 
 
@@ -43,18 +27,10 @@ def _splits() -> Splits:
     return build_splits(features=True)
 
 
-def _small(kind: type[Recommender]) -> dict[str, Any]:
-    return {} if kind is Popularity or kind in _SOLVED else {"hidden_channels": 4}
-
-
 @cache
 def _model_file(number: int) -> bytes:
-    kind, (train, val, _) = _MODELS[number], _splits()
-    model = kind([EASE(train), Popularity(train)]) if kind is Blend else kind(train, **_small(kind))
-    if kind in _SOLVED:
-        fit(model, train, val, progress=False)
     with tempfile.TemporaryDirectory() as folder:
-        model.save(Path(folder) / "model")
+        build(KINDS[number], _splits()).save(Path(folder) / "model")
         return (Path(folder) / "model").read_bytes()
 
 
@@ -80,7 +56,7 @@ def _training_file() -> bytes:
 def models(seed: int, count: int) -> Iterator[Callable[[], object]]:
     """Files of all models."""
     for number in range(count):
-        yield partial(_model, f"models/{seed}/{number}", number % len(_MODELS))
+        yield partial(_model, f"models/{seed}/{number}", number % len(KINDS))
 
 
 def embeddings(seed: int, count: int) -> Iterator[Callable[[], object]]:
@@ -118,7 +94,7 @@ def _written(folder: str, content: bytes) -> Path:
 
 
 def _model(seed: str, number: int) -> Recommender:
-    random, cls = Random(seed), _MODELS[number]
+    random, cls = Random(seed), KINDS[number]
     train, _, test = _splits()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

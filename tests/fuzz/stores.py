@@ -9,36 +9,19 @@ from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import (
-    ALS,
-    BPRMF,
-    EASE,
-    KSR,
-    KTUP,
-    MKR,
-    Blend,
-    ItemKNN,
-    KGRec,
-    LightGCN,
-    Popularity,
-    Recommender,
-    RP3beta,
-    evaluate,
-    fit,
-)
+from pyg_kgrec import KSR, Recommender, evaluate
 from pyg_kgrec.data import validate
 from pyg_kgrec.testing import Splits, build_splits
 from pyg_kgrec.transforms import CollaborativeKG, LeaveOneOut, RandomSplit, TemporalSplit
 from tests.fuzz import damage
+from tests.fuzz.kinds import KINDS, build, made
 
-_MODELS: Final = (BPRMF, LightGCN, Popularity, KGRec, MKR, KTUP, KSR, EASE, ItemKNN, RP3beta, ALS, Blend)
-_SOLVED: Final = (EASE, ItemKNN, RP3beta, ALS, Blend)
 _KEYS: Final = (
     "x", "id", "name", "num_nodes", "edge_index", "edge_type", "time", "rating", "edge_label", "edge_label_index",
     "seen_edge_index", "n_id", "other",
@@ -55,16 +38,11 @@ def _splits() -> Splits:
 @cache
 def _model(number: int) -> Recommender:
     """A model that answers; KSR's embeddings are given, so that nothing is to be trained."""
-    cls, train = _MODELS[number], _splits()[0]
-    if cls in _SOLVED:
-        solved = Blend([EASE(train), Popularity(train)]) if cls is Blend else cls(train)
-        fit(solved, train, _splits()[1], progress=False)
-        return solved
-    small: dict[str, Any] = {} if cls is Popularity else {"hidden_channels": 4}
-    if cls is KSR:
+    kind, train, settings = KINDS[number], _splits()[0], {}
+    if kind is KSR:
         entities, relations = train["entity"].num_nodes, len(train.relation_name)
-        small["kg_embedding"] = torch.randn(entities, 4), torch.randn(relations, 4)
-    return cls(train, **small)
+        settings["kg_embedding"] = torch.randn(entities, 4), torch.randn(relations, 4)
+    return build(kind, _splits(), **settings)
 
 
 def cases(seed: int, count: int) -> Iterator[Callable[[], object]]:
@@ -106,7 +84,7 @@ def _run(seed: str) -> object:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = damaged(random)
-        model = _model(random.randrange(len(_MODELS)))
+        model = _model(random.randrange(len(KINDS)))
         return random.choice(_ENTRANCES)(data, model, random)
 
 
@@ -119,7 +97,7 @@ def _recommend(data: HeteroData, model: Recommender, random: Random) -> object:
 
 
 def _build(data: HeteroData, model: Recommender, random: Random) -> object:
-    return type(model)(data) if type(model) is Popularity else type(model)(data, hidden_channels=4)
+    return made(type(model), data)
 
 
 def _transform(data: HeteroData, model: Recommender, random: Random) -> object:

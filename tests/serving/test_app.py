@@ -389,7 +389,7 @@ def test_failures_leave_no_trace_in_the_answer(world: World, monkeypatch: pytest
     with TestClient(app, raise_server_exceptions=False) as client:
 
         def broken(*_: Any, **__: Any) -> None:
-            raise RuntimeError("/root/secret/model.pt fails")
+            raise RuntimeError("folder/secret/model.pt fails")
 
         monkeypatch.setattr(app.state.service.current, "recommend", broken)
         sentence = refused(client.post("/recommend", json={"users": ["a"]}), 500, "its log")
