@@ -17,6 +17,7 @@ from pyg_kgrec import (
     ALS,
     BPRMF,
     EASE,
+    KSR,
     KTUP,
     MKR,
     Blend,
@@ -29,7 +30,7 @@ from pyg_kgrec import (
     does_knowledge_pay,
 )
 from pyg_kgrec.datasets import LastFM, MovieLens100K, SyntheticKG
-from pyg_kgrec.transforms import RandomSplit
+from pyg_kgrec.transforms import LeaveOneOut, RandomSplit
 
 
 def kgrec_and_ease(train: HeteroData) -> Blend:
@@ -65,10 +66,12 @@ def main() -> None:
     parser.add_argument("--path", type=Path, help="file that rows are kept in")
     parser.add_argument(
         "--pays-for",
-        choices=["KGRec", "KTUP", "MKR", "EASE with knowledge"],
-        help="ask what its graph is worth instead",
+        choices=["KGRec", "KTUP", "MKR", "KSR", "EASE with knowledge"],
+        help="ask what its graph is worth instead (KSR: the last interaction of each user is to be found)",
     )
     args = parser.read()
+    if args.pays_for == "KSR" and args.data not in ("movielens", "synthetic"):
+        parser.error("KSR learns from the order of interactions: it goes with movielens and synthetic")
 
     data: Any
     split: BaseTransform | None = RandomSplit(val=0.1, test=0.1)
@@ -92,7 +95,9 @@ def main() -> None:
         "progress": args.progress,
     }
     if args.pays_for:
-        report = does_knowledge_pay(MODELS[args.pays_for], data, **settings)
+        if args.pays_for == "KSR":
+            settings["split"] = LeaveOneOut()
+        report = does_knowledge_pay((MODELS | {"KSR": KSR})[args.pays_for], data, **settings)
         print(report.summary().reset_index().to_json(orient="records") if args.json else report)
         return
     table = compare({name: MODELS[name] for name in args.models}, data, **settings)
