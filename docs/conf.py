@@ -291,11 +291,21 @@ def open_at_root(app: Sphinx, exception: Exception | None) -> None:
         (Path(app.outdir) / "index.html").write_text(page)
 
 
-def heading_levels(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Says the level of the headings in the list of pages: their role alone is not a heading to a screen reader."""
+PARAMETERS = re.compile(r"<dl>\n((?:<dd>.*?</dd>\n)+)</dl>", re.DOTALL)
+
+
+def for_screen_readers(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Mends what Sphinx and the theme write: headings without a level, lists of definitions that define nothing."""
     tree = context.get("furo_navigation_tree")
     if tree:
         context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+    if "body" in context:  # a signature over several lines
+        context["body"] = PARAMETERS.sub(
+            lambda found: '<div class="parameters">\n{}</div>'.format(
+                found[1].replace("<dd>", "<div>").replace("</dd>", "</div>")
+            ),
+            context["body"],
+        )
 
 
 # A figure and its deviation, and a figure and its unit.
@@ -395,6 +405,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("missing-reference", resolve)
     app.connect("env-check-consistency", check_reference)
     app.connect("doctree-resolved", cells)
-    app.connect("html-page-context", heading_levels, priority=900)  # after the theme has made its list of pages
+    app.connect(
+        "html-page-context", for_screen_readers, priority=900
+    )  # after the theme has made its list of pages
     app.connect("build-finished", open_at_root)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
