@@ -291,11 +291,16 @@ def open_at_root(app: Sphinx, exception: Exception | None) -> None:
         (Path(app.outdir) / "index.html").write_text(page)
 
 
+LITERAL = re.compile(r'<code class="[^"]*\bliteral\b.*?</code>', re.DOTALL)
+SHORT = re.compile(r'(?<=<span class="pre)(?=">[^<]{1,28}</span>)')
 PARAMETERS = re.compile(r"<dl>\n((?:<dd>.*?</dd>\n)+)</dl>", re.DOTALL)
 
 
-def for_screen_readers(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Mends what Sphinx and the theme write: headings without a level, lists of definitions that define nothing."""
+def mend(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Mends what Sphinx and the theme write: headings without a level, lists of definitions that define nothing.
+
+    Words of code that a phone has room for are marked: they are not broken at their hyphens.
+    """
     tree = context.get("furo_navigation_tree")
     if tree:
         context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
@@ -306,6 +311,7 @@ def for_screen_readers(app: Sphinx, page: str, template: str, context: dict[str,
             ),
             context["body"],
         )
+        context["body"] = LITERAL.sub(lambda found: SHORT.sub(" short", found[0]), context["body"])
 
 
 # A figure and its deviation, and a figure and its unit.
@@ -405,8 +411,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("missing-reference", resolve)
     app.connect("env-check-consistency", check_reference)
     app.connect("doctree-resolved", cells)
-    app.connect(
-        "html-page-context", for_screen_readers, priority=900
-    )  # after the theme has made its list of pages
+    app.connect("html-page-context", mend, priority=900)  # after the theme has made its list of pages
     app.connect("build-finished", open_at_root)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
