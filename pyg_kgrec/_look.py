@@ -132,7 +132,8 @@ def entitle(ax: Axes, title: str, width: int, beneath: str = "", **style: Any) -
     def lines(width: int) -> str:
         return "\n".join(filter(None, (wrap(title, width, 2 if width > 40 else 3), beneath)))
 
-    heading = ax.set_title(lines(width), **{"fontsize": 10, "color": INK} | style, **PLAIN)
+    look: dict[str, Any] = {"fontsize": 10, "color": INK} | style | PLAIN
+    heading = ax.set_title(lines(width), **look)
     figure = figure_of(ax)
     if heading.get_window_extent().width < figure.bbox.width / 3:  # wherever its middle is
         return

@@ -251,8 +251,8 @@ class KnowledgeReport:
         graphs = [g for g in (AS_IT_IS, PERMUTED, SHUFFLED, RANDOM, WITHOUT) if g in summary.index][::-1]
         ax = ax or new_axes(7, 1 + 0.4 * len(graphs))
         spread = summary.loc[graphs, f"{name} ±"]  # NaN for one seed: no line
-        style = {"fmt": "o", "color": FOR, "ecolor": INK, "capsize": 4}
-        ax.errorbar(summary.loc[graphs, name], range(len(graphs)), xerr=spread, **style)
+        mean, place = summary.loc[graphs, name], range(len(graphs))
+        ax.errorbar(mean, place, xerr=spread, fmt="o", color=FOR, ecolor=INK, capsize=4)
         ax.set_yticks(range(len(graphs)), graphs, **PLAIN)
         ax.set_xlabel(f"{name} of {self.model}, mean and deviation over seeds", **PLAIN)
         return ax

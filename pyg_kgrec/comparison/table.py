@@ -310,8 +310,7 @@ class Comparison:
         summary = self.summary(metric)[::-1]
         ax = ax or new_axes(7, 1 + 0.4 * len(summary))
         spread = summary[f"{metric} ±"]  # NaN for one seed: no line
-        style = {"color": FOR, "ecolor": INK, "capsize": 3}
-        ax.barh(range(len(summary)), summary[metric], xerr=spread, **style)
+        ax.barh(range(len(summary)), summary[metric], xerr=spread, color=FOR, ecolor=INK, capsize=3)
         ax.set_yticks(range(len(summary)), [shorten(str(n), 40) for n in summary.index], **PLAIN)
         ax.set_xlabel(f"{metric}, mean and deviation over seeds")
         return ax
