@@ -108,6 +108,7 @@ html_math_renderer = "mathml"  # browsers draw it by themselves: no script, and 
 html_title = f"pyg_kgrec {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_theme_options = {"navigation_with_keys": True}
 html_show_sphinx = False
 html_copy_source = False
@@ -290,6 +291,52 @@ def open_at_root(app: Sphinx, exception: Exception | None) -> None:
         (Path(app.outdir) / "index.html").write_text(page)
 
 
+LITERAL = re.compile(r'<code class="[^"]*\bliteral\b.*?</code>', re.DOTALL)
+SHORT = re.compile(r'(?<=<span class="pre)(?=">[^<]{1,28}</span>)')
+PARAMETERS = re.compile(r"<dl>\n((?:<dd>.*?</dd>\n)+)</dl>", re.DOTALL)
+
+
+def mend(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Mends what Sphinx and the theme write: headings without a level, lists of definitions that define nothing.
+
+    Words of code that a phone has room for are marked: they are not broken at their hyphens.
+    """
+    tree = context.get("furo_navigation_tree")
+    if tree:
+        context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+    if "body" in context:  # a signature over several lines
+        context["body"] = PARAMETERS.sub(
+            lambda found: '<div class="parameters">\n{}</div>'.format(
+                found[1].replace("<dd>", "<div>").replace("</dd>", "</div>")
+            ),
+            context["body"],
+        )
+        context["body"] = LITERAL.sub(lambda found: SHORT.sub(" short", found[0]), context["body"])
+
+
+# A figure and its deviation, and a figure and its unit.
+TOGETHER = re.compile(r"(?<=\d) (?=±)|(?<=±) (?=\d)|(?<=\d) (?=(?:ms|s|min|kB|MB|GB|KiB|MiB|GiB|%)(?!\w))")
+DATE = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+def cells(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Keeps together in the cells of tables what is read as one: a figure with its deviation or unit, a date.
+
+    A cell of words is not squeezed to a word per line by its neighbours: then the table is scrolled.
+    """
+    for table in doctree.findall(nodes.table):
+        for row in table.findall(nodes.row):
+            entries: list[Any] = row.children
+            for entry in entries:
+                for text in list(entry.findall(nodes.Text)):
+                    if not isinstance(text.parent, nodes.literal):
+                        text.parent.replace(text, nodes.Text(TOGETHER.sub("\xa0", text.astext())))
+                if DATE.fullmatch(entry.astext().strip()):
+                    entry["classes"].append("whole")
+                if len(entry.astext()) > (16 if entry is entries[0] and len(entries) > 5 else 40):
+                    entry["classes"].append("words")
+
+
 def mathml(text: str, block: bool) -> str:
     """MathML of a formula. A bracket grows with what it holds, so that sizes given by hand are left out."""
     plain = text.replace(r"\Big", "").replace(r"\dots", r"\ldots")
@@ -338,7 +385,10 @@ def visit_displayed_math(translator: Any, node: nodes.Element) -> None:
 def class_signature(
     app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """A model's signature is its constructor's: `Recommender.__new__` only keeps what that is called with."""
+    """A model's signature is its constructor's: `Recommender.__new__` only keeps what that is called with.
+
+    A default that a data class makes anew is no Python, and the rest of the line would not be read as such.
+    """
     if what == "class" and issubclass(value, pyg_kgrec.Recommender):
         own = sphinx_inspect.signature(
             value.__init__, bound_method=True, type_aliases=app.config.autodoc_type_aliases
@@ -346,7 +396,7 @@ def class_signature(
         signature = sphinx_inspect.stringify_signature(
             own, show_return_annotation=False, unqualified_typehints=True
         )
-    return signature, returns
+    return signature and signature.replace("<factory>", "..."), returns
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -360,5 +410,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", executed)
     app.connect("missing-reference", resolve)
     app.connect("env-check-consistency", check_reference)
+    app.connect("doctree-resolved", cells)
+    app.connect("html-page-context", mend, priority=900)  # after the theme has made its list of pages
     app.connect("build-finished", open_at_root)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -118,6 +118,33 @@ def wrap(text: str, width: int, lines: int = 3) -> str:
     return "\n".join(wrapped)
 
 
+def entitle(ax: Axes, title: str, width: int, beneath: str = "", **style: Any) -> None:
+    """A title above the axes, wrapped so that it stays on the figure wherever the axes lie on it.
+
+    Args:
+        ax: The axes, with all that stands beside them.
+        title: Its text.
+        width: Most columns of a line. They are fewer where letters are wide or an end would be cut off.
+        beneath: A further line, as it is.
+        style: Further arguments of ``set_title``.
+    """
+
+    def lines(width: int) -> str:
+        return "\n".join(filter(None, (wrap(title, width, 2 if width > 40 else 3), beneath)))
+
+    look: dict[str, Any] = {"fontsize": 10, "color": INK} | style | PLAIN
+    heading = ax.set_title(lines(width), **look)
+    figure = figure_of(ax)
+    if heading.get_window_extent().width < figure.bbox.width / 3:  # wherever its middle is
+        return
+    figure.draw_without_rendering()  # what is beside the axes has taken its room now
+    middle = (ax.get_window_extent().x0 + ax.get_window_extent().x1) / 2
+    room = 2 * min(middle, figure.bbox.width - middle)
+    while heading.get_window_extent().width > room and width > 12:
+        width = int(0.9 * width)
+        heading.set_text(lines(width))
+
+
 def _columns(text: str) -> int:
     return sum(_wide(letter) for letter in text)
 
@@ -151,5 +178,5 @@ def sentence(ax: Axes | None, title: str, text: str) -> Axes:
         fontsize=9,
         **PLAIN,
     )
-    ax.set_title(wrap(title, 90, 2), fontsize=10, color=INK, **PLAIN)
+    entitle(ax, title, 90)
     return ax

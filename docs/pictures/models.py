@@ -50,7 +50,7 @@ HISTORY: Final = Box("answer", "Score", ("sum over the user's history",))
 DRAWINGS: Final[dict[str, Drawing]] = {
     "kgrec": Drawing(
         (
-            (TRIPLES, Box("learned", "Embeddings", ("users, entities, relations",)), INTERACTIONS),
+            (TRIPLES, Box("learned", "Embeddings", ("nodes and relations",)), INTERACTIONS),
             (
                 Box("computed", "Attention over triples", ("γ: how much each", "tells of its head")),
                 Box("computed", "Aggregation", ("a user is the mean", "of the user's items")),

@@ -15,6 +15,7 @@ import pandas as pd
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
+from pyg_kgrec._look import FOR, INK
 from pyg_kgrec.comparison.compare import run_all
 from pyg_kgrec.comparison.entries import ModelLike, Transform, entries_of
 from pyg_kgrec.comparison.statistics import bands, holm, paired_t, wilcoxon
@@ -249,8 +250,9 @@ class KnowledgeReport:
         name = self.comparison.metric if metric is None else metric
         graphs = [g for g in (AS_IT_IS, PERMUTED, SHUFFLED, RANDOM, WITHOUT) if g in summary.index][::-1]
         ax = ax or new_axes(7, 1 + 0.4 * len(graphs))
-        spread = summary.loc[graphs, f"{name} ±"].fillna(0.0)
-        ax.errorbar(summary.loc[graphs, name], range(len(graphs)), xerr=spread, fmt="o", capsize=4)
+        spread = summary.loc[graphs, f"{name} ±"]  # NaN for one seed: no line
+        mean, place = summary.loc[graphs, name], range(len(graphs))
+        ax.errorbar(mean, place, xerr=spread, fmt="o", color=FOR, ecolor=INK, capsize=4)
         ax.set_yticks(range(len(graphs)), graphs, **PLAIN)
         ax.set_xlabel(f"{name} of {self.model}, mean and deviation over seeds", **PLAIN)
         return ax

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pyg_kgrec._checks import check_at_least, check_choices
 from pyg_kgrec._files import shown
+from pyg_kgrec._look import FOR, INK
 from pyg_kgrec.comparison.statistics import (
     band_names,
     bands,
@@ -308,8 +309,8 @@ class Comparison:
         metric = self._known_metric(metric)
         summary = self.summary(metric)[::-1]
         ax = ax or new_axes(7, 1 + 0.4 * len(summary))
-        spread = summary[f"{metric} ±"].fillna(0.0)
-        ax.barh(range(len(summary)), summary[metric], xerr=spread, color="tab:blue", alpha=0.7, capsize=3)
+        spread = summary[f"{metric} ±"]  # NaN for one seed: no line
+        ax.barh(range(len(summary)), summary[metric], xerr=spread, color=FOR, ecolor=INK, capsize=3)
         ax.set_yticks(range(len(summary)), [shorten(str(n), 40) for n in summary.index], **PLAIN)
         ax.set_xlabel(f"{metric}, mean and deviation over seeds")
         return ax

@@ -114,11 +114,11 @@ def draw_diagram(
     heading = ax.set_title(wrap(title, 90, 2), fontsize=SIZE + 1.5, color=INK, va="top", pad=0, **PLAIN)
     relations = _relations(links)
     legend = _legend(ax, relations, width_name)
-    top = _size(heading)[1] + 2 * _EDGE
+    heading_width, top = _size(heading)[0], _size(heading)[1] + 2 * _EDGE
     legend_width, legend_height = _size(legend) if legend is not None else (0.0, 0.0)
 
     width, height = _arrange(boxes, runs, len(used))
-    shift = max(0.0, (legend_width + 2 * _EDGE - width) / 2)
+    shift = max(0.0, (max(legend_width, heading_width) + 2 * _EDGE - width) / 2)
     width += 2 * shift
     bottom = legend_height + (_EDGE if legend is not None else 0)
     whole = height + top + bottom

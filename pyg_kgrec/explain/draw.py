@@ -15,6 +15,7 @@ from pyg_kgrec._look import (
     FOR,
     INK,
     PLAIN,
+    entitle,
     figure_of,
     frame,
     new_axes,
@@ -68,21 +69,29 @@ def bars(ax: Axes | None, title: str, labels: Sequence[str], values: Sequence[fl
     ax.tick_params(left=False)
     size = 8.0 if own else _fitting(ax, sum(name.count("\n") + 1 for name in names))
     ax.set_yticks(place, names, fontsize=size, color=INK, **PLAIN)
-    ax.margins(x=0.16)
+    figures = []
     for y, x in zip(place, shown):
         side, shift = ("left", 3) if x > 0 else ("right", -3)
-        ax.annotate(
-            f"{x:+.3g}",
-            (x, y),
-            (shift, 0),
-            textcoords="offset points",
-            va="center",
-            ha=side,
-            color=INK,
-            fontsize=size,
+        figures.append(
+            ax.annotate(
+                f"{x:+.3g}",
+                (x, y),
+                (shift, 0),
+                textcoords="offset points",
+                va="center",
+                ha=side,
+                color=INK,
+                fontsize=size,
+            )
         )
+    # A figure stands beyond the end of its bar and before the names, which may leave the axes little room.
+    room = ax.get_window_extent().width
+    if own:
+        room = figure_of(ax).bbox.width - _widest(ax.get_yticklabels()) - 30
+    beyond = _widest(figures) + 10
+    ax.margins(x=max(0.16, beyond / max(room - 2 * beyond, beyond)))
     ax.set_xlabel(LEFT_OUT, fontsize=8, color=INK)
-    ax.set_title(wrap(title, 80, 2), fontsize=10, color=INK, **PLAIN)
+    entitle(ax, title, 80)
     return ax
 
 
@@ -140,17 +149,16 @@ def heat_map(
     bar.ax.tick_params(colors=INK, labelsize=7)
     bar.outline.set_edgecolor(INK)
     _frame_first(ax, table, first_step, first_slot)
-    lines = [wrap(title, 60, 2)]
     made = [
         f"{kind} {shorten(name, 24)} ({max(found[name]):+.3g})"
         for kind, name, found in (("item", first_step, steps), ("relation", first_slot, slots))
         if name
     ]
     if made:
-        lines.append(f"framed: {' and '.join(made)}")
         ax.set_xlabel(f"figures: {LEFT_OUT}", fontsize=8, color=INK)
-    ax.set_title("\n".join(lines), fontsize=9, color=INK, pad=40 if slots else 6, **PLAIN)
     ax.set_ylabel("session, oldest first", fontsize=8, color=INK)
+    framed = f"framed: {' and '.join(made)}" if made else ""
+    entitle(ax, title, 60, framed, fontsize=9, pad=40 if slots else 6)
     return ax
 
 
@@ -317,6 +325,11 @@ def _fitting(ax: Axes, lines: int, across: bool = False) -> float:
     extent = ax.get_window_extent()
     room = (extent.width if across else extent.height) / figure_of(ax).dpi
     return float(min(8.0, 72 * 0.5 * room / max(lines, 1)))
+
+
+def _widest(texts: Iterable[Any]) -> float:
+    """Width in pixels of the widest text."""
+    return max((float(text.get_window_extent().width) for text in texts), default=0.0)
 
 
 def _largest(found: Mapping[str, Collection[float]]) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pyg_kgrec._checks import check_choices
 from pyg_kgrec._extras import require
+from pyg_kgrec._look import COLOURS, INK
 from pyg_kgrec.explain.draw import PLAIN, new_axes, shorten
 from pyg_kgrec.explain.units import KINDS
 
@@ -158,7 +159,7 @@ class ExplanationReport:
         ax.set_xlabel(_AXES[curve])
         ax.set_ylabel(_LABELS[curve], fontsize=8)
         ax.set_title(f"{self.model}, {kind}: {curve}@{self.k}", fontsize=9, **PLAIN)
-        for text in ax.legend(fontsize=8).get_texts():
+        for text in ax.legend(fontsize=8, frameon=False, labelcolor=INK).get_texts():
             text.set_parse_math(False)
         return ax
 
@@ -171,8 +172,8 @@ class ExplanationReport:
         return self.to_markdown()
 
 
-_COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#7f7f7f", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's colours, which people of all colour vision can tell apart, and grey for chance."""
+_COLOURS: Final = (*COLOURS[:3], INK, *COLOURS[3:])
+"""Those of all pictures, which read on light and on dark, and grey for chance."""
 
 
 def _heading(name: str) -> str:

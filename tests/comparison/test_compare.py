@@ -33,6 +33,7 @@ from pyg_kgrec import (
     evaluate,
     fit,
 )
+from pyg_kgrec._look import INK
 from pyg_kgrec.comparison import runs
 from pyg_kgrec.comparison.statistics import holm, paired_t, wilcoxon
 from pyg_kgrec.data import INTERACTS, SplitReport, check_split
@@ -371,6 +372,19 @@ def test_the_picture_has_a_bar_per_model(table: Comparison) -> None:
     pytest.importorskip("matplotlib").use("Agg")
     ax = table.plot()
     assert [text.get_text() for text in ax.get_yticklabels()] == list(table.summary().index[::-1])
+    drawn = ax.collections[0]
+    assert import_module("matplotlib.colors").to_hex(drawn.get_color()[0]) == INK, (
+        "lines that read on light and on dark"
+    )
+    assert len(drawn.get_segments()) == len(table.summary())
+
+
+def test_one_seed_has_no_deviation_to_draw(table: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib").use("Agg")
+    summary = table.summary().assign(**{f"{table.metric} ±": np.nan})
+    monkeypatch.setattr(table, "summary", lambda *_: summary)
+    ends = np.concatenate([line.get_xdata() for line in table.plot().lines])
+    assert np.isnan(ends.astype(float)).all()
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import copy
 import functools
+from importlib import import_module
 from typing import Any
 
 import pytest
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import EASE, KSR, KTUP, MKR, KGRec, does_knowledge_pay
+from pyg_kgrec._look import INK
 from pyg_kgrec.comparison import KnowledgeReport
 from pyg_kgrec.comparison.knowledge import AS_IT_IS, PERMUTED, RANDOM, SHUFFLED, WITHOUT
 from pyg_kgrec.comparison.statistics import holm
@@ -108,5 +110,8 @@ def test_a_store_without_triples_is_refused(small: HeteroData) -> None:
 
 def test_the_picture_has_a_point_per_graph(report: KnowledgeReport) -> None:
     pytest.importorskip("matplotlib").use("Agg")
-    labels = [text.get_text() for text in report.plot().get_yticklabels()]
+    ax = report.plot()
+    labels = [text.get_text() for text in ax.get_yticklabels()]
     assert labels == [WITHOUT, RANDOM, SHUFFLED, PERMUTED, AS_IT_IS]
+    to_hex = import_module("matplotlib.colors").to_hex
+    assert {to_hex(lines.get_color()[0]) for lines in ax.collections} == {INK}

@@ -130,6 +130,32 @@ def test_labels_of_a_heat_map_never_overprint(axes: Any) -> None:
     assert overlapping(ax) == []
 
 
+def test_figures_stand_clear_of_names_that_leave_the_axes_little_room(axes: Any) -> None:
+    names = ["history: film", "history: " + "W" * 60, *(f"history: {i}" for i in range(6))]
+    ax = draw.bars(None, "title", names, [-0.0875, 0.171, 0.0946, 0.0936, 0.0676, -0.0642, -0.0591, 0.059])
+    assert overlapping(ax) == []
+    assert ax.figure.bbox.x1 >= max(text.get_window_extent().x1 for text in ax.texts)
+
+
+@pytest.mark.parametrize(
+    "title", ["Lost World: Jurassic Park, The for user 196 (score 4.252)" * 2, "W" * 150]
+)
+@pytest.mark.parametrize("kind", ["bars", "heat map", "sentence", "graph"])
+def test_no_title_leaves_the_picture(axes: Any, kind: str, title: str) -> None:
+    """Its middle is that of the axes, which long names push to the right."""
+    names = ["a unit with a name that takes half of the picture"] * 3
+    if kind == "heat map":
+        ax = draw.heat_map(None, title, pd.DataFrame(torch.rand(3, 2).numpy(), names, ["a", "b"]))
+    elif kind == "graph":
+        ax = draw.graph(None, title, "ann", "brazil", ten_paths()[0].tail(1), NO_TRIPLES, NO_UNITS, "weight")
+    else:
+        ax = draw.bars(None, title, names, [0.3, 0.2, 0.1] if kind == "bars" else [])
+    ax.figure.canvas.draw()
+    extent = ax.title.get_window_extent()
+    assert ax.figure.bbox.x0 - 1 <= extent.x0
+    assert extent.x1 <= ax.figure.bbox.x1 + 1
+
+
 def test_an_overlap_would_be_seen(axes: Any) -> None:
     ax = axes.subplots()[1]
     ax.text(0.5, 0.5, "one")

@@ -6,6 +6,14 @@
     return [...document.querySelectorAll('a, button, input, select, summary, [tabindex="0"]')].filter((e) => e.checkVisibility() && !named(e)).map((e) => e.outerHTML);
   },
 
+  /** Controls that are called otherwise than they show (who speaks to a browser says what stands there), and lists of choices without any. */
+  misnamed() {
+    const plain = (text) => text.toLowerCase().replace(/\s+/g, " ").trim();
+    const others = [...document.querySelectorAll("button[aria-label], a[aria-label]")].filter((e) => e.checkVisibility() && !plain(e.getAttribute("aria-label")).includes(plain(e.innerText)));
+    const strange = [...document.querySelectorAll("[role=listbox]")].filter((e) => e.checkVisibility() && (!e.children.length || e.querySelector(":scope > :not([role=option])")));
+    return [...others, ...strange].map((e) => e.outerHTML);
+  },
+
   /** The contrast of every text with what is behind it, by WCAG 2; for arrows 3 is enough, which counts as 4.5 here. */
   contrast() {
     const pen = document.createElement("canvas").getContext("2d", { willReadFrequently: true });

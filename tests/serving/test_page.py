@@ -362,6 +362,26 @@ def test_escape_closes_the_suggestions_first(visit):
     assert at.page.input_value("#user-search-input") == ""
     at.page.keyboard.type("nobody & no one")
     at.page.wait_for_selector("text=No users with “nobody & no one” in id or name")
+    assert at.page.get_attribute("#user-search-input", "aria-expanded") == "false", (
+        "there is nothing to choose"
+    )
+    check(at)
+
+
+def test_a_button_is_heard_as_it_reads(visit):
+    at = visit()
+    at.user(3)
+    at.why(0)
+    at.settled()
+    name, said, score = (
+        at.page.text_content(f"#list .{part} >> nth=0") for part in ("name", "because", "score")
+    )
+    heard = f"1 {name} , score {score} . Show why: {said}"
+    assert at.page.get_by_role("button", name=heard, exact=True, pressed=True).count() == 1
+    text, effect = (at.page.text_content(f".reason .{part} >> nth=0") for part in ("text", "effect"))
+    assert at.page.get_by_role("button", name=f"Leave out: {text} . {effect}", exact=True).count() == 1
+    at.leave_out(0)
+    assert at.page.get_by_role("button", name=f"Leave out: {text} . {effect}", pressed=True).count() == 1
 
 
 # ------------------------------------------------------------------ names, ids, sessions
@@ -604,8 +624,9 @@ def look(at, what):
 
 
 def check(at) -> None:
-    """No control without a name, no pale text, nothing wider than the screen."""
+    """No control without a name or with another than it shows, no pale text, nothing wider than the screen."""
     assert look(at, "nameless") == []
+    assert look(at, "misnamed") == []
     found = look(at, "contrast")
     assert len(found) > 5
     assert [pair for pair in found if pair[0] < 4.5] == []

@@ -162,11 +162,13 @@ async function waiting(element, work) {
 
 /** A field with suggestions, after the ARIA pattern of a combobox with a list. */
 function search(place, { path, what, hint, picked }) {
-  const list = make("ul", { className: "options", role: "listbox", id: `${place.id}-options`, hidden: true });
+  const list = make("ul", { role: "listbox", id: `${place.id}-options` });
   list.setAttribute("aria-label", what);
+  const note = make("p", { className: "note" }); // not in the list: it is nothing to choose
+  const sheet = make("div", { className: "options", hidden: true }, list, note);
   const input = make("input", { type: "text", role: "combobox", id: `${place.id}-input`, placeholder: hint, autocomplete: "off", spellcheck: false, maxLength: 200 });
   for (const [name, value] of Object.entries({ "aria-label": hint, "aria-controls": list.id, "aria-expanded": "false", "aria-autocomplete": "list", autocapitalize: "off", enterkeyhint: "search" })) input.setAttribute(name, value);
-  place.append(input, list);
+  place.append(input, sheet);
   let options = [];
   let active = -1;
   let timer = 0;
@@ -175,7 +177,7 @@ function search(place, { path, what, hint, picked }) {
   function close() {
     clearTimeout(timer);
     stop(path);
-    list.hidden = true;
+    sheet.hidden = true;
     active = -1;
     input.setAttribute("aria-expanded", "false");
     input.removeAttribute("aria-activedescendant");
@@ -206,19 +208,20 @@ function search(place, { path, what, hint, picked }) {
         const id = thing.name == null ? [] : [make("span", { className: "id" }, idText(thing.id))];
         const row = make("li", { role: "option", id: `${list.id}-${i}`, onclick: () => pick(thing) }, name, ...id);
         row.setAttribute("aria-selected", "false");
-        row.onmousedown = (event) => event.preventDefault(); // the field keeps the focus
         row.onmousemove = () => active !== i && mark(i);
         return { thing, row };
       });
       const more = answer.total - found.length;
-      const note = !found.length ? `No ${what} with “${query}” in id or name` : more > 0 ? `and ${whole.format(more)} more: type to narrow down` : "";
-      list.replaceChildren(...options.map(({ row }) => row), ...(note ? [make("li", { className: "note", role: "presentation" }, note)] : []));
-      list.hidden = false;
+      note.textContent = !found.length ? `No ${what} with “${query}” in id or name` : more > 0 ? `and ${whole.format(more)} more: type to narrow down` : "";
+      note.hidden = !note.textContent;
+      list.replaceChildren(...options.map(({ row }) => row));
+      list.hidden = !found.length;
+      sheet.hidden = false;
       list.scrollTop = 0;
       active = -1;
       input.removeAttribute("aria-activedescendant");
-      input.setAttribute("aria-expanded", "true");
-      say(found.length ? `${plural(answer.total, "match").replace("matchs", "matches")}` : note);
+      input.setAttribute("aria-expanded", String(found.length > 0));
+      say(found.length ? `${plural(answer.total, "match").replace("matchs", "matches")}` : note.textContent);
     } catch (error) {
       fail(error, look);
     }
@@ -231,18 +234,19 @@ function search(place, { path, what, hint, picked }) {
   input.addEventListener("compositionstart", () => { composing = true; });
   input.addEventListener("compositionend", () => { composing = false; soon(); });
   input.addEventListener("input", () => composing || soon());
-  input.addEventListener("click", () => list.hidden && look());
+  input.addEventListener("click", () => sheet.hidden && look());
+  sheet.addEventListener("mousedown", (event) => event.preventDefault()); // the field keeps the focus
   input.addEventListener("blur", close);
   input.addEventListener("keydown", async (event) => {
     if (composing) return;
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step) {
       event.preventDefault();
-      if (list.hidden) await look();
+      if (sheet.hidden) await look();
       if (options.length) mark((active + step + options.length + (active < 0 && step < 0 ? 1 : 0)) % options.length);
     } else if (event.key === "Enter") {
       event.preventDefault();
-      if (timer && !list.hidden && active < 0 && options.length) pick(options[0].thing);
+      if (timer && !sheet.hidden && active < 0 && options.length) pick(options[0].thing);
       else if (active >= 0) pick(options[active].thing);
       else {
         clearTimeout(timer);
@@ -252,7 +256,7 @@ function search(place, { path, what, hint, picked }) {
     } else if (event.key === "Escape") {
       event.preventDefault();
       event.stopPropagation();
-      if (list.hidden) input.value = "";
+      if (sheet.hidden) input.value = "";
       close();
     }
   });
@@ -443,16 +447,18 @@ function showList() {
     const name = make("span", { className: "name", dir: "auto" }, label(item));
     const by = moved ? [make("span", { className: `moved ${moved.className}` }, moved.sign)] : [];
     by.forEach((sign) => sign.setAttribute("aria-hidden", "true"));
-    const cells = [make("span", { className: "rank" }, String(i + 1)), name, make("span", { className: "score" }, minus(score.format(item.score)), ...by)];
+    // What is heard is what stands there, with words between.
+    const heard = (words) => make("span", { className: "hidden" }, words);
+    const cells = [make("span", { className: "rank" }, String(i + 1)), name, heard(", score "),
+      make("span", { className: "score" }, minus(score.format(item.score)), ...by), ...(moved ? [heard(`, ${moved.words}`)] : [])];
     const explains = state.mode === "user" && health?.explains !== false;
     const row = make(explains ? "button" : "div", { className: "row" }, ...cells);
     if (explains) {
       row.type = "button";
-      row.append(make("span", { className: "because", dir: "auto" }));
+      row.append(heard(". Show why: "), make("span", { className: "because", dir: "auto" }));
       row.setAttribute("aria-pressed", String(state.shown !== null && same(state.shown.id, item.id)));
-      row.setAttribute("aria-label", `${i + 1}. ${label(item)}, score ${score.format(item.score)}${moved ? `, ${moved.words}` : ""}. Show why`);
       row.onclick = () => explain(item);
-    } else row.append(...by.length ? [make("span", { className: "hidden" }, moved.words)] : []);
+    }
     const line = make("li", {}, row);
     line.dataset.id = JSON.stringify(item.id);
     return line;
@@ -603,11 +609,15 @@ function reasonButton(item, answer, reason, most) {
   fill.style.width = `${most ? Math.max(3, (100 * Math.abs(reason.effect)) / most) : 0}%`;
   const bar = make("span", { className: "bar" }, fill);
   bar.setAttribute("aria-hidden", "true");
+  // What is heard is what stands there. "Leave out" stays so where it is pressed, as aria-pressed says that it is.
+  const act = make("span", { className: "act" });
+  act.setAttribute("aria-hidden", "true");
   const button = make("button", { type: "button", className: "reason" },
+    make("span", { className: "hidden" }, "Leave out: "),
     make("span", { className: "text", dir: "auto" }, capital(reason.text)),
-    make("span", { className: "act" }),
+    act,
+    make("span", { className: "hidden" }, ". "),
     make("span", { className: "effect" }, bar, `Without it ${falls}${moves ? `, ${moves}` : ""}`));
-  button.setAttribute("aria-label", `Leave out: ${reason.text}. Without it ${falls}${moves ? `, ${moves.replace("→", "to")}` : ""}`);
   button.onclick = () => toggle(item, reason);
   button.onpointerenter = button.onfocus = () => drawing?.show(reason.units);
   button.onpointerleave = button.onblur = () => drawing?.show(null);
