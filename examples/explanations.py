@@ -27,6 +27,7 @@ from pyg_kgrec import (
     RP3beta,
     evaluate_explanations,
     fit,
+    load,
 )
 from pyg_kgrec.datasets import LastFM, MovieLens100K, SyntheticKG
 from pyg_kgrec.transforms import LeaveOneOut, RandomSplit
@@ -53,9 +54,16 @@ def main() -> None:
     parser.add_argument("--num-users", type=int, default=100)
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--plot", dest="out", type=Path, help="the same as --out")
+    parser.add_argument(
+        "--keep", type=Path, help="folder that trained models are kept in, and taken from the next time"
+    )
     args = parser.read()
     if args.data != "synthetic" and args.root is None:
         parser.error("--root is missing, expected the folder of the data set")
+    for name in args.explainers:
+        EXPLAINERS[name]()  # what is not installed is said before hours of training
+    if args.keep:
+        args.keep.mkdir(parents=True, exist_ok=True)
 
     data: Any
     if args.data == "synthetic":
@@ -74,9 +82,15 @@ def main() -> None:
         train, val, test = split(data)
         models = []
         for seed in args.seeds:
+            file = args.keep / f"{args.data}-{name}-{args.seed}-{seed}.pt" if args.keep else None
+            if file and file.is_file():
+                models.append(load(file, train))
+                continue
             seed_everything(seed)
             models.append(MODELS[name](train))
             fit(models[-1], train, val, seed=seed, max_epochs=args.max_epochs, progress=args.progress)
+            if file:
+                models[-1].save(file)
         graph = name in ("KGRec", "LightGCN")
         chosen = [
             each for each in args.explainers if graph and (each != "AttentionExplainer" or name == "KGRec")
