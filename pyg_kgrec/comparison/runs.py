@@ -227,8 +227,8 @@ def _trained(plan: Plan, entry: Entry, splits: Splits, seed: int) -> tuple[Row, 
     study = search(plan.tune[entry.name], plan.num_trials, seed, measure, purpose, (NonFiniteError,))
     if best is None:
         raise ValueError(
-            f"none of {len(study.trials)} trials came to an evaluation, expected settings with which training stays "
-            "finite"
+            f"none of {len(study.trials)} trials came to an evaluation, expected settings with which training "
+            "stays finite"
         )
     _, model, cost, asked = best
     return cost | {"tuned": written(asked), "trials": len(study.trials), "seconds to tune": total}, model
