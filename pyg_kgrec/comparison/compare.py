@@ -124,6 +124,8 @@ def run_all(
     ks = _lengths(k)
     monitor = f"ndcg@{min(ks)}" if monitor is None else monitor
     _check_data(data, split)
+    if isinstance(data, list):
+        data = tuple(data)
     _check_tune(tune, entries, data)
     plan = Plan(entries, data, split, ks, monitor, num_threads, tune, n_trials)
     splits = plan.splits(numbers[0])

@@ -20,10 +20,11 @@ from pyg_kgrec.comparison.compare import run_all
 from pyg_kgrec.comparison.entries import ModelLike, Transform, entries_of
 from pyg_kgrec.comparison.statistics import bands, holm, paired_t, wilcoxon
 from pyg_kgrec.comparison.table import Comparison
-from pyg_kgrec.data.store import has_knowledge, validate
+from pyg_kgrec.data.store import ENTITY, has_knowledge, validate
 from pyg_kgrec.data.triples import triples
 from pyg_kgrec.explain.draw import PLAIN, new_axes
 from pyg_kgrec.models.base import Recommender
+from pyg_kgrec.models.blend import Blend
 from pyg_kgrec.transforms import PermuteRelations, RandomKnowledge, ShuffleTails, WithoutKnowledge
 
 if TYPE_CHECKING:
@@ -63,6 +64,57 @@ _GRAPHS: dict[str, Transform | None] = {
 }
 
 
+_OWN_FORM: dict[str, Any] = {"use_kg": False, "knowledge": None}
+"""Arguments of models that read a graph, and what makes them leave it alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Spec:
+    """What makes a model like another one, parts included.
+
+    Attributes:
+        make: Its class.
+        settings: Arguments besides the training store, or besides the parts.
+        parts: What makes the parts, by name.
+    """
+
+    make: type[Recommender]
+    settings: Mapping[str, Any]
+    parts: Mapping[str, _Spec]
+
+    @classmethod
+    def of(cls, model: Recommender) -> _Spec:
+        settings = dict(model.settings)
+        if isinstance(model, Blend) and model.fit_arguments:
+            settings["fit"] = model.fit_arguments
+        return cls(type(model), settings, {name: cls.of(part) for name, part in model.parts.items()})
+
+    @property
+    def has_own_form(self) -> bool:
+        """Whether all that reads a graph can be made so that it does not."""
+        if self.parts:
+            return all(part.has_own_form for part in self.parts.values())
+        return ENTITY not in self.make.node_types or bool(self._own_form())
+
+    def without(self) -> _Spec:
+        """The same without a graph."""
+        parts = {name: part.without() for name, part in self.parts.items()}
+        own = {} if self.parts else self._own_form()
+        return dataclasses.replace(self, settings={**self.settings, **own}, parts=parts)
+
+    def _own_form(self) -> dict[str, Any]:
+        arguments = inspect.signature(self.make).parameters
+        return {argument: without for argument, without in _OWN_FORM.items() if argument in arguments}
+
+
+def _made_again(train: HeteroData, spec: _Spec) -> Recommender:
+    """A new model of a training store."""
+    if spec.parts:
+        parts = {name: _made_again(train, part) for name, part in spec.parts.items()}
+        return spec.make.from_parts(parts, dict(spec.settings))
+    return spec.make(train, **spec.settings)
+
+
 def does_knowledge_pay(
     model: ModelLike | Recommender,
     data: HeteroData | tuple[HeteroData, HeteroData | None, HeteroData],
@@ -80,7 +132,8 @@ def does_knowledge_pay(
     """Trains a model with the knowledge graph as it is, without it, and with graphs that say less.
 
     The graphs are the store's own; none (a class whose constructor has ``use_kg`` is built with ``use_kg=False``,
-    :class:`~pyg_kgrec.EASE` with ``knowledge=None``, any other model is given a store
+    :class:`~pyg_kgrec.EASE` with ``knowledge=None``, a blend that is given as a model with such parts, any other
+    model is given a store
     :class:`~pyg_kgrec.transforms.WithoutKnowledge`, which has no links either);
     its tails shuffled within each relation (:class:`~pyg_kgrec.transforms.ShuffleTails`: all degrees stay, what is
     said does not); its relations permuted (:class:`~pyg_kgrec.transforms.PermuteRelations`); and as
@@ -90,7 +143,8 @@ def does_knowledge_pay(
 
     Args:
         model: A class, a callable that makes a model of a training store, a pair of either and a dictionary of
-            arguments of ``fit``, or a model, of which a new one with the same settings is made.
+            arguments of ``fit``, or a model, of which a new one with the same settings is made (of a
+            :class:`~pyg_kgrec.Blend`, whose weights are chosen anew unless they were given, with new parts).
         data: A store that is not split, or the three stores of a split.
         split: What splits the store.
         seeds: Number of seeds, from 0, or the seeds; they draw the controls too.
@@ -114,16 +168,22 @@ def does_knowledge_pay(
     validate(train)  # type: ignore[arg-type]
     if not has_knowledge(train) or triples(train).size(1) == 0:  # type: ignore[arg-type]
         raise ValueError("data has no triples, expected a knowledge graph whose worth can be measured")
-    if isinstance(model, Recommender):
-        model = functools.partial(type(model), **model.settings)
+    spec = _Spec.of(model) if isinstance(model, Recommender) else None
+    if spec is not None:
+        model = (
+            functools.partial(_made_again, spec=spec)
+            if spec.parts
+            else functools.partial(spec.make, **spec.settings)
+        )
     entry = entries_of({AS_IT_IS: model}, {} if fit is None else fit, None)[0]
     entries = [dataclasses.replace(entry, name=name, transform=change) for name, change in _GRAPHS.items()]
     arguments = inspect.signature(entry.make).parameters if isinstance(entry.make, type) else {}
-    for argument, without in (("use_kg", False), ("knowledge", None)):
-        if argument in arguments:
-            # The model's own form keeps what the sizes of the graph give: KTUP's number of preferences.
-            settings = {**entry.settings, argument: without}
-            entries[1] = dataclasses.replace(entry, name=WITHOUT, settings=settings)
+    changed = {argument: without for argument, without in _OWN_FORM.items() if argument in arguments}
+    if spec is not None and spec.parts and spec.has_own_form:
+        changed = {"spec": spec.without()}
+    if changed:
+        # The model's own form keeps what the sizes of the graph give: KTUP's number of preferences.
+        entries[1] = dataclasses.replace(entry, name=WITHOUT, settings={**entry.settings, **changed})
     comparison = run_all(
         entries, data, split, seeds, k, monitor, {}, 1, path, processes, num_threads, progress
     )  # fmt: skip

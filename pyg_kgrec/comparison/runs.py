@@ -24,7 +24,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_kgrec._files import shown
-from pyg_kgrec._trainer import interruptions
+from pyg_kgrec._trainer import NonFiniteError, interruptions
 from pyg_kgrec._tuning import search
 from pyg_kgrec.comparison.entries import Entry, chosen_by, fit_names, loss_of, settings_of, written
 from pyg_kgrec.evaluation import CTR_METRICS, check_rankable, evaluate, ranking, ranking_with_ranks
@@ -223,7 +223,13 @@ def _trained(plan: Plan, entry: Entry, splits: Splits, seed: int) -> tuple[Row, 
             best = score, model, cost, asked
         return score
 
-    study = search(plan.tune[entry.name], plan.num_trials, seed, measure, "compare(tune=…)")
+    purpose = "compare(tune=…)"
+    study = search(plan.tune[entry.name], plan.num_trials, seed, measure, purpose, (NonFiniteError,))
+    if best is None:
+        raise ValueError(
+            f"none of {len(study.trials)} trials came to an evaluation, expected settings with which training "
+            "stays finite"
+        )
     _, model, cost, asked = best
     return cost | {"tuned": written(asked), "trials": len(study.trials), "seconds to tune": total}, model
 

@@ -795,7 +795,7 @@ def _raw_ids(series: pd.Series, where: str) -> Array:
     if isinstance(series.dtype, pd.CategoricalDtype) and not series.isna().any():
         series = series.astype(series.cat.categories.dtype)
     dtype = series.dtype
-    if pd.api.types.is_float_dtype(dtype):
+    if pd.api.types.is_float_dtype(dtype) and len(series):  # an empty column is of no type
         raise TypeError(
             f"{where} has the dtype {shorten(str(dtype), 40)}, expected raw ids that are str or int "
             "(missing values turn int columns into float ones: drop them, then .astype('int64'))."

@@ -430,10 +430,15 @@ def _links(parts: dict[str, HeteroData], nodes: Nodes) -> pd.DataFrame:
     ]
     item, entity = torch.cat(pairs, dim=1).numpy()
     found = pd.DataFrame({"item": item, "entity": entity})
-    if not found.size and nodes[ITEM].ids is not None and nodes[ENTITY].ids is not None:
+    if nodes[ITEM].ids is not None and nodes[ENTITY].ids is not None:
         known = {raw: number for number, raw in enumerate(nodes[ENTITY].ids)}
-        same = [(number, known[raw]) for number, raw in enumerate(nodes[ITEM].ids) if raw in known]
-        found = pd.DataFrame(same, columns=["item", "entity"], dtype=np.int64)
+        linked = set(item.tolist())
+        same = [
+            (number, known[raw])
+            for number, raw in enumerate(nodes[ITEM].ids)
+            if number not in linked and raw in known
+        ]
+        found = pd.concat([found, pd.DataFrame(same, columns=["item", "entity"], dtype=np.int64)])
     return found.drop_duplicates()
 
 

@@ -33,6 +33,9 @@ class Measurable(Protocol):
     def history(self, inputs: Any) -> Tensor:
         """The interactions that the model hears."""
 
+    def known(self, inputs: Any) -> Any:
+        """Which users and items the model knows anything of."""
+
     def unit_labels(self) -> list[tuple[str, str]]:
         """Names of preferences and slots, and of the relations that they are."""
 
@@ -124,11 +127,12 @@ class Measured:
     def ranks(self, score: Tensor) -> Tensor:
         """Ranks of the item by scores of the catalogue ``[R, num_items]``, ``[R]`` int64."""
         user, item = (node.expand(score.size(0)) for node in self._pair())
+        score = self.model.known(self.inputs).bare_last(score)
         return ranks(score, user, item, self.inputs, order_of(self.model, self.inputs))
 
     def best(self, score: Tensor, k: int) -> list[int]:
         """The k best items that the user has not seen, by scores of the catalogue ``[num_items]``."""
-        score = score.unsqueeze(0).clone()
+        score = self.model.known(self.inputs).bare_last(score.unsqueeze(0)).clone()
         score[0, self.inputs.seen.of(self._pair()[0])] = -torch.inf
         top, item = self.model.own_encoding(self.inputs).best(score, min(k, score.size(1)))
         found: list[int] = item[0][top[0] > -torch.inf].tolist()
@@ -191,12 +195,12 @@ def measure(
     encoding, order = model.own_encoding(inputs), order_of(model, inputs)
     if not user.numel():
         return []
-    score = encoding.score(user, item)
+    score, known = encoding.score(user, item), model.known(inputs)
     some, place = user.unique(return_inverse=True)
     rank, scale = [], []
     for part in torch.arange(user.numel(), device=user.device).split(max(1, _BLOCK // inputs.num_items)):
         whole = encoding.score_all(some[place[part]])
-        rank.append(ranks(whole, user[part], item[part], inputs, order))
+        rank.append(ranks(known.bare_last(whole), user[part], item[part], inputs, order))
         scale.append(whole.abs().mean(1))
     now, tolerance = torch.cat(rank), _ROUNDING * (score.abs() + torch.cat(scale))
 
@@ -227,7 +231,7 @@ def _leave_out(
     order: Tensor | None,
 ) -> tuple[Tensor, list[int | None]]:
     """Scores without each removal, ``[R]``, and changes of rank: all, or those of the largest changes of score."""
-    scorer, pair = model.evaluating(), removals.pair(units)
+    scorer, pair, known = model.evaluating(), removals.pair(units), model.known(inputs)
     number, size = len(removals), max(1, _BLOCK // inputs.num_items)
     change: list[int | None] = [None] * number
     if number * inputs.num_items <= _MOST:
@@ -237,7 +241,7 @@ def _leave_out(
             mine = pair[first : first + size]
             score = scorer.scores_without(inputs, user, item, units, block, every=True)
             parts.append(score.gather(1, item[mine].unsqueeze(1)).squeeze(1))
-            moved = ranks(score, user[mine], item[mine], inputs, order) - now[mine]
+            moved = ranks(known.bare_last(score), user[mine], item[mine], inputs, order) - now[mine]
             change[first : first + size] = moved.tolist()
         return torch.cat(parts) if parts else now.new_empty(0).float(), change
     without = scorer.scores_without(inputs, user, item, units, removals)
@@ -246,7 +250,7 @@ def _leave_out(
         block = Removals.together([removals.unit[removals.start[r] : removals.start[r + 1]] for r in chosen])
         mine = pair[chosen]
         score = scorer.scores_without(inputs, user, item, units, block, every=True)
-        moved = ranks(score, user[mine], item[mine], inputs, order) - now[mine]
+        moved = ranks(known.bare_last(score), user[mine], item[mine], inputs, order) - now[mine]
         for r, by in zip(chosen.tolist(), moved.tolist()):
             change[r] = by
     return without, change

@@ -124,6 +124,7 @@ class Scorer:
         user, item = self.pairs.user, self.pairs.item
         scores = self.model.scores_without(self.inputs, user, item, self.units, removals, every=True)
         row = torch.arange(pair.numel(), device=pair.device)
+        scores = self.model.known(self.inputs).bare_last(scores)
         own = scores[row, item[pair]].clone()
         scores[self.inputs.seen.select(user[pair])] = -torch.inf
         scores[row, item[pair]] = -torch.inf

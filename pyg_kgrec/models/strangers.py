@@ -55,6 +55,22 @@ class Known:
         """From the two masks."""
         return cls(user, item, bool(user.all()), bool(item.all()))
 
+    def below(self, score: Tensor) -> Tensor:
+        """What bare items score where the catalogue scores so, ``[B, num_items]`` to ``[B]``.
+
+        m − (1 + |m|) with m the lowest score of a known item: below all others, and finite.
+        """
+        if not bool(self.item.any()):
+            return score.new_full(score.shape[:1], -1)
+        lowest = score[:, self.item].amin(dim=1)
+        return lowest - (1 + lowest.abs())
+
+    def bare_last(self, score: Tensor) -> Tensor:
+        """Scores ``[B, num_items]`` with bare items below all that are known, as in every list."""
+        if self.every_item or not score.size(0):
+            return score
+        return torch.where(self.item, score, self.below(score).unsqueeze(1))
+
 
 def nodes_known(model: Recommender, inputs: Inputs, node_type: str, sources: tuple[Source, ...]) -> Tensor:
     """Nodes of a type that are known by themselves, by a row or by features, ``[n]`` bool."""
@@ -120,8 +136,7 @@ def popularity(inputs: Inputs) -> Tensor:
 class WithStrangers(Encoding):
     """An encoding in which some users or items are unknown.
 
-    An unknown user's scores are the items' popularity. A bare item, for a known user with lowest score m among the
-    known items, scores m − (1 + |m|): below all others, and finite.
+    An unknown user's scores are the items' popularity. A bare item scores :meth:`Known.below` for a known user.
 
     Attributes:
         own: What the model encodes.
@@ -140,24 +155,15 @@ class WithStrangers(Encoding):
         if bool((pairs := known & bare).any()):
             some, place = user[pairs].unique(return_inverse=True)
             size = max(1, _BLOCK // max(self.known.item.numel(), 1))
-            lowest = [self._below(self.own.score_all(part)) for part in some.split(size)]
+            lowest = [self.known.below(self.own.score_all(part)) for part in some.split(size)]
             out = out.index_put((pairs.nonzero().flatten(),), torch.cat(lowest)[place].to(out.dtype))
         return torch.where(known, out, self.popularity[item].to(out.dtype))
 
     def score_all(self, user: Tensor) -> Tensor:
         """Scores of the whole catalogue, ``[B, num_items]``."""
-        out = self.own.score_all(user)
-        if not self.known.every_item:
-            out = torch.where(self.known.item, out, self._below(out).unsqueeze(1))
+        out = self.known.bare_last(self.own.score_all(user))
         known = self.known.user[user].unsqueeze(1)
         return torch.where(known, out, self.popularity.to(out.dtype))
-
-    def _below(self, score: Tensor) -> Tensor:
-        """What bare items score where the catalogue scores so, ``[B, num_items]`` to ``[B]``."""
-        if not bool(self.known.item.any()):
-            return score.new_full(score.shape[:1], -1)
-        lowest = score[:, self.known.item].amin(dim=1)
-        return lowest - (1 + lowest.abs())
 
     def rank(
         self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024, among: Tensor | None = None

@@ -243,11 +243,7 @@ class Served:
             )
         places = sorted({place for unit in units for place in told_of.places[unit]})
         group = torch.tensor(places, dtype=torch.long, device=self.inputs.device)
-        score = measured.catalogue_without([group])
-        known = self.model.known(self.inputs)
-        if not known.every_item and bool(known.item.any()):  # below all others, as in every list
-            lowest = score[:, known.item].amin(dim=1, keepdim=True)
-            score = torch.where(known.item, score, lowest - (1 + lowest.abs()))
+        score = self.model.known(self.inputs).bare_last(measured.catalogue_without([group]))
         gone = torch.zeros(self.inputs.num_items, dtype=torch.bool, device=self.inputs.device)
         if among is not None:
             gone[:] = True

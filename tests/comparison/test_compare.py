@@ -459,3 +459,23 @@ def test_tuning_chooses_on_validation_within_its_budget(small: HeteroData) -> No
             fit(model, train, val, lr=lr, max_epochs=2, monitor="ndcg@5", progress=False)
             scores[channels, lr] = evaluate(model, val, k=5)["ndcg@5"]
     assert scores[chosen["hidden_channels"], chosen["lr"]] == max(scores.values())
+
+
+def test_a_trial_that_does_not_stay_finite_costs_no_row(small: HeteroData) -> None:
+    pytest.importorskip("optuna")
+    models: dict[str, Any] = {"MF": BPRMF, "wild": BPRMF, "Popularity": Popularity}
+    tune: dict[str, Any] = {"MF": {"lr": [1e38, 1e-2]}, "wild": {"lr": [1e38]}}
+    table = compare(models, small, tune=tune, n_trials=2, **SETTINGS | {"seeds": 1})
+    row = table.to_frame().set_index("model").loc["MF"]
+    assert json.loads(row["tuned"]) == {"lr": 1e-2}
+    assert row["trials"] == 2
+    assert "none of 1 trials came to an evaluation" in table.left_out["wild"]
+
+
+def test_three_stores_may_stand_in_a_list(small: HeteroData) -> None:
+    settings = {name: value for name, value in SETTINGS.items() if name != "split"} | {"seeds": 1}
+    train, val, test = RandomSplit(0.1, 0.2)(small)
+    listed = compare({"Popularity": Popularity}, [train, val, test], **settings)  # type: ignore[arg-type]
+    assert metrics(listed).equals(
+        metrics(compare({"Popularity": Popularity}, (train, val, test), **settings))
+    )

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 from importlib import import_module
 from typing import Any
 
 import pytest
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import EASE, KSR, KTUP, MKR, KGRec, does_knowledge_pay
+from pyg_kgrec import BPRMF, EASE, KSR, KTUP, MKR, Blend, KGRec, does_knowledge_pay
 from pyg_kgrec._look import INK
 from pyg_kgrec.comparison import KnowledgeReport
 from pyg_kgrec.comparison.knowledge import AS_IT_IS, PERMUTED, RANDOM, SHUFFLED, WITHOUT
@@ -99,6 +100,22 @@ def test_every_model_takes_every_graph(model: Any) -> None:
     report = does_knowledge_pay(model, build_store(), LeaveOneOut(), **settings)
     assert report.comparison.models == GRAPHS, report.comparison.left_out
     assert "users" in report.sentences[0]
+
+
+def test_a_blend_is_made_again_with_its_parts() -> None:
+    train, val, test = RandomSplit(0.1, 0.2)(build_store())
+    parts = [EASE(train, l2=10.0, knowledge=1.0, power=0.0), BPRMF(train, hidden_channels=4)]
+    model = Blend(parts, [0.75, 0.25], fit={"BPRMF": {"lr": 0.01}})
+    report = does_knowledge_pay(model, [train, val, test], **SETTINGS | {"seeds": 1})  # type: ignore[arg-type]
+    assert report.comparison.models == GRAPHS, report.comparison.left_out
+    frame = report.comparison.to_frame().set_index("model")
+    for name, alpha in ((AS_IT_IS, 1.0), (WITHOUT, None)):
+        settings = json.loads(frame.loc[name, "settings"])
+        assert settings["weights"] == [0.75, 0.25]
+        assert settings["models"]["EASE"]["settings"]["knowledge"] == alpha
+        assert settings["models"]["BPRMF"]["settings"]["hidden_channels"] == 4
+        assert settings["models"]["BPRMF"]["fit"] == {"lr": 0.01}
+    assert model.parts["EASE"].signature.trained is None
 
 
 def test_a_store_without_triples_is_refused(small: HeteroData) -> None:

@@ -171,6 +171,9 @@ def test_empty_knowledge() -> None:
     data = from_pandas(interactions(), triples().iloc[:0], links().iloc[:0])
     assert data["entity"].num_nodes == 0
     assert data.relation_name == []
+    # pandas makes a column of nothing one of floats
+    none = pd.DataFrame({"item_id": [], "entity_id": []}, dtype=float)
+    assert from_pandas(interactions(), triples(), none)[IS].edge_index.shape == (2, 0)
 
 
 NODES = pd.DataFrame({"item_id": ["i5", "i9"], "year": [1.0, 2.0], "word": ["a", "b"], "gap": [1.0, None]})

@@ -139,6 +139,19 @@ def test_triples_that_spell_out_test_pairs(entity: str, reverse: bool) -> None:
     assert row(check_split(*parts), SPELLED, "train")["example"] == "no user is an entity"
 
 
+@pytest.mark.parametrize("links", [0, 1])
+def test_an_item_without_a_link_is_the_entity_of_its_raw_id(links: int) -> None:
+    rows = [(f"ann{u}", f"i{(u * 3 + n) % 12}") for u in range(10) for n in range(6)]
+    told = [(f"ann{u}", "knows", f"i{(u * 3 + n) % 12}") for u in range(10) for n in range(6)]
+    data = from_pandas(
+        pd.DataFrame(rows, columns=["user", "item"]),
+        pd.DataFrame([*told, ("i0", "genre", "g")], columns=["head", "relation", "tail"]),
+        pd.DataFrame({"item": ["i0"] * links, "entity": ["i0"] * links}),
+    )
+    found = row(check_split(*RandomSplit(0.2, 0.2)(data)), SPELLED, "test")
+    assert (found["count"], found["severity"]) == (found["of"], "leak")
+
+
 def test_numbers_that_are_equal_by_chance_are_no_leak() -> None:
     rows = [(u, 100 + i) for u in range(8) for i in range(8)]
     triples = [(h, "near", 100 + t) for h in range(8) for t in range(8, 60)] + [
