@@ -200,7 +200,7 @@ def _weighted_aggregate(
                 w = weight[e]
             chosen[known], factor[known] = i, w
             bad += i >= x.shape[0]
-            known += (0 <= i) & (i < x.shape[0]) & (w != 0)
+            known += (i >= 0) & (i < x.shape[0]) & (w != 0)
         fill(acc, zero)
         for k in range(known):
             if k + AHEAD < known:
