@@ -148,10 +148,8 @@ def main() -> None:
         graph.pairs.num_edges,
         graph.num_users,
     )
-    threads = torch.get_num_threads()
-    print(
-        f"step ({args.loss}, distill {args.distill}, batch {BATCH}, {threads} threads): {whole:.1f} ms, watched {watched:.1f} ms"
-    )
+    what = f"{args.loss}, distill {args.distill}, batch {BATCH}, {torch.get_num_threads()} threads"
+    print(f"step ({what}): {whole:.1f} ms, watched {watched:.1f} ms")
     for part, milliseconds in sorted(found.items(), key=lambda x: -x[1]):
         floor = f"{floors[part] * 1e3:6.1f} ms" if part in floors else "        –"
         print(f"{part:<22}{milliseconds:7.1f} ms {milliseconds / watched:6.1%}   floor {floor}")
