@@ -95,6 +95,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("root", type=Path, help="the folder of ml-100k's atomic files")
     parser.add_argument("--loss", choices=["bpr", "softmax"], default="bpr")
+    parser.add_argument(
+        "--distill", type=float, default=0.0, help="share of the linear model, which is ours alone"
+    )
     args = parser.parse_args()
     train = read_atomic(args.root, name="ml-100k", splits=("train", "valid", "test"))[0]
     seed_everything(0)
@@ -105,6 +108,7 @@ def main() -> None:
         num_negatives=1 if args.loss == "bpr" else 64,
         item_gate=False,
         hide_targets=False,
+        distill=args.distill,
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     pairs = train["user", "interacts", "item"].edge_label_index
@@ -144,8 +148,8 @@ def main() -> None:
         graph.pairs.num_edges,
         graph.num_users,
     )
-    threads = torch.get_num_threads()
-    print(f"step ({args.loss}, batch {BATCH}, {threads} threads): {whole:.1f} ms, watched {watched:.1f} ms")
+    what = f"{args.loss}, distill {args.distill}, batch {BATCH}, {torch.get_num_threads()} threads"
+    print(f"step ({what}): {whole:.1f} ms, watched {watched:.1f} ms")
     for part, milliseconds in sorted(found.items(), key=lambda x: -x[1]):
         floor = f"{floors[part] * 1e3:6.1f} ms" if part in floors else "        –"
         print(f"{part:<22}{milliseconds:7.1f} ms {milliseconds / watched:6.1%}   floor {floor}")

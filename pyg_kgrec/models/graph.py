@@ -33,6 +33,7 @@ class CollaborativeGraph:
         node_row: Row of each node in training, ``[num_nodes]``, or None where they are the same.
         entity: Entity of each node or −1, ``[num_nodes]``.
         item: The items' nodes, ``[num_items]``.
+        of_item: Triples whose head is an item, ``[T]`` bool.
         pair_key: user · num_items + item of each distinct interaction, ascending.
         pair: Position of each interaction in ``pair_key``, ``[n]``.
         item_triples: The triples that the items head and end.
@@ -50,6 +51,7 @@ class CollaborativeGraph:
     node_row: Tensor | None
     entity: Tensor
     item: Tensor
+    of_item: Tensor
     pair_key: Tensor
     pair: Tensor
     item_triples: ItemTriples
@@ -104,6 +106,7 @@ class CollaborativeGraph:
             node_row=_node_rows(inputs, entity, node.entity_node.to(device)),
             entity=entity,
             item=torch.arange(num_items, device=device),
+            of_item=edge_index[0] < num_items,
             pair_key=pair_key,
             pair=pair,
             item_triples=ItemTriples.build(edge_index, num_items),
@@ -120,6 +123,11 @@ class CollaborativeGraph:
         among = torch.zeros(self.pair_key.numel() + 1, dtype=torch.bool, device=user.device)
         among[index.masked_fill_(~known, self.pair_key.numel())] = True
         return among[self.pair]
+
+    def heads_among(self, node: Tensor) -> Tensor:
+        """Triples whose head is an item or one of some nodes: mask ``[T]`` bool."""
+        among = torch.zeros(self.num_nodes, dtype=torch.bool, device=node.device)
+        return self.of_item | among.index_fill_(0, node, True)[self.edge_index[0]]
 
     def hops_of(self, hops: Tensor, node: Tensor) -> Tensor:
         """Rows of the sum of the hops for some nodes; zero for a node that heads no triple."""

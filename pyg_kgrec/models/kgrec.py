@@ -251,7 +251,13 @@ class KGRec(Recommender):
         graph: CollaborativeGraph = inputs.graph
         user, node = self.embed(inputs)
         user_hops, node_hops = self.encoder.hops(
-            user, node, graph.triples, graph.pairs, graph.inter_weight, inner_pairs=graph.inner_pairs
+            user,
+            node,
+            graph.triples,
+            graph.pairs,
+            graph.inter_weight,
+            inner_pairs=graph.inner_pairs,
+            keep_last=graph.of_item,
         )
         return DotProduct(user + user_hops, node[: graph.num_items] + graph.hops_of(node_hops, graph.item))
 
@@ -367,6 +373,7 @@ class KGRec(Recommender):
             inner_pairs=graph.inner_pairs,
             query=query,
             keep=drawn.seen,
+            keep_last=drawn.seen & graph.heads_among(drawn.ends.flatten()),
             generator=generator,
         )
 
@@ -446,7 +453,9 @@ class KGRec(Recommender):
 
         dropped = int((1 - self.node_dropout_rate) * triples.num_edges) - int(stay * triples.num_edges)
         strong = drop_knowledge(drawn.noisy, drawn.keep, dropped, guide, generator)
-        knowledge = self.encoder.knowledge_view(node, triples, strong, generator)
+        knowledge = self.encoder.knowledge_view(
+            node, triples, strong, strong & graph.of_item, generator=generator
+        )
 
         rationale = item_rationale(drawn.score, graph.item_triples, drawn.keep)
         count = int(stay * graph.pairs.num_edges)

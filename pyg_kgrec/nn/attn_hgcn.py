@@ -303,6 +303,7 @@ class AttnHGCN(torch.nn.Module):
         inner_pairs: BipartiteIndex | None = None,
         query: Tensor | None = None,
         keep: Tensor | None = None,
+        keep_last: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Sum of all hops without the start, from indexes that were built once for the graph.
@@ -317,6 +318,8 @@ class AttnHGCN(torch.nn.Module):
             inner_pairs: ``pairs`` over the output rows of ``triples``, if they are at hand.
             query: ``conv.project(entity)``, if it is at hand.
             keep: Triples that take part, ``[T]`` bool in the order of ``triples``; all if None.
+            keep_last: Those that take part in the last hop, where not all of its rows are read afterwards; as
+                ``keep`` if None.
             generator: Source of dropout's randomness.
 
         Returns:
@@ -329,7 +332,8 @@ class AttnHGCN(torch.nn.Module):
         if item is None:
             item = entity if entity.size(0) == pairs.num_items else entity[: pairs.num_items]
         inner_pairs = self.inner_pairs(pairs, triples) if inner_pairs is None else inner_pairs
-        for _ in range(self.num_layers):
+        for layer in range(self.num_layers):
+            keep = self._keep(layer, keep, keep_last)
             to_user = ops.weighted_aggregate(item, pairs, inter_weight)
             x = item = self._finish(self.conv.hop(index, x, query, keep), generator)
             if self.gate is not None:
@@ -342,6 +346,10 @@ class AttnHGCN(torch.nn.Module):
         assert user_sum is not None
         assert entity_sum is not None
         return user_sum, entity_sum
+
+    def _keep(self, layer: int, keep: Tensor | None, keep_last: Tensor | None) -> Tensor | None:
+        """The triples of a hop."""
+        return keep if keep_last is None or layer + 1 < self.num_layers else keep_last
 
     def _openness(self, pairs: BipartiteIndex) -> Tensor:
         """The gate g of each item, ``[num_items, 1]``; 0 for one without users."""
@@ -388,6 +396,7 @@ class AttnHGCN(torch.nn.Module):
         entity: Tensor,
         triples: TripleIndex,
         keep: Tensor | None = None,
+        keep_last: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Entities by their triples alone: the mean of e_t ⊙ e_r over a head's triples in each hop.
@@ -396,6 +405,7 @@ class AttnHGCN(torch.nn.Module):
             entity: Entity embeddings, ``[N, channels]``.
             triples: Index of the triples.
             keep: Triples that take part, ``[T]`` bool in the order of ``triples``; all if None.
+            keep_last: Those that take part in the last hop, as in :meth:`hops`.
             generator: Source of dropout's randomness.
 
         Returns:
@@ -403,7 +413,8 @@ class AttnHGCN(torch.nn.Module):
         """
         total: Tensor | None = None
         x, index = entity, triples
-        for _ in range(self.num_layers):
+        for layer in range(self.num_layers):
+            keep = self._keep(layer, keep, keep_last)
             x = self._finish(ops.relational_mean(x, self.conv.relation_embedding, index, keep), generator)
             total = x if total is None else total + x
             index = triples.inner

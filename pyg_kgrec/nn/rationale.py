@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch_geometric.utils import cumsum
 
 from pyg_kgrec import ops
 from pyg_kgrec.ops import TripleIndex
@@ -74,11 +75,12 @@ def item_rationale(score: Tensor, triples: ItemTriples, keep: Tensor | None = No
     Returns:
         Rationale of each item, ``[num_items]``; a side without triples counts as an average one, 1.
     """
-    weight = torch.ones_like(score) if keep is None else keep.to(score.dtype)
-    both = torch.stack([score * weight, weight], dim=1)
+    counted = score if keep is None else score * keep
     sides = []
     for triple, ptr in zip(triples.triple, triples.ptr):
-        total, count = torch.segment_reduce(both[triple], "sum", offsets=ptr, axis=0, initial=0).unbind(1)
+        of_item = counted.index_select(0, triple)
+        total = torch.segment_reduce(of_item, "sum", offsets=ptr, axis=0, initial=0)
+        count = ptr.diff() if keep is None else cumsum(keep.index_select(0, triple).long())[ptr].diff()
         sides.append(torch.where(count > 0, total / count.clamp(min=1), 1.0))
     return (sides[0] + sides[1]) / 2
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -30,9 +31,7 @@ class WildIndexError(RuntimeError, IndexError, ValueError):
     """An index that was changed after it was built, or points outside the tables given: it is not followed."""
 
 
-def _version(x: Tensor) -> int:
-    """How often a tensor was written to; tensors made in inference mode do not count."""
-    return 0 if x.is_inference() else x._version
+_version = attrgetter("_version")
 
 
 class _Tensors:
@@ -48,7 +47,13 @@ class _Tensors:
                 flat.extend(value.tensors())
         # Known from the start, frozen like the rest.
         object.__setattr__(self, "_flat", tuple(flat))
-        object.__setattr__(self, "_versions", tuple(map(_version, flat)))
+        # Those made in inference mode do not count their writes.
+        object.__setattr__(self, "_counting", tuple(x for x in flat if not x.is_inference()))
+        object.__setattr__(self, "_versions", self._current_versions())
+
+    def _current_versions(self) -> tuple[int, ...]:
+        """How often each tensor that counts it was written to."""
+        return tuple(map(_version, self._counting))  # type: ignore[attr-defined]
 
     def tensors(self) -> list[Tensor]:
         """All tensors, flat, in the order of the fields; the form in which custom operators take an index."""
@@ -71,7 +76,7 @@ class _Tensors:
         """
         if torch.compiler.is_compiling():
             return
-        if self._versions != tuple(map(_version, self._flat)):  # type: ignore[attr-defined]
+        if self._versions != self._current_versions():  # type: ignore[attr-defined]
             raise WildIndexError(
                 f"a tensor of this {type(self).__name__} was changed in place after it was built; "
                 "build a new index from the changed graph"

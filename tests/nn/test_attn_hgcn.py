@@ -317,6 +317,36 @@ def test_triples_that_are_not_kept_do_not_count(encoder: AttnHGCN) -> None:
     torch.testing.assert_close(graph.entity + index.dense(entity), expected[1])
 
 
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_rows_that_are_read_are_the_same_when_the_last_hop_leaves_out_the_others(layers: int) -> None:
+    encoder = AttnHGCN(CHANNELS, RELATIONS, layers).double().eval()
+    graph = Graph()
+    index = TripleIndex.build(graph.edge_index, graph.edge_type, NODES, RELATIONS, compact=True)
+    pairs = BipartiteIndex.build(graph.pairs, USERS, NODES)
+    draw = torch.Generator().manual_seed(3)
+    keep = torch.rand(index.num_edges, generator=draw) < 0.8
+    read = torch.rand(index.num_rows, generator=draw) < 0.5
+    last = keep & read[index.row]
+    assert 0 < int(last.sum()) < int(keep.sum())
+
+    def rows(keep_last: torch.Tensor | None) -> tuple[list[torch.Tensor], tuple[torch.Tensor, ...]]:
+        entity = graph.entity.clone().requires_grad_()
+        user, hops = encoder.hops(
+            graph.user, entity, index, pairs, graph.weight[pairs.perm], keep=keep, keep_last=keep_last
+        )
+        view = encoder.knowledge_view(entity, index, keep, keep_last)
+        total = user.pow(3).sum() + hops[read].pow(3).sum() + view[read].pow(3).sum()
+        return [user, hops, view], torch.autograd.grad(total, [entity, *encoder.conv.parameters()])
+
+    (user, *found), gradients = rows(last)
+    (expected_user, *expected), expected_gradients = rows(None)
+    assert torch.equal(user, expected_user)
+    for a, b in zip(found, expected):
+        assert torch.equal(a[read], b[read])
+        assert not torch.equal(a[~read], b[~read])
+    torch.testing.assert_close(gradients, expected_gradients)
+
+
 def test_the_knowledge_view_is_a_mean() -> None:
     encoder = AttnHGCN(CHANNELS, RELATIONS, num_layers=1).double().eval()
     graph = Graph()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyg_kgrec.ops.index import PIECE
 from pyg_kgrec.ops.numba.compiler import jit
 from pyg_kgrec.ops.numba.rows import AHEAD, add, add2, add2_row, fill, piece_ok, prefetch, store, takes_part
 from pyg_kgrec.ops.numba.segments import Pieces, Triples, mask_of, merge_sum, relation_gradient, view
@@ -170,21 +171,26 @@ def relational_mean_backward(
 def _weighted_aggregate(
     lo, hi, ptr, piece_ptr, piece_segment, piece_slot, edge, source, x, weight, weighted, out, part
 ):
-    """Weighted sum of rows of ``x`` over each segment's edges."""
+    """Weighted sum of rows of ``x`` over each segment's edges.
+
+    Which weights are zero is random, and no processor foresees it: the edges that count are listed first, without
+    branches, and their rows are then asked for ahead of their use.
+    """
     dtype = x.dtype.type
     zero, one = dtype(0), dtype(1)
     channels = x.shape[1]
     acc = np.empty(channels, x.dtype)
+    chosen, factor = np.empty(PIECE, np.int64), np.empty(PIECE, x.dtype)
     bad = 0
     for p in range(lo, hi):
         a, b, n, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not piece_ok(ptr, a, b, n, slot, edge.shape[0], out.shape[0], part.shape[0]):
             bad += 1
             continue
-        fill(acc, zero)
+        if b - a > chosen.shape[0]:
+            chosen, factor = np.empty(b - a, np.int64), np.empty(b - a, x.dtype)
+        known = 0
         for j in range(a, b):
-            if j + AHEAD < edge.shape[0] and 0 <= edge[j + AHEAD] < source.shape[0]:
-                prefetch(x, source[edge[j + AHEAD]])
             e = edge[j]
             if not 0 <= e < source.shape[0]:
                 bad += 1
@@ -192,10 +198,14 @@ def _weighted_aggregate(
             i, w = source[e], one
             if weighted:
                 w = weight[e]
-            if i >= x.shape[0]:
-                bad += 1
-            elif i >= 0 and w != 0:
-                add(acc, w, x, i, 0, channels)
+            chosen[known], factor[known] = i, w
+            bad += i >= x.shape[0]
+            known += (i >= 0) & (i < x.shape[0]) & (w != 0)
+        fill(acc, zero)
+        for k in range(known):
+            if k + AHEAD < known:
+                prefetch(x, chosen[k + AHEAD])
+            add(acc, factor[k], x, chosen[k], 0, channels)
         if slot < 0:
             store(out, n, acc, one, 0, channels)
         else:

@@ -97,7 +97,7 @@ class Triples:
 
 def view(kind: type[_View], tensors: Sequence[Tensor]) -> _View:
     """The arrays of an index, made once for as long as its first tensor lives."""
-    where = [(t.data_ptr(), t.numel()) for t in tensors]
+    where = (*map(Tensor.data_ptr, tensors), *map(Tensor.numel, tensors))
     known = _views.get(tensors[0])
     if known is None or known[0] is not kind or known[1] != where:
         # The arrays hold the memory that ``where`` names, but not the tensor that is the key.

@@ -120,4 +120,6 @@ def run(loop: Any, ranges: Sequence[tuple[int, int]], *args: Any) -> None:
 
 def as_array(x: Tensor) -> np.ndarray[Any, Any]:
     """A tensor's memory as a contiguous NumPy array."""
-    return x.detach().contiguous().numpy()
+    if x.requires_grad:
+        x = x.detach()
+    return x.contiguous().numpy()
