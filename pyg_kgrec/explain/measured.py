@@ -121,6 +121,14 @@ class Measured:
             scores: Tensor = self.model.own_encoding(self.inputs).score_all(self._pair()[0])
         return scores
 
+    def known_first(self, score: Tensor) -> Tensor:
+        """Scores ``[R, num_items]`` with items that the model knows nothing of below all others, as in lists."""
+        known = self.model.known(self.inputs)
+        if known.every_item or not bool(known.item.any()):
+            return score
+        lowest = score[:, known.item].amin(dim=1, keepdim=True)
+        return torch.where(known.item, score, lowest - (1 + lowest.abs()))
+
     def ranks(self, score: Tensor) -> Tensor:
         """Ranks of the item by scores of the catalogue ``[R, num_items]``, ``[R]`` int64."""
         user, item = (node.expand(score.size(0)) for node in self._pair())
