@@ -3,34 +3,32 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pyg_kgrec.data import check_split
-from pyg_kgrec.explain import Explanation
-from pyg_kgrec.kge import evaluate_completion
-from pyg_kgrec.models import (
-    ALS,
-    BPRMF,
-    EASE,
-    KSR,
-    KTUP,
-    MKR,
-    Blend,
-    ItemKNN,
-    KGRec,
-    LightGCN,
-    Popularity,
-    Recommender,
-    RP3beta,
-    load,
-)
-from pyg_kgrec.presets import preset
-
 if TYPE_CHECKING:
     from pyg_kgrec.comparison import Comparison, KnowledgeReport, does_knowledge_pay
     from pyg_kgrec.comparison.compare import compare
+    from pyg_kgrec.data import check_split
     from pyg_kgrec.evaluation import choose_threshold, evaluate
+    from pyg_kgrec.explain import Explanation
     from pyg_kgrec.exporting import export
     from pyg_kgrec.faithfulness import ExplanationReport, evaluate_explanations
-    from pyg_kgrec.kge import fit_kge, pretrain_transe, pretrain_transh
+    from pyg_kgrec.kge import evaluate_completion, fit_kge, pretrain_transe, pretrain_transh
+    from pyg_kgrec.models import (
+        ALS,
+        BPRMF,
+        EASE,
+        KSR,
+        KTUP,
+        MKR,
+        Blend,
+        ItemKNN,
+        KGRec,
+        LightGCN,
+        Popularity,
+        Recommender,
+        RP3beta,
+        load,
+    )
+    from pyg_kgrec.presets import preset
     from pyg_kgrec.refitting import refit
     from pyg_kgrec.training import fit
 
@@ -71,28 +69,43 @@ __all__ = [
     "refit",
 ]
 
-_LATER = {
-    "Comparison": "comparison",
-    "ExplanationReport": "faithfulness",
-    "KnowledgeReport": "comparison",
-    "choose_threshold": "evaluation",
-    "compare": "comparison",
-    "does_knowledge_pay": "comparison",
-    "evaluate": "evaluation",
-    "evaluate_explanations": "faithfulness",
-    "export": "exporting",
-    "fit": "training",
-    "fit_kge": "kge",
-    "pretrain_transe": "kge",
-    "pretrain_transh": "kge",
-    "refit": "refitting",
+_NAMES = {
+    "comparison": ("Comparison", "KnowledgeReport", "compare", "does_knowledge_pay"),
+    "data": ("check_split",),
+    "evaluation": ("choose_threshold", "evaluate"),
+    "explain": ("Explanation",),
+    "exporting": ("export",),
+    "faithfulness": ("ExplanationReport", "evaluate_explanations"),
+    "kge": ("evaluate_completion", "fit_kge", "pretrain_transe", "pretrain_transh"),
+    "models": (
+        "ALS",
+        "BPRMF",
+        "EASE",
+        "KSR",
+        "KTUP",
+        "MKR",
+        "Blend",
+        "ItemKNN",
+        "KGRec",
+        "LightGCN",
+        "Popularity",
+        "RP3beta",
+        "Recommender",
+        "load",
+    ),
+    "presets": ("preset",),
+    "refitting": ("refit",),
+    "training": ("fit",),
 }
-"""What brings Lightning or torchmetrics, seconds of an import, and the module that has it."""
+"""The names of this package by the module that has them."""
+
+_LATER = {name: module for module, names in _NAMES.items() for name in names}
+_MODULES = {*_NAMES, "datasets", "nn", "ops", "transforms"}
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what trains, evaluates and compares when it is first asked for, the modules themselves included."""
-    if name in _LATER.values():
+    """Imports a name, or a module, when it is first asked for: nobody waits for what is not used."""
+    if name in _MODULES:
         return import_module(f"{__name__}.{name}")
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -101,4 +114,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_LATER, *_MODULES})

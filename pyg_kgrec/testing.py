@@ -791,7 +791,7 @@ class RecommenderTests(ModelTests):
         if self.explains:
             with pytest.raises(ValueError, match="knows nothing of the item 900"):
                 model.explain(data, "u3", 900)
-        if "interactions" in model.hears[USER]:
+        if model.strangers()["user with history"] != "popularity":
             assert set(model.recommend_session([100, 101], k=14, data=data)[0][-2:].tolist()) == {14, 15}
             with pytest.warns(UserWarning, match="no known item"):
                 model.recommend_session([900], k=3, data=data)
@@ -799,7 +799,8 @@ class RecommenderTests(ModelTests):
     def test_a_session_gets_the_list_of_a_new_user_of_the_store(self, splits: Splits) -> None:
         train, val, test = splits
         model, sessions = self.trained(train, val), [[104, 101, 109], [113], [101, 102]]
-        if "interactions" not in model.hears[USER]:
+        source = model.strangers()["user with history"]
+        if source == "popularity":
             with pytest.raises(TypeError, match=f"{type(model).__name__} cannot hear the session"):
                 model.recommend_session([101], data=test)
             return
@@ -821,7 +822,8 @@ class RecommenderTests(ModelTests):
             grown[USER].num_nodes, grown[USER].id = number + 1, [*test[USER].id, "new"]
             if (x := test[USER].get("x")) is not None:
                 grown[USER].x = torch.cat([x, torch.zeros(1, x.size(1))])
-            items_then, score_then = model.recommend(grown, ["new"], k=9)
+            knows = model.fold_in(grown, ["new"]) if source == "fold_in" else model
+            items_then, score_then = knows.recommend(grown, ["new"], k=9)
             assert torch.equal(items, items_then[0])
             torch.testing.assert_close(score, score_then[0])
 

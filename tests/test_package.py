@@ -133,6 +133,35 @@ print(pyg_kgrec.fit.__module__, 'lightning' in sys.modules, pyg_kgrec.fit is pyg
     assert run_python(code).splitlines() == ["[]", "pyg_kgrec.training True True"]
 
 
+def test_import_brings_nothing_and_a_name_what_it_stands_on() -> None:
+    """The package alone comes first; a model brings neither what trains and compares nor what serves."""
+    code = """
+import sys
+import torch, torch_geometric
+
+before = set(sys.modules)
+import pyg_kgrec
+
+print(sorted(set(sys.modules) - before))
+print([name for name in pyg_kgrec.__all__ if name not in dir(pyg_kgrec)])
+from pyg_kgrec.data import validate
+
+print('pyg_kgrec.models' in sys.modules, 'pyg_kgrec.explain' in sys.modules)
+from pyg_kgrec import KGRec
+
+parts = {name.split('.')[1] for name in sys.modules if name.startswith('pyg_kgrec.')}
+print(sorted(part for part in parts if not part.startswith('_')))
+print([getattr(pyg_kgrec, name).__name__ for name in ('kge', 'datasets', 'training')])
+"""
+    assert run_python(code).splitlines() == [
+        "['pyg_kgrec']",
+        "[]",
+        "False False",
+        "['data', 'explain', 'kge', 'models', 'nn', 'ops', 'transforms']",
+        "['pyg_kgrec.kge', 'pyg_kgrec.datasets', 'pyg_kgrec.training']",
+    ]
+
+
 @pytest.mark.parametrize("module", ["pyg_kgrec", "pyg_kgrec.kge"])
 def test_every_public_name_is_there_when_it_is_asked_for(module: str) -> None:
     found = import_module(module)

@@ -165,19 +165,51 @@ def explain(arguments: Namespace) -> None:
     check_out(arguments.out)
     if arguments.k is not None:
         check_at_least(1, k=arguments.k)
+    if arguments.without is not None:
+        _check_without(arguments)
     store, model = _served(arguments)
     users, items = _ids(store, USER, arguments.users), _ids(store, ITEM, arguments.items)
-    if items is None:
+    if items is None and arguments.without is not None:
+        found = model.explain(store, users, k=1)
+    elif items is None:
         found = model.explain(store, users, k=arguments.k or 1)
     else:  # each user with each item
         pairs = [(user, item) for user in range(len(users)) for item in range(len(items))]
         found = model.explain(store, *(_take(ids, list(at)) for ids, at in zip((users, items), zip(*pairs))))
-    if arguments.counterfactual:
+    if arguments.without is not None:
+        _without(found if isinstance(found, Explanation) else found[0], arguments)
+    elif arguments.counterfactual:
         _counterfactuals([found] if isinstance(found, Explanation) else found, arguments)
     elif not (arguments.out or arguments.json):
         print(found if isinstance(found, Explanation) else "\n\n".join(map(str, found)))
     else:
         write_table(found.to_frame(), arguments.out, arguments.json)
+
+
+def _check_without(arguments: Namespace) -> None:
+    """Raises ValueError where units stand beside several pairs, or beside another question."""
+    if arguments.counterfactual:
+        raise ValueError("--without stands beside --counterfactual, expected one of the two")
+    for what, some in (("users", arguments.users), ("items", arguments.items or [""])):
+        if len(some) > 1:
+            raise ValueError(
+                f"--without stands beside {len(some)} {what}, expected one: units are those of one user and item"
+            )
+
+
+def _without(found: Explanation, arguments: Namespace) -> None:
+    """The list of a user without some units, or the units with their numbers."""
+    if not arguments.without:
+        frame = found.units[["kind", "name", "contribution", "rank_change"]]
+        write_table(frame.rename_axis("unit").reset_index(), arguments.out, arguments.json)
+        return
+    lists = found.without(arguments.without, arguments.k or 10)
+    if arguments.out:
+        write_table(lists.lists, arguments.out, arguments.json)
+    elif arguments.json:
+        say(lists.to_dict(), True)
+    else:
+        print(lists)
 
 
 def _counterfactuals(found: Sequence[Explanation], arguments: Namespace) -> None:

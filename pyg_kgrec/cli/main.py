@@ -135,11 +135,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     explain.add_argument(
         "-k", type=int, metavar="K", help="how many of each user's best (1); length of the list for "
-        "--counterfactual (10)",
+        "--counterfactual and --without (10)",
     )  # fmt: skip
     explain.add_argument(
         "--counterfactual", action="store_true", help="without what an item would not be among the k best"
     )
+    explain.add_argument(
+        "--without", nargs="*", type=int, metavar="UNIT", help="the list of one user without some units of one "
+        "item, by their numbers; with no number, the units with theirs",
+    )  # fmt: skip
     explain.set_defaults(run=commands.explain)
     export.add_argument("--out", required=True, metavar="FOLDER", help="folder that is written")
     export.add_argument("--hub", action="store_true", help="a folder for a hub of models, not for a service")

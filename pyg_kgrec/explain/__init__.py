@@ -11,6 +11,7 @@ from pyg_kgrec.explain.paths import PathExplanation
 from pyg_kgrec.explain.preference import PreferenceExplanation
 from pyg_kgrec.explain.reasons import Reason
 from pyg_kgrec.explain.session import SessionExplanation, nearest_to_slots
+from pyg_kgrec.explain.without import Without
 
 __all__ = [
     "BlendExplanation",
@@ -24,5 +25,6 @@ __all__ = [
     "PreferenceExplanation",
     "Reason",
     "SessionExplanation",
+    "Without",
     "nearest_to_slots",
 ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import pandas as pd
 import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.explain import HeteroExplanation
 
@@ -30,6 +32,7 @@ from pyg_kgrec.explain.tables import (
     rows,
 )  # fmt: skip
 from pyg_kgrec.explain.units import HISTORY, KINDS, OF_ENTITY, TRIPLE
+from pyg_kgrec.explain.without import Without, compare_lists, scores_without
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -247,12 +250,56 @@ class Explanation:
             TypeError: If nothing was measured (the model has no units), or an argument is no whole number.
             ValueError: If an argument is out of range, or the model's weights or the store have changed since.
         """
-        if self.measured is None:
+        measured, _ = self._tested()
+        labels = unit_names(measured.inputs.data, measured)
+        return search(measured, labels, k, max_removals)
+
+    def without(self, units: Sequence[int], k: int = 10) -> Without:
+        """The user's list with and without some units together, what the item's score and rank become among it.
+
+        Args:
+            units: Numbers of rows of :attr:`units`; those of a reason are its ``units``.
+            k: Length of the lists, of items that the user has not seen.
+
+        Returns:
+            Both; prints as a table.
+
+        Raises:
+            TypeError: If nothing was measured (the model has no units), or an argument is no whole number.
+            ValueError: If no unit or none of these rows is asked for, ``k`` is out of range, or the model's weights
+                or the store have changed since.
+        """
+        measured, told = self._tested()
+        if not len(units):
+            raise ValueError("there is no unit to leave out, expected numbers of rows of units")
+        after = scores_without(measured, told.places, units)
+        frame = self.units.iloc[list(dict.fromkeys(units))]
+        title = f"{self.item} for {self.user}"
+        return compare_lists(measured, title, frame["name"].tolist(), after, k)
+
+    def scores_without(self, units: Sequence[int]) -> Tensor:
+        """Scores of all items for the user without some units together.
+
+        Args:
+            units: Numbers of rows of :attr:`units`.
+
+        Returns:
+            ``[num_items]`` float; items that the model knows nothing of are below all others.
+
+        Raises:
+            TypeError: If nothing was measured, or a unit is no whole number.
+            ValueError: If it is none of these rows, or the model's weights or the store have changed since.
+        """
+        measured, told = self._tested()
+        return scores_without(measured, told.places, units)[0]
+
+    def _tested(self) -> tuple[Measured, Told]:
+        """What was measured, and what was made of it."""
+        if self.measured is None or self.told is None:
             raise TypeError(
                 "this explanation has no units that were left out, expected one of a model that has some"
             )
-        labels = unit_names(self.measured.inputs.data, self.measured)
-        return search(self.measured, labels, k, max_removals)
+        return self.measured, self.told
 
     # ------------------------------------------------------------------ text and HTML
 

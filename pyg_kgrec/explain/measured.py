@@ -124,15 +124,19 @@ class Measured:
             scores: Tensor = self.model.own_encoding(self.inputs).score_all(self._pair()[0])
         return scores
 
+    def known_first(self, score: Tensor) -> Tensor:
+        """Scores ``[R, num_items]`` with items that the model knows nothing of below all others, as in lists."""
+        last: Tensor = self.model.known(self.inputs).bare_last(score)
+        return last
+
     def ranks(self, score: Tensor) -> Tensor:
         """Ranks of the item by scores of the catalogue ``[R, num_items]``, ``[R]`` int64."""
         user, item = (node.expand(score.size(0)) for node in self._pair())
-        score = self.model.known(self.inputs).bare_last(score)
-        return ranks(score, user, item, self.inputs, order_of(self.model, self.inputs))
+        return ranks(self.known_first(score), user, item, self.inputs, order_of(self.model, self.inputs))
 
     def best(self, score: Tensor, k: int) -> list[int]:
         """The k best items that the user has not seen, by scores of the catalogue ``[num_items]``."""
-        score = self.model.known(self.inputs).bare_last(score.unsqueeze(0)).clone()
+        score = self.known_first(score.unsqueeze(0)).clone()
         score[0, self.inputs.seen.of(self._pair()[0])] = -torch.inf
         top, item = self.model.own_encoding(self.inputs).best(score, min(k, score.size(1)))
         found: list[int] = item[0][top[0] > -torch.inf].tolist()

@@ -721,10 +721,12 @@ class Recommender(torch.nn.Module, ABC):
     ) -> tuple[Tensor, Tensor] | pd.DataFrame:
         """The best items for somebody whom no store holds, by a session of items, or for several such.
 
-        That is for models that a history is enough for (:meth:`strangers` says ``'heard'``). The list is the one
-        that :meth:`recommend` gives a new user of the store whose interactions are the session (and whose features
-        are 0); of :class:`~pyg_kgrec.KSR` the best next items after it. A model that propagates over a graph does
-        so anew for every session, the others take about as long as for a user of the store.
+        That is for models that a history is enough for (:meth:`strangers` says ``'heard'`` or ``'fold_in'``). The
+        list is the one that :meth:`recommend` gives a new user of the store whose interactions are the session (and
+        whose features are 0); where users are known by rows, after :meth:`fold_in` has learned one; of
+        :class:`~pyg_kgrec.KSR` the best next items after it. A model that propagates over a graph does so anew for
+        every session, one that learns rows learns those of all sessions at once, and the others take about as long
+        as for a user of the store.
 
         Items that are unknown are left out, and a warning says which; a session of which nothing is left (or only
         items that nothing is known of) gets the most popular items, and a warning says so. Items of the
@@ -758,6 +760,9 @@ class Recommender(torch.nn.Module, ABC):
     ) -> tuple[Tensor, Tensor, list[bool]]:
         """What :meth:`recommend_session` answers; by default with a store of one user more for each session.
 
+        A model that hears no interactions learns the rows of all sessions at once if it has a :meth:`with_rows` of
+        its own.
+
         Args:
             inputs: The store.
             sessions: Items of each session, ``[n]`` int64, oldest first.
@@ -767,13 +772,17 @@ class Recommender(torch.nn.Module, ABC):
         Returns:
             Items ``[B, k]`` int64, scores ``[B, k]``, and which sessions hold something that the model knows.
         """
-        return newcomers.rank_one_by_one(self, inputs, sessions, k, rows)
+        hears = "interactions" in self.hears[USER] + self.hears[ITEM]
+        if hears or type(self).with_rows is Recommender.with_rows:
+            return newcomers.rank_one_by_one(self, inputs, sessions, k, rows)
+        return newcomers.rank_folded(self, inputs, sessions, k, rows)
 
     def session_inputs(self) -> Inputs:
         """What :meth:`recommend_session` works on without a store; raises ValueError if it needs one."""
+        hears = "interactions" in self.hears[USER]
+        how = "hears a session among the interactions of the others" if hears else "reads items off a store"
         raise ValueError(
-            f"{type(self).__name__} hears a session among the interactions of the others, which it does not keep, "
-            "expected data, a store that holds them"
+            f"{type(self).__name__} {how}, which it does not keep, expected data, a store that holds them"
         )
 
     def session_popularity(self, inputs: Inputs) -> Tensor:

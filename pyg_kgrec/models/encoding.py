@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -235,6 +235,13 @@ class Translations(Encoding):
         return ops.hyperplane_scores(
             self.user[user], self.item, self.translation, self.normal, self.induction, self.norm, targets=few
         )
+
+    def of_users(self, user: Tensor) -> Translations:
+        """The same items for other users, ``[n, d]``."""
+        other = replace(self, user=user)
+        if user.size(0) == 1:
+            vars(other)["targets"] = self.targets
+        return other
 
     @cached_property
     def targets(self) -> ops.HyperplaneTargets | None:

@@ -25,6 +25,7 @@ Model = TypeVar("Model", bound="Recommender")
 
 BLOCK = 2**22  # scores held at a time: 16 MiB, and as much for their gradient
 STEPS, RATE = 100, 0.1  # of Adam, in units of the deviation of training's rows
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8  # Adam's
 
 
 def fold_in(model: Model, inputs: Inputs, users: Tensor) -> Model:
@@ -163,6 +164,31 @@ def fit_rows(
     return torch.cat(parts)
 
 
+def fold_strangers(model: Model, inputs: Inputs, histories: PairIndex, known: Tensor) -> Encoding:
+    """An encoding of users whom no store holds, each with the row that a history teaches, nothing else changed.
+
+    Args:
+        model: A model in evaluation mode, whose users have nothing to do with one another, with a
+            :meth:`~pyg_kgrec.models.base.Recommender.with_rows` of its own; it is only read.
+        inputs: A store that it prepared, of which users are not read.
+        histories: Known items of each; who has none keeps a row of 0.
+        known: Items that may stand among the negatives, ``[num_items]`` bool.
+    """
+    number = histories.start.numel() - 1
+    own = inputs.of_strangers(number)
+    with torch.no_grad():
+        encoding = model.encode(own)
+    mean, spread = prior(model)
+    who = torch.arange(number, device=inputs.device)
+    user = who[histories.start.diff() > 0]
+    row = mean.new_zeros(who.numel(), mean.numel())
+    for part in user.split(max(1, BLOCK // max(inputs.num_items, 1))):
+        pairs = histories.select(part)
+        row[part] = _fit_block(model, own, encoding, part, pairs, known, mean, spread)
+    with torch.no_grad():
+        return model.with_rows(own, encoding, who, row)
+
+
 def _fit_block(
     model: Recommender,
     inputs: Inputs,
@@ -212,16 +238,28 @@ def most_probable(
     # Scores of all items that might have been drawn, as many as a step draws.
     shift = (negatives / other.sum(1).clamp(min=1)).log().to(mean.dtype)
     z = torch.zeros(number, mean.numel(), dtype=mean.dtype, device=mean.device, requires_grad=True)
-    optimizer = torch.optim.Adam([z], lr=RATE)
+    first, second, mine = torch.zeros_like(z), torch.zeros_like(z), ~other
     with torch.enable_grad():
         for step in range(STEPS):
-            optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
             score = scale * scores(mean + spread * z)
-            rest = score.masked_fill(~other, -torch.inf).logsumexp(1) + shift
+            rest = score.masked_fill(mine, -torch.inf).logsumexp(1) + shift
             loss = softplus(rest[who] - score[who, item]).sum() + model.fold_prior / 2 * z.pow(2).sum()
-            (z.grad,) = torch.autograd.grad(loss, [z])
-            optimizer.step()
+            (gradient,) = torch.autograd.grad(loss, [z])
+            with torch.no_grad():
+                _adam(z, gradient, first, second, step, RATE * (1 - step / STEPS))
     return mean + spread * z.detach()
+
+
+def _adam(z: Tensor, gradient: Tensor, first: Tensor, second: Tensor, step: int, rate: float) -> None:
+    """A step of Adam in place, as :class:`torch.optim.Adam` makes it, with its two moments.
+
+    An optimizer of PyTorch tells whoever listens that weights have changed (every encoding is then checked again),
+    and costs more than the step: rows that are folded in are no weights of a model that answers meanwhile.
+    """
+    first.lerp_(gradient, 1 - _BETAS[0])
+    second.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
+    scale = (1 - _BETAS[1] ** (step + 1)) ** 0.5
+    z.addcdiv_(first, (second.sqrt() / scale).add_(_EPSILON), value=-rate / (1 - _BETAS[0] ** (step + 1)))
 
 
 def encode_with_rows(model: Recommender, inputs: Inputs, user: Tensor, row: Tensor) -> Encoding:

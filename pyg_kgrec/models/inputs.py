@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -203,6 +204,22 @@ class Inputs:
         if node is None:
             return row, x
         return (node if row is None else row[node]), (None if x is None else x[node])
+
+    def of_strangers(self, number: int) -> Inputs:
+        """The same items and entities, with so many users whom nobody knows, with features of 0 and no history.
+
+        The graph is this one's: it is for models that read no users there.
+        """
+        x = self.x[USER]
+        return dataclasses.replace(
+            self,
+            num_nodes={**self.num_nodes, USER: number},
+            row={**self.row, USER: torch.full((number,), -1, dtype=torch.long, device=self.device)},
+            x={**self.x, USER: None if x is None else x.new_zeros(number, x.size(1))},
+            edge_index=self.edge_index[:, :0],
+            _parts={"graph": self.graph},
+            _lock=threading.RLock(),
+        )
 
     def vocabulary(self, node_type: str) -> Vocabulary | None:
         """Raw ids of a node type, None where the store has none."""

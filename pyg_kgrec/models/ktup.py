@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
@@ -360,7 +359,7 @@ class KTUP(LinkedRecommender):
     def with_rows(self, inputs: Inputs, encoding: Encoding, user: Tensor, row: Tensor) -> Translations:
         """An encoding of some users with other rows; see the base class."""
         assert isinstance(encoding, Translations)
-        return replace(encoding, user=self.embed(inputs, USER, user) + row)
+        return encoding.of_users(self.embed(inputs, USER, user) + row)
 
     def admissible_rows(self, row: Tensor) -> Tensor:
         """Rows brought back to norm 1 or less, as :meth:`constrain` does."""

@@ -18,8 +18,9 @@ from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import INTERACTS, IS, ITEM, NODE_TYPES, RELATES, USER
 from pyg_kgrec.data.vocabulary import as_index, is_collection
 from pyg_kgrec.models.encoding import Encoding, rows_at_once
+from pyg_kgrec.models.folding import fold_strangers
 from pyg_kgrec.models.inputs import Inputs, node_columns
-from pyg_kgrec.models.strangers import Known, WithStrangers, can_fold, is_told, popularity
+from pyg_kgrec.models.strangers import Known, WithStrangers, is_told, popularity
 
 if TYPE_CHECKING:
     from pyg_kgrec.models.base import Recommender
@@ -29,8 +30,8 @@ Ranked = tuple[Tensor, Tensor, list[bool]]
 
 
 def hears_sessions(model: Recommender) -> bool:
-    """Whether a history alone makes a user known to a model."""
-    return "interactions" in model.hears[USER]
+    """Whether a history alone is enough for a list: it is heard, or a row can be learned from it."""
+    return "interactions" in model.hears[USER] or model.strangers()["user with history"] == "fold_in"
 
 
 def deaf_sentence(model: Recommender) -> str:
@@ -38,13 +39,11 @@ def deaf_sentence(model: Recommender) -> str:
     name = type(model).__name__
     if "anyone" in model.hears[USER]:
         why = "recommends the same to everyone"
-    elif can_fold(model):
-        why = "knows users by rows, and hears no interactions (fold_in learns a new user's row)"
     else:
-        why = "hears no interactions"
+        why = "hears no interactions, and has no rows of users that a history could teach"
     return (
         f"{name} cannot hear the session of a stranger: it {why}, expected a model that a history is enough "
-        "for, such as KGRec, KSR, LightGCN or EASE"
+        "for, such as KGRec, KSR, KTUP or EASE"
     )
 
 
@@ -88,17 +87,35 @@ def recommend_session(
 def rank_one_by_one(model: Recommender, inputs: Inputs, sessions: list[Tensor], k: int, rows: int) -> Ranked:
     """What :meth:`recommend` gives a new user of the store, once for every session: exact for every model.
 
-    Each session has a store of its own, because a user who joins a graph changes what the others hear.
+    Each session has a store of its own, because a user who joins a graph changes what the others hear. A model that
+    hears no interactions learns the user's row there.
     """
     lists, heard = [], []
+    hears = "interactions" in model.hears[USER]
     for session in sessions:
         with torch.inference_mode(False), torch.no_grad():
-            own = model.prepare(with_user(model, inputs, session))
+            own, mine = model.prepare(with_user(model, inputs, session)), model
             user = torch.tensor([own.num_users - 1], device=own.device)
-            heard.append(bool(model.known(own).user[user]))
-            lists.append(model.encoding(own).rank(user, k, own.seen, rows))
+            if not hears and bool(model.known(own).item[session].any()):
+                mine = model.fold_in(own, user)
+                own = mine.prepare(own.data)
+            heard.append(bool(mine.known(own).user[user]))
+            lists.append(mine.encoding(own).rank(user, k, own.seen, rows))
     found, top = (torch.cat(parts) for parts in zip(*lists)) if lists else _none(model, k)
     return found, check_scores(top), heard
+
+
+def rank_folded(model: Recommender, inputs: Inputs, sessions: list[Tensor], k: int, rows: int) -> Ranked:
+    """What users get whose rows are folded in, all sessions side by side.
+
+    For a model whose users have nothing to do with one another, and which encodes some users with other rows by
+    itself (:meth:`~pyg_kgrec.models.base.Recommender.with_rows`).
+    """
+    known = model.known(inputs).item
+    mine = as_pairs([session[known[session]] for session in sessions], inputs.device)
+    with torch.inference_mode(False):
+        encoding = fold_strangers(model.evaluating(), inputs, mine, known)
+    return rank_histories(model, inputs, encoding, sessions, k, rows)
 
 
 def rank_histories(

@@ -228,8 +228,8 @@ class Served:
             )
         item, units = without
         explanation = self._explanation(user, self._index(ITEM, [item], "without.item"))
-        told_of, measured = explanation.told, explanation.measured
-        if told_of is None or measured is None:
+        told_of = explanation.told
+        if told_of is None or explanation.measured is None:
             raise Refused(
                 HTTPStatus.CONFLICT,
                 f"this {self.name} has no parts that could be left out, expected no without",
@@ -241,9 +241,7 @@ class Served:
                 f"without.units holds {shown(str(wrong[0]), 20)}, but this explanation has {number} units, "
                 "expected numbers that /explain gave for this user and item",
             )
-        places = sorted({place for unit in units for place in told_of.places[unit]})
-        group = torch.tensor(places, dtype=torch.long, device=self.inputs.device)
-        score = self.model.known(self.inputs).bare_last(measured.catalogue_without([group]))
+        score = explanation.scores_without(units).unsqueeze(0)
         gone = torch.zeros(self.inputs.num_items, dtype=torch.bool, device=self.inputs.device)
         if among is not None:
             gone[:] = True

@@ -185,6 +185,41 @@ def test_many_are_explained(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert str(what) in capsys.readouterr().out
 
 
+def test_a_list_without_a_reason(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stores = folder / "s"
+    test = load_store(stores / "test.store")
+    model = pyg_kgrec.load(stores / "model.pt", test)
+    best = model.recommend(test, ["p3"], k=4, as_frame=True)
+    why = model.explain(test, "p3", best["item"][0])
+    units = [0, len(why.units) - 1]
+    asked = ("explain", stores, "--user", "p3")
+    capsys.readouterr()
+    assert run(*asked, "--without", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["unit"], row["name"]) for row in rows] == list(enumerate(why.units["name"]))
+    assert run(*asked, "--without", units[0], "-k", 4, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["units"] == [why.units["name"][0]]
+    assert [row["item"] for row in found["list"]] == best["item"].tolist()
+    assert (found["score"], found["rank"]) == (pytest.approx(why.score), why.rank)
+    assert found["score"] - found["score_without"] == pytest.approx(why.units["contribution"][0], abs=1e-6)
+    assert found["rank_without"] == why.rank + why.units["rank_change"][0]
+    assert (
+        run(*asked, "--item", best["item"][0], "--without", *units, "-k", 4, "--out", tmp_path / "l.csv") == 0
+    )
+    table = pd.read_csv(tmp_path / "l.csv")
+    score = why.scores_without(units)
+    gone = set(test["item"].id) - set(model.recommend(test, ["p3"], k=16, as_frame=True)["item"])
+    left = [item for item in test["item"].id if item not in gone]
+    left.sort(key=lambda item: -score[test["item"].id.index(item)])
+    assert table.query("list == 'without'")["item"].tolist() == left[:4]
+    capsys.readouterr()
+    assert run(*asked, "--without", *units, "-k", 2) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"item {best['item'][0]} for user p3, without {why.units['name'][0]}, ")
+    assert len(said.splitlines()) == 4
+
+
 def test_a_model_is_exported(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stores, served = folder / "s", folder / "served.pt"
     capsys.readouterr()
@@ -298,6 +333,12 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
         (("fit", "{s}", "EASE+ALS", "--set", "weights=[1, 1]"), "weights"),
         (("explain", "{s}", "--user", "p1", "-k", "0"), "k is 0"),
         (("explain", "{s}", "--users", "p1", "p99"), "p99"),
+        (("explain", "{s}", "--user", "p1", "--without", "9999"), "unit 9999 is none of this user and item"),
+        (("explain", "{s}", "--user", "p1", "--without", "-1"), "unit -1 is none of this user and item"),
+        (("explain", "{s}", "--user", "p1", "--without", "0", "-k", "99"), "k is 99"),
+        (("explain", "{s}", "--users", "p1", "p2", "--without", "0"), "beside 2 users, expected one"),
+        (("explain", "{s}", "--user", "p1", "--items", "f1", "f2", "--without"), "beside 2 items"),
+        (("explain", "{s}", "--user", "p1", "--counterfactual", "--without", "0"), "expected one of the two"),
         (("export", "{s}", "--out", "{t}/file"), "is a file, expected a folder"),
         (("export", "{s}", "--out", "{t}/f", "--metrics", "{t}/file"), "expected --hub beside it"),
         (("export", "{s}", "--out", "{t}/f", "--hub", "--metrics", "{t}/file"), "holds no metrics"),

@@ -15,6 +15,7 @@ from torch_geometric.data import HeteroData
 from pyg_kgrec import BPRMF, EASE, KTUP, MKR, Blend, ItemKNN, KGRec, LightGCN, Recommender, fit
 from pyg_kgrec.data import INTERACTS, ITEM, USER
 from pyg_kgrec.models import folding
+from pyg_kgrec.models import inputs as inputs_of_models
 from pyg_kgrec.testing import build_splits, warns_once, with_newcomers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -187,3 +188,29 @@ def test_a_model_serves_nobody_without_a_history(kind: Any) -> None:
         model.fold_in(data, ["n1"])
     with warns_once(None):
         model.fold_in(data, ["n0"])
+
+
+class EncodedAgain(BPRMF):
+    """A model that does not say how it encodes users with other rows."""
+
+    with_rows = Recommender.with_rows  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("kind", [BPRMF, EncodedAgain, two])
+def test_a_session_is_folded_in_and_nothing_else_changes(kind: Any) -> None:
+    """No weight, no user, and nothing that would have encodings checked again while others are served."""
+    train, _, test = build_splits()
+    model = kind(train)
+    fit(model, train, max_epochs=1, progress=False)
+    data, ready = with_newcomers(test, HISTORY), model.prepare(test)
+    folded = model.fold_in(data, ["n0", "n1"]).recommend(data, ["n0", "n1"], k=9)
+    before, users = copy.deepcopy(model.state_dict()), model.signature.num_nodes[USER]
+    steps = inputs_of_models._optimizer_steps[0]
+    with warns_once(None):
+        items, scores = model.recommend_session([[100, 102, 104], [101, 103]], k=9, data=ready)
+    assert torch.equal(items, folded[0])
+    torch.testing.assert_close(scores, folded[1])
+    assert inputs_of_models._optimizer_steps[0] == steps
+    assert model.signature.num_nodes[USER] == users
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())

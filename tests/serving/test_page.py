@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch_geometric import seed_everything
 
-from pyg_kgrec import BPRMF, KSR, KGRec, fit
+from pyg_kgrec import KSR, KGRec, Popularity, fit
 from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.explain.units import Removals
 from pyg_kgrec.transforms import RandomSplit
@@ -439,9 +439,9 @@ def test_a_session_of_odd_names_and_large_ids(visit, world, sessions):
 
 
 def test_a_model_that_hears_no_session_says_so(visit, world):
-    with served(create_app(BPRMF(world.train), world.test)) as address:
+    with served(create_app(Popularity(world.train), world.test)) as address:
         at = session(visit, address)
-        assert "BPRMF knows its own users" in at.page.text_content("#session-note")
+        assert "Popularity does not hear sessions" in at.page.text_content("#session-note")
         assert at.page.text_content("#lead") == "No list for a session."
         assert not at.page.is_visible("#item-search-input")
         at.page.check('input[value="user"]', force=True)

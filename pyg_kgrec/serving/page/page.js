@@ -322,7 +322,7 @@ function showSession(focus) {
   lead(hears ? "session" : "deaf");
   $("session-note").textContent = hears
     ? state.session.length ? "The list follows what you add." : "Add the items that somebody has just looked at: nothing else is known of them."
-    : `${health.model} knows its own users and does not hear sessions. Pick a user instead.`;
+    : `${health.model} does not hear sessions. Pick a user instead.`;
   $("session").replaceChildren(...state.session.map((item, i) => {
     const remove = make("button", { type: "button", className: "plain" }, "Remove");
     remove.setAttribute("aria-label", `Remove ${label(item)} from the session`);
