@@ -219,6 +219,8 @@ class KnowledgeReport:
 
         A difference is called one where p < 0.05: of the paired t-test over seeds, or of Wilcoxon's test over users
         where there is one seed. The p-values of the first two sentences are corrected by Holm for the four graphs.
+        Where every test pair has the same place with another graph, the sentence says so, and what that means of
+        the model.
         """
         metric = self.comparison.metric
         others = [name for name in self.comparison.models if name != AS_IT_IS]
@@ -236,9 +238,21 @@ class KnowledgeReport:
                 why = self.comparison.left_out.get(other, "no run")[:150]
                 lines.append(f"{self.model} could not be measured with the graph {other!r}: {why}.")
                 continue
+            if self._is_same(other):
+                reads = "it reads no triples" if all(map(self._is_same, others)) else "not one has moved"
+                lines.append(
+                    f"{self.model} gives every test pair the same place {nothing}: with these settings {reads}."
+                )
+                continue
             lines.append(self._sentence(metric, start, nothing, mean[AS_IT_IS], mean[other], p_values[other]))
         lines.append(self._rare())
         return lines
+
+    def _is_same(self, graph: str) -> bool:
+        """Whether another graph leaves every test pair in its place, whatever the seed."""
+        ours, theirs = (dict(self.comparison.ranks(name)) for name in (AS_IT_IS, graph))
+        shared = ours.keys() & theirs.keys()
+        return bool(shared) and all(np.array_equal(ours[seed].rank, theirs[seed].rank) for seed in shared)
 
     def _num_seeds(self) -> int:
         frame = self.comparison.to_frame()

@@ -118,6 +118,18 @@ def test_a_blend_is_made_again_with_its_parts() -> None:
     assert model.parts["EASE"].signature.trained is None
 
 
+def test_of_a_model_that_reads_no_triples_it_says_so(small: HeteroData) -> None:
+    report = does_knowledge_pay(EASE, small, RandomSplit(0.1, 0.2), **SETTINGS)
+    whole, content, _ = report.sentences
+    assert "the same place with and without its knowledge graph" in whole
+    assert "it reads no triples" in whole
+    assert "the same place with its triples and with their tails shuffled" in content
+    reads = does_knowledge_pay(
+        functools.partial(EASE, knowledge=10.0), small, RandomSplit(0.1, 0.2), **SETTINGS
+    )
+    assert "reads no triples" not in " ".join(reads.sentences)
+
+
 def test_a_store_without_triples_is_refused(small: HeteroData) -> None:
     with pytest.raises(ValueError, match="data has no triples, expected a knowledge graph"):
         does_knowledge_pay(KGRec, build_store(knowledge=False), LeaveOneOut())
