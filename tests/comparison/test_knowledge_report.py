@@ -119,13 +119,14 @@ def test_a_blend_is_made_again_with_its_parts() -> None:
 
 
 def test_of_a_model_that_reads_no_triples_it_says_so(small: HeteroData) -> None:
-    report = does_knowledge_pay(EASE, small, RandomSplit(0.1, 0.2), **SETTINGS)
+    once = SETTINGS | {"seeds": 1}
+    report = does_knowledge_pay(EASE, small, RandomSplit(0.1, 0.2), **once)
     whole, content, _ = report.sentences
     assert "the same place with and without its knowledge graph" in whole
     assert "it reads no triples" in whole
     assert "the same place with its triples and with their tails shuffled" in content
     reads = does_knowledge_pay(
-        functools.partial(EASE, knowledge=10.0), small, RandomSplit(0.1, 0.2), **SETTINGS
+        functools.partial(EASE, l2=30.0, knowledge=10.0), small, RandomSplit(0.1, 0.2), **once
     )
     assert "reads no triples" not in " ".join(reads.sentences)
 
