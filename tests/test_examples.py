@@ -76,10 +76,20 @@ def test_seeds_are_a_number_or_the_seeds_themselves(monkeypatch: pytest.MonkeyPa
 def test_figures_alone_are_printed_as_json(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["synthetic", "--models", "Popularity", "--seeds", "1", "--seed", "3", "--json"]
+    words = ["synthetic", "--models", "Popularity", "planted taste", "--seeds", "1", "--seed", "3", "--json"]
     run("compare_movielens", words, monkeypatch)
-    (row,) = json.loads(capsys.readouterr().out)
-    assert (row["model"], row["seed"]) == ("Popularity", 3)
+    found = {row["model"]: row for row in json.loads(capsys.readouterr().out)}
+    assert [found[name]["seed"] for name in ("Popularity", "planted taste")] == [3, 3]
+    # Who knows what interactions were drawn with is far ahead, and yet does not know the draw.
+    assert 10 * found["Popularity"]["ndcg@10"] < found["planted taste"]["ndcg@10"] < 0.7
+
+
+def test_a_planted_taste_is_there_for_generated_data_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit):
+        run("compare_movielens", ["lastfm", "--root", "nowhere", "--models", "planted taste"], monkeypatch)
+    assert "'planted taste' is known of generated data alone, which lastfm is not" in capsys.readouterr().err
 
 
 def test_a_model_of_ones_own_trains_and_recommends(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch_geometric.data import HeteroData, InMemoryDataset
 
 from pyg_kgrec.data.labels import indexable
@@ -175,12 +176,34 @@ class SyntheticKG(InMemoryDataset):
         rng = np.random.default_rng(seed)
         facts = _Facts(rng, num_items, num_entities, num_relations)
         prefers = _draw_preferences(rng, facts, num_users)
-        user, item = _draw_interactions(rng, facts, prefers, num_interactions)
+        user, item, popularity = _draw_interactions(rng, facts, prefers, num_interactions)
         data = HeteroData()
         _name_nodes(data, rng, facts, num_users)
         _add_interactions(data, rng, user, item)
         _add_knowledge(data, rng, facts, prefers)
         self.data, self.slices = self.collate([indexable(data)])
+        self._taste = facts, prefers, popularity
+
+    def likelihood(self) -> Tensor:
+        r"""How likely each item is to be the next one drawn for each user: :math:`P(i \mid u)` above.
+
+        Who knows this knows all that can be known of a user but the draw. No ranking of the items that a user does
+        not have yet can be expected to find more than the one in this order, so that its metrics are what a
+        model's are to be measured against.
+
+        Returns:
+            Probabilities, ``[num_users, num_items]`` float64, each row with sum 1.
+        """
+        facts, prefers, popularity = self._taste
+        # [attributes, items]: what each attribute's items are drawn with.
+        share = np.zeros((facts.num_attributes, facts.num_items))
+        having = facts.linked[facts.owner]
+        share[facts.attribute, having] = popularity[having]
+        share /= share.sum(1, keepdims=True)
+        probability = np.tile((1 - _TASTE) * popularity / popularity.sum(), (len(prefers), 1))
+        for preferred in prefers.T:
+            probability += _TASTE / prefers.shape[1] * share[preferred]
+        return torch.from_numpy(probability)
 
 
 class _Facts:
@@ -253,8 +276,8 @@ def _evenly(rng: np.random.Generator, size: int, shape: tuple[int, int]) -> Arra
 
 def _draw_interactions(
     rng: np.random.Generator, facts: _Facts, prefers: Array, num_interactions: int
-) -> tuple[Array, Array]:
-    """Draws every user's items; what a user has already is drawn again."""
+) -> tuple[Array, Array, Array]:
+    """Draws every user's items, what a user has already again; returns pairs and the items' popularity."""
     num_users, num_items = len(prefers), facts.num_items
     count = _draw_counts(rng, num_users, num_interactions, num_items // 2)
     popularity = rng.lognormal(sigma=_POPULARITY, size=num_items)
@@ -276,7 +299,7 @@ def _draw_interactions(
         drawn = np.sort(np.concatenate([drawn, user * num_items + item]))
         drawn = drawn[np.diff(drawn, prepend=-1) != 0]
         missing = count - np.bincount(drawn // num_items, minlength=num_users)
-    return drawn // num_items, drawn % num_items
+    return drawn // num_items, drawn % num_items, popularity
 
 
 def _draw_counts(rng: np.random.Generator, num_users: int, num_interactions: int, most: int) -> Array:

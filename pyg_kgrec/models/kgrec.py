@@ -132,6 +132,7 @@ class KGRec(Recommender):
         "dropout": [0.0, 0.1, 0.2],
         "cl_coef": (1e-3, 1e-1),
         "decay": (1e-7, 1e-3),
+        "distill": [0.0, 0.1, 0.3, 0.6],
     }
     shown = ("hidden_channels", "num_layers", "num_heads")
     hears = MappingProxyType({USER: ("row", "features", "interactions"), ITEM: ("row", "features", "links")})

@@ -127,6 +127,40 @@ def test_what_is_planted_drives_liking_and_noise_does_not(data: HeteroData) -> N
     assert by_noise < 1.5 * popularity
 
 
+def test_likelihood_is_what_interactions_are_drawn_with() -> None:
+    # One interaction per user: none is drawn again.
+    dataset = SyntheticKG(20_000, 40, 120, num_interactions=20_000)
+    user, item = dataset[0][INTERACTS].edge_index
+    likelihood = dataset.likelihood()
+    assert likelihood.shape == (20_000, 40)
+    assert torch.allclose(likelihood.sum(1), torch.ones(20_000, dtype=torch.float64))
+    # Of the pairs that P takes for likely to some degree, as many are drawn as it says: to four deviations.
+    drawn = torch.zeros_like(likelihood)
+    drawn[user, item] = 1
+    degree = torch.bucketize(likelihood, torch.tensor([0.002, 0.01, 0.05, 0.1, 0.2, 0.4]).double())
+    for some in degree.unique():
+        said, found = likelihood[degree == some], drawn[degree == some]
+        assert abs(float(found.sum() - said.sum())) < 4 * float((said * (1 - said)).sum().sqrt())
+    for each in range(40):
+        said = likelihood[:, each]
+        assert abs(float(drawn[:, each].sum() - said.sum())) < 4 * float((said * (1 - said)).sum().sqrt())
+
+
+def test_no_ranking_is_better_than_by_likelihood(data: HeteroData) -> None:
+    train, _, test = RandomSplit(val=0, test=0.2, seed=0)(data)
+    seen = dense(data, train[INTERACTS].edge_index)
+    held_out = dense(data, test[INTERACTS].edge_label_index)
+
+    def recall(score: Tensor) -> float:
+        top = score.double().masked_fill(seen > 0, -1).topk(20).indices
+        return float((held_out.gather(1, top).sum(1) / held_out.sum(1).clamp(min=1)).mean())
+
+    planted = attributes(data, data[RELATES].is_rationale)
+    likelihood = SyntheticKG().likelihood()
+    assert recall(likelihood) > recall((seen @ planted) ** 2 @ planted.T)
+    assert recall(likelihood) > recall((likelihood > 0.005).double())
+
+
 def test_everything_follows_from_the_seed_and_nothing_else() -> None:
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002
