@@ -123,6 +123,7 @@ PUBLIC = (
     "pyg_kgrec.comparison",
     "pyg_kgrec.data",
     "pyg_kgrec.datasets",
+    "pyg_kgrec.calibration",
     "pyg_kgrec.evaluation",
     "pyg_kgrec.explain",
     "pyg_kgrec.exporting",

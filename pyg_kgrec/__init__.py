@@ -4,10 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyg_kgrec.calibration import Calibration, calibrate, choose_threshold
     from pyg_kgrec.comparison import Comparison, KnowledgeReport, does_knowledge_pay
     from pyg_kgrec.comparison.compare import compare
     from pyg_kgrec.data import check_split
-    from pyg_kgrec.evaluation import choose_threshold, evaluate
+    from pyg_kgrec.evaluation import evaluate
     from pyg_kgrec.explain import Explanation
     from pyg_kgrec.exporting import export
     from pyg_kgrec.faithfulness import ExplanationReport, evaluate_explanations
@@ -42,6 +43,7 @@ __all__ = [
     "KTUP",
     "MKR",
     "Blend",
+    "Calibration",
     "Comparison",
     "Explanation",
     "ExplanationReport",
@@ -52,6 +54,7 @@ __all__ = [
     "Popularity",
     "RP3beta",
     "Recommender",
+    "calibrate",
     "check_split",
     "choose_threshold",
     "compare",
@@ -70,9 +73,10 @@ __all__ = [
 ]
 
 _NAMES = {
+    "calibration": ("Calibration", "calibrate", "choose_threshold"),
     "comparison": ("Comparison", "KnowledgeReport", "compare", "does_knowledge_pay"),
     "data": ("check_split",),
-    "evaluation": ("choose_threshold", "evaluate"),
+    "evaluation": ("evaluate",),
     "explain": ("Explanation",),
     "exporting": ("export",),
     "faithfulness": ("ExplanationReport", "evaluate_explanations"),

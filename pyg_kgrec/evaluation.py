@@ -27,7 +27,8 @@ from torchmetrics.functional.classification import binary_auroc
 from pyg_kgrec._checks import check_choices, check_finite, check_k, check_optional, check_scores
 from pyg_kgrec._files import shown
 from pyg_kgrec._tables import index_of
-from pyg_kgrec.data.interactions import PairIndex, labelled_pairs
+from pyg_kgrec.calibration import Calibration, best_threshold, labelled_scores
+from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import USER
 from pyg_kgrec.models.base import Recommender, Store, check_recommender, predicting
 from pyg_kgrec.models.encoding import rows_at_once
@@ -66,6 +67,7 @@ def evaluate(
     per_user: Literal[False] = ...,
     batch_size: int | None = ...,
     threshold: float | None = ...,
+    calibration: Calibration | None = ...,
 ) -> dict[str, float]: ...
 
 
@@ -80,6 +82,7 @@ def evaluate(
     per_user: Literal[True],
     batch_size: int | None = ...,
     threshold: float | None = ...,
+    calibration: Calibration | None = ...,
 ) -> pd.DataFrame: ...
 
 
@@ -93,6 +96,7 @@ def evaluate(
     per_user: bool = False,
     batch_size: int | None = None,
     threshold: float | None = None,
+    calibration: Calibration | None = None,
 ) -> dict[str, float] | pd.DataFrame:
     r"""Ranks the whole catalogue for every user with something to be found.
 
@@ -110,7 +114,8 @@ def evaluate(
     pairs of a 1 and a 0 whose scores stand in the right order, ACC the share of pairs whose score is above the
     threshold where the label is 1 and not above it where it is 0. By default that is the model's own
     (``model.threshold``): 0, as suits logits, until :func:`choose_threshold` or ``fit(…, monitor='auc')`` with
-    labelled validation pairs has chosen another.
+    labelled validation pairs has chosen another. With a ``calibration`` (:func:`calibrate`) both are of its
+    probabilities, and the threshold is ½.
 
     Args:
         model: The model.
@@ -123,6 +128,7 @@ def evaluate(
         per_user: Return the metrics of each user instead of their means.
         batch_size: Users ranked at a time; by default up to 1024, and as many as have 64 MiB of scores.
         threshold: For ``'ctr'``, what scores have to be above for ACC; by default ``model.threshold``.
+        calibration: For ``'ctr'``, what makes probabilities of the scores, instead of a threshold.
 
     Returns:
         The metrics by name: ``'recall@10'``, ``'ndcg@10'``, ``'precision@10'``, ``'hit@10'``, ``'mrr@10'``,
@@ -133,10 +139,12 @@ def evaluate(
         whose means are the metrics of the dictionary. Coverage is no user's and has no column.
 
     Raises:
-        TypeError: If ``threshold`` is no number or ``metrics`` no list of names.
+        TypeError: If ``threshold`` is no number, ``calibration`` no :class:`Calibration` or ``metrics`` no list of
+            names.
         ValueError: If there is nothing to be found (for ``'ctr'``: not both labels), ``task`` or a metric is
-            unknown, ``threshold`` is NaN, infinite or given for a ranking, ``per_user`` is asked of
-            ``'ctr'``, ``k`` is not between 1 and the number of items, or the store does not fit the model.
+            unknown, ``threshold`` is NaN, infinite or given beside a calibration, either is given for a ranking,
+            ``per_user`` is asked of ``'ctr'``, ``k`` is not between 1 and the number of items, or the store does
+            not fit the model.
     """
     check_recommender(model)
     check_choices(task=(task, ("ranking", "ctr")))
@@ -146,6 +154,14 @@ def evaluate(
             raise ValueError(
                 f"threshold is {shown(repr(threshold))}, which a ranking has no use for, expected task='ctr'"
             )
+    if calibration is not None:
+        if not isinstance(calibration, Calibration):
+            raise TypeError(
+                f"calibration is {shown(repr(calibration))}, expected what calibrate(model, val) gives"
+            )
+        if task == "ranking" or threshold is not None:
+            beside = "task 'ranking'" if task == "ranking" else "a threshold"
+            raise ValueError(f"calibration is given with {beside}, expected task='ctr' and no threshold")
     if per_user and task == "ctr":
         raise ValueError("per_user is True with task 'ctr', expected task='ranking': AUC is no user's")
     names = _chosen(
@@ -154,7 +170,7 @@ def evaluate(
     check_optional(1, batch_size=batch_size)
     inputs = model.inputs(data)
     if task == "ctr":
-        both = _click_through(model, inputs, threshold)
+        both = _click_through(model, inputs, threshold, calibration)
         return {name: both[name] for name in names}
     ks = check_rankable(inputs, k, "data")
     model.warn_of_strangers(inputs, inputs.labels.start.diff().nonzero().flatten())
@@ -429,73 +445,18 @@ def check_to_be_found(inputs: Inputs, name: str, stacklevel: int = 3) -> None:
         )
 
 
-def choose_threshold(model: Recommender, val: Store) -> float:
-    """Chooses the threshold of ACC on labelled validation pairs; the model keeps it as ``model.threshold``.
-
-    It is the one of the highest ACC, halfway between two scores; of several as good the middle one. ``fit`` does
-    the same at its end where it is asked for ``monitor='auc'`` or ``'acc'``, unless the scores are logits.
-
-    Args:
-        model: The model; its weights stay as they are.
-        val: A validation store with labelled pairs, or a prepared one.
-
-    Returns:
-        The threshold.
-
-    Raises:
-        ValueError: If there are no labels or not both kinds of them, or the store does not fit the model.
-    """
-    check_recommender(model)
-    model.threshold = best_threshold(*_labelled_scores(model, model.inputs(val)))
-    return model.threshold
-
-
-def best_threshold(score: Tensor, label: Tensor) -> float:
-    r"""The threshold that tells labels apart best.
-
-    .. math:: \arg\max_t \sum_n [\, [s_n > t] = y_n ]
-
-    Args:
-        score: Finite scores, ``[n]`` float, at least one.
-        label: 0 or 1, ``[n]`` int64.
-
-    Returns:
-        A threshold halfway between two different scores that stand side by side, as the scores' type rounds it;
-        beyond the outermost score where one answer for all pairs is best. Of several as good it is the middle
-        one (the lower of the two in the middle).
-    """
-    value, place = score.unique(return_inverse=True)
-    # With the threshold above the i-th score, those labelled 0 up to it are right and those labelled 1 wrong.
-    gain = torch.zeros(value.numel(), dtype=torch.long, device=score.device)
-    gain.index_add_(0, place, 1 - 2 * (label > 0).long())
-    right = torch.cat([gain.new_zeros(1), gain.cumsum(0)])
-    best = (right == right.max()).nonzero().flatten()
-    at = int(best[(best.numel() - 1) // 2])
-    if at in (0, value.numel()):
-        outermost = float(value[0] if at == 0 else value[-1])
-        return outermost + (-1 if at == 0 else 1) * max(1.0, abs(outermost))
-    low, high = value[at - 1], value[at]
-    middle = low / 2 + high / 2
-    # Neighbours of a type have no number between them: the lower one does, as a score has to be above it.
-    return float(middle if low < middle < high else low)
-
-
 def click_through(model: Recommender, inputs: Inputs) -> dict[str, float]:
     """AUC and ACC of a model in training: at the best threshold of this moment, or at 0 where scores are logits."""
-    score, label = _labelled_scores(model, inputs)
+    score, label, _ = labelled_scores(model, inputs)
     return _told_apart(score, label, 0.0 if model.scores_are_logits else best_threshold(score, label))
 
 
-def _labelled_scores(model: Recommender, inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """Scores and labels of the labelled pairs, ``[n]`` each."""
-    user, item, label = (x.to(inputs.device) for x in labelled_pairs(inputs.data))
-    model.warn_of_strangers(inputs, user, stacklevel=5)
-    with predicting():
-        return check_scores(model.encoding(inputs).score(user, item)), label
-
-
-def _click_through(model: Recommender, inputs: Inputs, threshold: float | None = None) -> dict[str, float]:
-    score, label = _labelled_scores(model, inputs)
+def _click_through(
+    model: Recommender, inputs: Inputs, threshold: float | None, calibration: Calibration | None
+) -> dict[str, float]:
+    score, label, item = labelled_scores(model, inputs)
+    if calibration is not None:
+        return _told_apart(calibration.log_odds(score, inputs, item), label, 0.0)
     return _told_apart(score, label, float(model.threshold if threshold is None else threshold))
 
 

@@ -48,6 +48,7 @@ from pyg_kgrec._trainer import (
     waited,
 )
 from pyg_kgrec._tuning import Space, check_names, check_space, in_words, search
+from pyg_kgrec.calibration import choose_threshold
 from pyg_kgrec.data.interactions import labelled_pairs
 from pyg_kgrec.data.store import ENTITY, NODE_TYPES
 from pyg_kgrec.data.triples import first_shared, triple_name, triples
@@ -55,7 +56,6 @@ from pyg_kgrec.evaluation import (
     CTR_METRICS,
     METRICS,
     check_to_be_found,
-    choose_threshold,
     click_through,
     ranking,
 )
