@@ -129,6 +129,8 @@ def run_all(
     _check_tune(tune, entries, data)
     plan = Plan(entries, data, split, ks, monitor, num_threads, tune, n_trials)
     splits = plan.splits(numbers[0])
+    if tune and splits[1] is None:
+        raise ValueError("tune is given without validation pairs, expected some to choose by")
     notes = _look_at(splits, split)
     record = Record(plan, None if path is None else Path(path))
     described, left_out = trainable(plan, numbers[0])
@@ -145,7 +147,7 @@ def run_all(
     pairs = {seed: {n: x.numpy() for n, x in held.items()} for seed, held in record.pairs.items()}
     wanted = [0] if plan.is_fixed else numbers
     pairs = {seed: held for seed, held in pairs.items() if seed in wanted}
-    labels = dict.fromkeys(pairs, _user_labels(splits[0]))
+    labels = dict.fromkeys(pairs, _user_labels(splits[2]))
     metric = monitor if monitor.partition("@")[0] in METRICS and _length(monitor) in ks else f"ndcg@{min(ks)}"
     if tune:
         notes.append(f"Searched on validation, {n_trials} trials per run: {', '.join(tune)}.")
@@ -229,8 +231,6 @@ def _check_tune(tune: Any, entries: Sequence[Entry], data: Any) -> None:
             )
         check_space(search, where)
     if tune:
-        if isinstance(data, tuple | list) and data[1] is None:
-            raise ValueError("tune is given without a validation store, expected one to choose by")
         require("optuna", "tune", "compare(tune=…)")
 
 

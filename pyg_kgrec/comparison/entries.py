@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -190,5 +191,10 @@ def loss_of(model: Recommender) -> str:
 def written(settings: Mapping[str, Any]) -> str:
     """Settings as JSON; what JSON has no form for by its ``repr``, shortened."""
     return json.dumps(
-        dict(settings), sort_keys=True, ensure_ascii=False, default=lambda x: shown(repr(x), 200)
+        dict(settings), sort_keys=True, ensure_ascii=False, default=lambda x: shown(without_addresses(x), 200)
     )
+
+
+def without_addresses(value: Any) -> str:
+    """The ``repr`` of a value without the addresses of objects, which are others in the next process."""
+    return re.sub(" at 0x[0-9a-fA-F]+", "", repr(value))

@@ -227,7 +227,6 @@ class KnowledgeReport:
         found = {name: self.comparison.difference(AS_IT_IS, name, metric) for name in others}
         column = "p over seeds" if self._num_seeds() > 1 else "p over users"
         p_values = dict(zip(others, holm([found[name][column] for name in others])))
-        mean = self.comparison.to_frame().groupby("model")[metric].mean()
         lines = []
         for other, start, nothing in (
             (WITHOUT, f"With its knowledge graph {self.model} finds", "with and without its knowledge graph"),
@@ -244,7 +243,8 @@ class KnowledgeReport:
                     f"{self.model} gives every test pair the same place {nothing}: with these settings {reads}."
                 )
                 continue
-            lines.append(self._sentence(metric, start, nothing, mean[AS_IT_IS], mean[other], p_values[other]))
+            ours, theirs = self._means(metric, other)
+            lines.append(self._sentence(metric, start, nothing, ours, theirs, p_values[other]))
         lines.append(self._rare())
         return lines
 
@@ -253,6 +253,13 @@ class KnowledgeReport:
         ours, theirs = (dict(self.comparison.ranks(name)) for name in (AS_IT_IS, graph))
         shared = ours.keys() & theirs.keys()
         return bool(shared) and all(np.array_equal(ours[seed].rank, theirs[seed].rank) for seed in shared)
+
+    def _means(self, metric: str, graph: str) -> tuple[float, float]:
+        """Means with the graph as it is and with another one, over the seeds that both have, as the test is."""
+        frame = self.comparison.to_frame()
+        good = frame[(frame["status"] == "ok") & frame["model"].isin([AS_IT_IS, graph])]
+        mean = good.pivot_table(index="seed", columns="model", values=metric).dropna().mean()
+        return float(mean[AS_IT_IS]), float(mean[graph])
 
     def _num_seeds(self) -> int:
         frame = self.comparison.to_frame()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import ctypes
+import gc
 import hashlib
 import math
 import random
-import re
 import sys
 import time
 import warnings
@@ -26,7 +27,16 @@ from torch_geometric.transforms import BaseTransform
 from pyg_kgrec._files import shown
 from pyg_kgrec._trainer import NonFiniteError, interruptions
 from pyg_kgrec._tuning import search
-from pyg_kgrec.comparison.entries import Entry, chosen_by, fit_names, loss_of, settings_of, written
+from pyg_kgrec.comparison.entries import (
+    Entry,
+    chosen_by,
+    fit_names,
+    loss_of,
+    settings_of,
+    without_addresses,
+    written,
+)
+from pyg_kgrec.data.store import INTERACTS
 from pyg_kgrec.evaluation import CTR_METRICS, check_rankable, evaluate, ranking, ranking_with_ranks
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.inputs import StoreStamp
@@ -35,17 +45,8 @@ from pyg_kgrec.training import fit, learns_anywhere
 Splits: TypeAlias = tuple[HeteroData, HeteroData | None, HeteroData]
 Row: TypeAlias = dict[str, Any]
 
-FAILURES: Final = (
-    ValueError,
-    TypeError,
-    ArithmeticError,
-    LookupError,
-    RuntimeError,
-    MemoryError,
-    ImportError,
-    OSError,
-)
-"""What may go wrong with one model while the others go on."""
+FAILURES: Final = (Exception,)
+"""What may go wrong with one model while the others go on: anything, as models may be the caller's."""
 
 
 @dataclass
@@ -90,7 +91,8 @@ class Plan:
             split = copy.copy(self.split)
             if not self.is_fixed:
                 split.seed = int(split.seed) + seed
-            self._kept = seed, split(self.data)
+            train, val, test = split(self.data)
+            self._kept = seed, (train, val if _has_pairs(val) else None, test)
         return self._kept[1]
 
     def transformed(self, entry: Entry, seed: int) -> Splits:
@@ -128,7 +130,15 @@ def _described(split: BaseTransform | None) -> str:
     """A transform with all that it was made with; an object's address says nothing."""
     if split is None:
         return ""
-    return f"{type(split).__qualname__} {re.sub(' at 0x[0-9a-f]+', '', repr(sorted(vars(split).items())))}"
+    return f"{type(split).__qualname__} {without_addresses(sorted(vars(split).items()))}"
+
+
+def _has_pairs(val: HeteroData | None) -> bool:
+    """Whether there is anything to validate on: a share of 0 leaves nothing."""
+    if val is None:
+        return False
+    pairs = val[INTERACTS].get("edge_label_index")
+    return pairs is None or pairs.numel() > 0  # a store without the field is named where it is read
 
 
 def describe(plan: Plan, entry: Entry, seed: int) -> Row:
@@ -145,6 +155,8 @@ def describe(plan: Plan, entry: Entry, seed: int) -> Row:
         check_rankable(model.prepare(test), list(plan.ks), "test")
     row = _settings(entry, model)
     space = plan.tune.get(entry.name)
+    if entry.transform is not None:
+        row["transform"] = entry.name
     row["tune"] = "" if space is None else f"{plan.num_trials} trials of {_searched(space)}"
     return row
 
@@ -207,16 +219,15 @@ def _trained(plan: Plan, entry: Entry, splits: Splits, seed: int) -> tuple[Row, 
         model, cost = _fitted(plan, entry, splits, seed, {})
         return cost, model
     best: Any = None
-    total = 0.0
+    started = time.perf_counter()
 
     def measure(trial: Any, asked: dict[str, Any]) -> float:
-        nonlocal best, total
+        nonlocal best
         seed_everything(seed)
         before = interruptions()
         model, cost = _fitted(plan, entry, splits, seed, asked)
         if interruptions() != before:
             raise KeyboardInterrupt
-        total += cost["seconds"]
         assert splits[1] is not None
         score = _watched(model, splits[1], plan.monitor)
         if best is None or score > best[0]:
@@ -231,7 +242,8 @@ def _trained(plan: Plan, entry: Entry, splits: Splits, seed: int) -> tuple[Row, 
             "stays finite"
         )
     _, model, cost, asked = best
-    return cost | {"tuned": written(asked), "trials": len(study.trials), "seconds to tune": total}, model
+    seconds = time.perf_counter() - started  # trials that failed, and evaluations, among them
+    return cost | {"tuned": written(asked), "trials": len(study.trials), "seconds to tune": seconds}, model
 
 
 def _watched(model: Recommender, val: HeteroData, monitor: str) -> float:
@@ -246,11 +258,11 @@ def _fitted(
     train, val, _ = splits
     of_fit = {n: x for n, x in asked.items() if n in fit_names()}
     with _memory() as peak:
+        started = time.perf_counter()  # a callable may train within: what it does is a part of the price
         model = entry.build(train, **{n: x for n, x in asked.items() if n not in of_fit})
         arguments = {"num_threads": plan.num_threads} | dict(entry.fit) | of_fit
         if not learns_anywhere(model):  # what is asked of all models
             arguments = {n: x for n, x in arguments.items() if n not in ("scheduler", "scheduler_interval")}
-        started = time.perf_counter()
         history = fit(model, train, val, seed=seed, monitor=plan.monitor, progress=False, **arguments)
         seconds = time.perf_counter() - started
     best = float(history[plan.monitor].max()) if plan.monitor in history else math.nan
@@ -292,11 +304,24 @@ def _memory() -> Iterator[list[float]]:
         torch.cuda.reset_peak_memory_stats()
         before = float(torch.cuda.memory_allocated())
     else:
+        _give_back()
         with suppress(OSError):  # the kernel forgets the peak, where it lets a process ask for that
             Path("/proc/self/clear_refs").write_text("5")
-        before = _resident("VmRSS")
+        before, old = _resident("VmRSS"), _resident("VmHWM")
     yield peak
-    peak[0] = ((float(torch.cuda.max_memory_allocated()) if gpu else _resident("VmHWM")) - before) / 2**20
+    if gpu:
+        peak[0] = (float(torch.cuda.max_memory_allocated()) - before) / 2**20
+    else:
+        # A peak that the kernel did not forget says nothing of this run unless the run went beyond it.
+        new = _resident("VmHWM")
+        peak[0] = (new - before) / 2**20 if new > old or old - before < 2**20 else math.nan
+
+
+def _give_back() -> None:
+    """Returns what is free to the system: a run that takes what another left free would seem to need none."""
+    gc.collect()
+    with suppress(OSError, AttributeError, TypeError):  # of the C library of GNU alone
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _resident(name: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -85,8 +86,9 @@ class Comparison:
 
         Columns: ``model``, ``seed``, ``status``, ``reason``, all metrics of the test pairs, ``validation`` (best
         value of the metric that training watched, NaN where nothing was), ``epochs`` (of a model that is solved,
-        the choices that were tried), ``seconds`` (of ``fit``), ``seconds to evaluate``, ``memory`` (peak in MiB
-        above what was in use before), ``loss``, ``settings``, ``fit`` and ``chosen`` (JSON; the last is what
+        the choices that were tried), ``seconds`` (of making the model, pre-training in a callable included, and of
+        ``fit``), ``seconds to evaluate``, ``memory`` (peak in MiB above what was in use before; NaN where the
+        system does not say), ``loss``, ``settings``, ``fit`` and ``chosen`` (JSON; the last is what
         ``fit`` chose on validation), and what was searched (``tune``, ``tuned``, ``trials``, ``seconds to tune``).
         """
         left = ("metrics", "rank", "made with")
@@ -116,8 +118,8 @@ class Comparison:
     def by_frequency(self, num_bands: int = 4) -> pd.DataFrame:
         """How well items are found, by how many users interacted with them in training.
 
-        Items that nobody interacted with are a band of their own; the others fall into bands of about equal numbers
-        of training interactions of the items to be found.
+        Items that nobody interacted with are a band of their own; the others fall into bands of about equally many
+        pairs to be found.
 
         Args:
             num_bands: Number of bands above 0.
@@ -139,11 +141,12 @@ class Comparison:
             ranks = self._ranks(row)
             pairs, band = ranks.per_pair(self.ks), np.searchsorted(ends, ranks.item_interactions)
             num_users = ranks.users.size
-            for b in np.unique(band):
+            # Bands that a split has no pair of, too: they add 0 to the NDCG of that seed.
+            for b in range(ends.size):
                 part = pairs[band == b]
                 found: dict[str, float] = {"pairs": len(part)}
                 for k in self.ks:
-                    found[f"recall@{k}"] = float(part[f"hit@{k}"].mean())
+                    found[f"recall@{k}"] = float(part[f"hit@{k}"].mean()) if len(part) else math.nan
                     found[f"ndcg@{k}"] = float(part[f"ndcg@{k}"].sum()) / num_users
                 rows.append({"model": row["model"], "interactions": b, "seed": row["seed"]} | found)
         return self._banded(pd.DataFrame(rows), ends, "pairs")
@@ -164,9 +167,11 @@ class Comparison:
         """
         check_at_least(1, num_bands=num_bands)
         users = self.per_user()
-        first = users[users["model"] == users["model"].iloc[0]]["interactions"].to_numpy()
-        ends = bands(first, np.ones(first.size), num_bands)
-        users["interactions"] = np.minimum(np.searchsorted(ends, users["interactions"]), ends.size - 1)
+        # Of all splits, whichever of them a model failed on.
+        splits = [pairs["user_interactions"][_first_of_each(pairs["user"])] for pairs in self._pairs.values()]
+        pooled = np.concatenate(splits)
+        ends = bands(pooled, np.ones(pooled.size), num_bands)
+        users["interactions"] = np.searchsorted(ends, users["interactions"])
         grouped = users.drop(columns=["user", "to_find"]).groupby(
             ["model", "interactions", "seed"], sort=False
         )
@@ -209,8 +214,8 @@ class Comparison:
             (``… ±``), ``difference`` (model less reference, over the seeds that both have), ``low`` and ``high``
             (bootstrap over users, each user's differences averaged over seeds), ``p over seeds`` (paired t-test),
             ``p over users``, both corrected by Holm for the number of models beside the reference, ``loss``,
-            ``seconds`` (of ``fit``), ``memory`` (peak in MiB above what was in use before). A p-value is NaN where
-            there is nothing to test by: one seed, or the same difference with every seed.
+            ``seconds`` (of making and fitting), ``memory`` (peak in MiB above what was in use before). A p-value is
+            NaN where there is nothing to test by: one seed, or the same difference with every seed.
 
         Raises:
             ValueError: If the metric, the reference or the test is unknown, or ``level`` is not between 0 and 1.
@@ -293,8 +298,9 @@ class Comparison:
         lines = ["| " + " | ".join(["model", *names]) + " |", "|" + " --- |" * (len(names) + 1)]
         for model, row in summary.iterrows():
             cells = [_cell(name, row[name], row.get(f"{name} ±")) for name in names]
-            lines.append("| " + " | ".join([str(model).replace("|", "\\|"), *cells]) + " |")
-        return "\n".join(lines + ([""] + [f"- {note}" for note in self.notes] if self.notes else []))
+            lines.append("| " + " | ".join([_plain(str(model)), *cells]) + " |")
+        notes = [f"- {' '.join(note.split())}" for note in self.notes]
+        return "\n".join([*lines, *(["", *notes] if notes else [])])
 
     def plot(self, ax: Axes | None = None, metric: str | None = None) -> Axes:
         """A bar per model: the mean over seeds, with its deviation.
@@ -346,9 +352,20 @@ class Comparison:
         return Ranks(rank=rank, k=max(self.ks), **pairs)
 
 
+def _first_of_each(ascending: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each value stands first."""
+    return np.unique(ascending, return_index=True)[1].astype(np.int64)
+
+
+def _plain(text: str) -> str:
+    """Text as a cell of a table in Markdown shows it: on one line, and no character a mark."""
+    line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\|*`~]|(?<!\w)_|_(?!\w))", r"\\\1", line)
+
+
 def _cell(name: str, value: Any, deviation: Any) -> str:
     if isinstance(value, str):
-        return value.replace("|", "\\|")
+        return _plain(value)
     if value != value:
         return "–"
     if name == "seeds":

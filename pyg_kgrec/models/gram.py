@@ -45,12 +45,15 @@ def ridge_weights(matrix: Tensor) -> Tensor:
     r"""What each item adds to each other one: :math:`B_{ij} = -P_{ij} / P_{jj}`, :math:`\mathbf{P}` the inverse.
 
     Args:
-        matrix: A Gram matrix with its λ on the diagonal, ``[n, n]`` float64, positive definite.
+        matrix: A Gram matrix with its λ on the diagonal, ``[n, n]`` float64, positive definite; it is overwritten,
+            so that beside it and the result's place there is one matrix at most.
 
     Returns:
         ``[n, n]`` float64, 0 on the diagonal.
     """
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+    factor = torch.linalg.cholesky(matrix)
+    # The transpose has the order of columns that LAPACK writes in, and the inverse is as symmetric as the matrix.
+    inverse = torch.cholesky_inverse(factor, out=matrix.mT)
     return inverse.div_(-inverse.diagonal().clone()).fill_diagonal_(0)
 
 

@@ -58,6 +58,11 @@ def check_memory(
     if need > most:
         said = "is free" if max_memory is None else "is allowed (max_memory)"
         raise ValueError(
-            f"{what} on {num_items} items needs {need / GIB:.1f} GiB for its matrices of items × items, "
-            f"{most / GIB:.1f} GiB {said}: {instead}"
+            f"{what} on {num_items} items needs {_gib(need)} GiB for its matrices of items × items, "
+            f"{_gib(most)} GiB {said}: {instead}"
         )
+
+
+def _gib(number: int) -> str:
+    """Bytes in GiB, with a digit that is not 0."""
+    return f"{number / GIB:.1f}" if number >= GIB or not number else f"{number / GIB:.2g}"

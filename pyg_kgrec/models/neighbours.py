@@ -274,7 +274,9 @@ class ItemKNN(NeighbourRecommender):
     items nearest to i, and h is the shrinkage, which keeps items that few had from being near by chance (Sarwar et
     al., WWW 2001; Dacrema et al., RecSys 2019). With ``weights='tf-idf'`` an interaction of a user with n items
     counts :math:`\log(|\mathcal{I}| / (1 + n))`, with ``'bm25'`` further :math:`(k_1 + 1) / (k_1 (1 - b + b
-    \frac{|\mathcal{U}_i|}{\text{mean}}) + 1)`, where :math:`k_1 = 100` and :math:`b = 0.8`.
+    \frac{|\mathcal{U}_i|}{\text{mean}}) + 1)`, where :math:`k_1 = 100` and :math:`b = 0.8`. That factor is one
+    number per item, which a cosine takes out again: ``'bm25'`` differs from ``'tf-idf'`` by the shrinkage alone,
+    and with h = 0 not at all.
 
     :func:`pyg_kgrec.fit` solves it in blocks, without a dense matrix of items × items. Users are what is in their
     history in the store's ``edge_index``.

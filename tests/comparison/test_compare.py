@@ -35,6 +35,7 @@ from pyg_kgrec import (
 )
 from pyg_kgrec._look import INK
 from pyg_kgrec.comparison import runs
+from pyg_kgrec.comparison.entries import written
 from pyg_kgrec.comparison.statistics import holm, paired_t, wilcoxon
 from pyg_kgrec.data import INTERACTS, SplitReport, check_split
 from pyg_kgrec.models.inputs import Inputs
@@ -479,3 +480,132 @@ def test_three_stores_may_stand_in_a_list(small: HeteroData) -> None:
     assert metrics(listed).equals(
         metrics(compare({"Popularity": Popularity}, (train, val, test), **settings))
     )
+
+
+QUICK: dict[str, Any] = {"split": RandomSplit(0.1, 0.2), "seeds": 2, "k": 5, "progress": False}
+SOLVED = functools.partial(EASE, l2=10.0)
+
+
+class OfTheCallersOwnError(Exception):
+    """No kind of error that this package raises."""
+
+
+def test_an_error_of_any_kind_fails_its_run_alone(small: HeteroData) -> None:
+    made: list[Recommender] = []
+
+    def stumbles(train: HeteroData) -> Recommender:
+        if len(made) == 2:  # described, and trained with seed 0
+            raise OfTheCallersOwnError("no more")
+        made.append(Popularity(train))
+        return made[-1]
+
+    def never(train: HeteroData) -> Recommender:
+        return train.nothing_of_that_name
+
+    table = compare({"EASE": SOLVED, "stumbles": stumbles, "never": never}, small, **QUICK)
+    rows = table.to_frame().set_index(["model", "seed"])
+    assert rows.loc[("stumbles", 1), "reason"] == "OfTheCallersOwnError: no more"
+    assert rows.loc["EASE", "status"].tolist() == ["ok", "ok"]
+    assert "AttributeError" in table.left_out["never"]
+
+
+def test_seconds_count_what_a_callable_trains(small: HeteroData, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(runs.time, "perf_counter", lambda: clock[0])
+
+    def pretrained(train: HeteroData) -> Recommender:
+        clock[0] += 100
+        return Popularity(train)
+
+    table = compare({"pretrained": pretrained}, small, **QUICK | {"seeds": 1})
+    assert table.to_frame()["seconds"].tolist() == [100]
+
+
+def test_seconds_to_tune_count_trials_that_fail(small: HeteroData, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("optuna")
+    clock = [0.0]
+    monkeypatch.setattr(runs.time, "perf_counter", lambda: clock[0])
+
+    def diverges(train: HeteroData, l2: float) -> Recommender:
+        clock[0] += 10
+        if l2 == 1 and clock[0] > 10:
+            raise runs.NonFiniteError("it does")
+        return EASE(train, l2=l2)
+
+    models = {"EASE": functools.partial(diverges, l2=1.0)}
+    table = compare(models, small, tune={"EASE": {"l2": [1.0, 3.0]}}, n_trials=2, **QUICK | {"seeds": 1})
+    assert table.to_frame()["seconds to tune"].tolist() == [20]
+
+
+def test_users_are_named_by_the_store_that_is_ranked(small: HeteroData) -> None:
+    train, val, test = RandomSplit(0.1, 0.2)(small)
+    other = copy.copy(test)
+    place = torch.arange(test["user"].num_nodes).flip(0)
+    other["user"].id = [test["user"].id[i] for i in place.tolist()]
+    for key in ("edge_index", "edge_label_index", "seen_edge_index"):
+        user, item = test[INTERACTS][key]
+        other[INTERACTS][key] = torch.stack([place[user], item])
+    settings = {name: value for name, value in QUICK.items() if name != "split"} | {"seeds": 1}
+    same, turned = (
+        compare({"EASE": SOLVED}, (train, val, store), **settings).per_user().set_index("user")
+        for store in (test, other)
+    )
+    pd.testing.assert_frame_equal(turned.loc[same.index], same)
+
+
+def test_bands_that_a_split_has_no_pair_of_add_nothing(small: HeteroData) -> None:
+    seeds, frequency = [0, 1, 2, 3], 12
+    table = compare({"EASE": SOLVED}, small, **QUICK | {"seeds": seeds})
+    bands = table.by_frequency(frequency)
+    held = [pairs["item_interactions"] for pairs in table._pairs.values()]
+    assert bands["pairs"].sum() == pytest.approx(np.mean([one.size for one in held]))
+    assert len({len(np.unique(one)) for one in held}) > 1
+    assert bands["ndcg@5"].sum() == pytest.approx(metrics(table)["ndcg@5"].mean())
+
+
+def test_names_are_no_marks_in_markdown(small: HeteroData) -> None:
+    name = "a|b\\|c\nd <b> *x* is_it"
+    lines = compare({name: Popularity}, small, **QUICK | {"seeds": 1}).to_markdown().splitlines()
+    assert len(lines) == 3
+    assert lines[2].startswith("| a\\|b\\\\\\|c d &lt;b> \\*x\\* is_it | 1 |")
+
+
+def test_a_share_of_0_is_no_validation(small: HeteroData) -> None:
+    settings = QUICK | {"split": RandomSplit(0, 0.2), "seeds": 1}
+    table = compare({"EASE": EASE}, small, **settings)
+    assert json.loads(table.to_frame()["chosen"][0])["l2"] == 100
+    pytest.importorskip("optuna")
+    with pytest.raises(ValueError, match="tune is given without validation pairs, expected some"):
+        compare({"EASE": EASE}, small, tune={"EASE": {"l2": [1.0]}}, **settings)
+
+
+def test_arguments_are_written_without_addresses() -> None:
+    assert written({"fit": lambda: 0}) == written({"fit": lambda: 0})
+    assert "0x" not in written({"fit": object()})
+
+
+def test_memory_of_a_run_is_not_what_an_earlier_one_left_free() -> None:
+    peaks = []
+    for _ in range(3):
+        with runs._memory() as peak:
+            parts = [torch.ones(2**14) for _ in range(600)]  # 64 KiB each, which the allocator keeps
+            del parts
+            peaks.append(peak)
+    if np.isnan(peaks[0][0]):
+        pytest.skip("nobody counts the memory here")
+    assert min(peak[0] for peak in peaks) > 25
+
+
+def test_a_peak_that_the_kernel_keeps_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available() or not Path("/proc/self/status").exists():
+        pytest.skip("read elsewhere")
+
+    def refuse(*args: Any) -> int:
+        raise PermissionError
+
+    del_me = torch.ones(2**23)
+    del del_me
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with runs._memory() as peak:
+        pass
+    assert np.isnan(peak[0])

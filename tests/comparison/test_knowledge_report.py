@@ -4,12 +4,14 @@ import copy
 import functools
 import json
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, EASE, KSR, KTUP, MKR, Blend, KGRec, does_knowledge_pay
+from pyg_kgrec import BPRMF, EASE, KSR, KTUP, MKR, Blend, KGRec, compare, does_knowledge_pay
 from pyg_kgrec._look import INK
 from pyg_kgrec.comparison import KnowledgeReport
 from pyg_kgrec.comparison.knowledge import AS_IT_IS, PERMUTED, RANDOM, SHUFFLED, WITHOUT
@@ -145,3 +147,32 @@ def test_the_picture_has_a_point_per_graph(report: KnowledgeReport) -> None:
     assert labels == [WITHOUT, RANDOM, SHUFFLED, PERMUTED, AS_IT_IS]
     to_hex = import_module("matplotlib.colors").to_hex
     assert {to_hex(lines.get_color()[0]) for lines in ax.collections} == {INK}
+
+
+class FailsOnAGraphLater(EASE):
+    """Fails with seed 1 where there is a knowledge graph."""
+
+    def solve(self, inputs: Any, validate: Any) -> Any:
+        if torch.initial_seed() == 1 and self.signature.num_nodes.get("entity"):
+            raise RuntimeError("out of luck")
+        return super().solve(inputs, validate)
+
+
+def test_figures_are_of_the_seeds_that_are_tested(small: HeteroData) -> None:
+    def make(train: HeteroData) -> FailsOnAGraphLater:
+        has_graph = "entity" in train.node_types
+        return FailsOnAGraphLater(train, l2=10.0, knowledge=5.0 if has_graph else None, power=0.0)
+
+    report = does_knowledge_pay(make, small, RandomSplit(0.1, 0.2), **SETTINGS | {"seeds": 3})
+    rows = report.comparison.to_frame()
+    assert rows[rows["model"] == WITHOUT]["status"].eq("ok").all()
+    shared = rows[rows["seed"] != 1].groupby("model")["ndcg@5"].mean()
+    assert f"{shared[AS_IT_IS]:.4f} against {shared[WITHOUT]:.4f}" in report.sentences[0]
+
+
+def test_rows_of_a_comparison_are_no_rows_of_other_graphs(small: HeteroData, tmp_path: Path) -> None:
+    model = functools.partial(EASE, l2=10.0, knowledge=5.0, power=0.0)
+    once = SETTINGS | {"seeds": 1, "path": tmp_path / "rows"}
+    compare({AS_IT_IS: model, SHUFFLED: model}, small, RandomSplit(0.1, 0.2), loss=None, **once)
+    report = does_knowledge_pay(model, small, RandomSplit(0.1, 0.2), **once)
+    assert "the same place" not in report.sentences[1]
