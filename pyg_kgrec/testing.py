@@ -1002,6 +1002,7 @@ class RecommenderTests(ModelTests):
             multiply(lambda p: p.mul_(1.5)),
             multiply(lambda p: p.data.mul_(0.8)),
             multiply(numpy),
+            multiply(lambda p: p.data.copy_(p.data.flip(0))),
             lambda: model.load_state_dict(self.build(train, seed=5).state_dict(), assign=True),
             model.double,
         ]
