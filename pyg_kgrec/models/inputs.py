@@ -82,6 +82,7 @@ class Inputs:
     def read(cls, model: Recommender, data: HeteroData) -> Inputs:
         """Reads a store that was validated and fits the signature of a model."""
         signature, device = model.signature, model.device
+        stamp, watched = StoreStamp.of(data), _watched(data)
         data = _snapshot(data)
         present = [t for t in NODE_TYPES if t in data.node_types]
         triple = torch.empty(3, 0, dtype=torch.long)
@@ -103,12 +104,8 @@ class Inputs:
             edge_index=pairs.to(device),
             triple=triple.to(device),
             link=link.to(device),
-            stamp=StoreStamp.of(data),
-            watched=[
-                (f"data[{name}].{key}", value, _place(value))
-                for (name, key), value in _held(data)
-                if isinstance(value, Tensor)
-            ],
+            stamp=stamp,
+            watched=watched,
             _owner=model.identity,
         )
         inputs.part("graph", lambda: model.build_graph(inputs))
@@ -307,15 +304,27 @@ class StoreStamp:
 
 
 def _snapshot(data: HeteroData) -> HeteroData:
-    """A shallow copy whose lists are its own."""
+    """A shallow copy whose lists are its own, and tensors made in inference mode, which training could not use."""
     out = copy.copy(data)
     for store in (out[kind] for kind in (*out.node_types, *out.edge_types)):
         for key in list(store.keys()):
-            if isinstance(store[key], list):
-                store[key] = list(store[key])
+            value = store[key]
+            if isinstance(value, list):
+                store[key] = list(value)
+            elif isinstance(value, Tensor) and value.is_inference():
+                store[key] = value.clone()
     if "relation_name" in out:
         out.relation_name = list(out.relation_name)
     return out
+
+
+def _watched(data: HeteroData) -> list[tuple[str, Tensor, tuple[Any, ...]]]:
+    """The tensors of a store, with a name, and where and in which version each is."""
+    return [
+        (f"data[{name}].{key}", value, _place(value))
+        for (name, key), value in _held(data)
+        if isinstance(value, Tensor)
+    ]
 
 
 def _held(data: HeteroData) -> Iterator[tuple[tuple[str, str], Any]]:
