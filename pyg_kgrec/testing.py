@@ -1002,6 +1002,7 @@ class RecommenderTests(ModelTests):
             multiply(lambda p: p.mul_(1.5)),
             multiply(lambda p: p.data.mul_(0.8)),
             multiply(numpy),
+            multiply(lambda p: p.data.copy_(p.data.flip(0))),
             lambda: model.load_state_dict(self.build(train, seed=5).state_dict(), assign=True),
             model.double,
         ]
@@ -1018,18 +1019,25 @@ class RecommenderTests(ModelTests):
                 assert not any(torch.allclose(score, earlier) for earlier in scores), change
             scores.append(score)
 
-    def test_inference_mode_spoils_nothing(self, splits: Splits) -> None:
+    def test_inference_mode_spoils_nothing(self, splits: Splits, tmp_path: Path) -> None:
         self.skip_unless(self.learns, "is not trained")
         train, val, test = splits
         model, plain = self.build(train), self.build(train)
+        model.save(tmp_path / "model.pt")
         with torch.inference_mode():
             ready = model.prepare(test)
-            for data in (train, val, test, ready):
+            born = build_splits()  # the tensors of a store may be made there, too
+            loaded = self.model.load(tmp_path / "model.pt")
+            for data in (train, val, test, ready, born[2]):
                 model.recommend(data, ["u1"], k=2)
             evaluate(model, val, k=3)
-        for one in (model, plain):
-            fit(one, train, val, max_epochs=1, progress=False, monitor="ndcg@3")
-        assert torch.equal(model.score_all(ready, users_of(test)), plain.score_all(test, users_of(test)))
+        few: dict[str, Any] = {"max_epochs": 1, "progress": False, "monitor": "ndcg@3"}
+        for one, stores in ((model, splits), (plain, splits), (loaded, born)):
+            fit(one, *stores[:2], **few)
+        scores = [one.score_all(test, users_of(test)) for one in (model, plain, loaded)]
+        assert torch.equal(model.score_all(ready, users_of(test)), scores[1])
+        assert torch.equal(scores[0], scores[1])
+        assert torch.equal(scores[2], scores[1])
 
     def test_threads_give_the_answers_of_one(self, splits: Splits, tmp_path: Path) -> None:
         train, val, test = splits

@@ -60,7 +60,14 @@ from pyg_kgrec.evaluation import (
     ranking,
 )
 from pyg_kgrec.kge.evaluation import check_completion, evaluate_completion
-from pyg_kgrec.models.base import Recommender, Store, Validation, check_recommender, predicting
+from pyg_kgrec.models.base import (
+    Recommender,
+    Store,
+    Validation,
+    check_recommender,
+    leave_inference_mode,
+    predicting,
+)
 from pyg_kgrec.models.inputs import Inputs, fingerprint
 from pyg_kgrec.models.strangers import told
 
@@ -501,6 +508,10 @@ def fit(
         "callbacks": callbacks,
         "checkpoint_dir": checkpoint_dir,
     } | trainer_arguments
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False):
+            return fit(model, train, val, tune=tune, n_trials=n_trials, resume=resume, **arguments)
+    leave_inference_mode(model)
     inputs = model.prepare(train)
     if scheduler is not None and not learns_anywhere(model):
         raise ValueError(

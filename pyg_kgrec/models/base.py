@@ -407,10 +407,11 @@ class Recommender(torch.nn.Module, ABC):
             ValueError: If none of the users has an interaction with an item that the model knows, an id is unknown,
                 or the store does not fit the model.
         """
-        inputs = self.inputs(data)
-        self.check_ready()
-        check_weights(self)
-        return fold_in(self, inputs, self._index(inputs, USER, users))
+        with torch.inference_mode(False):  # the copy may be trained
+            inputs = self.inputs(data)
+            self.check_ready()
+            check_weights(self)
+            return fold_in(self, inputs, self._index(inputs, USER, users))
 
     # ------------------------------------------------------------------ what is learned without gradients
 
@@ -1038,7 +1039,8 @@ class Recommender(torch.nn.Module, ABC):
             ValueError: If the file is damaged, holds another model or weights that are NaN or infinite, or does not
                 fit ``data``.
         """
-        model = checkpoint.load(cls, Path(path), data, Recommender)  # type: ignore[type-abstract]
+        with torch.inference_mode(False):  # it may be trained
+            model = checkpoint.load(cls, Path(path), data, Recommender)  # type: ignore[type-abstract]
         check_weights(model, shown(path))
         return model
 
@@ -1122,9 +1124,10 @@ class Recommender(torch.nn.Module, ABC):
                 "cache_dir: the client of the hub downloads a folder"
             )
         folder = Path(pretrained_model_name_or_path)
-        model = pretrained.load(cls, folder, data, Recommender)  # type: ignore[type-abstract]
-        check_weights(model, shown(folder))
-        return cast(Self, model.to(map_location))
+        with torch.inference_mode(False):  # it may be trained
+            model = pretrained.load(cls, folder, data, Recommender)  # type: ignore[type-abstract]
+            check_weights(model, shown(folder))
+            return cast(Self, model.to(map_location))
 
     # ------------------------------------------------------------------ ids and names
 
@@ -1236,7 +1239,8 @@ def load(path: str | os.PathLike[str], data: HeteroData | None = None) -> Recomm
         ValueError: If the file is damaged, names a class that is not known here, holds weights that are NaN or
             infinite, or does not fit ``data``.
     """
-    model = checkpoint.load_any(Path(path), data, Recommender)  # type: ignore[type-abstract]
+    with torch.inference_mode(False):  # it may be trained
+        model = checkpoint.load_any(Path(path), data, Recommender)  # type: ignore[type-abstract]
     check_weights(model, shown(path))
     return model
 
@@ -1272,6 +1276,23 @@ def _columns(pairs: Pairs) -> tuple[Nodes, Nodes]:
                 f"exclude holds {shown(repr(pair), 60)}, expected pairs of a user and an item, by raw id"
             )
     return cast(Nodes, [user for user, _ in pairs]), cast(Nodes, [item for _, item in pairs])
+
+
+def leave_inference_mode(model: torch.nn.Module) -> None:
+    """Puts ordinary weights of the same values in the place of those that were made in inference mode.
+
+    Nothing could learn those, nor write to them.
+    """
+    made: dict[int, Tensor] = {}
+    with torch.inference_mode(False):
+        for module in model.modules():
+            for name, weight in list(module.named_parameters(recurse=False)):
+                if weight.is_inference():
+                    other = torch.nn.Parameter(weight.detach().clone(), weight.requires_grad)
+                    setattr(module, name, made.setdefault(id(weight), other))
+            for name, buffer in list(module.named_buffers(recurse=False)):
+                if buffer.is_inference():
+                    setattr(module, name, made.setdefault(id(buffer), buffer.clone()))
 
 
 @contextmanager

@@ -162,13 +162,15 @@ class CollaborativeRecommender(Recommender):
         fixed = self.heard(inputs, user, history)
         if self.user_encoder.weight is None:
             return fixed
-        features = self.user_encoder(None, inputs.nodes(USER, user)[1]) if self.has_features(USER) else 0
+        features: Tensor | None = None
+        if self.has_features(USER):
+            features = self.user_encoder(torch.full_like(user, -1), inputs.nodes(USER, user)[1])
         known, items = self.known(inputs).item, encoding.item.detach()
         mean, spread = prior(self)
         parts = []
         number = torch.arange(user.numel(), device=user.device)
         for some in number.split(max(1, BLOCK // max(inputs.num_items, 1))):
-            base = fixed[some] + (self.row_share * features[some] if isinstance(features, Tensor) else 0)
+            base = fixed[some] + (0 if features is None else self.row_share * features[some])
 
             def scores(row: Tensor, base: Tensor = base) -> Tensor:
                 return (base + self.row_share * row) @ items.t()

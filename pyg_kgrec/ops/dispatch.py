@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 
 from pyg_kgrec._deprecation import FORMER, warn_renamed
+from pyg_kgrec._files import shown
 
 VARIABLE = "PYG_KGREC_BACKEND"
 BACKENDS = ("torch", "scatter", "scan", "numba", "triton")
@@ -56,7 +57,9 @@ def interpreting() -> bool:
 
 def _checked(name: str, where: str) -> str:
     if name not in ("auto", *BACKENDS):
-        raise ValueError(f"{where}: there is no backend {name!r}, expected auto, {', '.join(BACKENDS)}")
+        raise ValueError(
+            f"{where}: there is no backend {shown(repr(name), 60)}, expected auto, {', '.join(BACKENDS)}"
+        )
     if not installed(name):
         package, extra = _NEEDS[name]
         raise ImportError(

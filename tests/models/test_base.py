@@ -35,6 +35,7 @@ from pyg_kgrec.data import ENTITY, ITEM, USER
 from pyg_kgrec.models import encoding
 from pyg_kgrec.models.encoding import Translations
 from pyg_kgrec.testing import Splits, build_splits, build_store, users_of, warns_once
+from pyg_kgrec.transforms import RandomSplit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -363,6 +364,32 @@ def test_a_notebook_shows_what_a_blend_and_a_solved_model_are(splits: Splits) ->
     assert "&lt;i&gt;one" in page
     assert "<i>" not in page
     assert "EASE(10, 14" in page
+
+
+@pytest.mark.parametrize("kind", [BPRMF, EASE])
+def test_what_is_made_in_inference_mode_learns(kind: Any) -> None:
+    train, val, test = build_splits(features=True)
+    few: dict[str, Any] = {"max_epochs": 1, "progress": False, "monitor": "ndcg@3"}
+
+    def made() -> Any:
+        torch.manual_seed(0)
+        return kind(train)
+
+    plain, users = made(), torch.arange(10)
+    fit(plain, train, val, **few)
+    expected = plain.score_all(test, users)
+    with torch.inference_mode():
+        model, inside = made(), made()
+        fit(inside, train, val, **few)
+        folded = plain.fold_in(test, ["u1"])
+        copied = copy.deepcopy(plain)
+        stores = RandomSplit(val=0.1, test=0.1, seed=0)(build_store())
+    fit(model, train, val, **few)
+    for one in (model, inside, copied):
+        assert torch.equal(one.score_all(test, users), expected)
+    for one in (folded, copied):
+        fit(one, train, val, **few)
+    fit(kind(stores[0]), *stores[:2], **few)
 
 
 @pytest.mark.parametrize("model", [BPRMF, 3, "model.pt", None])

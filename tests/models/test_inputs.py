@@ -516,6 +516,63 @@ def test_a_stamp_of_weights_goes_by_their_bytes(splits: Splits) -> None:
     assert not WeightStamp(model).holds(copy.deepcopy(model))
 
 
+@pytest.mark.parametrize("how", ["numpy", "data"])
+@pytest.mark.parametrize(
+    ("rows", "distance", "calls"),
+    [
+        (10, 1, 1),  # kept as a copy
+        (1500, 1, 1),  # summed
+        (1500, 1019, 2),  # summed, in one column of one width
+        (5000, 39, 156),  # sampled: 39 rows of 32 words are eight strides of 156
+    ],
+)
+def test_rows_that_change_places_are_other_weights(how: str, rows: int, distance: int, calls: int) -> None:
+    model = torch.nn.Embedding(rows, 64)
+    stamp = WeightStamp(model)
+    assert all(stamp.holds(model) for _ in range(2))
+    table = model.weight.data if how == "data" else model.weight.detach().numpy()
+    table[[0, distance]] = table[[distance, 0]]
+    assert not all(stamp.holds(model) for _ in range(calls))
+    # After the step of an optimiser everything is looked at, and a step of another model's is no change.
+    stamp = WeightStamp(model)
+    other = torch.nn.Parameter(torch.zeros(1))
+    other.grad = torch.ones(1)
+    torch.optim.SGD([other], lr=1.0).step()
+    assert stamp.holds(model)
+    table[[0, distance]] = table[[distance, 0]]
+    torch.optim.SGD([other], lr=1.0).step()
+    assert not stamp.holds(model)
+
+
+def test_indicators_that_change_places_are_other_weights() -> None:
+    # Powers of two differ in their highest bits alone, which a sum with even weights loses.
+    model = torch.nn.Embedding(5000, 64)
+    model.weight.data.copy_(2.0 ** (torch.arange(5000) % 7).float()[:, None].expand(-1, 64))
+    for distance in (39, 4 * 39, 64 * 39):
+        stamp = WeightStamp(model)
+        rows = model.weight.data
+        rows[[0, distance]] = rows[[distance, 0]]
+        assert not all(stamp.holds(model) for _ in range(156))
+
+
+@pytest.mark.parametrize("start", [1, 2, 3])
+def test_weights_and_features_may_begin_anywhere_in_memory(splits: Splits, start: int) -> None:
+    model = torch.nn.Module()
+    model.weight = torch.nn.Parameter(torch.arange(10.0)[start : start + 4])
+    stamp = WeightStamp(model)
+    assert stamp.holds(model)
+    model.weight.data[1] = 7
+    assert not stamp.holds(model)
+    train, _, test = splits
+    for data in (train, test):
+        data["item"].x = torch.arange(3.0 * 20).view(20, 3)[start : start + 14]
+    assert int(fingerprint(test["item"].x)) == int(fingerprint(test["item"].x.clone()))
+    model = BPRMF(train, hidden_channels=4)
+    before = model.score_all(test, torch.tensor([0]))
+    test["item"].x.data[0] += 1
+    assert not torch.equal(model.score_all(test, torch.tensor([0])), before)
+
+
 def test_a_step_that_changes_nothing_is_no_change(splits: Splits) -> None:
     model, other = (BPRMF(splits[0], hidden_channels=4) for _ in range(2))
     stamp = WeightStamp(model)

@@ -57,9 +57,9 @@ def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @cache
 def trained(name: str) -> tuple[Any, HeteroData]:
-    train, _, test = build_splits(features=name.startswith("MKR"))
+    train, _, test = build_splits(features=name.startswith("MKR") or "features" in name)
     torch.manual_seed(0)
-    model = MODELS[name](train)
+    model = MODELS[name.removesuffix(" with features")](train)
     fit(model, train, max_epochs=2, lr=0.05, seed=0, progress=False)
     return model.eval(), test
 
@@ -151,7 +151,7 @@ def test_scores_are_those_of_a_store_that_lacks_the_units(name: str) -> None:
     assert changed > len(removals) // 4
 
 
-@pytest.mark.parametrize("name", ["BPRMF", "LightGCN"])
+@pytest.mark.parametrize("name", ["BPRMF", "LightGCN", "BPRMF with features", "LightGCN with features"])
 def test_a_row_is_moved_by_what_folding_in_learns_less(name: str) -> None:
     model, test = trained(name)
     inputs = model.prepare(test)
@@ -173,7 +173,7 @@ def test_a_row_is_moved_by_what_folding_in_learns_less(name: str) -> None:
         for data, sign in ((store, 1), (test, -1)):
             folded = model.fold_in(data, torch.tensor([user]))
             own = folded.user_encoder.weight[user].detach()
-            if name == "BPRMF":
+            if name.startswith("BPRMF"):
                 moved += sign * own
                 continue
             # By the definition: the items' side as in the whole store, the user's edges those that are left.
@@ -185,10 +185,10 @@ def test_a_row_is_moved_by_what_folding_in_learns_less(name: str) -> None:
             moved += sign * (own + sum((layer[mine_now] * weight).sum(0) for layer in layers)) / 3
         expected = items @ (model.own_encoding(inputs).user[user] + moved)
         # Folding in on the shorter store hears of items that lack the edge: LightGCN's are a little different.
-        atol = 1e-4 if name == "BPRMF" else 0.02
+        atol = 1e-4 if name.startswith("BPRMF") else 0.02
         torch.testing.assert_close(found[number], expected.detach(), rtol=1e-4, atol=atol)
         torch.testing.assert_close(pairs[number], found[number, int(ITEMS[pair])], rtol=1e-4, atol=1e-5)
-        if name == "LightGCN":
+        if name.startswith("LightGCN"):
             left_now = torch.tensor(sorted(left))
             heard = model.heard(inputs, torch.tensor([user]), PairIndex.from_pairs(
                 torch.stack([torch.zeros_like(left_now), left_now]), 1

@@ -49,6 +49,9 @@ def test_unknown_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, "gpu")
     with pytest.raises(ValueError, match="PYG_KGREC_BACKEND: there is no backend 'gpu'"):
         ops.report()
+    with pytest.raises(ValueError, match="there is no backend") as long, ops.backend("nonsense" * 100):
+        pass
+    assert len(str(long.value)) < 400
 
 
 @pytest.mark.parametrize(
