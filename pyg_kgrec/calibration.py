@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyg_kgrec._checks import check_scores
 from pyg_kgrec.data.interactions import labelled_pairs
-from pyg_kgrec.data.store import ITEM
+from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.models.base import Nodes, Recommender, Store, check_recommender, predicting
 from pyg_kgrec.models.inputs import Inputs
 
@@ -18,24 +18,31 @@ _STEPS = 100  # of Newton's method, which needs about ten
 
 @dataclass(frozen=True)
 class Calibration:
-    r"""Scores s as probabilities of a yes, :math:`\sigma(a s + b)`, by one line for each of two kinds of items.
+    r"""Scores s as probabilities of a yes, :math:`\sigma(a s + b)`, by a line for each of three kinds of pairs.
 
     Items without a pair in training have a line of their own. They were drawn as negatives and never as positives,
-    so that their scores are low whatever they are; how often they are a yes is for labelled pairs to say.
+    so that their scores are low whatever they are; how often they are a yes is for labelled pairs to say. So have
+    users of whom the model knows nothing, whose scores are the items' popularity.
 
     Attributes:
         seen: Slope a and offset b for items with interactions.
         unseen: The same for items without.
+        stranger: The same for users of whom the model knows nothing, whatever the item.
     """
 
     seen: tuple[float, float]
     unseen: tuple[float, float]
+    stranger: tuple[float, float]
 
-    def log_odds(self, score: Tensor, inputs: Inputs, item: Tensor) -> Tensor:
-        """:math:`a s + b` of pairs' scores ``[n]`` and items ``[n]``, in float64."""
-        score, seen = score.double(), _is_seen(inputs, item)
-        (a, b), (c, d) = self.seen, self.unseen
-        return torch.where(seen, a * score + b, c * score + d)
+    def log_odds(
+        self, model: Recommender, inputs: Inputs, score: Tensor, user: Tensor, item: Tensor
+    ) -> Tensor:
+        """:math:`a s + b` of pairs with scores, users and items ``[n]``, in float64."""
+        lines = torch.tensor(
+            [self.seen, self.unseen, self.stranger], dtype=torch.float64, device=score.device
+        )
+        a, b = lines[_kinds(model, inputs, user, item)].unbind(1)
+        return a * score.double() + b
 
     def probability(self, model: Recommender, data: Store, users: Nodes, items: Nodes) -> Tensor:
         """Probability of a yes for pairs of users and items.
@@ -52,20 +59,22 @@ class Calibration:
         check_recommender(model)
         inputs = model.inputs(data)
         score = model.score(inputs, users, items)
-        return self.log_odds(score, inputs, model._index(inputs, ITEM, items)).sigmoid()
+        user, item = model._index(inputs, USER, users), model._index(inputs, ITEM, items)
+        return self.log_odds(model, inputs, score, user, item).sigmoid()
 
 
 def calibrate(model: Recommender, val: Store) -> Calibration:
     r"""Fits probabilities to a model's scores of labelled validation pairs.
 
-    For each of the two kinds of items (:class:`Calibration`) the line is Platt's: with :math:`n_1` pairs labelled 1
+    For each kind of pairs (:class:`Calibration`) the line is Platt's: with :math:`n_1` pairs labelled 1
     and :math:`n_0` labelled 0,
 
     .. math::
         \min_{a, b} -\sum_n t_n \log \sigma(a s_n + b) + (1 - t_n) \log(1 - \sigma(a s_n + b)), \qquad
         t_n = \frac{n_1 + 1}{n_1 + 2} \text{ or } \frac{1}{n_0 + 2},
 
-    in float64, by Newton's method. Where a kind has no pairs in ``val`` the line of the other stands for it.
+    in float64, by Newton's method. Where ``val`` has no pair of an item without interactions, or none but such, one
+    line serves for both; where it has no stranger, they get the share of a yes among all pairs.
 
     Platt, "Probabilistic Outputs for Support Vector Machines and Comparisons to Regularized Likelihood Methods",
     1999.
@@ -82,18 +91,18 @@ def calibrate(model: Recommender, val: Store) -> Calibration:
     """
     check_recommender(model)
     inputs = model.inputs(val)
-    score, label, item = labelled_scores(model, inputs)
-    seen = _is_seen(inputs, item)
-    lines = [_line(score[kind].double(), label[kind]) if bool(kind.any()) else None for kind in (seen, ~seen)]
-    first, second = lines[0] or lines[1], lines[1] or lines[0]
-    assert first is not None
-    assert second is not None
-    return Calibration(first, second)
+    score, label, user, item = labelled_scores(model, inputs)
+    kind, score = _kinds(model, inputs, user, item), score.double()
+    lines = [_line(score[kind == k], label[kind == k]) if bool((kind == k).any()) else None for k in range(3)]
+    share = _line(torch.zeros_like(score), label)
+    first, second = lines[0] or lines[1] or share, lines[1] or lines[0] or share
+    return Calibration(first, second, lines[2] or share)
 
 
-def _is_seen(inputs: Inputs, item: Tensor) -> Tensor:
-    """Which items have an interaction, ``[n]`` bool."""
-    return torch.bincount(inputs.edge_index[1], minlength=inputs.num_items)[item] > 0
+def _kinds(model: Recommender, inputs: Inputs, user: Tensor, item: Tensor) -> Tensor:
+    """0 for pairs of an item with interactions, 1 for one without, 2 for strangers, ``[n]`` int64."""
+    unseen = torch.bincount(inputs.edge_index[1], minlength=inputs.num_items)[item] == 0
+    return torch.where(model.known(inputs).user[user], unseen.long(), 2)
 
 
 def _line(score: Tensor, label: Tensor) -> tuple[float, float]:
@@ -145,7 +154,7 @@ def choose_threshold(model: Recommender, val: Store) -> float:
         ValueError: If there are no labels or not both kinds of them, or the store does not fit the model.
     """
     check_recommender(model)
-    score, label, _ = labelled_scores(model, model.inputs(val))
+    score, label, _, _ = labelled_scores(model, model.inputs(val))
     model.threshold = best_threshold(score, label)
     return model.threshold
 
@@ -180,9 +189,9 @@ def best_threshold(score: Tensor, label: Tensor) -> float:
     return float(middle if low < middle < high else low)
 
 
-def labelled_scores(model: Recommender, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores, labels and items of the labelled pairs, ``[n]`` each."""
+def labelled_scores(model: Recommender, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Scores, labels, users and items of the labelled pairs, ``[n]`` each."""
     user, item, label = (x.to(inputs.device) for x in labelled_pairs(inputs.data))
     model.warn_of_strangers(inputs, user, stacklevel=5)
     with predicting():
-        return check_scores(model.encoding(inputs).score(user, item)), label, item
+        return check_scores(model.encoding(inputs).score(user, item)), label, user, item

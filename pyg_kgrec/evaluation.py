@@ -447,16 +447,16 @@ def check_to_be_found(inputs: Inputs, name: str, stacklevel: int = 3) -> None:
 
 def click_through(model: Recommender, inputs: Inputs) -> dict[str, float]:
     """AUC and ACC of a model in training: at the best threshold of this moment, or at 0 where scores are logits."""
-    score, label, _ = labelled_scores(model, inputs)
+    score, label, _, _ = labelled_scores(model, inputs)
     return _told_apart(score, label, 0.0 if model.scores_are_logits else best_threshold(score, label))
 
 
 def _click_through(
     model: Recommender, inputs: Inputs, threshold: float | None, calibration: Calibration | None
 ) -> dict[str, float]:
-    score, label, item = labelled_scores(model, inputs)
+    score, label, user, item = labelled_scores(model, inputs)
     if calibration is not None:
-        return _told_apart(calibration.log_odds(score, inputs, item), label, 0.0)
+        return _told_apart(calibration.log_odds(model, inputs, score, user, item), label, 0.0)
     return _told_apart(score, label, float(model.threshold if threshold is None else threshold))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, Calibration, KGRec, Popularity, calibrate, evaluate
+from pyg_kgrec import BPRMF, EASE, Calibration, KGRec, Popularity, calibrate, evaluate, fit
 from pyg_kgrec.calibration import _line
 from pyg_kgrec.data.store import INTERACTS
 from pyg_kgrec.datasets import SyntheticKG
@@ -136,6 +136,31 @@ def test_one_kind_of_items_serves_for_both(model: BPRMF, stores: tuple[HeteroDat
         assert found.seen == found.unseen
 
 
+def test_strangers_whose_scores_are_popularity_spoil_no_line(stores: tuple[HeteroData, HeteroData]) -> None:
+    """EASE scores a user without history by popularity, which is a hundred times as large as its own scores."""
+    train, val = (store.clone() for store in stores)
+    user, item, label = pairs(val)
+    strange = user < 3
+    for store in (train, val):
+        edge = store[INTERACTS]
+        edge.edge_index = edge.edge_index[:, edge.edge_index[0] >= 3]
+    model = EASE(train, l2=100.0)
+    fit(model, train, progress=False)
+    with pytest.warns(UserWarning, match="3 users are strangers"):
+        found = calibrate(model, val)
+    score = model.score(val, user, item).double()
+    assert float(score[strange].max()) > 20 * float(score[~strange].max())
+    known = ~strange & (item < 40)
+    assert found.seen == pytest.approx(_line(score[known], label[known]))
+    assert found.stranger == pytest.approx(_line(score[strange], label[strange]))
+    edge = val[INTERACTS]
+    edge.edge_label_index, edge.edge_label = edge.edge_label_index[:, ~strange], label[~strange]
+    without = calibrate(model, val)
+    assert (without.seen, without.unseen) == (found.seen, found.unseen)
+    rest = label[~strange]
+    assert without.stranger == pytest.approx(_line(torch.zeros(rest.numel()).double(), rest))
+
+
 def test_raw_ids_and_a_prepared_store_give_the_same(stores: tuple[HeteroData, HeteroData]) -> None:
     train, val = stores
     torch.manual_seed(0)
@@ -152,7 +177,7 @@ def test_what_a_calibration_is_no_use_for_is_refused(
     model: BPRMF, stores: tuple[HeteroData, HeteroData]
 ) -> None:
     train, val = stores
-    found = Calibration((1.0, 0.0), (1.0, 0.0))
+    found = Calibration((1.0, 0.0), (1.0, 0.0), (1.0, 0.0))
     with pytest.raises(ValueError, match="calibration is given with task 'ranking', expected task='ctr'"):
         evaluate(model, val, calibration=found)
     with pytest.raises(ValueError, match="calibration is given with a threshold"):
