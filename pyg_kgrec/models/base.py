@@ -88,6 +88,13 @@ class Validation:
         return self.measure()
 
 
+class _PreparedStores(WeakIdKeyDictionary):
+    """Stores that a model has read; a copy of the model reads its own, however it is copied."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _PreparedStores:
+        return _PreparedStores()
+
+
 class Recommender(torch.nn.Module, ABC):
     """A model that scores items for users of a store.
 
@@ -147,10 +154,10 @@ class Recommender(torch.nn.Module, ABC):
         # Tells the device of a model without weights, and moves with it.
         self.register_buffer("_placed", torch.empty(0), persistent=False)
         self.identity = object()  # a copy has another one, and prepares stores of its own
-        self._prepared: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._prepared: WeakIdKeyDictionary = _PreparedStores()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_prepared": WeakIdKeyDictionary()}
+        return self.__dict__ | {"_prepared": _PreparedStores()}
 
     # ------------------------------------------------------------------ to be filled in by a model
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.nn.utils import parametrize
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
@@ -19,6 +20,7 @@ from pyg_kgrec import (
     BPRMF,
     EASE,
     KTUP,
+    MKR,
     Blend,
     KGRec,
     LightGCN,
@@ -390,6 +392,19 @@ def test_what_is_made_in_inference_mode_learns(kind: Any) -> None:
     for one in (folded, copied):
         fit(one, train, val, **few)
     fit(kind(stores[0]), *stores[:2], **few)
+
+
+@pytest.mark.parametrize("kind", [KTUP, MKR])
+def test_a_parameter_that_is_made_of_others_changes_nothing(kind: type[Recommender]) -> None:
+    """`parametrize` of torch copies modules in a way of its own, past what they say of their state."""
+    train, _, test = build_splits()
+    torch.manual_seed(0)
+    model, users = kind(train).eval(), torch.arange(5)
+    expected = model.score_all(test, users)
+    name = next(name for name, _ in model.named_parameters(recurse=False))
+    parametrize.register_parametrization(model, name, torch.nn.Identity())
+    for one in (model.train(), copy.deepcopy(model)):
+        assert torch.equal(one.score_all(test, users), expected)
 
 
 @pytest.mark.parametrize("model", [BPRMF, 3, "model.pt", None])
