@@ -319,7 +319,7 @@ def _memory() -> Iterator[list[float]]:
 
 def _give_back() -> None:
     """Returns what is free to the system: a run that takes what another left free would seem to need none."""
-    gc.collect()
+    gc.collect(1)  # the young: all of them take half a second where much is imported
     with suppress(OSError, AttributeError, TypeError):  # of the C library of GNU alone
         ctypes.CDLL(None).malloc_trim(0)
 
