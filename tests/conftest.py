@@ -10,8 +10,6 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.testing import build_splits, build_store
-
 StoreBuilder = Callable[..., HeteroData]
 SplitBuilder = Callable[..., tuple[HeteroData, HeteroData, HeteroData]]
 
@@ -34,13 +32,17 @@ def reference_root() -> Path:
 
 @pytest.fixture(scope="session")
 def make_store() -> StoreBuilder:
-    """Builder of a small store with every oddity that a store may have; see :func:`build_store`."""
+    """Builder of a small store with every oddity that a store may have: ``pyg_kgrec.testing.build_store``."""
+    from pyg_kgrec.testing import build_store  # here: what trains and measures is long to import
+
     return build_store
 
 
 @pytest.fixture(scope="session")
 def make_splits() -> SplitBuilder:
-    """Builder of the three splits of :func:`build_store`: a validation and a test item per user."""
+    """Builder of the three splits of that store: a validation and a test item per user."""
+    from pyg_kgrec.testing import build_splits
+
     return build_splits
 
 

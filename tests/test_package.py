@@ -121,7 +121,8 @@ LATER = ("lightning", "matplotlib", "numba", "scipy", "torchmetrics")
 def test_import_brings_nothing_and_a_name_what_it_stands_on() -> None:
     """The package alone comes first; a model brings neither what trains and compares nor what serves.
 
-    Beyond what PyG imports by itself, which scipy and pandas are, the package's own modules alone come.
+    Beyond what PyG imports by itself, which scipy and pandas are, the package's own modules alone come; no kernel
+    does before one is asked for.
     """
     code = f"""
 import sys
@@ -141,6 +142,8 @@ parts = {{name.split('.')[1] for name in sys.modules if name.startswith('pyg_kgr
 print(sorted(part for part in parts if not part.startswith('_')))
 import pyg_kgrec.datasets, pyg_kgrec.transforms, pyg_kgrec.nn, pyg_kgrec.ops
 
+operations = [name.split('.')[2] for name in sys.modules if name.startswith('pyg_kgrec.ops.')]
+print('dispatch' in operations, {{'numba', 'scan', 'scatter', 'triton'}} & set(operations))
 print(sorted({{name.partition('.')[0] for name in set(sys.modules) - before}} & set({LATER!r})))
 print(pyg_kgrec.fit.__module__, 'lightning' in sys.modules, pyg_kgrec.fit is pyg_kgrec.training.fit)
 print([getattr(pyg_kgrec, name).__name__ for name in ('kge', 'datasets', 'training')])
@@ -150,6 +153,7 @@ print([getattr(pyg_kgrec, name).__name__ for name in ('kge', 'datasets', 'traini
         "[]",
         "False False",
         "['data', 'explain', 'kge', 'models', 'nn', 'ops', 'transforms']",
+        "True set()",
         "[]",
         "pyg_kgrec.training True True",
         "['pyg_kgrec.kge', 'pyg_kgrec.datasets', 'pyg_kgrec.training']",

@@ -235,9 +235,13 @@ class PairStorage(EdgeStorage):
     def _nodes(self) -> tuple[NodeStorage, NodeStorage] | None:
         parent, key = self.__dict__.get("_parent"), self.__dict__.get("_key")
         data = None if parent is None else parent()
-        if data is None or not isinstance(key, tuple) or not {key[0], key[-1]} <= set(data.node_types):
+        if data is None or not isinstance(key, tuple):
             return None
-        return data[key[0]], data[key[-1]]
+        stores = dict(
+            data.node_items()
+        )  # asked for at every look at an edge: data[type] takes ten times as long
+        source, target = stores.get(key[0]), stores.get(key[-1])
+        return None if source is None or target is None else (source, target)
 
     def _index_of(self, key: str) -> str | None:
         """The index ``…_index`` that a key is or stands beside; None for edge attributes."""

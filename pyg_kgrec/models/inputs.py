@@ -33,6 +33,7 @@ _COPIED = 2**13  # words of a tensor up to which a copy of it is kept: 64 KiB
 _SMALL, _SAMPLE = 2**17, 1024  # words of a tensor that are looked at all, and of a larger one
 _AT_ONCE = 32  # rows of such a table, of a thousand
 _WIDTHS = 1019, 1021  # primes whose product is more than the words of a table that is summed
+_HASHED = 2**18  # bytes of a tensor up to which Python's hash is faster than PyTorch's sums
 _BLOCK = 509  # a prime, so that few rows of a table that change places stay in their columns
 
 
@@ -297,7 +298,7 @@ class StoreStamp:
             if isinstance(value, Tensor):
                 tensors[key] = _place(value)
                 if _is_plain(value) and value.numel():
-                    content[key] = int(fingerprint(value))
+                    content[key] = _content(value)
             else:
                 others[key] = tuple(value) if isinstance(value, list) else value
         return cls(tensors, content, others)
@@ -332,8 +333,9 @@ def _held(data: HeteroData) -> Iterator[tuple[tuple[str, str], Any]]:
     for kind in (*NODE_TYPES, INTERACTS, IS, RELATES):
         if kind in (data.node_types if isinstance(kind, str) else data.edge_types):
             name = ", ".join(map(repr, [kind] if isinstance(kind, str) else kind))
-            for key in data[kind]:
-                yield (name, key), data[kind][key]
+            store = data[kind]
+            for key in store:
+                yield (name, key), store[key]
     yield ("'relation_name'", ""), getattr(data, "relation_name", None)
 
 
@@ -348,6 +350,14 @@ def _place(tensor: Tensor) -> tuple[Any, ...]:
         return id(tensor), version
     address = tensor.data_ptr() if tensor.layout == torch.strided else id(tensor)
     return address, version, tuple(tensor.shape), tensor.dtype
+
+
+def _content(tensor: Tensor) -> int:
+    """One number from all bytes of a dense tensor, in their order, the same within one process."""
+    if tensor.device.type == "cpu" and tensor.numel() * tensor.element_size() <= _HASHED:
+        flat = tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1)
+        return hash(flat.view(torch.uint8).numpy().tobytes())
+    return int(fingerprint(tensor))
 
 
 def fingerprint(tensor: Tensor) -> Tensor:

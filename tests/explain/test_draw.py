@@ -266,9 +266,12 @@ def test_plot(splits: Splits, axes: Any, tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["$_$", "$\\frac{$", "a\nb\tc", "\ud800", "x" * 300_000, "$" * 7, "\\", "{}%s"]
+    ("model", "name"),
+    [
+        *itertools.product([KGRec, KTUP, KSR, MKR], ["$\\frac{$", "x" * 300_000]),
+        *zip([KGRec, KTUP, KSR, MKR] * 2, ["$_$", "a\nb\tc", "\ud800", "$" * 7, "\\", "{}%s"]),
+    ],
 )
-@pytest.mark.parametrize("model", [KGRec, KTUP, KSR, MKR])
 def test_any_name_can_be_drawn(
     splits: Splits, axes: Any, model: type[Recommender], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

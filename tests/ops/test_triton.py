@@ -30,12 +30,18 @@ def _python(*args: str, interpret: str) -> subprocess.CompletedProcess[str]:
 )
 @pytest.mark.skipif(dispatch.interpreting(), reason="this process interprets the kernels itself")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU the kernels run there")
-def test_kernels_in_the_interpreter() -> None:
+@pytest.mark.parametrize(
+    "which",
+    [
+        pytest.param("not gradcheck and not opcheck", id="numbers"),
+        pytest.param("gradcheck or opcheck", id="checks", marks=pytest.mark.slow),
+    ],
+)
+def test_kernels_in_the_interpreter(which: str) -> None:
     names = ("attention", "aggregate", "dropout", "memory", "operator")
     files = [str(HERE / f"test_{name}.py") for name in names]
-    result = _python(
-        "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "triton or half", *files, interpret="1"
-    )
+    chosen = f"(triton or half) and ({which})"
+    result = _python("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, *files, interpret="1")
     assert result.returncode == 0, result.stdout[-4000:]
     assert " passed" in result.stdout
 
