@@ -41,10 +41,10 @@ class PopularFactors(Recommender):
         return DotProduct(user, torch.cat([item, popularity], dim=1))
 
     def training_losses(self, inputs: Inputs, batch: tuple, generator: torch.Generator) -> dict[str, Tensor]:
-        """The rank of each positive among 64 sampled items."""
         encoded, (user, item) = self.encode(inputs), batch
         candidate = self.objective.candidates(inputs, user, item, generator)
-        return {"ranking": self.objective(ops.sampled_scores(encoded.user[user], encoded.item, candidate))}
+        rows = torch.nn.functional.embedding(user, encoded.user)
+        return {"ranking": self.objective(ops.sampled_scores(rows, encoded.item, candidate))}
 
 
 class TestPopularFactors(RecommenderTests):

@@ -477,6 +477,26 @@ class ModelTests:
         assert histories[0] == histories[1]
         assert np.mean(histories[0][-5:]) < np.mean(histories[0][:5])
 
+    def test_two_threads_give_the_same_gradients_to_the_bit(self) -> None:
+        self.skip_unless(self.learns, "has no parameters")
+        train = build_splits(features=True)[0]
+        model = self.build(train).train()
+        inputs = model.prepare(train)
+        examples = model.training_examples(inputs)
+        # As many as PyTorch hands out to several threads: table[index] then adds gradients in any order.
+        many = tuple(column.repeat(8192 // len(column), *[1] * (column.dim() - 1)) for column in examples)
+        torch.set_num_threads(2)
+        found = []
+        for _ in range(4):
+            model.zero_grad()
+            losses = model.training_losses(inputs, many, torch.Generator().manual_seed(0))
+            torch.stack(list(losses.values())).sum().backward()
+            found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+        different = {
+            name for other in found[1:] for name in other if not torch.equal(other[name], found[0][name])
+        }
+        assert not different, "take rows of a table by torch.nn.functional.embedding, whose order is fixed"
+
     # ------------------------------------------------------------------ files
 
     @pytest.mark.parametrize("features", [False, True])

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 from torch_geometric.data import HeteroData
 from torch_geometric.utils import cumsum
 
@@ -195,7 +196,7 @@ class CollaborativeRecommender(Recommender):
         user, item = batch
         encoded = self.encode(inputs)
         candidate = self.objective.candidates(inputs, user, item, generator)
-        scores = ops.sampled_scores(encoded.user[user], encoded.item, candidate)
+        scores = ops.sampled_scores(embedding(user, encoded.user), encoded.item, candidate)
         user_0, item_0 = self.embed(inputs)
-        penalty = l2_penalty(user_0[user], item_0, item, candidate[:, 1:])
+        penalty = l2_penalty(embedding(user, user_0), item_0, item, candidate[:, 1:])
         return {"ranking": self.objective(scores), "decay": self.decay * penalty}

@@ -244,7 +244,9 @@ class KGRec(Recommender):
         if projects_entity:
             entity = self.entity_encoder(x=inputs.x[ENTITY])
             is_entity = graph.entity >= 0
-            node = node.index_add(0, is_entity.nonzero().flatten(), entity[graph.entity[is_entity]])
+            node = node.index_add(
+                0, is_entity.nonzero().flatten(), embedding(graph.entity[is_entity], entity)
+            )
         return user, node
 
     def encode(self, inputs: Inputs) -> DotProduct:
@@ -380,7 +382,7 @@ class KGRec(Recommender):
 
         e_near = near_0 + graph.hops_of(node_hops, near)
         e_items = e_near[: graph.num_items]
-        e_u = (user_0 + user_hops)[user]
+        e_u = embedding(user, user_0 + user_hops)
         candidate = self.objective.candidates(inputs, user, item, generator)
         if self.distill:
             # One operation for both positives: the negatives, which are most of it, are gathered once.
@@ -396,7 +398,7 @@ class KGRec(Recommender):
         losses["decay"] = self.decay * l2_penalty(e_u, e_items, item, candidate[:, 1:])
         if drawn.hidden is not None:
             e_h, e_t = e_near[graph.num_items :].chunk(2)
-            e_r = conv.relation_embedding[graph.triples.edge_type[drawn.hidden]]
+            e_r = embedding(graph.triples.edge_type[drawn.hidden], conv.relation_embedding)
             losses["reconstruction"] = self.mae_coef * -logsigmoid((e_h * e_t * e_r).sum(-1)).mean()
         if self.contrast_guide != "none":
             views = self._views(graph, user_0, item_0, node_0, drawn, generator)

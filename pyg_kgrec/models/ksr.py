@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import GRU, Linear, Parameter
+from torch.nn.functional import embedding
 from torch.nn.utils.rnn import pad_sequence
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.inits import glorot, zeros
@@ -344,7 +345,7 @@ class KSR(SessionRecommender):
             state: First states of the GRU, ``[B, hidden_channels]``; 0 if None.
             dropout_mask: What q is multiplied with, ``[B, L, embedding_channels]``.
         """
-        q = items.q[index] * mask.unsqueeze(-1)
+        q = embedding(index, items.q) * mask.unsqueeze(-1)
         q = q if dropout_mask is None else q * dropout_mask
         first = None if state is None else state.expand(self.num_layers, -1, -1).contiguous()
         h, _ = self.gru(q, first)
@@ -352,7 +353,7 @@ class KSR(SessionRecommender):
             return ReadSession(h, h[..., :0], h.new_zeros(h.size(0), 0, 0), self.session_layer(h))
         attention = (self.gamma * self.query(h) @ self.relation_key.t()).softmax(dim=-1)
         writes = mask & items.linked[index]
-        m, memory = ops.relational_memory(items.e[index], self.relation_key, attention, writes)
+        m, memory = ops.relational_memory(embedding(index, items.e), self.relation_key, attention, writes)
         return ReadSession(h, attention, memory, self.session_layer(torch.cat([h, m], dim=-1)))
 
     def _state(self, inputs: Inputs, user: Tensor | None = None) -> Tensor | None:
@@ -403,7 +404,7 @@ class KSR(SessionRecommender):
         needed, where = torch.cat([index.flatten(), candidate.flatten()]).unique(return_inverse=True)
         items, (index, candidate) = self._items(inputs, needed), _split_like(where, index, candidate)
         out = self.read(items, index, mask, state, dropout_mask).out[learned]
-        return {"ranking": self.objective((full(out).unsqueeze(1) * full(items.scored)[candidate]).sum(-1))}
+        return {"ranking": self.objective(ops.sampled_scores(full(out), full(items.scored), candidate))}
 
     def _dropout_mask(self, session: Tensor, generator: torch.Generator) -> Tensor | None:
         """What dropout leaves of q, scaled up; None outside of training."""

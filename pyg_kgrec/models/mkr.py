@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, embedding
 from torch_geometric.data import HeteroData
 from torch_geometric.nn import MLP, Linear
 from torch_geometric.nn.inits import glorot, zeros
@@ -270,13 +270,13 @@ class MKR(LinkedRecommender):
         return torch.where(alone.unsqueeze(1), item[own].mean(0), item)
 
     def _after_units(
-        self, inputs: Inputs, embedding: Tensor, item: Tensor | None, generator: torch.Generator | None
+        self, inputs: Inputs, start: Tensor, item: Tensor | None, generator: torch.Generator | None
     ) -> Tensor:
         """v_L of some items (all if None); with a generator from one sampled entity each."""
         if self.units is None:
-            return embedding
+            return start
         row, entity = inputs.graph.entities_of.partners(item, generator)
-        return self.units.items(embedding, self.embed(inputs, ENTITY, entity), row)
+        return self.units.items(start, self.embed(inputs, ENTITY, entity), row)
 
     def entity_latent(
         self, inputs: Inputs, entity: Tensor, generator: torch.Generator | None = None
@@ -335,14 +335,14 @@ class MKR(LinkedRecommender):
         if isinstance(encoded, DotProduct):
             scores = ops.sampled_scores(encoded.user, encoded.item, index)
         else:
-            scores = encoded.of(encoded.user.unsqueeze(1) + encoded.item[index])
+            scores = encoded.of(encoded.user.unsqueeze(1) + embedding(index, encoded.item))
         if self.objective.loss == "bce":
             target = torch.zeros_like(scores)
             target[:, 0] = label[0].to(scores.dtype) if label else 1
             ranking = binary_cross_entropy_with_logits(full(scores), full(target))
         else:
             ranking = self.objective(scores)
-        norm = user_0.pow(2).sum(-1).mean() + item_0.pow(2).sum(-1)[index].mean()
+        norm = user_0.pow(2).sum(-1).mean() + embedding(index, item_0.pow(2).sum(-1, keepdim=True)).mean()
         layers = [self.user_mlp, self.units]
         if self.head == "mlp":
             layers += [self.head_user, self.head_item, self.head_mlp]
@@ -367,7 +367,7 @@ class MKR(LinkedRecommender):
         if self.knowledge_loss == "paper":
             wrong = torch.randint(inputs.num_entities, tail.shape, device=tail.device, generator=generator)
             loss = loss + _triple_score(predicted, self.tail_latent(inputs, wrong)).mean()
-        norm = self.relation_embedding[relation].pow(2).sum(-1).mean()
+        norm = embedding(relation, self.relation_embedding).pow(2).sum(-1).mean()
         for end in (head, tail):
             norm = norm + self.embed(inputs, ENTITY, end).pow(2).sum(-1).mean()
         norm = norm + _squared_norm([self.units, self.knowledge_mlp, self.tail_mlp])
@@ -381,16 +381,17 @@ class MKR(LinkedRecommender):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         r"""Predicted tails :math:`\hat{\mathbf{t}}` of heads and relations ``[B]``: ``[B, hidden_channels]``."""
-        entity, embedding = self.entity_latent(inputs, head, generator), self.relation_embedding[relation]
+        entity = self.entity_latent(inputs, head, generator)
+        predicate = embedding(relation, self.relation_embedding)
         if self.knowledge_form == "paper":
-            embedding = self.knowledge_mlp(embedding)
-        out: Tensor = self.tail_mlp(torch.cat([entity, embedding], dim=-1))
+            predicate = self.knowledge_mlp(predicate)
+        out: Tensor = self.tail_mlp(torch.cat([entity, predicate], dim=-1))
         return out if self.knowledge_form == "paper" else out.sigmoid()
 
     def tail_latent(self, inputs: Inputs, tail: Tensor) -> Tensor:
         """What predicted tails are compared with, ``[B, hidden_channels]``."""
-        embedding = self.embed(inputs, ENTITY, tail)
-        return embedding if self.knowledge_form == "paper" else self.knowledge_mlp(embedding)
+        own = self.embed(inputs, ENTITY, tail)
+        return own if self.knowledge_form == "paper" else self.knowledge_mlp(own)
 
     def score_triples(self, inputs: Inputs, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
         """Scores s of triples, ``[B]``, in (0, 1)."""
@@ -526,13 +527,13 @@ class MKR(LinkedRecommender):
     ) -> Tensor:
         """v_L of items after removals ``[m]``, of pairs whose items are ``asked`` ``[m]``."""
         own = item == asked
-        embedding = torch.where(
+        start = torch.where(
             (own & bare[1][number]).unsqueeze(1),
             self._embed_bare(inputs, ITEM, item, own),
             self._items(inputs)[item],
         )
         if self.units is None:
-            return embedding
+            return start
         links = inputs.graph.entities_of
         row, entity = links.select(item)
         removal, node = removals.of_kind(units, OF_ENTITY)
@@ -542,7 +543,7 @@ class MKR(LinkedRecommender):
         # S(v) of the item that was asked about, whose features may be gone from other items too.
         owner, member = links.select(asked)
         stripped = bare[2][number[row]] & left_out(owner, member, size, row, entity)
-        return self.units.items(embedding, self._embed_bare(inputs, ENTITY, entity, stripped), row)
+        return self.units.items(start, self._embed_bare(inputs, ENTITY, entity, stripped), row)
 
     def _explain(self, inputs: Inputs, user: int, item: int) -> DeletionExplanation:
         who, what = (torch.tensor([i], device=self.device) for i in (user, item))

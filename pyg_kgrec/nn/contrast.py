@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import embedding, normalize
 from torch_geometric.nn import MLP
 
 from pyg_kgrec.nn.loss import full
@@ -65,8 +65,8 @@ class Contrast(torch.nn.Module):
             perm = torch.randperm(view1.size(0), device=view1.device, generator=generator)
         z1, z2 = (normalize(full(z), dim=-1) for z in (self.mlp1(view1), self.mlp2(view2)))
         positive = (z1 * z2).sum(-1) / self.tau
-        negative1 = (z1 * z2[perm]).sum(-1) / self.tau
-        negative2 = (z2 * z1[perm]).sum(-1) / self.tau
+        negative1 = (z1 * embedding(perm, z2)).sum(-1) / self.tau
+        negative2 = (z2 * embedding(perm, z1)).sum(-1) / self.tau
         total = torch.stack([positive, positive, negative1, negative2]).logsumexp(0)
         return (total - positive).mean()
 

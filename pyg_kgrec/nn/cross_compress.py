@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.nn.functional import embedding
 from torch_geometric.utils import cumsum
 
 Unit = Literal["cross_compress", "dcn", "stitch"]
@@ -185,11 +186,11 @@ class CrossUnits(torch.nn.Module):
         Returns:
             ``[n, hidden_channels]``.
         """
-        return _mean_or_self(item, self(item[row], entity)[0], row)
+        return _mean_or_self(item, self(embedding(row, item), entity)[0], row)
 
     def entities(self, entity: Tensor, item: Tensor, row: Tensor) -> Tensor:
         """Entities after the units, averaged over their items; arguments as in :meth:`items`, sides exchanged."""
-        return _mean_or_self(entity, self(item, entity[row])[1], row)
+        return _mean_or_self(entity, self(item, embedding(row, entity))[1], row)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.hidden_channels}, num_layers={len(self.layers)}, unit={self.unit!r})"
