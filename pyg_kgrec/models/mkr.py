@@ -342,7 +342,7 @@ class MKR(LinkedRecommender):
             ranking = binary_cross_entropy_with_logits(full(scores), full(target))
         else:
             ranking = self.objective(scores)
-        norm = user_0.pow(2).sum(-1).mean() + embedding(index, item_0.pow(2).sum(-1, keepdim=True)).mean()
+        norm = user_0.pow(2).sum(-1).mean() + item_0.pow(2).sum(-1).gather(0, index.flatten()).mean()
         layers = [self.user_mlp, self.units]
         if self.head == "mlp":
             layers += [self.head_user, self.head_item, self.head_mlp]
