@@ -291,14 +291,19 @@ class StoreStamp:
     others: Mapping[tuple[str, str], Any]
 
     @classmethod
-    def of(cls, data: HeteroData) -> StoreStamp:
-        """The stamp of a store, also of a damaged one."""
+    def of(cls, data: HeteroData, *, lasting: bool = False) -> StoreStamp:
+        """The stamp of a store, also of a damaged one.
+
+        Args:
+            data: The store.
+            lasting: The content's numbers are those of any process, to be written to a file.
+        """
         tensors, content, others = {}, {}, {}
         for key, value in _held(data):
             if isinstance(value, Tensor):
                 tensors[key] = _place(value)
                 if _is_plain(value) and value.numel():
-                    content[key] = _content(value)
+                    content[key] = int(fingerprint(value)) if lasting else _content(value)
             else:
                 others[key] = tuple(value) if isinstance(value, list) else value
         return cls(tensors, content, others)
@@ -353,7 +358,7 @@ def _place(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def _content(tensor: Tensor) -> int:
-    """One number from all bytes of a dense tensor, in their order, the same within one process."""
+    """One number from all bytes of a dense tensor, in their order, the same within one process only."""
     if tensor.device.type == "cpu" and tensor.numel() * tensor.element_size() <= _HASHED:
         flat = tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1)
         return hash(flat.view(torch.uint8).numpy().tobytes())
