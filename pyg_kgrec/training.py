@@ -543,7 +543,7 @@ def fit(
         "precision": str(precision),
         "scheduler": describe(scheduler, scheduler_interval, max_epochs),
         **{name: x for name, x in model.settings.items() if isinstance(x, str | int | float | None)},
-        "training pairs": sum(int(fingerprint(column)) for column in examples.columns),
+        "training pairs": sum(fingerprint(column) for column in examples.columns),
     }
     done = None if resume is None else read_checkpoint(resume, model, asked)
     lr = float(_rate(lr, defaults["lr"], done, scheduler is not None))

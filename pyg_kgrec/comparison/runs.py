@@ -109,7 +109,7 @@ class Plan:
         digest = hashlib.sha256()
         for store in stores:
             if store is not None:
-                stamp = StoreStamp.of(store, lasting=True)
+                stamp = StoreStamp.of(store)
                 digest.update(repr(sorted((*k, v) for k, v in stamp.content.items())).encode())
                 for key, value in sorted(stamp.others.items()):
                     is_list = isinstance(value, Sequence) and not isinstance(value, str)

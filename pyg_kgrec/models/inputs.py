@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import threading
 import warnings
 from abc import ABC, abstractmethod
@@ -33,8 +34,7 @@ _COPIED = 2**13  # words of a tensor up to which a copy of it is kept: 64 KiB
 _SMALL, _SAMPLE = 2**17, 1024  # words of a tensor that are looked at all, and of a larger one
 _AT_ONCE = 32  # rows of such a table, of a thousand
 _WIDTHS = 1019, 1021  # primes whose product is more than the words of a table that is summed
-_HASHED = 2**18  # bytes of a tensor up to which Python's hash is faster than PyTorch's sums
-_BLOCK = 509  # a prime, so that few rows of a table that change places stay in their columns
+_HASHED = 2**15  # bytes of a tensor up to which hashing them is faster than sums
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -291,19 +291,14 @@ class StoreStamp:
     others: Mapping[tuple[str, str], Any]
 
     @classmethod
-    def of(cls, data: HeteroData, *, lasting: bool = False) -> StoreStamp:
-        """The stamp of a store, also of a damaged one.
-
-        Args:
-            data: The store.
-            lasting: The content's numbers are those of any process, to be written to a file.
-        """
+    def of(cls, data: HeteroData) -> StoreStamp:
+        """The stamp of a store, also of a damaged one."""
         tensors, content, others = {}, {}, {}
         for key, value in _held(data):
             if isinstance(value, Tensor):
                 tensors[key] = _place(value)
                 if _is_plain(value) and value.numel():
-                    content[key] = int(fingerprint(value)) if lasting else _content(value)
+                    content[key] = fingerprint(value)
             else:
                 others[key] = tuple(value) if isinstance(value, list) else value
         return cls(tensors, content, others)
@@ -357,35 +352,33 @@ def _place(tensor: Tensor) -> tuple[Any, ...]:
     return address, version, tuple(tensor.shape), tensor.dtype
 
 
-def _content(tensor: Tensor) -> int:
-    """One number from all bytes of a dense tensor, in their order, the same within one process only."""
-    if tensor.device.type == "cpu" and tensor.numel() * tensor.element_size() <= _HASHED:
-        flat = tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1)
-        return hash(flat.view(torch.uint8).numpy().tobytes())
-    return int(fingerprint(tensor))
+def fingerprint(tensor: Tensor) -> int:
+    """One number from all bytes of a dense tensor, in their order; the same in every process.
 
-
-def fingerprint(tensor: Tensor) -> Tensor:
-    """One number [] int64 from all bytes of a dense tensor, in their order."""
+    Of a large tensor sums of its words are looked at: of the columns of the words laid out in rows of one width,
+    and of another. No word can change unnoticed, nor two change places unless they stand in one column both times.
+    """
     # What is repeated without memory of its own is looked at once.
-    dense = tensor.detach()
+    dense = tensor.detach().resolve_conj().resolve_neg()
     if 0 in dense.stride():
         once = dense[tuple(slice(0, 1) if step == 0 else slice(None) for step in dense.stride())]
         dense = torch.empty(once.shape, dtype=once.dtype, device=once.device).copy_(once)
     flat = _aligned(dense.contiguous().view(-1)).view(torch.uint8)
-    whole = flat.numel() // 8 * 8
-    words, rest = flat[:whole].view(torch.int64), flat[whole:]
-    rows = words.numel() // _BLOCK
-    block, tail = words[: rows * _BLOCK].view(rows, _BLOCK), words[rows * _BLOCK :]
-    # By both sums no two words can change places unnoticed, wherever they stand.
-    down, across = _odd_weights(_BLOCK, tensor.device), _odd_weights(rows + 1, tensor.device)
-    total = (block.sum(0) * down).sum() + (block.sum(1) * across[:rows]).sum()
-    total = total + (tail * down[: tail.numel()]).sum() + tail.sum() * across[rows]
-    return total + (rest * down[: rest.numel()]).sum()
+    digest = hashlib.blake2b(digest_size=8)
+    if flat.numel() > _HASHED:
+        whole = flat.numel() // 8 * 8
+        words = flat[:whole].view(torch.int64)
+        sums = torch.cat([part for width in _WIDTHS for part in _column_sums(words, width)])
+        digest.update(sums.cpu().numpy().data)
+        flat = flat[whole:]
+    digest.update(flat.cpu().numpy().data)
+    return int.from_bytes(digest.digest(), "little", signed=True)
 
 
-def _odd_weights(number: int, device: torch.device) -> Tensor:
-    return torch.arange(1, 2 * number, 2, device=device) * 0x9E3779B97F4A7C15
+def _column_sums(words: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Sums of the columns of words ``[n]`` in rows of a width, ``[width]``, and the words that fill no row."""
+    whole = words.numel() // width * width
+    return words[:whole].view(-1, width).sum(0), words[whole:]
 
 
 class WeightStamp:
@@ -481,9 +474,7 @@ class _Summed(_Bytes):
         self._kept = [(sums, rest.clone()) for sums, rest in map(self._sums, _WIDTHS)]
 
     def _sums(self, width: int) -> tuple[Tensor, Tensor]:
-        words = self.words()
-        whole = words.numel() // width * width
-        return words[:whole].view(-1, width).sum(0), words[whole:]
+        return _column_sums(self.words(), width)
 
     def same(self) -> bool:
         """Whether they are what they were."""
@@ -553,4 +544,5 @@ def _aligned(flat: Tensor) -> Tensor:
 def _weights(device: torch.device) -> Tensor:
     # Drawn, not counted: the differences of counted ones have factors by which changes could cancel.
     rng = torch.Generator().manual_seed(0)
-    return torch.randint(-(2**63), 2**63 - 1, (2 * _SAMPLE,), generator=rng).to(device)
+    # Odd, so that no bit of a word is lost that changes by itself, the sign of a float among them.
+    return (torch.randint(-(2**63), 2**63 - 1, (2 * _SAMPLE,), generator=rng) | 1).to(device)

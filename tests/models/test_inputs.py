@@ -455,13 +455,13 @@ def test_a_damaged_store_has_a_stamp(splits: Splits) -> None:
 @given(values=st.lists(st.integers(-(2**62), 2**62), min_size=1, max_size=9), data=st.data())
 def test_a_fingerprint_tells_what_changed(values: list[int], data: st.DataObject) -> None:
     tensor = torch.tensor(values)
-    before = int(fingerprint(tensor))
-    assert int(fingerprint(tensor.clone())) == before
+    before = fingerprint(tensor)
+    assert fingerprint(tensor.clone()) == before
     place = data.draw(st.integers(0, len(values) - 1))
-    bit = data.draw(st.integers(0, 61))
+    bit = data.draw(st.integers(0, 63))
     other = tensor.clone()
-    other[place] ^= 1 << bit
-    assert int(fingerprint(other)) != before
+    other[place] ^= (1 << bit) - (bit == 63) * 2**64
+    assert fingerprint(other) != before
 
 
 @pytest.mark.parametrize("size", [2, 508, 509, 510, 2000])
@@ -472,16 +472,28 @@ def test_a_fingerprint_goes_by_the_order(size: int, dtype: torch.dtype) -> None:
     tensor[0], tensor[-1] = 1, 0
     moved = tensor.clone()
     moved[0], moved[-1] = 0, 1
-    assert int(fingerprint(tensor)) != int(fingerprint(moved))
-    assert int(fingerprint(tensor.view(-1, 2) if size % 2 == 0 else tensor)) == int(fingerprint(tensor))
+    assert fingerprint(tensor) != fingerprint(moved)
+    assert fingerprint(tensor.view(-1, 2) if size % 2 == 0 else tensor) == fingerprint(tensor)
 
 
 def test_a_fingerprint_of_rows_that_change_places() -> None:
     table = torch.randn(1018, 64, generator=torch.Generator().manual_seed(0))
-    seen = {int(fingerprint(table.roll(shift, 0))) for shift in (0, 1, 2, 32, 509)}
+    seen = {fingerprint(table.roll(shift, 0)) for shift in (0, 1, 2, 32, 509)}
     assert len(seen) == 5
-    assert int(fingerprint(table.t())) != int(fingerprint(table))
-    assert int(fingerprint(table.t().contiguous().t())) == int(fingerprint(table))
+    assert fingerprint(table.t()) != fingerprint(table)
+    assert fingerprint(table.t().contiguous().t()) == fingerprint(table)
+
+
+@pytest.mark.parametrize("rows", [3, 700, 40_000])
+def test_a_fingerprint_sees_signs_and_places(rows: int) -> None:
+    table = torch.randn(rows, 2, generator=torch.Generator().manual_seed(0))
+    one, column, pairs = table.clone(), table.clone(), table.clone()
+    one[1, 1] *= -1
+    column[:, 1] *= -1
+    far = 0 if rows < 600 else 508
+    pairs[[0, far]] = table[[far, 0]]
+    seen = {fingerprint(x) for x in (table, one, column, pairs)}
+    assert len(seen) == 3 + (far > 0)
 
 
 def test_a_stamp_of_weights_goes_by_their_bytes(splits: Splits) -> None:
@@ -566,7 +578,7 @@ def test_weights_and_features_may_begin_anywhere_in_memory(splits: Splits, start
     train, _, test = splits
     for data in (train, test):
         data["item"].x = torch.arange(3.0 * 20).view(20, 3)[start : start + 14]
-    assert int(fingerprint(test["item"].x)) == int(fingerprint(test["item"].x.clone()))
+    assert fingerprint(test["item"].x) == fingerprint(test["item"].x.clone())
     model = BPRMF(train, hidden_channels=4)
     before = model.score_all(test, torch.tensor([0]))
     test["item"].x.data[0] += 1
