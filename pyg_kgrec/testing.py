@@ -232,6 +232,9 @@ class OrderedSums(TorchDispatchMode):
     index that names no row twice does no harm.
     """
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Looks at one call of an operator before it is made."""
         if func.overloadpacket.__name__ in ("index_put", "index_put_", "_index_put_impl_"):
