@@ -31,6 +31,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
@@ -222,6 +223,36 @@ def warns_once(match: str | None) -> Iterator[None]:
     assert len(said) == (match is not None), said
     assert match is None or match in said[0], said
     assert all(len(message) <= 400 for message in said), said
+
+
+class OrderedSums(TorchDispatchMode):
+    """A block in which a gradient that is added to a table in no fixed order is an error, at any size.
+
+    The gradient of ``table[index]`` is: from 32,768 numbers on, PyTorch's threads add it as they come on a CPU. An
+    index that names no row twice does no harm.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Looks at one call of an operator before it is made."""
+        if func.overloadpacket.__name__ in ("index_put", "index_put_", "_index_put_impl_"):
+            table, indices, _, *more = args
+            adds = bool(more and more[0]) or bool((kwargs or {}).get("accumulate"))
+            if (
+                adds
+                and table.is_floating_point()
+                and all(i is None or i.dtype == torch.long for i in indices)
+            ):
+                row = torch.zeros((), dtype=torch.long, device=table.device)
+                for size, index in zip(table.shape, indices):
+                    row = row if index is None else row * size + index % size
+                assert row.unique().numel() == row.numel(), (
+                    "rows that are named twice: take them by torch.nn.functional.embedding or index_select, whose "
+                    "gradients are added in a fixed order"
+                )
+        return func(*args, **(kwargs or {}))
 
 
 def users_of(data: HeteroData) -> Tensor:
@@ -490,7 +521,8 @@ class ModelTests:
         for _ in range(4):
             model.zero_grad()
             losses = model.training_losses(inputs, many, torch.Generator().manual_seed(0))
-            torch.stack(list(losses.values())).sum().backward()
+            with OrderedSums():
+                torch.stack(list(losses.values())).sum().backward()
             found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
         different = {
             name for other in found[1:] for name in other if not torch.equal(other[name], found[0][name])
@@ -721,7 +753,9 @@ class RecommenderTests(ModelTests):
             return
         before = {name: value.clone() for name, value in model.state_dict().items()}
         others = model.score_all(data, torch.arange(10))
-        folded, again = model.fold_in(data, users), model.fold_in(model.prepare(data), users[::-1])
+        with OrderedSums():
+            folded = model.fold_in(data, users)
+        again = model.fold_in(model.prepare(data), users[::-1])
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
         assert torch.equal(model.score_all(data, torch.arange(10)), others)
         with warns_once(None):

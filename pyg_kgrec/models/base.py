@@ -55,6 +55,7 @@ from pyg_kgrec.models.strangers import (
     sentence,
 )
 from pyg_kgrec.nn.encoder import NodeEncoder
+from pyg_kgrec.ops.ranking import best
 
 Store: TypeAlias = HeteroData | Inputs
 """A store, or what :meth:`Recommender.prepare` made of one."""
@@ -934,7 +935,7 @@ class Recommender(torch.nn.Module, ABC):
                 cosine[torch.arange(some.numel(), device=some.device), some] = -torch.inf
                 if not every:
                     cosine.masked_fill_(~mask | ~mask[some].unsqueeze(1), -torch.inf)
-                score, place = cosine.topk(k, dim=1)
+                score, place = best(cosine, k)
                 lists.append((place.masked_fill_(score == -torch.inf, -1), score))
             found, scores = torch.cat([place for place, _ in lists]), torch.cat([score for _, score in lists])
             self._warn_of_bare(inputs, node_type, index[~mask[index]])

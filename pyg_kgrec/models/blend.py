@@ -26,7 +26,8 @@ from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.search import Search
 from pyg_kgrec.models.signature import StoreSignature
 from pyg_kgrec.models.strangers import Known, can_fold
-from pyg_kgrec.models.ties import by_popularity, largest
+from pyg_kgrec.models.ties import by_popularity
+from pyg_kgrec.ops.ranking import largest
 
 _MOST_PARTS: Final = 32
 _POINTS: Final = 100  # most points of the coarse grid of weights

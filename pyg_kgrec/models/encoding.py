@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from pyg_kgrec import ops
 from pyg_kgrec.data.interactions import PairIndex
+from pyg_kgrec.ops.ranking import best
 
 _BLOCK = 2**22  # scores that ranking holds at a time: 16 MiB
 _RANKED = 2**24  # and where a row costs no more than a product: 64 MiB
@@ -70,9 +71,8 @@ class Encoding(ABC):
         return self.unit_users[user] @ self.unit_users.t()
 
     def best(self, score: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The k highest scores of each row ``[B, num_items]`` and their items; equal ones as they come."""
-        top, item = score.topk(k, dim=1)
-        return top, item
+        """The k highest scores of each row ``[B, num_items]`` and their items; of equal ones the first."""
+        return best(score, k)
 
     def rank(
         self, user: Tensor, k: int, seen: PairIndex, batch_size: int = 1024, among: Tensor | None = None

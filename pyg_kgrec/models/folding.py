@@ -239,11 +239,14 @@ def most_probable(
     shift = (negatives / other.sum(1).clamp(min=1)).log().to(mean.dtype)
     z = torch.zeros(number, mean.numel(), dtype=mean.dtype, device=mean.device, requires_grad=True)
     first, second, mine = torch.zeros_like(z), torch.zeros_like(z), ~other
+    pair = who * known.numel() + item
     with torch.enable_grad():
         for step in range(STEPS):
             score = scale * scores(mean + spread * z)
             rest = score.masked_fill(mine, -torch.inf).logsumexp(1) + shift
-            loss = softplus(rest[who] - score[who, item]).sum() + model.fold_prior / 2 * z.pow(2).sum()
+            # index_select adds gradients in a fixed order; an index in brackets does not, with several threads.
+            margin = rest.index_select(0, who) - score.flatten().index_select(0, pair)
+            loss = softplus(margin).sum() + model.fold_prior / 2 * z.pow(2).sum()
             (gradient,) = torch.autograd.grad(loss, [z])
             with torch.no_grad():
                 _adam(z, gradient, first, second, step, RATE * (1 - step / STEPS))

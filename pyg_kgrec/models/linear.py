@@ -23,7 +23,8 @@ from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.newcomers import as_pairs, catalogue_inputs, rank_histories
 from pyg_kgrec.models.search import Search
 from pyg_kgrec.models.signature import StoreSignature
-from pyg_kgrec.models.ties import by_popularity, largest
+from pyg_kgrec.models.ties import by_popularity
+from pyg_kgrec.ops.ranking import largest
 
 _BLOCK = 2**22  # scores held at a time where something is left out: 16 MiB
 _ROUNDING = 2**-21  # of a difference of two sums in single precision

@@ -7,7 +7,7 @@ from abc import abstractmethod
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import embedding, normalize
 from torch_geometric.data import Data
 from torch_geometric.explain import Explainer, ExplainerAlgorithm
 from torch_geometric.nn import LGConv, MessagePassing
@@ -81,10 +81,10 @@ class ScoreModule(torch.nn.Module):
         """
         out = self.embed(x, edge_index, edge_type)
         user, item = edge_label_index
-        user = out[self.first_user + user]
+        user = embedding(self.first_user + user, out)  # whose gradient has one order, whatever the threads
         if self.catalogue:
             return user @ out[: self.num_items].t()
-        return (user * out[item]).sum(-1)
+        return (user * embedding(item, out)).sum(-1)
 
     def explain(self, algorithm: ExplainerAlgorithm, user: Tensor, item: Tensor) -> Tensor:
         """What an explainer says of each edge for the score of one pair.
@@ -260,7 +260,7 @@ class AttentiveModule(ScoreModule):
         is_triple = edge_type < self.num_relations
         query = x @ self.weight
         head, tail = receiver[is_triple], read[is_triple]
-        product = query[head] * query[tail] * self.relation[edge_type[is_triple]]
+        product = embedding(head, query) * embedding(tail, query) * self.relation[edge_type[is_triple]]
         size = x.size(1) // self.num_heads
         logits = product.view(-1, self.num_heads, size).sum(-1) / math.sqrt(size)
         degree = torch.bincount(receiver[edge_type == self.num_relations], minlength=x.size(0))

@@ -19,7 +19,7 @@ from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.linear import Columns, HistoryEncoding, SolvedRecommender, sum_rows
 from pyg_kgrec.models.search import Grid, Search, alone, as_setting, by_coordinates, middle, read_grid
 from pyg_kgrec.models.signature import StoreSignature
-from pyg_kgrec.models.ties import largest
+from pyg_kgrec.ops.ranking import largest
 
 Weights = Literal["tf-idf", "bm25"]
 

@@ -14,6 +14,7 @@ from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.linked import LinkedRecommender
 from pyg_kgrec.models.newcomers import catalogue_inputs
 from pyg_kgrec.nn.encoder import embed_rows
+from pyg_kgrec.ops.ranking import best
 
 
 class SessionRecommender(LinkedRecommender):
@@ -59,7 +60,7 @@ class SessionRecommender(LinkedRecommender):
                 score = torch.where(known.item, score, lowest - (1 + lowest.abs()))
             for place, row in enumerate(some):
                 score[place, sessions[row]] = -torch.inf
-            top[some], found[some] = score.topk(k, dim=1)
+            top[some], found[some] = best(score, k)
         return found.masked_fill(top == -torch.inf, -1), top, heard
 
     def session_inputs(self) -> Inputs:

@@ -119,7 +119,8 @@ def rank_topk(
         block: Users that are scored at once.
 
     Returns:
-        Items [B, k] int64 and their scores [B, k], best first; padded with -1 and -inf where fewer are left.
+        Items [B, k] int64 and their scores [B, k], best first, of equal ones the first item; padded with -1 and
+        -inf where fewer are left.
 
     Raises:
         TypeError: Wrong or different dtypes.
@@ -152,18 +153,71 @@ def rank_topk_torch(
     user: Tensor, item: Tensor, k: int, ptr: Tensor | None, seen: Tensor | None, block: int
 ) -> tuple[Tensor, Tensor]:
     """Items [B, k] and scores [B, k] in plain PyTorch."""
-    best = []
+    found = []
     for start in range(0, max(user.size(0), 1), block):
         score = user[start : start + block] @ item.t()
         if ptr is not None and seen is not None:
             span = ptr[start : start + score.size(0) + 1].long()
             row = torch.arange(score.size(0), device=score.device).repeat_interleave(span.diff())
             score[row, seen[int(span[0]) : int(span[-1])].long()] = -torch.inf
-        value, index = score.topk(min(k, item.size(0)), dim=1)
+        value, index = best(score, min(k, item.size(0)))
         value = pad(value, (0, k - value.size(1)), value=-torch.inf)
         index = pad(index, (0, k - index.size(1)), value=-1)
-        best.append((index.masked_fill(value == -torch.inf, -1), value))
-    return torch.cat([i for i, _ in best]), torch.cat([v for _, v in best])
+        found.append((index.masked_fill(value == -torch.inf, -1), value))
+    return torch.cat([i for i, _ in found]), torch.cat([v for _, v in found])
+
+
+# ---------------------------------------------------------------------- equal numbers have an order
+
+
+def largest(score: Tensor, k: int, place: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The k largest numbers of each row, and where they stand; of equal ones first those of the lowest place.
+
+    Args:
+        score: ``[B, n]`` float.
+        k: Up to n.
+        place: Of each column, ``[n]`` int64, each of 0 … n − 1 once; by default the columns in their order.
+
+    Returns:
+        Numbers and columns, ``[B, k]`` each.
+    """
+    number = score.size(1)
+    place = torch.arange(number, device=score.device) if place is None else place
+    column = place.argsort()
+    if score.dtype != torch.float32:
+        found, at = score[:, column].sort(dim=1, descending=True, stable=True)
+        return found[:, :k], column[at[:, :k]]
+    # The bits of floats in the order of the numbers, and below them the place: no two keys are equal.
+    bits = (score + 0.0).contiguous().view(torch.int32)  # −0 becomes 0
+    bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long() << 32
+    key = bits.add_(number - 1 - place).topk(k, dim=1).values
+    found = column[number - 1 - (key & 0xFFFFFFFF)]
+    return score.gather(1, found), found
+
+
+def best(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest numbers of each row and their columns, best first, of equal ones the first.
+
+    What :func:`largest` gives, sooner: ``topk`` leaves open which of equal numbers come and in what order, and only
+    rows with such are looked at again. Columns of −inf come in any order.
+
+    Args:
+        score: ``[B, n]`` float.
+        k: Up to n.
+
+    Returns:
+        Numbers and columns, ``[B, k]`` each.
+    """
+    value, index = score.topk(k, dim=1)
+    if k == 0:
+        return value, index
+    last = value[:, -1:]
+    tied = ((value[:, 1:] == value[:, :-1]) & value[:, 1:].isfinite()).any(1)
+    tied |= ((score >= last).sum(1) > k) & last.squeeze(1).isfinite()
+    rows = tied.nonzero().flatten()
+    if rows.numel():
+        value[rows], index[rows] = largest(score[rows], k)
+    return value, index
 
 
 # ---------------------------------------------------------------------- cross entropy over the catalogue

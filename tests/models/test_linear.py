@@ -18,7 +18,7 @@ from pyg_kgrec.datasets import MovieLens100K
 from pyg_kgrec.models import memory, neighbours
 from pyg_kgrec.models.gram import gram, ridge_weights, shared_facts
 from pyg_kgrec.models.search import read_grid, refined
-from pyg_kgrec.models.ties import largest
+from pyg_kgrec.ops.ranking import largest
 from pyg_kgrec.testing import permuted
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,6 +11,7 @@ from torch_geometric.utils import cumsum
 
 from pyg_kgrec import ops
 from pyg_kgrec.ops import catalogue_cross_entropy, dispatch
+from pyg_kgrec.ops.ranking import best
 
 
 @pytest.mark.parametrize("backend", TORCH_AND_NUMBA)
@@ -124,3 +125,26 @@ def test_cross_entropy_over_the_catalogue_in_half_precision_and_of_nothing() -> 
     nothing.backward()
     assert item.grad is not None
     assert not item.grad.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("number", [12, 700])
+def test_of_equal_scores_the_first_item_is_ranked_first(number: int, dtype: torch.dtype) -> None:
+    g = torch.Generator().manual_seed(0)
+    user, item = (torch.randint(-1, 2, (n, 3), generator=g).to(dtype) for n in (40, number))  # exact products
+    seen = torch.rand(40, number, generator=g) < 0.1
+    ptr = torch.cat([torch.zeros(1, dtype=torch.long), seen.sum(1).cumsum(0)])
+    score = (user @ item.t()).masked_fill(seen, -torch.inf)
+    right = score.sort(dim=1, descending=True, stable=True)
+    for k in (1, 5, number // 2):
+        for backend in ("torch", "auto"):
+            with ops.backend(backend):
+                index, value = ops.rank_topk(user, item, k, (ptr, seen.nonzero()[:, 1]))
+            assert torch.equal(index, right.indices[:, :k])
+            assert torch.equal(value, right.values[:, :k])
+        top, place = best(score, k)
+        assert torch.equal(place, right.indices[:, :k])
+        assert torch.equal(top, right.values[:, :k])
+    distinct = torch.rand(3, number, generator=g).argsort(dim=1).to(dtype)
+    assert torch.equal(best(distinct, 4)[1], distinct.topk(4).indices)
+    assert best(score[:, :0], 0)[1].shape == (40, 0)
