@@ -225,12 +225,19 @@ def warns_once(match: str | None) -> Iterator[None]:
     assert all(len(message) <= 400 for message in said), said
 
 
-class OrderedSums(TorchDispatchMode):
+@contextmanager
+def ordered_sums() -> Iterator[None]:
     """A block in which a gradient that is added to a table in no fixed order is an error, at any size.
 
     The gradient of ``table[index]`` is: from 32,768 numbers on, PyTorch's threads add it as they come on a CPU. An
     index that names no row twice does no harm.
     """
+    with _OrderedSums():
+        yield
+
+
+class _OrderedSums(TorchDispatchMode):
+    """What :func:`ordered_sums` looks with."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -521,7 +528,7 @@ class ModelTests:
         for _ in range(4):
             model.zero_grad()
             losses = model.training_losses(inputs, many, torch.Generator().manual_seed(0))
-            with OrderedSums():
+            with ordered_sums():
                 torch.stack(list(losses.values())).sum().backward()
             found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
         different = {
@@ -753,7 +760,7 @@ class RecommenderTests(ModelTests):
             return
         before = {name: value.clone() for name, value in model.state_dict().items()}
         others = model.score_all(data, torch.arange(10))
-        with OrderedSums():
+        with ordered_sums():
             folded = model.fold_in(data, users)
         again = model.fold_in(model.prepare(data), users[::-1])
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

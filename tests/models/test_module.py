@@ -24,7 +24,7 @@ from pyg_kgrec.explain.units import HISTORY, KINDS, TRIPLE, Removals, Units
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.module import ScoreModule
-from pyg_kgrec.testing import OrderedSums
+from pyg_kgrec.testing import ordered_sums
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Splits = tuple[HeteroData, HeteroData, HeteroData]
@@ -193,7 +193,7 @@ class TestExplainers:
     ) -> None:
         seed_everything(0)
         module = build(model, test).as_module(test)
-        with OrderedSums():
+        with ordered_sums():
             _, explanation = self.explained(module, GNNExplainer(epochs=5), REGRESSION)
         mask = explanation.edge_mask
         assert mask.shape == (module.data.num_edges,)
