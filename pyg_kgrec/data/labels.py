@@ -239,7 +239,7 @@ class PairStorage(EdgeStorage):
             return None
         stores = dict(
             data.node_items()
-        )  # asked for at every look at an edge: data[type] takes ten times as long
+        )  # asked for at every look at an edge: data[type] takes five times as long
         source, target = stores.get(key[0]), stores.get(key[-1])
         return None if source is None or target is None else (source, target)
 
