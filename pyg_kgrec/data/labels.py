@@ -237,9 +237,8 @@ class PairStorage(EdgeStorage):
         data = None if parent is None else parent()
         if data is None or not isinstance(key, tuple):
             return None
-        stores = dict(
-            data.node_items()
-        )  # asked for at every look at an edge: data[type] takes five times as long
+        # Asked for at every look at an edge: data[type] takes five times as long.
+        stores = dict(data.node_items())
         source, target = stores.get(key[0]), stores.get(key[-1])
         return None if source is None or target is None else (source, target)
 
