@@ -496,6 +496,17 @@ def test_a_fingerprint_sees_signs_and_places(rows: int) -> None:
     assert len(seen) == 3 + (far > 0)
 
 
+def test_a_stamp_of_a_large_table_sees_any_sign_that_changes() -> None:
+    table = torch.nn.Embedding(40_000, 8)
+    for row in range(0, 40_000, 2_500):
+        stamp = WeightStamp(table)
+        table.weight.data[row, 1] *= -1
+        torch.optim.SGD(
+            [torch.nn.Parameter(torch.zeros(1))], lr=1.0
+        ).step()  # after a step all bytes are looked at
+        assert not stamp.holds(table)
+
+
 def test_a_stamp_of_weights_goes_by_their_bytes(splits: Splits) -> None:
     model = KGRec(splits[0], hidden_channels=8)
     weight = model.user_encoder.weight
