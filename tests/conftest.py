@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,12 @@ from torch_geometric.data import HeteroData
 
 StoreBuilder = Callable[..., HeteroData]
 SplitBuilder = Callable[..., tuple[HeteroData, HeteroData, HeteroData]]
+
+
+def pytest_collection_finish() -> None:
+    """Modules and collected tests stay to the end: the garbage collector need not go through them every time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

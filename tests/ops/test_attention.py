@@ -25,7 +25,9 @@ def _mean(index: ops.TripleIndex, keep: Tensor | None) -> Callable[..., Tensor]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("ids", [torch.int32, torch.int64])
+@pytest.mark.parametrize(
+    "ids", [pytest.param(torch.int32, marks=pytest.mark.slow), torch.int64]
+)  # all loops anew
 @pytest.mark.parametrize("hop", ["dense", "compact", "inner"])
 def test_operations_equal_plain_pytorch(
     backend: str, hop: str, ids: torch.dtype, dtype: torch.dtype, small_pieces: None
@@ -170,7 +172,7 @@ def test_logits_of_any_size(backend: str, graph: ops.TripleIndex) -> None:
     assert all(bool(t.isfinite().all()) for t in result)
 
 
-@pytest.mark.parametrize("name", ["scatter", "numba"])
+@pytest.mark.parametrize("name", [pytest.param("scatter", marks=pytest.mark.slow), "numba"])
 def test_hub_of_a_million_triples(name: str) -> None:
     if not dispatch.installed(name):
         pytest.skip(f"backend {name} needs a package that is not installed")
