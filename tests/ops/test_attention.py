@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyg_kgrec import ops
 from pyg_kgrec.ops import dispatch
+from pyg_kgrec.ops import index as indexes
 
 CHANNELS, HEADS = 6, 2  # three channels per head: no power of two
 
@@ -184,6 +185,29 @@ def test_hub_of_a_million_triples(name: str) -> None:
     index = ops.TripleIndex.build(edge_index, edge_index.sum(0) % 5, nodes, 5)
     inputs = tables(nodes, nodes, 5, channels=8)
     assert_same(lambda q, v, r: ops.relational_attention(q, v, r, index, 2), inputs, name)
+
+
+@pytest.mark.parametrize("piece", [1024, 4000])
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_masked_triples_are_sorted_out_block_by_block(
+    monkeypatch: pytest.MonkeyPatch, share: float, piece: int
+) -> None:
+    """Many rows without triples, a hub, and pieces longer than a block has room for."""
+    if not dispatch.installed("numba"):
+        pytest.skip("backend numba needs a package that is not installed")
+    monkeypatch.setattr(indexes, "PIECE", piece)
+    edge_index, edge_type = triples(4000, 9000, 3)
+    edge_index[0, :3500], edge_index[1, 2000:5000] = 7, 11
+    index = ops.TripleIndex.build(edge_index, edge_type, 4000, 3)
+    inputs = tables(4000, 4000, 3, channels=4)
+    keep = torch.rand(9000, generator=torch.Generator().manual_seed(1)) < share
+    assert_same(_attention(index, keep), inputs, "numba")
+    assert_same(_mean(index, keep), inputs[1:], "numba")
+    scores = {}
+    for name in ("torch", "numba"):
+        with ops.backend(name):
+            scores[name] = ops.rationale_scores(inputs[0], inputs[2], index, HEADS, keep)
+    torch.testing.assert_close(scores["numba"], scores["torch"])
 
 
 def test_same_bits_twice_and_on_any_number_of_threads(backend: str) -> None:

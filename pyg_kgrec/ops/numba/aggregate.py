@@ -11,7 +11,18 @@ from torch import Tensor
 
 from pyg_kgrec.ops.index import PIECE
 from pyg_kgrec.ops.numba.compiler import jit
-from pyg_kgrec.ops.numba.rows import AHEAD, add, add2, add2_row, fill, piece_ok, prefetch, store, takes_part
+from pyg_kgrec.ops.numba.rows import (
+    AHEAD,
+    BLOCK,
+    add,
+    add2,
+    add2_row,
+    fill,
+    list_kept,
+    piece_ok,
+    prefetch,
+    store,
+)
 from pyg_kgrec.ops.numba.segments import Pieces, Triples, mask_of, merge_sum, relation_gradient, view
 from pyg_kgrec.ops.numba.threads import as_array, run
 
@@ -39,19 +50,21 @@ def _mean_forward(
     zero, one = dtype(0), dtype(1)
     channels = value.shape[1]
     acc = np.empty(channels, value.dtype)
-    bad = 0
+    chosen, first, own = np.empty(BLOCK, np.uint64), np.empty(BLOCK // 2, np.int64), np.empty(0, tail.dtype)
+    block, end, bad = lo, lo, 0
     for p in range(lo, hi):
+        if p == end:
+            block = p
+            end, chosen = list_kept(p, hi, piece_ptr, tail.shape[0], own, keep, masked, chosen, first)
         a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not piece_ok(ptr, a, b, m, slot, tail.shape[0], out.shape[0], part.shape[0]):
             bad += 1
             continue
         fill(acc, zero)
-        for e in range(a, b):
-            if e + AHEAD < tail.shape[0] and takes_part(keep, masked, e + AHEAD):
-                prefetch(value, tail[e + AHEAD])
-            if masked and not keep[e]:
-                continue
-            t, kind = tail[e], edge_type[e]
+        for k in range(first[p - block], first[p - block + 1]):
+            if k + AHEAD < first[end - block]:
+                prefetch(value, tail[chosen[k + AHEAD]])
+            t, kind = tail[chosen[k]], edge_type[chosen[k]]
             if t >= value.shape[0] or not 0 <= kind < relation.shape[0]:
                 bad += 1
             elif t >= 0:
@@ -82,20 +95,24 @@ def _mean_backward_rows(
     d_relation,
 ):
     dtype = value.dtype.type
-    bad = 0
+    chosen, first, own = np.empty(BLOCK, np.uint64), np.empty(BLOCK // 2, np.int64), np.empty(0, tail.dtype)
+    block, end, bad = lo, lo, 0
     for p in range(lo, hi):
+        if p == end:
+            block = p
+            end, chosen = list_kept(p, hi, piece_ptr, tail.shape[0], own, keep, masked, chosen, first)
         a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not piece_ok(ptr, a, b, m, slot, tail.shape[0], grad.shape[0], piece_slot.shape[0]):
             bad += 1
             continue
         inverse = dtype(1) / dtype(max(count[m], 1))
-        for e in range(a, b):
-            if e + AHEAD < tail.shape[0] and takes_part(keep, masked, e + AHEAD):
-                prefetch(value, tail[e + AHEAD])
-            t, kind = tail[e], edge_type[e]
+        for k in range(first[p - block], first[p - block + 1]):
+            if k + AHEAD < first[end - block]:
+                prefetch(value, tail[chosen[k + AHEAD]])
+            t, kind = tail[chosen[k]], edge_type[chosen[k]]
             if t >= value.shape[0] or not 0 <= kind < d_relation.shape[0]:
                 bad += 1
-            elif t >= 0 and not (masked and not keep[e]):
+            elif t >= 0:
                 add2_row(d_relation, kind, inverse, grad, m, value, t, 0, value.shape[1])
     return bad
 
@@ -109,19 +126,24 @@ def _mean_backward_cols(
     zero, one = dtype(0), dtype(1)
     channels = relation.shape[1]
     acc = np.empty(channels, relation.dtype)
-    bad = 0
+    chosen, first = np.empty(BLOCK, np.uint64), np.empty(BLOCK // 2, np.int64)
+    block, end, bad = lo, lo, 0
     for p in range(lo, hi):
+        if p == end:
+            block = p
+            end, chosen = list_kept(
+                p, hi, piece_ptr, col_edge.shape[0], col_edge, keep, masked, chosen, first
+            )
         a, b, n, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not piece_ok(ptr, a, b, n, slot, col_edge.shape[0], d_value.shape[0], part.shape[0]):
             bad += 1
             continue
         fill(acc, zero)
-        for j in range(a, b):
-            if j + AHEAD < col_edge.shape[0]:
-                prefetch(grad, col_row[j + AHEAD])
+        for k in range(first[p - block], first[p - block + 1]):
+            if k + AHEAD < first[end - block]:
+                prefetch(grad, col_row[chosen[k + AHEAD]])
+            j = chosen[k]
             e, m, kind = col_edge[j], col_row[j], col_type[j]
-            if not takes_part(keep, masked, e):
-                continue
             if not (0 <= e < num_edges and 0 <= m < grad.shape[0] and 0 <= kind < relation.shape[0]):
                 bad += 1
                 continue

@@ -12,18 +12,18 @@ from torch import Tensor
 from pyg_kgrec.ops.numba.compiler import jit
 from pyg_kgrec.ops.numba.rows import (
     AHEAD,
+    BLOCK,
     add,
     add2,
     add4_row,
     dot,
     dot3,
     fill,
-    fill_row,
+    list_kept,
     piece_ok,
     prefetch,
     slots_ok,
     store,
-    takes_part,
 )
 from pyg_kgrec.ops.numba.segments import Pieces, Triples, mask_of, merge_sum, relation_gradient, view
 from pyg_kgrec.ops.numba.threads import as_array, ranges_of, run
@@ -41,8 +41,12 @@ def _attention_forward(
     scale = dtype(1 / np.sqrt(width))
     acc = np.empty(channels, query.dtype)
     top, total = np.empty(num_heads, query.dtype), np.empty(num_heads, query.dtype)
-    bad = 0
+    chosen, first, own = np.empty(BLOCK, np.uint64), np.empty(BLOCK // 2, np.int64), np.empty(0, tail.dtype)
+    block, end, bad = lo, lo, 0
     for p in range(lo, hi):
+        if p == end:
+            block = p
+            end, chosen = list_kept(p, hi, piece_ptr, tail.shape[0], own, keep, masked, chosen, first)
         a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not piece_ok(ptr, a, b, m, slot, tail.shape[0], out.shape[0], part_out.shape[0]):
             bad += 1
@@ -54,13 +58,15 @@ def _attention_forward(
         fill(top, dtype(-np.inf))
         fill(total, zero)
         fill(acc, zero)
-        for e in range(a, b):
-            if e + AHEAD < tail.shape[0] and takes_part(keep, masked, e + AHEAD):
-                prefetch(query, tail[e + AHEAD])
-                prefetch(value, tail[e + AHEAD])
-            if masked and not keep[e]:
-                fill_row(logits, e, zero)
-                continue
+        if masked:
+            for e in range(a, b):
+                for h in range(num_heads):
+                    logits[e, h] = zero
+        for k in range(first[p - block], first[p - block + 1]):
+            if k + AHEAD < first[end - block]:
+                prefetch(query, tail[chosen[k + AHEAD]])
+                prefetch(value, tail[chosen[k + AHEAD]])
+            e = chosen[k]
             t, kind = tail[e], edge_type[e]
             if t >= inputs or not 0 <= kind < kinds:
                 bad += 1
@@ -72,9 +78,8 @@ def _attention_forward(
                 logits[e, h] = s
                 if s > top[h]:
                     top[h] = s
-        for e in range(a, b):
-            if masked and not keep[e]:
-                continue
+        for k in range(first[p - block], first[p - block + 1]):
+            e = chosen[k]
             t, kind = tail[e], edge_type[e]
             known = 0 <= t < inputs and 0 <= kind < kinds
             for h in range(num_heads):
@@ -138,8 +143,12 @@ def _attention_backward_rows(
     width = channels // num_heads
     scale = dtype(1 / np.sqrt(width))
     acc, delta = np.empty(channels, query.dtype), np.empty(num_heads, query.dtype)
-    bad = 0
+    chosen, first, own = np.empty(BLOCK, np.uint64), np.empty(BLOCK // 2, np.int64), np.empty(0, tail.dtype)
+    block, end, bad = lo, lo, 0
     for p in range(lo, hi):
+        if p == end:
+            block = p
+            end, chosen = list_kept(p, hi, piece_ptr, tail.shape[0], own, keep, masked, chosen, first)
         a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not piece_ok(ptr, a, b, m, slot, tail.shape[0], head_row.shape[0], part.shape[0]):
             bad += 1
@@ -152,15 +161,16 @@ def _attention_backward_rows(
         if a < b:
             for h in range(num_heads):
                 delta[h] = dot(zero, grad, m, out, m, h * width, (h + 1) * width)
-        for e in range(a, b):
-            if e + AHEAD < tail.shape[0] and takes_part(keep, masked, e + AHEAD):
-                prefetch(query, tail[e + AHEAD])
-                prefetch(value, tail[e + AHEAD])
+        for k in range(first[p - block], first[p - block + 1]):
+            if k + AHEAD < first[end - block]:
+                prefetch(query, tail[chosen[k + AHEAD]])
+                prefetch(value, tail[chosen[k + AHEAD]])
+            e = chosen[k]
             t, kind = tail[e], edge_type[e]
             if t >= inputs or not 0 <= kind < kinds:
                 bad += 1
                 t = -1
-            if t < 0 or (masked and not keep[e]):  # the pass over tails does not meet it
+            if t < 0:  # the pass over tails does not meet it
                 continue
             for h in range(num_heads):
                 x, y = h * width, (h + 1) * width
@@ -188,8 +198,14 @@ def _attention_backward_cols(
     channels = query.shape[1]
     width = channels // num_heads
     d_key, d_val = np.empty(channels, query.dtype), np.empty(channels, query.dtype)
-    bad = 0
+    chosen, first = np.empty(BLOCK, np.uint64), np.empty(BLOCK // 2, np.int64)
+    block, end, bad = lo, lo, 0
     for p in range(lo, hi):
+        if p == end:
+            block = p
+            end, chosen = list_kept(
+                p, hi, piece_ptr, col_edge.shape[0], col_edge, keep, masked, chosen, first
+            )
         a, b, n, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not piece_ok(ptr, a, b, n, slot, col_edge.shape[0], d_query.shape[0], part_query.shape[0]):
             bad += 1
@@ -198,16 +214,15 @@ def _attention_backward_cols(
         fill(d_val, zero)
         if input_row[n] >= 0 and a == ptr[n]:
             add(d_key, one, d_query, n, 0, channels)
-        for j in range(a, b):
-            if j + AHEAD < col_edge.shape[0] and takes_part(keep, masked, col_edge[j + AHEAD]):
-                ahead = col_row[j + AHEAD]
-                prefetch(slope, col_edge[j + AHEAD])
+        for k in range(first[p - block], first[p - block + 1]):
+            if k + AHEAD < first[end - block]:
+                ahead = col_row[chosen[k + AHEAD]]
+                prefetch(slope, col_edge[chosen[k + AHEAD]])
                 prefetch(grad, ahead)
                 if 0 <= ahead < head_row.shape[0]:
                     prefetch(query, head_row[ahead])
+            j = chosen[k]
             e, m, kind = col_edge[j], col_row[j], col_type[j]
-            if not takes_part(keep, masked, e):
-                continue
             if not (0 <= e < slope.shape[0] and 0 <= m < grad.shape[0] and 0 <= kind < relation.shape[0]):
                 bad += 1
                 continue
@@ -304,8 +319,12 @@ def _mean_logits(
     zero = dtype(0)
     channels = query.shape[1]
     scale = dtype(1 / (num_heads * np.sqrt(channels // num_heads)))
-    bad = 0
+    chosen, first, own = np.empty(BLOCK, np.uint64), np.empty(BLOCK // 2, np.int64), np.empty(0, tail.dtype)
+    block, end, bad = lo, lo, 0
     for p in range(lo, hi):
+        if p == end:
+            block = p
+            end, chosen = list_kept(p, hi, piece_ptr, tail.shape[0], own, keep, masked, chosen, first)
         a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not piece_ok(ptr, a, b, m, slot, tail.shape[0], head_row.shape[0], piece_slot.shape[0]):
             bad += 1
@@ -314,16 +333,18 @@ def _mean_logits(
         if not 0 <= head < query.shape[0]:
             bad += 1
             continue
-        for e in range(a, b):
-            if e + AHEAD < tail.shape[0] and takes_part(keep, masked, e + AHEAD):
-                prefetch(query, tail[e + AHEAD])
+        if masked:
+            for e in range(a, b):
+                logits[e, 0] = -np.inf
+        for k in range(first[p - block], first[p - block + 1]):
+            if k + AHEAD < first[end - block]:
+                prefetch(query, tail[chosen[k + AHEAD]])
+            e = chosen[k]
             t, kind = tail[e], edge_type[e]
             if t >= query.shape[0] or not 0 <= kind < relation.shape[0]:
                 bad += 1
                 t = -1
-            if masked and not keep[e]:
-                logits[e, 0] = -np.inf
-            elif t < 0:
+            if t < 0:
                 logits[e, 0] = zero
             else:
                 logits[e, 0] = scale * dot3(zero, query, head, query, t, relation, kind, 0, channels)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyg_kgrec.ops.numba.compiler import jit
 from pyg_kgrec.ops.numba.hashing import hash_row, survives
-from pyg_kgrec.ops.numba.threads import as_array, ranges_of, run
+from pyg_kgrec.ops.numba.threads import ELEMENTS, as_array, ranges_of, run
 
 
 @jit
@@ -68,8 +68,9 @@ def _dropout_args(x: Tensor, p: float, seed: Tensor) -> tuple[Any, ...]:
 def dropout_normalize(x: Tensor, p: float, seed: Tensor) -> tuple[Tensor, Tensor]:
     """Result and the inverse norms [N]."""
     out, inverse = torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(x.size(0))
+    ranges = ranges_of(x.size(0), x.numel() // ELEMENTS)
     run(
-        _dropout_normalize_forward, ranges_of(x.size(0), x.numel()), as_array(x), *_dropout_args(x, p, seed),
+        _dropout_normalize_forward, ranges, as_array(x), *_dropout_args(x, p, seed),
         as_array(out), as_array(inverse),
     )  # fmt: skip
     return out, inverse
@@ -77,9 +78,9 @@ def dropout_normalize(x: Tensor, p: float, seed: Tensor) -> tuple[Tensor, Tensor
 
 def dropout_normalize_backward(grad: Tensor, out: Tensor, inverse: Tensor, p: float, seed: Tensor) -> Tensor:
     """Gradient of the input."""
-    result = torch.empty_like(out)
+    result, ranges = torch.empty_like(out), ranges_of(out.size(0), out.numel() // ELEMENTS)
     run(
-        _dropout_normalize_backward, ranges_of(out.size(0), out.numel()), as_array(grad), as_array(out),
+        _dropout_normalize_backward, ranges, as_array(grad), as_array(out),
         as_array(inverse), *_dropout_args(out, p, seed), as_array(result),
     )  # fmt: skip
     return result

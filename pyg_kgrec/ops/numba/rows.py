@@ -10,10 +10,14 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from pyg_kgrec.ops.index import PIECE
 from pyg_kgrec.ops.numba.compiler import inline, jit
 
 AHEAD = 8
 """Gathers are bound by the latency of memory: edges between asking for a row and using it."""
+
+BLOCK = PIECE
+"""Edges that a list of those that take part has room for at first: it stays in the nearest cache."""
 
 
 @inline
@@ -35,12 +39,6 @@ def piece_ok(ptr, a, b, segment, slot, num_edges, num_segments, num_slots):
 def slots_ok(a, b, segment, num_slots, num_segments):
     """Whether the slots ``a .. b`` of a segment of several pieces, and the segment, lie inside their tables."""
     return 0 <= a <= b <= num_slots and 0 <= segment < num_segments
-
-
-@inline
-def takes_part(keep, masked, edge):
-    """Whether an edge is not masked out; one that lies outside the mask is left to those who follow it."""
-    return not masked or not 0 <= edge < keep.shape[0] or keep[edge]
 
 
 @intrinsic
@@ -67,6 +65,47 @@ def prefetch(table, row):
     if 0 <= row < table.shape[0]:
         for d in range(0, table.shape[1], 64 // table.itemsize):
             _prefetch_cell(table, row, d)
+
+
+@jit
+def list_kept(p, hi, piece_ptr, num_edges, edge, keep, masked, chosen, first):
+    """List the positions that take part, of as many pieces from ``p`` on as ``chosen`` and ``first`` have room for.
+
+    Which edges are masked out is random, and no processor foresees it: they are sorted out here, without branches,
+    and the rows of the others can be asked for ahead of their use, across pieces. Those of piece ``p + i`` are
+    ``chosen[first[i]:first[i + 1]]``; a piece that lies outside the edges has none.
+
+    Args:
+        p: The first piece.
+        hi: The piece after the last one.
+        piece_ptr: Where pieces begin.
+        num_edges: Number of positions.
+        edge: The edge at each position; empty where that is its own number.
+        keep: Whether an edge takes part.
+        masked: Whether ``keep`` is given.
+        chosen: Room for positions, uint64; made anew where the piece ``p`` alone is longer.
+        first: Room for where the pieces begin in it.
+
+    Returns:
+        The piece after those that are listed, and ``chosen``.
+    """
+    known, q, last = 0, p, min(hi, p + first.shape[0] - 1)
+    first[0] = 0
+    while q < last:
+        a, b = piece_ptr[q], piece_ptr[q + 1]
+        if not 0 <= a <= b <= num_edges:
+            a, b = 0, 0
+        if known + b - a > chosen.shape[0]:
+            if q > p:
+                break
+            chosen = np.empty(b - a, np.uint64)
+        for j in range(a, b):
+            chosen[known] = j
+            e = edge[j] if edge.shape[0] > 0 else j
+            known += not masked or not 0 <= e < keep.shape[0] or keep[e]  # a wild one is refused by the loop
+        q += 1
+        first[q - p] = known
+    return q, chosen
 
 
 @jit

@@ -15,7 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from pyg_kgrec.ops.index import Segments, WildIndexError
 from pyg_kgrec.ops.numba.compiler import jit
 from pyg_kgrec.ops.numba.rows import add, fill, slots_ok, store
-from pyg_kgrec.ops.numba.threads import as_array, parallel, ranges_of, run, tasks_of
+from pyg_kgrec.ops.numba.threads import ELEMENTS, as_array, parallel, ranges_of, run, tasks_of
 
 CHANGED = (
     "the pieces of this index do not belong together: it was changed after it was built; build a new one"
@@ -163,5 +163,7 @@ def relation_gradient(
         return partial[0].clone()
     result = torch.empty_like(relation)
     flat = buffer.reshape(len(groups), -1)
-    run(sum_groups, ranges_of(result.numel(), partial.numel()), flat, as_array(result).reshape(-1))
+    run(
+        sum_groups, ranges_of(result.numel(), partial.numel() // ELEMENTS), flat, as_array(result).reshape(-1)
+    )
     return result

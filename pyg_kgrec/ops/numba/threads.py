@@ -28,6 +28,8 @@ TASKS = 16
 """Most ranges; fixed, so that sums over groups of rows do not depend on the number of threads."""
 
 _TASK = 8192  # least work items of a range: below, handing it out costs more than it brings
+ELEMENTS = 16
+"""Numbers of a table that are as much work as one item: a loop over edges takes a row for each of them."""
 
 
 class _Pool:
@@ -112,10 +114,15 @@ def ranges_of(count: int, work: int) -> list[tuple[int, int]]:
 
 
 def run(loop: Any, ranges: Sequence[tuple[int, int]], *args: Any) -> None:
-    """Call ``loop(lo, hi, *args)`` for each range."""
-    if torch.get_num_threads() == 1:  # one call does: ranges follow one another
-        ranges = [(ranges[0][0], ranges[-1][1])]
-    parallel(lambda i: loop(*ranges[i], *args), len(ranges))
+    """Call ``loop(lo, hi, *args)`` for all ranges, which follow one another.
+
+    A call costs some 20 µs, so ranges are joined: to one for one thread, else to two for each of them, so that a
+    thread whose processor is busy leaves work to the others.
+    """
+    threads, count = torch.get_num_threads(), len(ranges)
+    calls = min(count, 1 if threads == 1 else 2 * threads)
+    joined = [(ranges[count * i // calls][0], ranges[count * (i + 1) // calls - 1][1]) for i in range(calls)]
+    parallel(lambda i: loop(*joined[i], *args), calls)
 
 
 def as_array(x: Tensor) -> np.ndarray[Any, Any]:
