@@ -34,7 +34,8 @@ def refit(
     A model is chosen on a split, whose validation and test pairs it must not learn. What serves people should have
     learned them, too, and there is nothing left to stop by: it is trained for as many epochs as the best one of
     ``history`` took. A model that is solved (:class:`~pyg_kgrec.EASE`) takes the numbers that validation chose, a
-    :class:`~pyg_kgrec.Blend` its weights; its parts are refitted one by one, by their histories.
+    :class:`~pyg_kgrec.Blend` its weights; its parts are refitted one by one, by their histories and with their own
+    arguments of ``fit``. A threshold of clicks stays what it was.
 
     The weights are drawn anew from ``seed``; the generators of the caller stay where they were. ``model`` is left
     as it is.
@@ -75,6 +76,22 @@ def refit(
         return _refit(model, data, history, max_epochs, monitor, {"seed": seed, **arguments})
 
 
+_OF_THE_SPLIT = frozenset(
+    {
+        "max_epochs",
+        "monitor",
+        "patience",
+        "min_epochs",
+        "eval_every",
+        "checkpoint_dir",
+        "resume",
+        "tune",
+        "n_trials",
+    }
+)
+"""Arguments of :func:`~pyg_kgrec.fit` that say how long a training on a split goes, and where it is kept."""
+
+
 def _refit(
     model: Recommender,
     data: HeteroData,
@@ -83,13 +100,33 @@ def _refit(
     monitor: str,
     arguments: dict[str, Any],
 ) -> Recommender:
+    fresh = _trained_anew(model, data, history, max_epochs, monitor, arguments)
+    fresh.threshold = model.threshold
+    return fresh
+
+
+def _trained_anew(
+    model: Recommender,
+    data: HeteroData,
+    history: pd.DataFrame | None,
+    max_epochs: int | None,
+    monitor: str,
+    arguments: dict[str, Any],
+) -> Recommender:
     if isinstance(model, Blend):
-        parts = {
-            name: _refit(part, data, model.histories.get(name), max_epochs, monitor, arguments)
-            for name, part in model.parts.items()
-        }
+        parts = {}
+        for name, part in model.parts.items():
+            own = model.fit_arguments.get(name, {})
+            parts[name] = _refit(
+                part,
+                data,
+                model.histories.get(name),
+                max_epochs,
+                own.get("monitor", monitor),
+                arguments | {key: value for key, value in own.items() if key not in _OF_THE_SPLIT},
+            )
         model.check_ready()
-        blend = Blend(parts, weights=model.weights)
+        blend = Blend(parts, weights=model.weights, fit=model.fit_arguments)
         fit(blend, data, **arguments)
         return blend
     settings = dict(model.settings)
@@ -109,7 +146,6 @@ def _refit(
         tuned = {} if history is None else history.attrs.get("tune", {}).get("fit", {})
         arguments = tuned | arguments | {"max_epochs": length, "monitor": monitor}
     fit(fresh, data, **arguments)
-    fresh.threshold = model.threshold
     return fresh
 
 

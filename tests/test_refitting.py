@@ -107,3 +107,21 @@ def test_a_whole_store_with_labels_is_no_part_of_a_split(kind: Any) -> None:
     assert int(served.signature.popularity.sum()) == data["user", "interacts", "item"].edge_index.size(1)
     with pytest.raises(ValueError, match="part of a split"):
         refit(model, train, max_epochs=1, progress=False)
+
+
+def test_a_part_of_a_blend_is_refitted_with_its_own_arguments() -> None:
+    data, (train, val, _) = build_store(), build_splits()
+    own = {"lr": 0.2, "max_epochs": 3, "patience": None, "monitor": "ndcg@3"}
+    blend = Blend({"mf": BPRMF(train, hidden_channels=4), "items": EASE(train)}, fit={"mf": own})
+    fit(blend, train, val, monitor="ndcg@3", progress=False)
+    blend.threshold, blend.parts["items"].threshold = 0.7, 0.4
+    served = refit(blend, data, monitor="ndcg@3", seed=1, progress=False)
+    assert isinstance(served, Blend)
+    # The weights of the parts are drawn one after another, the first part's first.
+    alone = refit(
+        blend.parts["mf"], data, blend.histories["mf"], lr=0.2, monitor="ndcg@3", seed=1, progress=False
+    )
+    for one, other in zip(served.parts["mf"].parameters(), alone.parameters()):
+        assert torch.equal(one, other)
+    assert served.fit_arguments == blend.fit_arguments
+    assert (served.threshold, served.parts["items"].threshold) == (0.7, 0.4)

@@ -21,7 +21,7 @@ from pyg_kgrec.explain import BlendExplanation
 from pyg_kgrec.explain.units import HISTORY, KINDS, PREFERENCE, SLOT, Removals, Units
 from pyg_kgrec.models.base import Nodes, Recommender, Store, Validation
 from pyg_kgrec.models.encoding import Encoding, rows_at_once
-from pyg_kgrec.models.folding import histories
+from pyg_kgrec.models.folding import has_history, histories
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.search import Search
 from pyg_kgrec.models.signature import StoreSignature
@@ -345,11 +345,14 @@ class Blend(Recommender):
             )
         if user.numel():  # said once, not by each part
             user, _ = histories(self, inputs, user.unique(), stacklevel=3)
-        parts = {
-            name: part.fold_in(own, user) if can_fold(part) else copy.deepcopy(part)
-            for (name, part), own in zip(self.parts.items(), self.inputs_of(inputs))
-        }
+        parts = {}
+        for (name, part), own in zip(self.parts.items(), self.inputs_of(inputs)):
+            # One part may know items that another does not: each learns those whom it can.
+            mine = user[has_history(part, own, user)[0]] if can_fold(part) else user[:0]
+            parts[name] = part.fold_in(own, mine) if mine.numel() else copy.deepcopy(part)
         folded = type(self).from_parts(parts, dict(self.settings))
+        folded.threshold, folded.fit_arguments = self.threshold, dict(self.fit_arguments)
+        folded.histories = dict(self.histories)
         folded.weight.copy_(self.weight)
         folded.chosen.copy_(self.chosen)
         return folded.to(self.device).eval()

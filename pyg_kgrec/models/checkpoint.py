@@ -218,6 +218,15 @@ def _signature(state: Any, most: int) -> StoreSignature:
         _check_labels("names of items", signature.item_name, signature.num_nodes[ITEM], (str,))
     _check_column("trained users", signature.trained, torch.bool, signature.num_nodes[USER])
     _check_column("popularity", signature.popularity, torch.long, signature.num_nodes[ITEM])
+    prior = signature.row_prior
+    if prior is not None and not (
+        isinstance(prior, Tensor)
+        and prior.is_floating_point()
+        and prior.dim() == 2
+        and prior.size(0) == 2
+        and bool(prior.isfinite().all())
+    ):
+        raise TypeError("its mean and deviation of users' rows are no two rows of finite numbers")
     link = signature.link
     if link is not None:
         if not isinstance(link, Tensor) or link.dtype != torch.long or link.dim() != 2 or link.size(0) != 2:

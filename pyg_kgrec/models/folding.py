@@ -48,13 +48,15 @@ def fold_in(model: Model, inputs: Inputs, users: Tensor) -> Model:
     user, history = histories(model, inputs, users.unique())
     if without_rows:
         return folded
+    mean, spread = prior(model)
     row = _enlarge(folded, inputs, user)
+    folded.signature = replace(folded.signature, row_prior=torch.stack([mean, spread]).cpu())
     own = folded.prepare(inputs.data)
     table = folded.user_rows()
     assert table is not None
     assert table.weight is not None
     with torch.inference_mode(False):
-        fitted = fit_rows(folded, own, user, history, *prior(model))
+        fitted = fit_rows(folded, own, user, history, mean, spread)
         with torch.no_grad():
             table.weight[row] = fitted.to(table.weight.dtype)
     return folded
@@ -64,10 +66,7 @@ def histories(
     model: Recommender, inputs: Inputs, user: Tensor, stacklevel: int = 4
 ) -> tuple[Tensor, PairIndex]:
     """Those of some users that have a history of known items, and the known items of all users."""
-    known = model.known(inputs).item
-    pairs = inputs.edge_index[:, known[inputs.edge_index[1]]]
-    history = PairIndex.from_pairs(pairs, inputs.num_users)
-    has = history.start[user + 1] > history.start[user]
+    has, history = has_history(model, inputs, user)
     if bool(has.all()):
         return user, history
     lacking = user[~has]
@@ -80,6 +79,14 @@ def histories(
         raise ValueError(f"{said}, expected a history")
     warnings.warn(f"{said}: they stay strangers", stacklevel=stacklevel)
     return user[has], history
+
+
+def has_history(model: Recommender, inputs: Inputs, user: Tensor) -> tuple[Tensor, PairIndex]:
+    """Whether each of some users ``[n]`` had an item that the model knows, and the known items of all users."""
+    known = model.known(inputs).item
+    pairs = inputs.edge_index[:, known[inputs.edge_index[1]]]
+    history = PairIndex.from_pairs(pairs, inputs.num_users)
+    return history.start[user + 1] > history.start[user], history
 
 
 def _enlarge(model: Recommender, inputs: Inputs, user: Tensor) -> Tensor:
@@ -119,11 +126,14 @@ def _enlarge(model: Recommender, inputs: Inputs, user: Tensor) -> Tensor:
 
 
 def prior(model: Recommender) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of the rows that training taught, ``[d]`` each."""
+    """Mean and deviation of the rows that training taught, ``[d]`` each, whoever was folded in since."""
     table = model.user_rows()
     assert table is not None
     assert table.weight is not None
     weight, trained = table.weight.detach(), model.signature.trained
+    if model.signature.row_prior is not None:
+        mean, spread = model.signature.row_prior.to(weight)
+        return mean, spread
     if trained is not None and bool(trained.any()):
         weight = weight[trained.to(weight.device)]
     spread, mean = torch.std_mean(weight, dim=0, correction=0)

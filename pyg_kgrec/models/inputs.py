@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import threading
 import warnings
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -389,10 +390,16 @@ class WeightStamp:
     1 MiB are, and about a thousand words of a larger one, other words each time: reading every byte for every
     recommendation would cost more than the recommendation. So a write of a few rows of a large table through
     ``.data`` or NumPy may take some calls to be noticed.
+
+    Modules that are exchanged, hooks on their forward calls and what they remember of a store are looked at as
+    well; other attributes, such as a number that ``encode`` reads, are not.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
         self._tensors = [*model.parameters(), *model.buffers()]
+        # Weakly: what a model prepared must not keep it alive.
+        self._modules = [weakref.ref(module) for module in model.modules()]
+        self._told = _told(model)
         self._places = [_place(t) for t in self._tensors]
         self._steps, self._calls = _optimizer_steps[0], 0
         self._bytes = [_bytes_of(t) for t in self._tensors if t.numel()]
@@ -404,6 +411,8 @@ class WeightStamp:
             return False
         if [_place(t) for t in tensors] != self._places:
             return False
+        if [kept() for kept in self._modules] != list(model.modules()) or _told(model) != self._told:
+            return False
         steps = _optimizer_steps[0]
         if steps != self._steps:
             if not all(kept.same() for kept in self._bytes):
@@ -412,6 +421,14 @@ class WeightStamp:
             return True
         self._calls += 1
         return all(kept.seem_same(self._calls) for kept in self._bytes)
+
+
+def _told(model: torch.nn.Module) -> list[tuple[Any, ...]]:
+    """What each module of a model remembers of a store, and the numbers of the hooks on its forward call."""
+    return [
+        (getattr(module, "signature", None), *module._forward_pre_hooks, *module._forward_hooks)
+        for module in model.modules()
+    ]
 
 
 _optimizer_steps = [0]

@@ -35,6 +35,8 @@ class StoreSignature:
         trained: Users that ``fit`` had interactions (or labelled pairs) of, ``[num_users]`` bool; None before any
             ``fit``: whoever set the weights then is taken to have set all of them.
         popularity: Number of training interactions of each item, ``[num_items]`` int64, or None.
+        row_prior: Mean and deviation of users' rows as training taught them, ``[2, d]``, of a model that users were
+            folded into since; else None.
     """
 
     num_nodes: dict[str, int]
@@ -45,6 +47,7 @@ class StoreSignature:
     link: Tensor | None = None
     trained: Tensor | None = None
     popularity: Tensor | None = None
+    row_prior: Tensor | None = None
 
     @classmethod
     def from_store(cls, data: HeteroData) -> StoreSignature:
@@ -77,14 +80,17 @@ class StoreSignature:
             old = item >= 0
             count = torch.zeros(self.num_nodes[ITEM], dtype=torch.long).index_add_(0, item[old], count[old])
         trained = having if self.trained is None else self.trained | having
-        same = self.trained is not None and torch.equal(trained, self.trained)
+        same = self.trained is not None and torch.equal(trained, self.trained) and self.row_prior is None
         if same and self.popularity is not None and torch.equal(count, self.popularity):
             return self
-        return replace(self, trained=trained, popularity=count)
+        return replace(self, trained=trained, popularity=count, row_prior=None)
 
     def state(self) -> dict[str, Any]:
         """Plain dictionaries, lists and tensors, for a checkpoint."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        state = {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.row_prior is None:  # files of models that nobody was folded into stay as they were
+            del state["row_prior"]
+        return state
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> StoreSignature:

@@ -214,3 +214,45 @@ def test_a_session_is_folded_in_and_nothing_else_changes(kind: Any) -> None:
     assert model.signature.num_nodes[USER] == users
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("kind", [BPRMF, KTUP])
+def test_whom_it_folded_in_before_changes_no_row(kind: Any, tmp_path: Path) -> None:
+    train, val, test = build_splits()
+    model = kind(train, **SMALL)
+    fit(model, train, val, max_epochs=2, lr=0.05, progress=False, monitor="ndcg@3")
+    data = with_newcomers(test, HISTORY)
+    expected = model.fold_in(data, ["n1"]).user_rows().weight[-1]
+    first = model.fold_in(data, ["n0"])
+    torch.testing.assert_close(first.fold_in(data, ["n1"]).user_rows().weight[-1], expected)
+    again = first.fold_in(data, ["n0"]).user_rows().weight[-1]
+    torch.testing.assert_close(again, first.user_rows().weight[-1])
+    first.save(tmp_path / "model.pt")
+    loaded = kind.load(tmp_path / "model.pt")
+    torch.testing.assert_close(loaded.fold_in(data, ["n1"]).user_rows().weight[-1], expected)
+    one, other = (m.recommend_session([103, 101], k=4, data=test) for m in (model, loaded))
+    assert torch.equal(one[0], other[0])
+    fit(first, train, max_epochs=1, progress=False)  # teaches rows anew
+    assert first.signature.row_prior is None
+    assert "row_prior" not in model.signature.state()
+
+
+def test_each_part_of_a_blend_learns_the_users_that_it_can() -> None:
+    train, val, test = build_splits()
+    blend = Blend({"mf": BPRMF(train, **SMALL), "kg": KTUP(train, **SMALL)}, [0.5, 0.5])
+    fit(blend, train, val, max_epochs=1, progress=False, monitor="ndcg@3")
+    blend.threshold = 0.3
+    # n0 has had nothing but a new item, which KTUP knows by its link.
+    data = with_newcomers(test, [(10, 14), (11, 1), (11, 3)], links=[(14, 3)])
+    folded = blend.fold_in(data, ["n0", "n1"])
+    assert {name: part.signature.num_nodes[USER] for name, part in folded.parts.items()} == {
+        "mf": 11,
+        "kg": 12,
+    }
+    assert folded.threshold == 0.3
+    assert folded.histories.keys() == blend.histories.keys()
+    known = folded.known(folded.prepare(data))
+    assert known.user[10:].tolist() == [True, True]
+    alone = blend.parts["kg"].fold_in(data, ["n0", "n1"])
+    rows = [part.user_rows().weight[-2:] for part in (alone, folded.parts["kg"])]  # type: ignore[union-attr]
+    assert torch.equal(*rows)

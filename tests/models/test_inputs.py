@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, KGRec, Popularity
+from pyg_kgrec import BPRMF, KGRec, LightGCN, Popularity
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
 from pyg_kgrec.models.inputs import Inputs, StoreStamp, WeightStamp, fingerprint
 from pyg_kgrec.testing import Splits, build_splits, grown, permuted, users_of
@@ -638,4 +640,40 @@ def test_buffers_are_weights_too(splits: Splits) -> None:
 
 
 def test_models_without_weights_stay_as_they_are() -> None:
-    assert WeightStamp(torch.nn.Identity()).holds(torch.nn.Identity())
+    model = torch.nn.Identity()
+    assert WeightStamp(model).holds(model)
+    assert not WeightStamp(model).holds(torch.nn.Identity())
+
+
+def test_hooks_and_exchanged_modules_are_noticed(model: BPRMF, splits: Splits) -> None:
+    ready, users = model.prepare(splits[2]), users_of(splits[2])
+    before = model.score_all(ready, users)
+    hook = model.item_encoder.register_forward_hook(lambda module, given, out: 3 * out)
+    for store in (ready, splits[2]):
+        torch.testing.assert_close(model.score_all(store, users), 3 * before)
+    hook.remove()
+    assert torch.equal(model.score_all(ready, users), before)
+    hook = model.item_encoder.register_forward_pre_hook(lambda module, given: None)
+    assert torch.equal(model.score_all(ready, users), before)
+    hook.remove()
+
+
+def test_layers_without_weights_that_go_are_noticed(splits: Splits) -> None:
+    model = LightGCN(splits[0], hidden_channels=4, num_layers=2)
+    ready, users = model.prepare(splits[2]), users_of(splits[2])
+    before = model.score_all(ready, users)
+    model.convs = model.convs[:1]
+    after = model.score_all(ready, users)
+    assert not torch.equal(after, before)
+    assert torch.equal(after, model.score_all(model.prepare(splits[2].clone()), users))
+
+
+def test_a_prepared_store_keeps_no_model_alive(splits: Splits) -> None:
+    model = BPRMF(splits[0], hidden_channels=4)
+    ready = model.prepare(splits[2])
+    model.score_all(ready, users_of(splits[2]))
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+    assert ready.num_users == 10
