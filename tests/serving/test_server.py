@@ -12,6 +12,8 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +107,16 @@ def test_a_connection_that_rested_for_a_while_is_still_there(folder: Path) -> No
     try:
         assert process.stdout is not None
         port = int(json.loads(process.stdout.readline())["page"].rstrip("/").rpartition(":")[2])
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            used = []
             for rest in (7, 0):
-                connection.sendall(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n")
-                assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+                connection.request("GET", "/health")
+                response = connection.getresponse()
+                assert response.status == 200
+                response.read()
+                used.append(connection.sock)
                 time.sleep(rest)
+            assert used[0] is used[1]
     finally:
         process.kill()
         process.communicate()
