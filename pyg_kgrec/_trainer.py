@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import signal
@@ -485,14 +486,24 @@ def waited(rows: list[dict[str, float]], monitor: str, mode: str) -> int:
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Raises ValueError for an argument of Lightning's trainer that cannot be passed on.
+    """Raises for an argument of Lightning's trainer that cannot be passed on.
 
     Args:
         arguments: Those that are passed on as they are.
+
+    Raises:
+        TypeError: If there is no such argument.
+        ValueError: If it is set here, or its value makes processes.
     """
     for name, instead in OURS.items():
         if name in arguments:
             raise ValueError(f"{name} is set by this package, expected {instead}")
+    known = inspect.signature(lightning.Trainer).parameters
+    for name in arguments:
+        if name not in known:
+            raise TypeError(
+                f"{shown(name)} is no argument of fit, nor of Lightning's Trainer, expected one of theirs"
+            )
     strategy = arguments.get("strategy")
     method = getattr(strategy, "_start_method", strategy)
     if isinstance(method, str) and any(word in method for word in ("fork", "spawn", "notebook")):

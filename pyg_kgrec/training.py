@@ -335,7 +335,7 @@ class _Module(Epochs):
     def validation_metrics(self) -> dict[str, float]:
         assert self.monitor is not None
         assert self.val_inputs is not None
-        return _metrics(cast(Recommender, self.model), self.val_inputs, self.monitor)
+        return metrics_of(cast(Recommender, self.model), self.val_inputs, self.monitor)
 
 
 def fit(
@@ -631,7 +631,7 @@ def _set_threshold(model: Recommender, val: Inputs | None, monitor: str) -> None
             choose_threshold(model, model.prepare(val))
 
 
-def _metrics(model: Recommender, val: Inputs, monitor: str) -> dict[str, float]:
+def metrics_of(model: Recommender, val: Inputs, monitor: str) -> dict[str, float]:
     """All metrics of a model on a prepared store, of the kind and length of the one that is watched."""
     name, _, length = monitor.partition("@")
     if name in CTR_METRICS:
@@ -679,7 +679,7 @@ def _solve(
     if val is not None:
         val = model.prepare(val)
         model.warn_of_strangers(val, val.labels.start.diff().nonzero().flatten(), stacklevel=4)
-        validate = Validation(monitor, partial(_metrics, model, val, monitor))
+        validate = Validation(monitor, partial(metrics_of, model, val, monitor))
     model.eval()
     with threads(arguments["num_threads"]), predicting():
         rows = model.solve(inputs, validate)
@@ -962,6 +962,16 @@ def _check_arguments(
     eval_every: int,
     seed: int,
 ) -> None:
+    check_monitor(monitor)
+    check_at_least(1, max_epochs=max_epochs, eval_every=eval_every)
+    check_optional(1, patience=patience, min_epochs=min_epochs, batch_size=batch_size)
+    check_at_least(0, seed=seed)
+    if lr is not None:
+        check_rate(lr)
+
+
+def check_monitor(monitor: str) -> None:
+    """Raises TypeError or ValueError unless ``monitor`` names a metric that training can be watched by."""
     if not isinstance(monitor, str):
         raise TypeError(f"monitor is {shown(repr(monitor))}, expected the name of a metric, like 'ndcg@10'")
     name, _, length = monitor.partition("@")
@@ -971,8 +981,3 @@ def _check_arguments(
             f"monitor is {shown(repr(monitor))}, expected a metric and a length, like 'ndcg@10', or 'auc' or "
             "'acc', or of triples 'mrr' or 'hits@10'"
         )
-    check_at_least(1, max_epochs=max_epochs, eval_every=eval_every)
-    check_optional(1, patience=patience, min_epochs=min_epochs, batch_size=batch_size)
-    check_at_least(0, seed=seed)
-    if lr is not None:
-        check_rate(lr)

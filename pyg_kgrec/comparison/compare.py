@@ -25,6 +25,7 @@ from pyg_kgrec.data.leaks import ByTime, check_split
 from pyg_kgrec.data.splitting import check_unsplit
 from pyg_kgrec.data.store import USER, validate
 from pyg_kgrec.evaluation import METRICS
+from pyg_kgrec.training import check_monitor
 from pyg_kgrec.transforms import LeaveOneOut, TemporalSplit
 
 
@@ -123,6 +124,7 @@ def run_all(
     numbers = _seeds(seeds)
     ks = _lengths(k)
     monitor = f"ndcg@{min(ks)}" if monitor is None else monitor
+    check_monitor(monitor)
     _check_data(data, split)
     if isinstance(data, list):
         data = tuple(data)

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._files import shown
+from pyg_kgrec._trainer import check_arguments
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.blend import Blend
 from pyg_kgrec.training import fit
@@ -131,6 +132,7 @@ def _check_fit(arguments: Any, where: str) -> None:
             raise ValueError(
                 f"{where} sets {name}, expected other arguments of fit: compare sets this one itself"
             )
+    check_arguments({name: value for name, value in arguments.items() if name not in fit_names()})
 
 
 def losses(make: type[Recommender]) -> set[str]:

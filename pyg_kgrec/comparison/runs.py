@@ -37,10 +37,10 @@ from pyg_kgrec.comparison.entries import (
     written,
 )
 from pyg_kgrec.data.store import INTERACTS
-from pyg_kgrec.evaluation import CTR_METRICS, check_rankable, evaluate, ranking, ranking_with_ranks
+from pyg_kgrec.evaluation import check_rankable, ranking_with_ranks
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.inputs import StoreStamp
-from pyg_kgrec.training import fit, learns_anywhere
+from pyg_kgrec.training import fit, learns_anywhere, metrics_of
 
 Splits: TypeAlias = tuple[HeteroData, HeteroData | None, HeteroData]
 Row: TypeAlias = dict[str, Any]
@@ -247,9 +247,7 @@ def _trained(plan: Plan, entry: Entry, splits: Splits, seed: int) -> tuple[Row, 
 
 
 def _watched(model: Recommender, val: HeteroData, monitor: str) -> float:
-    if monitor in CTR_METRICS:
-        return evaluate(model, val, task="ctr")[monitor]
-    return ranking(model, model.prepare(val), [int(monitor.partition("@")[2])])[monitor]
+    return metrics_of(model, model.prepare(val), monitor)[monitor]
 
 
 def _fitted(

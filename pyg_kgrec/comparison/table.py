@@ -175,8 +175,16 @@ class Comparison:
         grouped = users.drop(columns=["user", "to_find"]).groupby(
             ["model", "interactions", "seed"], sort=False
         )
-        frame = grouped.mean()
-        frame.insert(0, "users", grouped.size())
+        # A band that is empty in some split has no users there, and no metrics.
+        every = pd.MultiIndex.from_product(
+            [users[name].unique() for name in ("model", "interactions", "seed")],
+            names=["model", "interactions", "seed"],
+        )
+        of_model = users[["model", "seed"]].drop_duplicates()
+        measured = set(of_model.itertuples(index=False, name=None))
+        every = every[[(model, seed) in measured for model, _, seed in every]]
+        frame = grouped.mean().reindex(every)
+        frame.insert(0, "users", grouped.size().reindex(every, fill_value=0))
         return self._banded(frame.reset_index(), ends, "users")
 
     def _banded(self, frame: pd.DataFrame, ends: NDArray[np.int64], number: str) -> pd.DataFrame:

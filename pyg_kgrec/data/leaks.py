@@ -103,7 +103,8 @@ def check_split(
                                                    warning otherwise
     =============================================  ==============================================================
 
-    Nodes of different stores are matched by raw id; in stores without raw ids by position.
+    Pairs that are labelled 0 are neither known nor to be found. Nodes of different stores are matched by raw id; in
+    stores without raw ids by position.
 
     Args:
         train: The training store, as splits make it.
@@ -237,23 +238,28 @@ def _wanted(parts: dict[str, HeteroData]) -> list[str]:
     ]
 
 
+def _to_find(store: HeteroData) -> tuple[Tensor, Tensor | None]:
+    """The pairs of ``edge_label_index`` ``[2, n]`` and their times; those labelled 0 are nothing to be found."""
+    own = store[INTERACTS]
+    index, time, label = (own.get(key) for key in ("edge_label_index", "edge_label_time", "edge_label"))
+    if index is None:
+        return torch.empty(2, 0, dtype=torch.long), None
+    if label is None:
+        return index, time
+    return index[:, label > 0], None if time is None else time[label > 0]
+
+
 def _pairs(parts: dict[str, HeteroData], nodes: Nodes) -> list[_Row]:
     rows = []
-    wanted = {
-        name: _keys(nodes, name, parts[name][INTERACTS].edge_label_index).unique() for name in _wanted(parts)
-    }
+    wanted = {name: _keys(nodes, name, _to_find(parts[name])[0]).unique() for name in _wanted(parts)}
 
     def row(check: str, where: str, found: Tensor, pool: Tensor) -> None:
         both = found[_isin(found, pool)]
         example = _pair_name(nodes, both[0]) if both.numel() else ""
         rows.append(_row(check, where, both.numel(), found.numel(), "leak", example))
 
-    training = torch.cat(
-        [
-            _keys(nodes, "train", parts["train"][INTERACTS].get(key))
-            for key in ("edge_index", "edge_label_index")
-        ]
-    )
+    known = (parts["train"][INTERACTS].edge_index, _to_find(parts["train"])[0])
+    training = torch.cat([_keys(nodes, "train", index) for index in known])
     for name, found in wanted.items():
         row("pairs to find that an earlier part holds", f"train and {name}", found, training)
     if len(wanted) == 2:
@@ -277,7 +283,7 @@ def _strangers(parts: dict[str, HeteroData], nodes: Nodes) -> list[_Row]:
         for side, kind in enumerate((USER, ITEM)):
             there = torch.zeros(nodes[kind].size, dtype=torch.bool)
             there[nodes[kind].place("train", parts["train"][INTERACTS].edge_index[side])] = True
-            asked = nodes[kind].place(name, parts[name][INTERACTS].edge_label_index[side]).unique()
+            asked = nodes[kind].place(name, _to_find(parts[name])[0][side]).unique()
             lacking = asked[~there[asked]]
             example = nodes[kind].name(int(lacking[0]), kind) if lacking.numel() else ""
             rows.append(
@@ -291,20 +297,16 @@ def _times(parts: dict[str, HeteroData], nodes: Nodes, claim: ByTime | None) -> 
     check = "interactions later than a pair to find"
     order = ["train", *_wanted(parts)]
     for place, name in enumerate(order[1:], 1):
-        store = parts[name][INTERACTS]
-        if store.get("edge_label_time") is None:
+        pairs, moment = _to_find(parts[name])
+        if moment is None:
             rows.append(_row(check, name, 0, 0, "ok", "no edge_label_time to check by"))
             continue
-        user, when = nodes[USER].place(name, store.edge_label_index[0]), store.edge_label_time.cpu().double()
+        user, when = nodes[USER].place(name, pairs[0]), moment.cpu().double()
         earliest = torch.full((nodes[USER].size,), torch.inf, dtype=torch.double)
         earliest.scatter_reduce_(0, user, when, "amin")
         for before in order[:place]:
             own = parts[before][INTERACTS]
-            index, time = (
-                (own.edge_index, own.get("time"))
-                if before == "train"
-                else (own.edge_label_index, own.get("edge_label_time"))
-            )
+            index, time = (own.edge_index, own.get("time")) if before == "train" else _to_find(parts[before])
             where = f"{before} and {name}"
             if time is None:
                 rows.append(_row(check, where, 0, 0, "ok", "no time to check by"))
@@ -375,9 +377,7 @@ def _spelled_out(parts: dict[str, HeteroData], nodes: Nodes) -> list[_Row]:
         np.concatenate(user).astype(np.int64) * max(nodes[ITEM].size, 1)
         + np.concatenate(item).astype(np.int64)
     )
-    wanted = {
-        name: _keys(nodes, name, parts[name][INTERACTS].edge_label_index).unique() for name in _wanted(parts)
-    }
+    wanted = {name: _keys(nodes, name, _to_find(parts[name])[0]).unique() for name in _wanted(parts)}
     every = torch.cat([_keys(nodes, "train", parts["train"][INTERACTS].edge_index), *wanted.values()])
     size = relation.bincount(minlength=len(labels))
     likely = relation[triple[_isin(key, every)].unique()].bincount(minlength=len(labels)) / size.clamp(min=1)

@@ -22,6 +22,7 @@ from pyg_kgrec import (
     BPRMF,
     EASE,
     KSR,
+    KTUP,
     Blend,
     Comparison,
     ItemKNN,
@@ -38,8 +39,10 @@ from pyg_kgrec.comparison import runs
 from pyg_kgrec.comparison.entries import written
 from pyg_kgrec.comparison.statistics import holm, paired_t, wilcoxon
 from pyg_kgrec.data import INTERACTS, SplitReport, check_split
+from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.models.inputs import Inputs
-from pyg_kgrec.transforms import LeaveOneOut, RandomSplit, TemporalSplit
+from pyg_kgrec.testing import build_store
+from pyg_kgrec.transforms import ClickThroughSplit, LeaveOneOut, RandomSplit, TemporalSplit, TripleSplit
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -621,3 +624,47 @@ def test_a_peak_that_the_kernel_keeps_is_no_figure(monkeypatch: pytest.MonkeyPat
     with runs._memory() as peak:
         pass
     assert np.isnan(peak[0])
+
+
+def test_users_of_bands_add_up_where_a_band_is_empty_in_some_split() -> None:
+    data = SyntheticKG(num_users=12, num_items=40, num_entities=60, seed=0)[0]
+    table = compare({"P": Popularity}, data, split=ClickThroughSplit(0.2, 0.3), seeds=4, k=5, progress=False)
+    users = table.per_user().groupby("seed")["user"].nunique().mean()
+    for num_bands in (1, 4):
+        assert table.by_activity(num_bands)["users"].sum() == users
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"monitor": "ndcg10"}, ValueError, "monitor is 'ndcg10', expected a metric and a length"),
+        ({"monitor": 3}, TypeError, "monitor is 3, expected the name of a metric"),
+        ({"fit": {"max_epoch": 1}}, TypeError, "max_epoch is no argument of fit"),
+    ],
+)
+def test_what_no_run_can_be_made_with_leaves_no_file(
+    tmp_path: Path, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    data, path = build_store(), tmp_path / "rows.pyg_kgrec"
+    with pytest.raises(error, match=message):
+        compare(
+            {"P": Popularity, "E": EASE}, data, split=RandomSplit(), path=path, progress=False, **arguments
+        )
+    assert not path.exists()
+
+
+def test_a_search_may_be_watched_by_triples() -> None:
+    data = SyntheticKG(num_users=20, num_items=30, num_entities=60, seed=0)[0]
+    parts = [TripleSplit(seed=0)(part)[place] for place, part in enumerate(RandomSplit(0.2, 0.2)(data))]
+    table = compare(
+        {"K": (functools.partial(KTUP, hidden_channels=4), {"max_epochs": 1})},
+        parts,
+        seeds=1,
+        k=5,
+        monitor="mrr",
+        tune={"K": {"lr": [0.01, 0.001]}},
+        n_trials=2,
+        progress=False,
+    )
+    assert table.to_frame()["status"].tolist() == ["ok"]
+    assert table.to_frame()["trials"].tolist() == [2]

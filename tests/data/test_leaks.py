@@ -236,3 +236,20 @@ def test_what_cannot_be_checked() -> None:
         check_split(train, [], None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="time is 'global', expected 'user' or 'all'"):
         check_split(train, val, time="global")  # type: ignore[arg-type]
+
+
+def test_pairs_labelled_0_are_neither_known_nor_to_be_found() -> None:
+    """An impression that was passed over on both days tells nothing of what is to be found."""
+    train, val, test = ClickThroughSplit(seed=0)(make_store())
+    clean = check_split(train, val, test).frame
+    refused = {name: store[INTERACTS].edge_label_index[:, store[INTERACTS].edge_label == 0] for name, store in
+               (("train", train), ("test", test))}  # fmt: skip
+    liked = train[INTERACTS].edge_index[:, :3]
+    for pairs in (refused["train"], liked):
+        own = test[INTERACTS]
+        own.edge_label_index = torch.cat([own.edge_label_index, pairs], dim=1)
+        own.edge_label = torch.cat([own.edge_label, own.edge_label.new_zeros(pairs.size(1))])
+    assert check_split(train, val, test).frame.equals(clean)
+    own.edge_label[-1] = 1
+    found = row(check_split(train, val, test), EARLIER, "train and test")
+    assert (found["count"], found["severity"]) == (1, "leak")
