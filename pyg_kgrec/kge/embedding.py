@@ -13,8 +13,9 @@ from torch.nn.functional import normalize
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import KGEModel, RotatE, TransE
 
+from pyg_kgrec._checks import check_at_least
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
-from pyg_kgrec.data.store import ENTITY, RELATES, num_relations
+from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, num_relations, validate
 
 KGEmbedding: TypeAlias = KGEModel | tuple[Tensor, Tensor] | str | os.PathLike[str]
 """A trained model, its embeddings of entities and relations, or a file that keeps them."""
@@ -49,11 +50,12 @@ def kg_embeddings(
         the file is not there yet, so that :func:`pretrained_embeddings` is to learn them.
 
     Raises:
-        TypeError: If what is given is of another kind or dtype.
-        ValueError: If its shapes are not those of the store, it holds NaN or infinity, or the file is damaged
-            or of another knowledge graph.
+        TypeError: If what is given is of another kind or dtype, or ``data`` is no store.
+        ValueError: If the store is damaged or has no knowledge graph, the shapes are not those of the store, there
+            is NaN or infinity, or the file is damaged or of another knowledge graph.
         FileNotFoundError: If the file is not there yet, and its folder neither.
     """
+    _check_graph(data, hidden_channels)
     if given is None:
         return None
     if isinstance(given, str | os.PathLike):
@@ -100,10 +102,12 @@ def pretrained_embeddings(
         The embeddings, on the CPU, in PyTorch's default dtype, without gradients.
 
     Raises:
-        ValueError: If the store has no triples, an argument is out of range, or the file is damaged or of another
-            knowledge graph.
+        TypeError: If ``data`` is no store, or an argument has another type.
+        ValueError: If the store is damaged or has no triples, an argument is out of range, or the file is damaged
+            or of another knowledge graph.
         FileNotFoundError: If the folder of ``path`` is missing.
     """
+    _check_graph(data, hidden_channels)
     if path is not None:
         kept = kg_embeddings(data, path, hidden_channels)
         if kept is not None:
@@ -136,6 +140,14 @@ def _trained(data: HeteroData, hidden_channels: int, progress: bool, arguments: 
         _last.clear()
         _last[key] = tables
     return tables
+
+
+def _check_graph(data: HeteroData, hidden_channels: int) -> None:
+    """Looks at the store before it is asked for parts: PyG adds a part that is asked for and missing."""
+    validate(data)
+    if not has_knowledge(data):
+        raise ValueError("data has no knowledge graph, expected a store with triples")
+    check_at_least(1, hidden_channels=hidden_channels)
 
 
 def _of_model(model: KGEModel) -> KGTables:

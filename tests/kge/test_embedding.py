@@ -138,6 +138,37 @@ def test_what_does_not_fit_is_refused(
         kg_embeddings(data, given)
 
 
+@pytest.mark.parametrize("given", [None, "transe.pt", pair(), TransE(20, 3, 4)])
+def test_a_store_without_knowledge_graph_is_refused_and_left_alone(
+    make_store: Callable[..., HeteroData], given: Any, tmp_path: Path
+) -> None:
+    data = make_store(knowledge=False)
+    before = data.node_types, data.edge_types
+    for ask in (
+        lambda: kg_embeddings(data, given),
+        lambda: pretrained_embeddings(data, 4, progress=False),
+        lambda: pretrained_embeddings(data, 4, path=tmp_path / "new.pt", progress=False),
+    ):
+        with pytest.raises(ValueError, match="data has no knowledge graph, expected a store with triples"):
+            ask()
+        assert (data.node_types, data.edge_types) == before
+    not_a_store: Any = 3
+    with pytest.raises(TypeError, match="data is a int, expected a torch_geometric"):
+        kg_embeddings(not_a_store, given)
+
+
+@pytest.mark.parametrize(
+    ("channels", "error"), [(0, ValueError), (1.5, TypeError), ("8", TypeError), (True, TypeError)]
+)
+def test_a_number_of_channels_that_is_none_is_refused(
+    data: HeteroData, channels: Any, error: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for ask in (pretrained_embeddings, kg_embeddings):
+        with pytest.raises(error, match=f"hidden_channels is {channels!r}, expected"):
+            ask(data, hidden_channels=channels)
+    assert capsys.readouterr().out == ""
+
+
 # ---------------------------------------------------------------------- learned
 
 
