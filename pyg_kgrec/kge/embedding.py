@@ -16,6 +16,7 @@ from torch_geometric.nn.kge import KGEModel, RotatE, TransE
 from pyg_kgrec._checks import check_at_least
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
 from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, num_relations, validate
+from pyg_kgrec.data.triples import PARTS, triples
 
 KGEmbedding: TypeAlias = KGEModel | tuple[Tensor, Tensor] | str | os.PathLike[str]
 """A trained model, its embeddings of entities and relations, or a file that keeps them."""
@@ -124,8 +125,9 @@ _last: dict[Any, KGTables] = {}
 
 
 def _trained(data: HeteroData, hidden_channels: int, progress: bool, arguments: dict[str, Any]) -> KGTables:
-    key = _fingerprint(data, hidden_channels), repr(sorted(arguments.items()))
     # By content and not by address: the copies of a store that models hold have the same embeddings.
+    given = {name: _content(value, data) for name, value in arguments.items()}
+    key = _fingerprint(data, hidden_channels), torch.get_default_dtype(), repr(sorted(given.items()))
     tables = _last.get(key)
     if tables is None:
         if progress:
@@ -139,7 +141,25 @@ def _trained(data: HeteroData, hidden_channels: int, progress: bool, arguments: 
         tables = _checked(_of_model(model), data)
         _last.clear()
         _last[key] = tables
-    return tables
+    # Whoever asks may change what they are given; the next one is to have what was trained.
+    return KGTables(*(table.clone() for table in tables))
+
+
+def _content(value: Any, data: HeteroData) -> Any:
+    """An argument of training, or what a store says: all that evaluation depends on, not the shapes in its repr."""
+    if not isinstance(value, HeteroData):
+        return value
+    validate(value)
+    digest = hashlib.sha256()
+    for store, parts in ((data, ()), (value, PARTS)):  # ids of both: they are compared
+        size = store[ENTITY].num_nodes if has_knowledge(store) else None
+        ids = store[ENTITY].get("id") if has_knowledge(store) else None
+        labels = list(store.relation_name) if has_knowledge(store) else None
+        digest.update(repr((size, None if ids is None else list(ids), labels)).encode())
+        for part in parts:
+            held = triples(store, part)
+            digest.update(repr(held.shape).encode() + held.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _check_graph(data: HeteroData, hidden_channels: int) -> None:
@@ -214,7 +234,7 @@ def _read(path: Path, data: HeteroData, graph: str) -> KGTables:
 def _fingerprint(data: HeteroData, hidden_channels: int) -> str:
     """What the embeddings depend on: triples in their order, entities and relations by number, and channels."""
     store, digest = data[RELATES], hashlib.sha256()
-    sizes = data[ENTITY].num_nodes, list(data.relation_name), hidden_channels
+    sizes = data[ENTITY].num_nodes, list(data.relation_name), int(hidden_channels)
     digest.update(repr(sizes).encode())
     for tensor in (store.edge_index, store.edge_type):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
