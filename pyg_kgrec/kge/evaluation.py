@@ -18,6 +18,7 @@ from pyg_kgrec.data.store import ENTITY, has_knowledge, num_relations, validate
 from pyg_kgrec.data.triples import (
     PARTS,
     Triples,
+    check_same_terms,
     entity_name,
     first_shared,
     triple_name,
@@ -77,8 +78,9 @@ def evaluate_completion(
     Raises:
         TypeError: If the model knows no triples, or ``test`` or ``known`` has a wrong type or dtype.
         ValueError: If there is nothing to be found; if a triple of a store is to be found and known, or an
-            entity or relation is to be found that training has no triple of; if a number is out of range; or
-            if scores are NaN or infinite.
+            entity or relation is to be found that training has no triple of; if the stores ``test`` and ``known``
+            number entities or relations differently; if a number is out of range; or if scores are NaN or
+            infinite.
     """
     _check_arguments(model, test, filtered, known, batch_size)
     asked = _check_sides(sides)
@@ -296,11 +298,13 @@ def _check_fit(stores: dict[str, Triples], num_entities: int, relations: int) ->
                 )
         else:
             _check_range(name, _all_triples(given, torch.device("cpu")), num_entities, relations)
-    labels = [list(given.relation_name) for given in stores.values() if isinstance(given, HeteroData)]
-    if len(labels) == 2 and labels[0] != labels[1]:
-        raise ValueError(
-            "relation_name of known differs from that of test, expected the same relations in order"
-        )
+    named = [given for given in stores.values() if isinstance(given, HeteroData)]
+    if len(named) == 2:
+        if list(named[0].relation_name) != list(named[1].relation_name):
+            raise ValueError(
+                "relation_name of known differs from that of test, expected the same relations in order"
+            )
+        check_same_terms("test", named[0], "known", named[1])
 
 
 def _check_range(name: str, triple: Tensor, num_entities: int, num_relations: int) -> None:

@@ -17,7 +17,7 @@ from torch_geometric.nn.kge import KGEModel, TransE
 from pyg_kgrec._checks import check_at_least, check_optional
 from pyg_kgrec._trainer import Epochs, check_rate, least_epochs, power_of_two, run
 from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, num_relations, validate
-from pyg_kgrec.data.triples import first_shared, triple_name, triples
+from pyg_kgrec.data.triples import check_same_terms, first_shared, triple_name, triples
 from pyg_kgrec.kge.evaluation import check_completion, evaluate_completion
 from pyg_kgrec.kge.transh import TransH
 
@@ -109,8 +109,10 @@ def fit_kge(
 
     Raises:
         TypeError: If ``model`` is no model of PyG's, or a store is none.
-        ValueError: If a store is damaged, has no triples or does not fit the model, a triple of ``val`` is
-            learned, an argument is out of range, or a weight is NaN or infinite after an epoch.
+        ValueError: If a store is damaged, has no triples or does not fit the model, the stores number entities or
+            relations differently, a triple of ``val`` is learned, an argument is out of range, a triple has no
+            false one to be told from (of a model whose sampler never takes a true one), or a weight is NaN or
+            infinite after an epoch.
     """
     _check(model, train, val, monitor)
     check_at_least(1, max_epochs=max_epochs, batch_size=batch_size, eval_every=eval_every)
@@ -335,6 +337,7 @@ def _check(model: Any, train: Any, val: Any, monitor: str) -> None:
     if val is None:
         return
     check_completion(model, "val", val)
+    check_same_terms("train", train, "val", val)
     find = triples(val, "edge_label")
     at = first_shared(triples(train).to(find.device), find, model.num_nodes)
     if at is not None:

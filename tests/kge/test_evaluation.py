@@ -478,6 +478,20 @@ def test_relations_must_be_the_model_s() -> None:
         evaluate_completion(distmult(), store, known=other)
 
 
+def test_entities_of_known_must_be_numbered_as_those_of_test() -> None:
+    test, known = small_store(LINE, [], [(0, 0, 3)]), small_store(LINE, [], [])
+    test[ENTITY].id, known[ENTITY].id = list("abcdefghijk"), list("abcdefghikj")
+    model = distmult()
+    with pytest.raises(
+        ValueError, match="entity 9 is 'k' in known and 'j' in test, expected two stores that number"
+    ):
+        evaluate_completion(model, test, known=known)
+    known[ENTITY].id = list(test[ENTITY].id)
+    assert evaluate_completion(model, test, known=known) == evaluate_completion(model, test)
+    del known[ENTITY].id  # numbers are all that can be compared
+    assert evaluate_completion(model, test, known=known) == evaluate_completion(model, test)
+
+
 def test_models_that_know_no_triples_are_refused(make_store: Callable[..., HeteroData]) -> None:
     train, _, test = TripleSplit()(make_store(20, 40))
     for model in (BPRMF(train, hidden_channels=4), torch.nn.Linear(2, 2)):

@@ -21,7 +21,7 @@ from pyg_kgrec import BPRMF, evaluate_completion, fit_kge, pretrain_transe, pret
 from pyg_kgrec.data import ENTITY, RELATES
 from pyg_kgrec.data.triples import triples
 from pyg_kgrec.kge import TransH, TripleSampler
-from pyg_kgrec.transforms import TripleSplit
+from pyg_kgrec.transforms import AddInverseTriples, TripleSplit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -400,3 +400,28 @@ def test_weights_that_become_nan_are_named(splits: Splits) -> None:
     ):
         quick(model, splits[0], lr=1e30)
     assert torch.equal(model.rel_emb.weight, before)
+
+
+def test_two_stores_number_entities_and_relations_alike(splits: Splits) -> None:
+    train, val, _ = splits
+    model = build(train, DistMult)
+    before = weights(model)
+    renamed = val.clone()
+    renamed.relation_name = list(val.relation_name)[::-1]
+    for name in ("edge_type", "edge_label_type"):
+        renamed[RELATES][name] = len(val.relation_name) - 1 - val[RELATES][name]
+    renumbered = val.clone()
+    renumbered[ENTITY].id = list(val[ENTITY].id)[::-1]
+    for store, what in ((renamed, "relation"), (renumbered, "entity")):
+        with pytest.raises(
+            ValueError, match=f"{what} 0 is '.*' in val and '.*' in train, expected two stores"
+        ):
+            quick(model, train, store)
+    assert equal(weights(model), before)
+
+
+def test_training_may_know_further_relations(splits: Splits) -> None:
+    train, val, _ = splits
+    more = AddInverseTriples()(train)
+    assert len(more.relation_name) > len(val.relation_name)
+    assert "mrr" in quick(build(more), more, val, max_epochs=1)
