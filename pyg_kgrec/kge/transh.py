@@ -100,9 +100,14 @@ class TransH(KGEModel):
 
         Args:
             triple: Heads, relations and tails, ``[3, T]`` int64, on the model's device.
+
+        Raises:
+            ValueError: If a triple is true whatever its head or tail is.
         """
+        sampler = TripleSampler(triple, self.num_nodes) if self.sampler is None else self.sampler
+        sampler.check(triple)
         if self.sampler is None:
-            self.sampler, self._borrowed = TripleSampler(triple, self.num_nodes), True
+            self.sampler, self._borrowed = sampler, True
 
     def end_training(self) -> None:
         """Drops the sampler that :meth:`start_training` took."""

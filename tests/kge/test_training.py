@@ -187,6 +187,25 @@ def test_every_triple_is_learned_once_an_epoch(splits: Splits, monkeypatch: pyte
 # ---------------------------------------------------------------------- TransH
 
 
+def test_transh_refuses_a_triple_without_false_ones_before_it_learns(
+    make_store: Callable[..., HeteroData],
+) -> None:
+    data = make_store()
+    size = data[ENTITY].num_nodes
+    every, one = torch.arange(size), torch.full((size,), 3)
+    full = torch.cat([torch.stack([every, one]), torch.stack([one, every])], dim=1)
+    data[RELATES].edge_index = torch.cat([data[RELATES].edge_index, full], dim=1)
+    data[RELATES].edge_type = torch.cat([data[RELATES].edge_type, torch.zeros(2 * size, dtype=torch.long)])
+    own = build(data, TransH)
+    own.sampler = TripleSampler(triples(data), size)
+    for model in (build(data, TransH), own):
+        before, sampler = weights(model), model.sampler
+        with pytest.raises(ValueError, match=r"triple \(3, 0, 3\) is true whatever its head or tail is"):
+            quick(model, data, batch_size=4)
+        assert equal(weights(model), before)
+        assert model.sampler is sampler
+
+
 def test_vectors_of_transh_stay_within_the_sphere(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(splits[0], TransH)
     longest: list[float] = []
