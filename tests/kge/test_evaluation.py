@@ -272,6 +272,24 @@ def test_the_batch_changes_nothing_but_memory(make_store: Callable[..., HeteroDa
         assert evaluate_completion(model, test, batch_size=batch_size) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("build", MODELS[:-1], ids=NAMES[:-1])
+def test_equal_entities_are_level_in_every_batch(build: Callable[[int, int], KGEModel]) -> None:
+    seed_everything(0)
+    index = torch.randint(75, (3, 20)) % torch.tensor([[75], [3], [75]])
+    for size in (75, 201):
+        model, half = build(2 * size, 3), size
+        with torch.no_grad():
+            for name in ("node_emb", "node_emb_im"):
+                if hasattr(model, name):
+                    table = getattr(model, name).weight
+                    table[half:] = table[:half]
+            scorer = scorer_of(model)
+            for head, relation, tail in index.t().unsqueeze(-1):
+                for scores in (scorer.tails(head, relation), scorer.heads(relation, tail)):
+                    assert scores.shape == (1, 2 * size)
+                    assert torch.equal(scores[:, :half], scores[:, half:])
+
+
 def test_a_model_s_own_forward_is_called_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
