@@ -531,3 +531,23 @@ def test_scores_that_are_no_numbers_are_refused(build: Callable[[int, int], KGEM
     model.node_emb.weight.data[5] = value
     with pytest.raises(ValueError, match="scores of triples are NaN or infinite"):
         evaluate_completion(model, as_tensor([(0, 0, 3), (5, 1, 1)]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"filtered": "no"}, TypeError, "filtered is 'no', expected True or False"),
+        ({"filtered": None}, TypeError, "filtered is None, expected True or False"),
+        *(
+            ({"batch_size": size}, TypeError, f"batch_size is {size!r}, expected a whole number")
+            for size in (1.5, "a", True)
+        ),
+        ({"sides": 5}, ValueError, "sides is 5, expected 'head', 'tail' or both"),
+        ({"sides": None}, ValueError, "sides is None, expected 'head', 'tail' or both"),
+    ],
+)
+def test_arguments_of_other_types_are_named(
+    arguments: dict[str, Any], error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        evaluate_completion(distmult(), FIND, **arguments)

@@ -444,3 +444,24 @@ def test_training_may_know_further_relations(splits: Splits) -> None:
     more = AddInverseTriples()(train)
     assert len(more.relation_name) > len(val.relation_name)
     assert "mrr" in quick(build(more), more, val, max_epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        *(("hidden_channels", value, TypeError) for value in (1.5, "8")),
+        *(("hidden_channels", value, ValueError) for value in (0, -3)),
+        *(("seed", value, TypeError) for value in (1.5, True, None)),
+        *(("margin", value, error) for value, error in (("a", TypeError), (float("nan"), ValueError))),
+        *(("p_norm", value, error) for value, error in ((0, ValueError), (-1, ValueError), ("2", TypeError))),
+        ("monitor", 3, ValueError),
+        ("orthogonality", -1.0, ValueError),
+    ],
+)
+def test_settings_that_are_none_are_named(
+    splits: Splits, name: str, value: Any, error: type[Exception]
+) -> None:
+    for pretrain in (pretrain_transe, pretrain_transh):
+        if name != "orthogonality" or pretrain is pretrain_transh:
+            with pytest.raises(error, match=f"{name} is {value!r}, expected"):
+                pretrain(splits[0], **{**QUICK, name: value})
