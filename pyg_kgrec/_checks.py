@@ -85,6 +85,53 @@ def check_positive(**numbers: float) -> None:
             raise ValueError(f"{name} is {shown(repr(number))}, expected above 0")
 
 
+def check_weight(**weights: float) -> None:
+    """As :func:`check_finite`; ValueError, too, for a number below 0: weights of parts of a loss."""
+    check_finite(**weights)
+    for name, weight in weights.items():
+        if weight < 0:
+            raise ValueError(f"{name} is {shown(repr(weight))}, expected 0 or more")
+
+
+def check_seed(seed: int, least: int = -(2**63)) -> int:
+    """A seed as PyTorch's generators take it, which refuse NumPy's whole numbers and round other ones.
+
+    Args:
+        seed: The seed.
+        least: The least that is taken.
+
+    Returns:
+        The seed, an ``int``.
+
+    Raises:
+        TypeError: If it is no whole number.
+        ValueError: If it is below ``least`` or does not fit into 64 bits.
+    """
+    if isinstance(seed, bool | np.bool_) or not isinstance(seed, int | np.integer):
+        raise TypeError(f"seed is {shown(repr(seed))}, expected a whole number")
+    if seed < least == 0:
+        raise ValueError(f"seed is {shown(repr(seed))}, expected 0 or more")
+    if not least <= seed < 2**64:
+        raise ValueError(f"seed is {shown(repr(seed))}, expected a whole number of 64 bits")
+    return int(seed)
+
+
+def check_held_out(of: str, val: float, test: float) -> None:
+    """Raises TypeError unless ``val`` and ``test`` are numbers, ValueError unless they leave some for training.
+
+    Args:
+        of: What they are shares of, for the message.
+        val: Share for validation.
+        test: Share for test.
+    """
+    for name, share in (("val", val), ("test", test)):
+        check_number(name, share)
+        if not 0 <= share < 1:
+            raise ValueError(f"{name} is {shown(repr(share))}, expected a share of the {of} in [0, 1).")
+    if val + test >= 1:
+        raise ValueError(f"val and test are {val} and {test}, expected shares that leave some for training.")
+
+
 def check_number(name: str, number: Any) -> None:
     """Raises TypeError unless an argument is a real number."""
     if isinstance(number, bool | np.bool_) or not isinstance(number, Real):

@@ -11,10 +11,13 @@ import pytest
 from pyg_kgrec._checks import (
     check_at_least,
     check_choices,
+    check_held_out,
     check_k,
     check_optional,
     check_positive,
+    check_seed,
     check_shares,
+    check_weight,
 )
 
 
@@ -90,3 +93,37 @@ def test_what_is_quoted_is_short() -> None:
     assert len(str(refused.value)) < 250
     with pytest.raises(ValueError, match="expected 'bpr' or 'softmax'"):
         check_choices(loss=(["bpr"], ("bpr", "softmax")))
+
+
+@pytest.mark.parametrize("seed", [None, "a", 1.5, True])
+def test_a_seed_is_a_whole_number(seed: Any) -> None:
+    with pytest.raises(TypeError, match=re.escape(f"seed is {seed!r}, expected a whole number")):
+        check_seed(seed)
+
+
+def test_a_seed_has_64_bits() -> None:
+    assert [check_seed(seed) for seed in (-1, 0, 2**64 - 1)] == [-1, 0, 2**64 - 1]
+    assert type(check_seed(np.int64(3))) is int
+    for seed in (2**70, -(2**64)):
+        with pytest.raises(ValueError, match="expected a whole number of 64 bits"):
+            check_seed(seed)
+    with pytest.raises(ValueError, match="seed is -1, expected 0 or more"):
+        check_seed(-1, least=0)
+
+
+def test_shares_that_are_held_out() -> None:
+    check_held_out("pairs", 0, np.float64(0.5))
+    for val in ("a", None, True):
+        with pytest.raises(TypeError, match=f"val is {val!r}, expected a number"):
+            check_held_out("pairs", val, 0.1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"test is 1\.0, expected a share of the pairs in \[0, 1\)"):
+        check_held_out("pairs", 0.1, 1.0)
+    with pytest.raises(ValueError, match="leave some for training"):
+        check_held_out("pairs", 0.5, 0.5)
+
+
+def test_a_weight_is_not_negative() -> None:
+    check_weight(orthogonality=0.0)
+    for weight in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"orthogonality is {weight}, expected"):
+            check_weight(orthogonality=weight)

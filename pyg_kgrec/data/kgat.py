@@ -102,7 +102,7 @@ def read_kgat(
     train_rows = torch.from_numpy(~in_test)
     user = data[INTERACTS].edge_index[0, train_rows]
     # In a split with no test of its own the splits are 0 (train) and 1 (validation).
-    split[train_rows] = torch.where(random_split(user, val, 0.0, seed) == VAL, VAL, TRAIN)
+    split[train_rows] = torch.where(random_split(user, val, 0.0, int(seed)) == VAL, VAL, TRAIN)
     return apply_split(data, split)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._files import shown
 from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge
 
 Triples: TypeAlias = HeteroData | Tensor | tuple[Tensor, Tensor, Tensor]
@@ -65,3 +66,25 @@ def entity_name(data: HeteroData, entity: int) -> str:
     """Raw id of an entity, or its number in a store without ids."""
     ids = data[ENTITY].get("id")
     return repr(entity if ids is None else ids[entity])
+
+
+def check_same_terms(first: str, mine: HeteroData, second: str, theirs: HeteroData) -> None:
+    """Raises ValueError unless two stores number their entities and relations alike, as far as both name them.
+
+    One of them may know further relations, behind those of the other: inverse ones, say.
+
+    Args:
+        first: Name of a store, for the message.
+        mine: That store, with a knowledge graph and as many entities as the other.
+        second: Name of the other store.
+        theirs: The other store.
+    """
+    ids = [store[ENTITY].get("id") for store in (mine, theirs)]
+    pairs = [("entity", ids)] if all(one is not None for one in ids) else []
+    for what, columns in (*pairs, ("relation", [mine.relation_name, theirs.relation_name])):
+        for number, (one, other) in enumerate(zip(*columns)):
+            if one != other:
+                raise ValueError(
+                    f"{what} {number} is {shown(repr(other), 80)} in {second} and {shown(repr(one), 80)} in "
+                    f"{first}, expected two stores that number entities and relations alike"
+                )

@@ -79,7 +79,11 @@ def code_digest() -> str:
 
 
 def described(value: Any) -> str:
-    """A sum over what a transform is: its class, its arguments, and the code of its functions.
+    """A sum over what a transform is: its class, its arguments, the code of its functions and what that names.
+
+    Of the module of a function those functions and constants (numbers, strings, tuples) take part that its code
+    names, and what these name in turn. Other modules, lists and dictionaries of the module, classes that are made
+    and methods besides ``forward`` and ``__call__`` do not: after a change of those ask for ``force_reload``.
 
     Addresses in memory take no part, so that the same transform has the same sum in the next process; objects that
     show neither arguments nor code are told apart by their class alone.
@@ -130,13 +134,39 @@ def _parts(value: Any, known: set[int], depth: int) -> list[str | bytes]:
             value.__defaults__,
             value.__kwdefaults__,
             cells,
+            *_named(value),
         )
     if isinstance(value, type):
         return of(value.__module__, value.__qualname__)
     calls = [vars(kind).get(name) for kind in type(value).__mro__ for name in ("forward", "__call__")]
-    code = [call.__code__ for call in calls if isinstance(call, types.FunctionType)]
+    functions = [call for call in calls if isinstance(call, types.FunctionType)]
+    code = [(call.__code__, *_named(call)) for call in functions]
     shown = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)) if depth == 0 else ""
     return of(shown, code, getattr(value, "__dict__", {}))
+
+
+def _named(function: types.FunctionType) -> list[Any]:
+    """Names and contents of the functions and constants of its module that a function names, at any depth.
+
+    Each stands here once, and functions by their code and defaults, so that those that name each other end.
+    """
+    held, seen = function.__globals__, {function.__name__}
+    found: list[Any] = []
+    waiting = [function.__code__]
+    while waiting:
+        code = waiting.pop()
+        waiting += [part for part in code.co_consts if isinstance(part, types.CodeType)]
+        for name in code.co_names:
+            value = held.get(name)
+            if name in seen or name not in held or name.startswith("__"):
+                continue
+            seen.add(name)
+            if isinstance(value, types.FunctionType) and value.__globals__ is held:
+                found += [name, value.__code__, value.__defaults__, value.__kwdefaults__]
+                waiting.append(value.__code__)
+            elif type(value) in _PLAIN or isinstance(value, bytes | tuple | frozenset):
+                found += [name, value]
+    return found
 
 
 def _content(cell: Any) -> Any:

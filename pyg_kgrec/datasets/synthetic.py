@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import HeteroData, InMemoryDataset
 
+from pyg_kgrec._checks import check_at_least, check_optional
 from pyg_kgrec.data.labels import indexable
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
 
@@ -140,7 +141,8 @@ class SyntheticKG(InMemoryDataset):
         transform: Called on the store whenever it is accessed.
 
     Raises:
-        ValueError: If a number is too small, or if ``num_interactions`` is more than fits.
+        TypeError: If a number or the seed is no whole number.
+        ValueError: If a number is too small, the seed is negative, or if ``num_interactions`` is more than fits.
 
     Example:
         >>> data = SyntheticKG(num_users=100, seed=0)[0]
@@ -156,14 +158,15 @@ class SyntheticKG(InMemoryDataset):
         seed: int = 0,
         transform: Callable[[HeteroData], Any] | None = None,
     ) -> None:
-        for name, value, least in (
-            ("num_users", num_users, 1),
-            ("num_items", num_items, 4),
-            ("num_entities", num_entities, 10),
-            ("num_relations", num_relations, 2),
-        ):
-            if value < least:
-                raise ValueError(f"{name} is {value}, expected {least} or more.")
+        check_at_least(1, num_users=num_users)
+        check_at_least(4, num_items=num_items)
+        check_at_least(10, num_entities=num_entities)
+        check_at_least(2, num_relations=num_relations)
+        check_at_least(0, seed=seed)
+        check_optional(1, num_interactions=num_interactions)
+        # Whole numbers of Python's: a product of NumPy's small ones overflows.
+        num_users, num_items = int(num_users), int(num_items)
+        num_entities, num_relations = int(num_entities), int(num_relations)
         most = num_users * (num_items // 2)
         if num_interactions is None:
             num_interactions = num_users * min(28, max(1, num_items // 4))

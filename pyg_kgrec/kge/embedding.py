@@ -13,8 +13,10 @@ from torch.nn.functional import normalize
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import KGEModel, RotatE, TransE
 
+from pyg_kgrec._checks import check_at_least
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
-from pyg_kgrec.data.store import ENTITY, RELATES, num_relations
+from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, num_relations, validate
+from pyg_kgrec.data.triples import PARTS, triples
 
 KGEmbedding: TypeAlias = KGEModel | tuple[Tensor, Tensor] | str | os.PathLike[str]
 """A trained model, its embeddings of entities and relations, or a file that keeps them."""
@@ -49,11 +51,12 @@ def kg_embeddings(
         the file is not there yet, so that :func:`pretrained_embeddings` is to learn them.
 
     Raises:
-        TypeError: If what is given is of another kind or dtype.
-        ValueError: If its shapes are not those of the store, it holds NaN or infinity, or the file is damaged
-            or of another knowledge graph.
+        TypeError: If what is given is of another kind or dtype, or ``data`` is no store.
+        ValueError: If the store is damaged or has no knowledge graph, the shapes are not those of the store, there
+            is NaN or infinity, or the file is damaged or of another knowledge graph.
         FileNotFoundError: If the file is not there yet, and its folder neither.
     """
+    _check_graph(data, hidden_channels)
     if given is None:
         return None
     if isinstance(given, str | os.PathLike):
@@ -100,10 +103,12 @@ def pretrained_embeddings(
         The embeddings, on the CPU, in PyTorch's default dtype, without gradients.
 
     Raises:
-        ValueError: If the store has no triples, an argument is out of range, or the file is damaged or of another
-            knowledge graph.
+        TypeError: If ``data`` is no store, or an argument has another type.
+        ValueError: If the store is damaged or has no triples, an argument is out of range, or the file is damaged
+            or of another knowledge graph.
         FileNotFoundError: If the folder of ``path`` is missing.
     """
+    _check_graph(data, hidden_channels)
     if path is not None:
         kept = kg_embeddings(data, path, hidden_channels)
         if kept is not None:
@@ -120,8 +125,9 @@ _last: dict[Any, KGTables] = {}
 
 
 def _trained(data: HeteroData, hidden_channels: int, progress: bool, arguments: dict[str, Any]) -> KGTables:
-    key = _fingerprint(data, hidden_channels), repr(sorted(arguments.items()))
     # By content and not by address: the copies of a store that models hold have the same embeddings.
+    given = {name: _content(value, data) for name, value in arguments.items()}
+    key = _fingerprint(data, hidden_channels), torch.get_default_dtype(), repr(sorted(given.items()))
     tables = _last.get(key)
     if tables is None:
         if progress:
@@ -135,7 +141,33 @@ def _trained(data: HeteroData, hidden_channels: int, progress: bool, arguments: 
         tables = _checked(_of_model(model), data)
         _last.clear()
         _last[key] = tables
-    return tables
+    # Whoever asks may change what they are given; the next one is to have what was trained.
+    return KGTables(*(table.clone() for table in tables))
+
+
+def _content(value: Any, data: HeteroData) -> Any:
+    """An argument of training, or what a store says: all that evaluation depends on, not the shapes in its repr."""
+    if not isinstance(value, HeteroData):
+        return value
+    validate(value)
+    digest = hashlib.sha256()
+    for store, parts in ((data, ()), (value, PARTS)):  # ids of both: they are compared
+        size = store[ENTITY].num_nodes if has_knowledge(store) else None
+        ids = store[ENTITY].get("id") if has_knowledge(store) else None
+        labels = list(store.relation_name) if has_knowledge(store) else None
+        digest.update(repr((size, None if ids is None else list(ids), labels)).encode())
+        for part in parts:
+            held = triples(store, part)
+            digest.update(repr(held.shape).encode() + held.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_graph(data: HeteroData, hidden_channels: int) -> None:
+    """Looks at the store before it is asked for parts: PyG adds a part that is asked for and missing."""
+    validate(data)
+    if not has_knowledge(data):
+        raise ValueError("data has no knowledge graph, expected a store with triples")
+    check_at_least(1, hidden_channels=hidden_channels)
 
 
 def _of_model(model: KGEModel) -> KGTables:
@@ -202,7 +234,7 @@ def _read(path: Path, data: HeteroData, graph: str) -> KGTables:
 def _fingerprint(data: HeteroData, hidden_channels: int) -> str:
     """What the embeddings depend on: triples in their order, entities and relations by number, and channels."""
     store, digest = data[RELATES], hashlib.sha256()
-    sizes = data[ENTITY].num_nodes, list(data.relation_name), hidden_channels
+    sizes = data[ENTITY].num_nodes, list(data.relation_name), int(hidden_channels)
     digest.update(repr(sizes).encode())
     for tensor in (store.edge_index, store.edge_type):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

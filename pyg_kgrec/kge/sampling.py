@@ -46,15 +46,33 @@ class TripleSampler:
         """
         other_tail, some_tail = self._tails.draw(relation * self.num_entities + head, generator)
         other_head, some_head = self._heads.draw(relation * self.num_entities + tail, generator)
-        if not (self._tails.never_full or self._heads.never_full) and bool((~some_tail & ~some_head).any()):
-            at = int((~some_tail & ~some_head).nonzero()[0])
+        self._check(head, relation, tail, some_head | some_tail)
+        coin = torch.rand(head.shape, device=head.device, generator=generator) < 0.5
+        change_head = torch.where(some_tail, coin & some_head, True)
+        return torch.where(change_head, other_head, head), torch.where(change_head, tail, other_tail)
+
+    def check(self, triple: Tensor) -> None:
+        """Asks before training what :meth:`sample` would say in the middle of an epoch; nothing is drawn.
+
+        Args:
+            triple: Triples that are to be sampled for, ``[3, n]`` int64.
+
+        Raises:
+            ValueError: If neither the head nor the tail of one can be replaced.
+        """
+        head, relation, tail = triple
+        if not (self._tails.never_full or self._heads.never_full):
+            some_tail = self._tails.group(relation * self.num_entities + head)[1]
+            some_head = self._heads.group(relation * self.num_entities + tail)[1]
+            self._check(head, relation, tail, some_head | some_tail)
+
+    def _check(self, head: Tensor, relation: Tensor, tail: Tensor, some: Tensor) -> None:
+        if not (self._tails.never_full or self._heads.never_full) and not bool(some.all()):
+            at = int((~some).nonzero()[0])
             raise ValueError(
                 f"triple ({int(head[at])}, {int(relation[at])}, {int(tail[at])}) is true whatever its head or "
                 "tail is: there is no false one to sample"
             )
-        coin = torch.rand(head.shape, device=head.device, generator=generator) < 0.5
-        change_head = torch.where(some_tail, coin & some_head, True)
-        return torch.where(change_head, other_head, head), torch.where(change_head, tail, other_tail)
 
 
 class _Ends:
@@ -67,10 +85,15 @@ class _Ends:
         self._sampler = NegativeSampler(torch.stack([group, end]), self._key.numel(), num_entities)
         self.never_full = not self._sampler._some_user_is_full
 
-    def draw(self, key: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """An entity for each key, ``[B]`` int64, and whether there was one to be drawn, ``[B]`` bool."""
+    def group(self, key: Tensor) -> tuple[Tensor, Tensor]:
+        """The group of each key, ``[B]`` int64, and whether an entity is left that is not in it, ``[B]`` bool."""
         nowhere = self._key.numel() - 1
         index = torch.searchsorted(self._key, key)
         group = torch.where(self._key[index] == key, index, nowhere)
-        free = self._sampler.has_negatives(group)
+        return group, self._sampler.has_negatives(group)
+
+    def draw(self, key: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """An entity for each key, ``[B]`` int64, and whether there was one to be drawn, ``[B]`` bool."""
+        group, free = self.group(key)
+        nowhere = self._key.numel() - 1
         return self._sampler.sample(torch.where(free, group, nowhere), 1, generator).squeeze(1), free

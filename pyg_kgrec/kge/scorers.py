@@ -95,15 +95,17 @@ class HyperplaneScorer:
 
     def tails(self, head: Tensor, relation: Tensor) -> Tensor:
         """Scores of every entity as the tail, ``[B, N]``, of heads and relations ``[B]`` int64."""
-        return ops.hyperplane_scores(
-            self.entity[head], self.entity, self.translation, self.normal, relation, self.norm
-        )
+        return self._scores(self.entity[head], self.translation, relation)
 
     def heads(self, relation: Tensor, tail: Tensor) -> Tensor:
         """Scores of every entity as the head, ``[B, N]``, of relations and tails ``[B]`` int64."""
-        return ops.hyperplane_scores(
-            self.entity[tail], self.entity, -self.translation, self.normal, relation, self.norm
-        )
+        return self._scores(self.entity[tail], -self.translation, relation)
+
+    def _scores(self, source: Tensor, translation: Tensor, relation: Tensor) -> Tensor:
+        def scores(rows: Tensor, relations: Tensor) -> Tensor:
+            return ops.hyperplane_scores(rows, self.entity, translation, self.normal, relations, self.norm)
+
+        return _of_two_rows(scores, source, relation)
 
 
 # ---------------------------------------------------------------------- closed forms
@@ -121,10 +123,13 @@ class _Rotation:
         self.num_entities, self.num_relations = entity.size(0), relation.size(0)
 
     def tails(self, head: Tensor, relation: Tensor) -> Tensor:
-        return self._compare(_real(self._entity[head] * self._relation[relation]), self._table)
+        return self._scores(self._entity[head] * self._relation[relation])
 
     def heads(self, relation: Tensor, tail: Tensor) -> Tensor:
-        return self._compare(_real(self._entity[tail] * self._relation[relation].conj()), self._table)
+        return self._scores(self._entity[tail] * self._relation[relation].conj())
+
+    def _scores(self, query: Tensor) -> Tensor:
+        return _of_two_rows(lambda rows: self._compare(rows, self._table), _real(query))
 
 
 class _Translation:
@@ -135,10 +140,13 @@ class _Translation:
         self.num_entities, self.num_relations = entity.size(0), relation.size(0)
 
     def tails(self, head: Tensor, relation: Tensor) -> Tensor:
-        return -torch.cdist(self._entity[head] + self._relation[relation], self._entity, self._p)
+        return self._scores(self._entity[head] + self._relation[relation])
 
     def heads(self, relation: Tensor, tail: Tensor) -> Tensor:
-        return -torch.cdist(self._entity[tail] - self._relation[relation], self._entity, self._p)
+        return self._scores(self._entity[tail] - self._relation[relation])
+
+    def _scores(self, query: Tensor) -> Tensor:
+        return _of_two_rows(lambda rows: -torch.cdist(rows, self._entity, self._p), query)
 
 
 class _ByForward:
@@ -161,6 +169,17 @@ class _ByForward:
         pair = torch.arange(relation.numel() * n, device=relation.device)
         scores = [self._model(*triple(block // n, block % n)) for block in pair.split(self._block)]
         return torch.cat(scores).view(relation.numel(), n)
+
+
+def _of_two_rows(scores: Callable[..., Tensor], *query: Tensor) -> Tensor:
+    """Scores of queries, of which the product with a table never sees one alone.
+
+    A product of one row sums up the table's last rows in another order than the others, and equal rows then differ
+    in their last bit: what is level would be ranked.
+    """
+    if query[0].size(0) != 1:
+        return scores(*query)
+    return scores(*(torch.cat([one, one]) for one in query))[:1]
 
 
 def _real(vector: Tensor) -> Tensor:

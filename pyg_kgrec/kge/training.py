@@ -14,10 +14,10 @@ from torch.nn import Embedding
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import KGEModel, TransE
 
-from pyg_kgrec._checks import check_at_least, check_optional
+from pyg_kgrec._checks import check_at_least, check_finite, check_optional, check_positive, check_seed
 from pyg_kgrec._trainer import Epochs, check_rate, least_epochs, power_of_two, run
 from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, num_relations, validate
-from pyg_kgrec.data.triples import first_shared, triple_name, triples
+from pyg_kgrec.data.triples import check_same_terms, first_shared, triple_name, triples
 from pyg_kgrec.kge.evaluation import check_completion, evaluate_completion
 from pyg_kgrec.kge.transh import TransH
 
@@ -108,14 +108,17 @@ def fit_kge(
         where it was evaluated, the figures of :func:`~pyg_kgrec.evaluate_completion`.
 
     Raises:
-        TypeError: If ``model`` is no model of PyG's, or a store is none.
-        ValueError: If a store is damaged, has no triples or does not fit the model, a triple of ``val`` is
-            learned, an argument is out of range, or a weight is NaN or infinite after an epoch.
+        TypeError: If ``model`` is no model of PyG's, a store is none, or an argument has another type.
+        ValueError: If a store is damaged, has no triples or does not fit the model, the stores number entities or
+            relations differently, a triple of ``val`` is learned, an argument is out of range, a triple has no
+            false one to be told from (of a model whose sampler never takes a true one), or a weight is NaN or
+            infinite after an epoch.
     """
     _check(model, train, val, monitor)
     check_at_least(1, max_epochs=max_epochs, batch_size=batch_size, eval_every=eval_every)
     check_optional(1, patience=patience, min_epochs=min_epochs, num_threads=num_threads)
     check_rate(lr)
+    seed = check_seed(seed)
     triple = triples(train)
     mode: Literal["min", "max"] = "min" if monitor.endswith("mean_rank") else "max"
     module = _Module(model, triple, val, monitor, lr, eval_every, mode)
@@ -169,9 +172,13 @@ def pretrain_transe(
         ``[num_relations, hidden_channels]``.
 
     Raises:
-        ValueError: As :func:`fit_kge` does.
+        TypeError: As :func:`fit_kge` does, and if a setting of the model has another type.
+        ValueError: As :func:`fit_kge` does, and if a setting of the model is out of range.
     """
     _check_triples(data)
+    check_at_least(1, hidden_channels=hidden_channels)
+    check_finite(margin=margin)
+    check_positive(p_norm=p_norm)
     if batch_size is None:
         batch_size = power_of_two(data[RELATES].num_edges / 20, 256, 4096)
     return _pretrained(
@@ -216,7 +223,8 @@ def pretrain_transh(
         ``normal_emb.weight`` ``[num_relations, hidden_channels]``.
 
     Raises:
-        ValueError: As :func:`fit_kge` does.
+        TypeError: As :func:`fit_kge` does, and if a setting of the model has another type.
+        ValueError: As :func:`fit_kge` does, and if a setting of the model is out of range.
     """
     return _pretrained(
         lambda nodes, relations: TransH(nodes, relations, hidden_channels, margin, p_norm, orthogonality),
@@ -233,7 +241,7 @@ def _pretrained(
     fit_arguments: dict[str, Any],
 ) -> Model:
     _check_triples(data)
-    with _seeded(fit_arguments["seed"]):
+    with _seeded(check_seed(fit_arguments["seed"])):
         model = build(data[ENTITY].num_nodes, num_relations(data))
     fit_kge(model, data, val, **fit_arguments)
     return model
@@ -326,7 +334,7 @@ def _check(model: Any, train: Any, val: Any, monitor: str) -> None:
             f"train has {entities} entities and {relations} relations, expected {model.num_nodes} and at most "
             f"{model.num_relations} as the model has"
         )
-    asked = _MONITOR.fullmatch(monitor)
+    asked = _MONITOR.fullmatch(monitor) if isinstance(monitor, str) else None
     if asked is None or (asked[1] and int(asked[1]) > model.num_nodes):
         raise ValueError(
             f"monitor is {monitor!r}, expected 'mrr', 'mean_rank' or 'hits@10' (up to hits@{model.num_nodes}), "
@@ -335,6 +343,7 @@ def _check(model: Any, train: Any, val: Any, monitor: str) -> None:
     if val is None:
         return
     check_completion(model, "val", val)
+    check_same_terms("train", train, "val", val)
     find = triples(val, "edge_label")
     at = first_shared(triples(train).to(find.device), find, model.num_nodes)
     if at is not None:

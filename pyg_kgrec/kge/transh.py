@@ -9,6 +9,7 @@ from torch.nn.functional import margin_ranking_loss
 from torch_geometric.nn.kge import KGEModel
 
 from pyg_kgrec import ops
+from pyg_kgrec._checks import check_at_least, check_finite, check_number, check_weight
 from pyg_kgrec.kge.sampling import TripleSampler
 from pyg_kgrec.nn.norms import Norm, clip_norm_, orthogonality_loss, unit_norm_
 
@@ -31,6 +32,10 @@ class TransH(KGEModel):
         p_norm: 1 or 2.
         orthogonality: Weight of the loss that keeps a translation within its hyperplane.
         sparse: Sparse gradients of the entities' embeddings, as PyG's models offer.
+
+    Raises:
+        TypeError: If a size is no whole number, or another setting no number.
+        ValueError: If one is out of range.
     """
 
     def __init__(
@@ -43,6 +48,10 @@ class TransH(KGEModel):
         orthogonality: float = 1.0,
         sparse: bool = False,
     ) -> None:
+        check_at_least(1, num_nodes=num_nodes, num_relations=num_relations, hidden_channels=hidden_channels)
+        check_finite(margin=margin)
+        check_weight(orthogonality=orthogonality)
+        check_number("p_norm", p_norm)
         super().__init__(num_nodes, num_relations, hidden_channels, sparse)
         self.rel_emb.sparse = False  # orthogonality has a gradient at every relation
         if p_norm not in (1, 2):
@@ -100,9 +109,14 @@ class TransH(KGEModel):
 
         Args:
             triple: Heads, relations and tails, ``[3, T]`` int64, on the model's device.
+
+        Raises:
+            ValueError: If a triple is true whatever its head or tail is.
         """
+        sampler = TripleSampler(triple, self.num_nodes) if self.sampler is None else self.sampler
+        sampler.check(triple)
         if self.sampler is None:
-            self.sampler, self._borrowed = TripleSampler(triple, self.num_nodes), True
+            self.sampler, self._borrowed = sampler, True
 
     def end_training(self) -> None:
         """Drops the sampler that :meth:`start_training` took."""

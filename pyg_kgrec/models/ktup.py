@@ -422,7 +422,7 @@ class KTUP(LinkedRecommender):
             triple = torch.randint(max(total, 1), (count,), device=device, generator=generator)
         if triple.numel() == 0:
             return torch.empty(2, 2, 0, dtype=torch.long, device=device), triple
-        sampler = inputs.part("false triples", lambda: TripleSampler(inputs.triple, inputs.num_entities))
+        sampler = inputs.part("false triples", lambda: _false_triples(inputs))
         head, relation, tail = inputs.triple[:, triple]
         false_head, false_tail = sampler.sample(head, relation, tail, generator)
         return torch.stack([torch.stack([head, false_head]), torch.stack([tail, false_tail])]), relation
@@ -586,3 +586,10 @@ def _check_preferences(num_preferences: int | None, relations: list[str], use_kg
             "expected one preference for each (or None)"
         )
     return num_preferences
+
+
+def _false_triples(inputs: Inputs) -> TripleSampler:
+    """What samples false triples, asked before the first step whether there is one for each."""
+    sampler = TripleSampler(inputs.triple, inputs.num_entities)
+    sampler.check(inputs.triple)
+    return sampler

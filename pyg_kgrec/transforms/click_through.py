@@ -10,6 +10,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from pyg_kgrec._checks import check_held_out, check_seed
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.labels import indexable
 from pyg_kgrec.data.splitting import TEST, TRAIN, VAL, check_unsplit, is_labelled
@@ -39,19 +40,14 @@ class ClickThroughSplit(BaseTransform):
         seed: The seed of negatives and split.
 
     Raises:
-        ValueError: If the shares are out of range. When called: if the store is not valid or split already,
-            or a user has had more than half of the items, so that not enough are left.
+        TypeError: If a share is no number, or the seed no whole one.
+        ValueError: If the shares or the seed are out of range. When called: if the store is not valid or split
+            already, or a user has had more than half of the items, so that not enough are left.
     """
 
     def __init__(self, val: float = 0.2, test: float = 0.2, seed: int = 0) -> None:
-        for name, share in (("val", val), ("test", test)):
-            if not 0 <= share < 1:
-                raise ValueError(f"{name} is {share}, expected a share of the pairs in [0, 1).")
-        if val + test >= 1:
-            raise ValueError(
-                f"val and test are {val} and {test}, expected shares that leave some for training."
-            )
-        self.val, self.test, self.seed = val, test, seed
+        check_held_out("pairs", val, test)
+        self.val, self.test, self.seed = val, test, check_seed(seed)
 
     def forward(self, data: HeteroData) -> tuple[HeteroData, HeteroData, HeteroData]:
         """Splits ``data`` into ``(train, val, test)``."""

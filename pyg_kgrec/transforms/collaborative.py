@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from pyg_kgrec._checks import check_flag
 from pyg_kgrec.data.labels import indexable
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, EdgeType, validate
 
@@ -40,10 +41,15 @@ class CollaborativeKG(BaseTransform):
     Args:
         inverse: Add for each triple (h, r, t) the triple (t, r + R', h), where R' counts the relations with
             ``'is'``; their names carry a leading ``~``.
+
+    Raises:
+        TypeError: If ``inverse`` is neither True nor False.
+        ValueError: When called: if the store is not valid.
     """
 
     def __init__(self, inverse: bool = False) -> None:
-        self.inverse = inverse
+        check_flag(inverse=inverse)
+        self.inverse = bool(inverse)
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Returns the store with the additional node and edge types."""

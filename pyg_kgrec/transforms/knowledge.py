@@ -8,7 +8,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from pyg_kgrec._checks import check_at_least
+from pyg_kgrec._checks import check_seed
 from pyg_kgrec.data.labels import indexable
 from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, validate
 
@@ -46,8 +46,7 @@ class _Rewired(BaseTransform):
     """
 
     def __init__(self, seed: int = 0) -> None:
-        check_at_least(0, seed=seed)
-        self.seed = seed
+        self.seed = check_seed(seed, least=0)
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Returns the store with other triples."""
@@ -105,7 +104,8 @@ class ShuffleTails(_Rewired):
 
     Raises:
         TypeError: If ``seed`` is no whole number.
-        ValueError: If ``seed`` is negative. When called: if the store is not valid or has no knowledge graph.
+        ValueError: If ``seed`` is negative or does not fit into 64 bits. When called: if the store is not
+            valid or has no knowledge graph.
     """
 
     def rewire(
@@ -130,7 +130,8 @@ class PermuteRelations(_Rewired):
 
     Raises:
         TypeError: If ``seed`` is no whole number.
-        ValueError: If ``seed`` is negative. When called: if the store is not valid or has no knowledge graph.
+        ValueError: If ``seed`` is negative or does not fit into 64 bits. When called: if the store is not
+            valid or has no knowledge graph.
     """
 
     def rewire(
@@ -151,7 +152,8 @@ class RandomKnowledge(_Rewired):
 
     Raises:
         TypeError: If ``seed`` is no whole number.
-        ValueError: If ``seed`` is negative. When called: if the store is not valid or has no knowledge graph.
+        ValueError: If ``seed`` is negative or does not fit into 64 bits. When called: if the store is not
+            valid or has no knowledge graph.
     """
 
     def rewire(

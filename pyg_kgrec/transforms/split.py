@@ -8,7 +8,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from pyg_kgrec._checks import check_choices
+from pyg_kgrec._checks import check_choices, check_held_out, check_seed
 from pyg_kgrec.data.splitting import (
     apply_split,
     check_unsplit,
@@ -48,12 +48,14 @@ class RandomSplit(BaseTransform):
         seed: The seed of the split.
 
     Raises:
-        ValueError: If the shares are out of range. When called: if the store is not valid or split already.
+        TypeError: If a share is no number, or the seed no whole one.
+        ValueError: If the shares or the seed are out of range. When called: if the store is not valid or split
+            already.
     """
 
     def __init__(self, val: float = 0.1, test: float = 0.1, seed: int = 0) -> None:
-        _check_shares(val, test)
-        self.val, self.test, self.seed = val, test, seed
+        check_held_out("interactions", val, test)
+        self.val, self.test, self.seed = val, test, check_seed(seed)
 
     def forward(self, data: HeteroData) -> Split:
         """Splits ``data`` into ``(train, val, test)``."""
@@ -90,12 +92,13 @@ class TemporalSplit(BaseTransform):
         cut: ``'user'`` for a cut in time per user, ``'all'`` for one for all users.
 
     Raises:
+        TypeError: If a share is no number.
         ValueError: If the shares are out of range or ``cut`` is neither. When called: if the store is not valid,
             split already, or has no ``time``, or if too few different times leave a part empty.
     """
 
     def __init__(self, val: float = 0.1, test: float = 0.1, cut: Cut = "user") -> None:
-        _check_shares(val, test)
+        check_held_out("interactions", val, test)
         check_choices(cut=(cut, get_args(Cut)))
         self.val, self.test, self.cut = val, test, cut
 
@@ -129,14 +132,6 @@ class LeaveOneOut(BaseTransform):
         """Splits ``data`` into ``(train, val, test)``."""
         _check_time(data, self)
         return apply_split(data, split_by_time(data, leave_one_out_split))
-
-
-def _check_shares(val: float, test: float) -> None:
-    for name, share in (("val", val), ("test", test)):
-        if not 0 <= share < 1:
-            raise ValueError(f"{name} is {share}, expected a share of the interactions in [0, 1).")
-    if val + test >= 1:
-        raise ValueError(f"val and test are {val} and {test}, expected shares that leave some for training.")
 
 
 def _check_time(data: HeteroData, transform: BaseTransform) -> None:

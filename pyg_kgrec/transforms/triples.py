@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from pyg_kgrec._checks import check_choices
+from pyg_kgrec._checks import check_choices, check_held_out, check_seed
 from pyg_kgrec.data.labels import indexable
 from pyg_kgrec.data.splitting import TEST, TRAIN, VAL
 from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, validate
@@ -53,22 +53,17 @@ class TripleSplit(BaseTransform):
         inverse: ``'together'`` to hold a triple and its reverse back together, ``'apart'`` to draw each by itself.
 
     Raises:
-        ValueError: If the shares are out of range or ``inverse`` is neither. When called: if the store is not
-            valid, has no triples or has them split already, or if so many cannot be held out.
+        TypeError: If a share is no number, or the seed no whole one.
+        ValueError: If the shares or the seed are out of range or ``inverse`` is neither. When called: if the
+            store is not valid, has no triples or has them split already, or if so many cannot be held out.
     """
 
     def __init__(
         self, val: float = 0.1, test: float = 0.1, seed: int = 0, inverse: Inverse = "apart"
     ) -> None:
         check_choices(inverse=(inverse, get_args(Inverse)))
-        for name, share in (("val", val), ("test", test)):
-            if not 0 <= share < 1:
-                raise ValueError(f"{name} is {share}, expected a share of the triples in [0, 1).")
-        if val + test >= 1:
-            raise ValueError(
-                f"val and test are {val} and {test}, expected shares that leave some for training."
-            )
-        self.val, self.test, self.seed, self.inverse = val, test, seed, inverse
+        check_held_out("triples", val, test)
+        self.val, self.test, self.seed, self.inverse = val, test, check_seed(seed), inverse
 
     def forward(self, data: HeteroData) -> tuple[HeteroData, HeteroData, HeteroData]:
         """Splits ``data`` into ``(train, val, test)``."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -115,6 +116,11 @@ def test_missing_files(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(FileNotFoundError, match=f"{name} does not exist"):
         read_kgat(folder)
+
+
+def test_a_seed_of_numpy_s_is_a_seed(folder: Path) -> None:
+    one, other = (read_kgat(folder, val=0.4, seed=seed)[1] for seed in (3, np.int64(3)))  # type: ignore[arg-type]
+    assert one[INTERACTS].edge_label_index.equal(other[INTERACTS].edge_label_index)
 
 
 @pytest.mark.parametrize("val", [-0.1, 1.0, float("nan")])

@@ -21,6 +21,7 @@ from torch_geometric.transforms import Compose
 from pyg_kgrec.data import INTERACTS, from_pandas
 from pyg_kgrec.datasets import fetched
 from pyg_kgrec.datasets.fetched import FetchedDataset
+from pyg_kgrec.datasets.stored import described
 
 FILES = {"pairs.csv": b"user_id,item_id\na,x\nb,y\na,y\n", "notes.txt": b"nothing\n" * 100}
 
@@ -125,6 +126,37 @@ def test_another_pre_transform_processes_anew(
         assert Small(tmp_path / "root", source, pre_transform=make(value))[0].mark == value
         assert Small.reads == reads
     assert "mark" not in Small(tmp_path / "root")[0]
+
+
+MODULE = """
+SIZE = {size}
+
+def helper(data):
+    data.mark = {value}
+    return deeper(data)
+
+def deeper(data, plus={plus}):
+    data.mark += SIZE + plus
+    return data if SIZE else helper(data)
+
+def outer(data):
+    return (lambda: helper(data))()
+
+class Outer:
+    def __call__(self, data):
+        return helper(data)
+"""
+
+
+@pytest.mark.parametrize("name", ["outer", "Outer"])
+def test_what_a_pre_transform_calls_and_reads_of_its_module_counts(name: str) -> None:
+    def sum_of(**values: int) -> str:
+        held: dict[str, Any] = {"__name__": "mine"}
+        exec(MODULE.format(**{"size": 1, "value": 2, "plus": 3, **values}), held)
+        return described(held[name]() if name == "Outer" else held[name])
+
+    assert sum_of() == sum_of()
+    assert len({sum_of(), sum_of(size=4), sum_of(value=4), sum_of(plus=4)}) == 4
 
 
 def test_other_code_processes_anew(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

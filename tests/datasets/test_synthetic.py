@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -214,10 +216,10 @@ def test_transform_is_applied() -> None:
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"num_users": 0}, "num_users is 0, expected 1 or more"),
-        ({"num_items": 3}, "num_items is 3, expected 4 or more"),
-        ({"num_entities": 9}, "num_entities is 9, expected 10 or more"),
-        ({"num_relations": 1}, "num_relations is 1, expected 2 or more"),
+        ({"num_users": 0}, "num_users is 0, expected at least 1"),
+        ({"num_items": 3}, "num_items is 3, expected at least 4"),
+        ({"num_entities": 9}, "num_entities is 9, expected at least 10"),
+        ({"num_relations": 1}, "num_relations is 1, expected at least 2"),
         ({"num_interactions": 599}, r"num_interactions is 599, expected 600 \(one per user\) to 240000"),
         ({"num_interactions": 240_001}, "num_interactions is 240001"),
     ],
@@ -225,3 +227,18 @@ def test_transform_is_applied() -> None:
 def test_sizes_out_of_range(arguments: dict[str, int], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         SyntheticKG(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *({"seed": seed} for seed in (None, "a", 1.5)),
+        *({"num_users": number} for number in ("a", 1.5, True)),
+        *({"num_items": 80.0}, {"num_entities": float("nan")}, {"num_interactions": 100.5}),
+    ],
+)
+def test_numbers_are_whole_ones(arguments: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"{next(iter(arguments))} is .*, expected a whole number"):
+        SyntheticKG(**arguments)
+    with pytest.raises(ValueError, match="seed is -1, expected 0 or more"):
+        SyntheticKG(seed=-1)

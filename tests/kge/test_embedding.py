@@ -13,6 +13,7 @@ from torch_geometric.nn.kge import ComplEx, DistMult, RotatE, TransE
 
 from pyg_kgrec.data import ENTITY, RELATES
 from pyg_kgrec.kge import KGTables, embedding, kg_embeddings, pretrained_embeddings, training
+from pyg_kgrec.transforms import TripleSplit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -138,6 +139,37 @@ def test_what_does_not_fit_is_refused(
         kg_embeddings(data, given)
 
 
+@pytest.mark.parametrize("given", [None, "transe.pt", pair(), TransE(20, 3, 4)])
+def test_a_store_without_knowledge_graph_is_refused_and_left_alone(
+    make_store: Callable[..., HeteroData], given: Any, tmp_path: Path
+) -> None:
+    data = make_store(knowledge=False)
+    before = data.node_types, data.edge_types
+    for ask in (
+        lambda: kg_embeddings(data, given),
+        lambda: pretrained_embeddings(data, 4, progress=False),
+        lambda: pretrained_embeddings(data, 4, path=tmp_path / "new.pt", progress=False),
+    ):
+        with pytest.raises(ValueError, match="data has no knowledge graph, expected a store with triples"):
+            ask()
+        assert (data.node_types, data.edge_types) == before
+    not_a_store: Any = 3
+    with pytest.raises(TypeError, match="data is a int, expected a torch_geometric"):
+        kg_embeddings(not_a_store, given)
+
+
+@pytest.mark.parametrize(
+    ("channels", "error"), [(0, ValueError), (1.5, TypeError), ("8", TypeError), (True, TypeError)]
+)
+def test_a_number_of_channels_that_is_none_is_refused(
+    data: HeteroData, channels: Any, error: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for ask in (pretrained_embeddings, kg_embeddings):
+        with pytest.raises(error, match=f"hidden_channels is {channels!r}, expected"):
+            ask(data, hidden_channels=channels)
+    assert capsys.readouterr().out == ""
+
+
 # ---------------------------------------------------------------------- learned
 
 
@@ -154,7 +186,9 @@ def test_a_transe_is_trained_once_for_a_graph(data: HeteroData, trainings: list[
     first = pretrained_embeddings(data, 4, progress=False)
     assert torch.equal(torch.get_rng_state(), state)
     for same in (data, copy.copy(data), data.clone()):
-        assert pretrained_embeddings(same, 4, progress=False) is first
+        again = pretrained_embeddings(same, 4, progress=False)
+        assert torch.equal(again.entity, first.entity)
+        assert torch.equal(again.relation, first.relation)
     assert first.entity.shape == (NUM_ENTITIES, 4)
     assert trainings == [{"hidden_channels": 4, "progress": False, "seed": 0}]
     assert pretrained_embeddings(data, 3, progress=False).entity.shape == (NUM_ENTITIES, 3)
@@ -163,6 +197,43 @@ def test_a_transe_is_trained_once_for_a_graph(data: HeteroData, trainings: list[
     again = pretrained_embeddings(data, 4, progress=False)
     assert not torch.equal(again.entity, first.entity)
     assert len(trainings) == 4
+
+
+def test_whoever_changes_embeddings_spoils_nobody_else_s(
+    data: HeteroData, trainings: list[dict[str, Any]]
+) -> None:
+    first = pretrained_embeddings(data, 4, progress=False)
+    right = first.entity.clone()
+    for _ in range(2):
+        tables = pretrained_embeddings(data, 4, progress=False)
+        assert torch.equal(tables.entity, right)
+        tables.entity.zero_()
+        first.entity.zero_()
+    assert len(trainings) == 1
+
+
+def test_embeddings_are_kept_by_the_content_of_the_validation_store_and_by_dtype(
+    make_store: Callable[..., HeteroData], trainings: list[dict[str, Any]]
+) -> None:
+    train, val, _ = TripleSplit(0.1, 0.1)(make_store(10, 42))
+
+    def ask(store: HeteroData) -> KGTables:
+        return pretrained_embeddings(train, 4, val=store, progress=False, accelerator="cpu")
+
+    ask(val)
+    ask(val.clone())
+    assert len(trainings) == 1
+    other = val.clone()
+    other[RELATES].edge_label_index = val[RELATES].edge_label_index.roll(1, dims=1)
+    assert repr(other) == repr(val)
+    ask(other)
+    assert len(trainings) == 2
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert ask(other).entity.dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert len(trainings) == 3
 
 
 def test_it_says_what_it_trains_and_shows_how_far_it_is(

@@ -272,6 +272,24 @@ def test_the_batch_changes_nothing_but_memory(make_store: Callable[..., HeteroDa
         assert evaluate_completion(model, test, batch_size=batch_size) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("build", MODELS[:-1], ids=NAMES[:-1])
+def test_equal_entities_are_level_in_every_batch(build: Callable[[int, int], KGEModel]) -> None:
+    seed_everything(0)
+    index = torch.randint(75, (3, 20)) % torch.tensor([[75], [3], [75]])
+    for size in (75, 201):
+        model, half = build(2 * size, 3), size
+        with torch.no_grad():
+            for name in ("node_emb", "node_emb_im"):
+                if hasattr(model, name):
+                    table = getattr(model, name).weight
+                    table[half:] = table[:half]
+            scorer = scorer_of(model)
+            for head, relation, tail in index.t().unsqueeze(-1):
+                for scores in (scorer.tails(head, relation), scorer.heads(relation, tail)):
+                    assert scores.shape == (1, 2 * size)
+                    assert torch.equal(scores[:, :half], scores[:, half:])
+
+
 def test_a_model_s_own_forward_is_called_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
@@ -478,6 +496,20 @@ def test_relations_must_be_the_model_s() -> None:
         evaluate_completion(distmult(), store, known=other)
 
 
+def test_entities_of_known_must_be_numbered_as_those_of_test() -> None:
+    test, known = small_store(LINE, [], [(0, 0, 3)]), small_store(LINE, [], [])
+    test[ENTITY].id, known[ENTITY].id = list("abcdefghijk"), list("abcdefghikj")
+    model = distmult()
+    with pytest.raises(
+        ValueError, match="entity 9 is 'k' in known and 'j' in test, expected two stores that number"
+    ):
+        evaluate_completion(model, test, known=known)
+    known[ENTITY].id = list(test[ENTITY].id)
+    assert evaluate_completion(model, test, known=known) == evaluate_completion(model, test)
+    del known[ENTITY].id  # numbers are all that can be compared
+    assert evaluate_completion(model, test, known=known) == evaluate_completion(model, test)
+
+
 def test_models_that_know_no_triples_are_refused(make_store: Callable[..., HeteroData]) -> None:
     train, _, test = TripleSplit()(make_store(20, 40))
     for model in (BPRMF(train, hidden_channels=4), torch.nn.Linear(2, 2)):
@@ -499,3 +531,23 @@ def test_scores_that_are_no_numbers_are_refused(build: Callable[[int, int], KGEM
     model.node_emb.weight.data[5] = value
     with pytest.raises(ValueError, match="scores of triples are NaN or infinite"):
         evaluate_completion(model, as_tensor([(0, 0, 3), (5, 1, 1)]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"filtered": "no"}, TypeError, "filtered is 'no', expected True or False"),
+        ({"filtered": None}, TypeError, "filtered is None, expected True or False"),
+        *(
+            ({"batch_size": size}, TypeError, f"batch_size is {size!r}, expected a whole number")
+            for size in (1.5, "a", True)
+        ),
+        ({"sides": 5}, ValueError, "sides is 5, expected 'head', 'tail' or both"),
+        ({"sides": None}, ValueError, "sides is None, expected 'head', 'tail' or both"),
+    ],
+)
+def test_arguments_of_other_types_are_named(
+    arguments: dict[str, Any], error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        evaluate_completion(distmult(), FIND, **arguments)

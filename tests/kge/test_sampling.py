@@ -132,3 +132,14 @@ def test_where_nothing_is_true_everything_is_false() -> None:
     head, tail = draw(sampler, as_tensor([(0, 0, 1)] * 200))
     assert bool(((head == 0) | (tail == 1)).all())
     assert head.unique().numel() == tail.unique().numel() == N
+
+
+def test_triples_can_be_asked_about_before_anything_is_drawn() -> None:
+    cross = [(e, 0, 2) for e in range(N)] + [(3, 0, e) for e in range(N)]
+    sampler = TripleSampler(as_tensor(cross), N)
+    state = torch.get_rng_state()
+    sampler.check(as_tensor([row for row in cross if row != (3, 0, 2)]))
+    with pytest.raises(ValueError, match=r"triple \(3, 0, 2\) is true whatever its head or tail is"):
+        sampler.check(as_tensor(cross))
+    TripleSampler(as_tensor(ROWS_OF_ONE), N).check(as_tensor(ROWS_OF_ONE))
+    assert torch.equal(torch.get_rng_state(), state)

@@ -21,7 +21,7 @@ from pyg_kgrec import BPRMF, evaluate_completion, fit_kge, pretrain_transe, pret
 from pyg_kgrec.data import ENTITY, RELATES
 from pyg_kgrec.data.triples import triples
 from pyg_kgrec.kge import TransH, TripleSampler
-from pyg_kgrec.transforms import TripleSplit
+from pyg_kgrec.transforms import AddInverseTriples, TripleSplit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -185,6 +185,25 @@ def test_every_triple_is_learned_once_an_epoch(splits: Splits, monkeypatch: pyte
 
 
 # ---------------------------------------------------------------------- TransH
+
+
+def test_transh_refuses_a_triple_without_false_ones_before_it_learns(
+    make_store: Callable[..., HeteroData],
+) -> None:
+    data = make_store()
+    size = data[ENTITY].num_nodes
+    every, one = torch.arange(size), torch.full((size,), 3)
+    full = torch.cat([torch.stack([every, one]), torch.stack([one, every])], dim=1)
+    data[RELATES].edge_index = torch.cat([data[RELATES].edge_index, full], dim=1)
+    data[RELATES].edge_type = torch.cat([data[RELATES].edge_type, torch.zeros(2 * size, dtype=torch.long)])
+    own = build(data, TransH)
+    own.sampler = TripleSampler(triples(data), size)
+    for model in (build(data, TransH), own):
+        before, sampler = weights(model), model.sampler
+        with pytest.raises(ValueError, match=r"triple \(3, 0, 3\) is true whatever its head or tail is"):
+            quick(model, data, batch_size=4)
+        assert equal(weights(model), before)
+        assert model.sampler is sampler
 
 
 def test_vectors_of_transh_stay_within_the_sphere(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,3 +419,49 @@ def test_weights_that_become_nan_are_named(splits: Splits) -> None:
     ):
         quick(model, splits[0], lr=1e30)
     assert torch.equal(model.rel_emb.weight, before)
+
+
+def test_two_stores_number_entities_and_relations_alike(splits: Splits) -> None:
+    train, val, _ = splits
+    model = build(train, DistMult)
+    before = weights(model)
+    renamed = val.clone()
+    renamed.relation_name = list(val.relation_name)[::-1]
+    for name in ("edge_type", "edge_label_type"):
+        renamed[RELATES][name] = len(val.relation_name) - 1 - val[RELATES][name]
+    renumbered = val.clone()
+    renumbered[ENTITY].id = list(val[ENTITY].id)[::-1]
+    for store, what in ((renamed, "relation"), (renumbered, "entity")):
+        with pytest.raises(
+            ValueError, match=f"{what} 0 is '.*' in val and '.*' in train, expected two stores"
+        ):
+            quick(model, train, store)
+    assert equal(weights(model), before)
+
+
+def test_training_may_know_further_relations(splits: Splits) -> None:
+    train, val, _ = splits
+    more = AddInverseTriples()(train)
+    assert len(more.relation_name) > len(val.relation_name)
+    assert "mrr" in quick(build(more), more, val, max_epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        *(("hidden_channels", value, TypeError) for value in (1.5, "8")),
+        *(("hidden_channels", value, ValueError) for value in (0, -3)),
+        *(("seed", value, TypeError) for value in (1.5, True, None)),
+        *(("margin", value, error) for value, error in (("a", TypeError), (float("nan"), ValueError))),
+        *(("p_norm", value, error) for value, error in ((0, ValueError), (-1, ValueError), ("2", TypeError))),
+        ("monitor", 3, ValueError),
+        ("orthogonality", -1.0, ValueError),
+    ],
+)
+def test_settings_that_are_none_are_named(
+    splits: Splits, name: str, value: Any, error: type[Exception]
+) -> None:
+    for pretrain in (pretrain_transe, pretrain_transh):
+        if name != "orthogonality" or pretrain is pretrain_transh:
+            with pytest.raises(error, match=f"{name} is {value!r}, expected"):
+                pretrain(splits[0], **{**QUICK, name: value})

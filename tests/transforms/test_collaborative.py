@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -137,3 +138,9 @@ def test_a_damaged_store_is_refused(make_store: Callable[..., HeteroData]) -> No
     data[RELATES].edge_type[0] = 99
     with pytest.raises(ValueError, match=r"edge_type.* holds 99"):
         CollaborativeKG()(data)
+
+
+@pytest.mark.parametrize("inverse", ["no", None, 1])
+def test_inverse_is_true_or_false(inverse: Any) -> None:
+    with pytest.raises(TypeError, match=f"inverse is {inverse!r}, expected True or False"):
+        CollaborativeKG(inverse)

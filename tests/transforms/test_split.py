@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,16 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data import INTERACTS, IS, RELATES, from_pandas, validate
-from pyg_kgrec.transforms import ClickThroughSplit, LeaveOneOut, RandomSplit, TemporalSplit, apply_split
+from pyg_kgrec.transforms import (
+    ClickThroughSplit,
+    LeaveOneOut,
+    RandomKnowledge,
+    RandomSplit,
+    ShuffleTails,
+    TemporalSplit,
+    TripleSplit,
+    apply_split,
+)
 
 
 def make_store(users: list[int], times: list[int] | None = None) -> HeteroData:
@@ -368,3 +378,28 @@ def test_a_cut_that_times_do_not_allow() -> None:
         TemporalSplit(cut="global")  # type: ignore[arg-type]
     assert repr(TemporalSplit(cut="all")) == "TemporalSplit(val=0.1, test=0.1, cut='all')"
     assert repr(TemporalSplit()) == "TemporalSplit(val=0.1, test=0.1)"
+
+
+@pytest.mark.parametrize(
+    "transform", [RandomSplit, ClickThroughSplit, TripleSplit, ShuffleTails, RandomKnowledge]
+)
+def test_a_seed_of_numpy_s_is_a_seed(transform: Any, make_store: Callable[..., HeteroData]) -> None:
+    data = make_store(10, 42)
+    one, other = transform(seed=3)(data), transform(seed=np.int64(3))(data)
+    for mine, theirs in zip(*((x if isinstance(x, tuple) else (x,)) for x in (one, other))):
+        for edge_type in mine.edge_types:
+            assert torch.equal(mine[edge_type].edge_index, theirs[edge_type].edge_index)
+    assert repr(transform(seed=np.int64(3))) == repr(transform(seed=3))
+    for seed in (None, "a", 1.5):
+        with pytest.raises(TypeError, match=r"seed is .*, expected a whole number"):
+            transform(seed=seed)
+    with pytest.raises(ValueError, match="expected a whole number of 64 bits"):
+        transform(seed=2**70)
+
+
+@pytest.mark.parametrize("transform", [RandomSplit, TemporalSplit, ClickThroughSplit, TripleSplit])
+@pytest.mark.parametrize("share", [None, "a", True])
+def test_a_share_is_a_number(transform: Any, share: Any) -> None:
+    for name in ("val", "test"):
+        with pytest.raises(TypeError, match=f"{name} is {share!r}, expected a number"):
+            transform(**{name: share})
