@@ -26,14 +26,7 @@ from pyg_kgrec.data.splitting import apply_split
 from pyg_kgrec.data.text import check_encoding, check_separator, quoted, read_text, shorten
 
 _TYPES: Final = ("token", "float", "token_seq", "float_seq")
-_COLUMNS: Final[dict[str, str | None]] = {
-    "user": "user_id",
-    "item": "item_id",
-    "entity": "entity_id",
-    "head": "head_id",
-    "relation": "relation_id",
-    "tail": "tail_id",
-}
+_COLUMNS: Final[dict[str, str | None]] = {"user": "user_id", "item": "item_id"}
 _OTHER_SEPARATORS: Final = ("\t", ",", ";", "|", " ")
 _SIDE_FILES: Final = {
     "triples": (".kg", {"head_id": "token", "relation_id": "token", "tail_id": "token"}),
@@ -162,7 +155,9 @@ def read_atomic(
         path = folder / f"{name}{suffix}"
         if path.exists():
             frame = reader.read(path, required, named=key == "items")
-            tables[key] = Table(frame, shorten(path.name), _COLUMNS)
+            # user_id is the column of the role user
+            columns = {column.removesuffix("_id"): column for column in required}
+            tables[key] = Table(frame, shorten(path.name), columns)
     data, rows = build_store(tables, min_rating, unknown)
     if splits is None:
         return data

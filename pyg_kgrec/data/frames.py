@@ -39,6 +39,15 @@ _USUAL_NAMES: Final = {
     "name": ("name", "title"),
 }
 ROLES: Final = (USER, ITEM, ENTITY, "rating", "label", "time", "head", "relation", "tail")
+_OF_INTERACTIONS: Final = (USER, ITEM, "rating", "label", "time")
+# A column of the same name in another frame plays another role, or none.
+_ROLES_OF: Final = {
+    "triples": ("head", "relation", "tail"),
+    "links": (ITEM, ENTITY),
+    "items": (ITEM,),
+    "users": (USER,),
+    "entities": (ENTITY,),
+}
 _SINGULAR: Final = {"users": "user", "items": "item", "entities": "entity"}
 # What other tools call a column that says more of an interaction than that it is there. It is read where it
 # is named only; compared by its letters in lower case, without is, was or has before them.
@@ -228,7 +237,8 @@ def read_tables(
             continue
         if not isinstance(frame, pd.DataFrame):
             raise TypeError(f"{label} is a {type(frame).__name__}, expected a pandas DataFrame.")
-        tables[label] = Table(frame, label, columns | {"name": names.get(label)}, read.get(label, []))
+        own = {role: columns[role] for role in _ROLES_OF.get(label, _OF_INTERACTIONS)}
+        tables[label] = Table(frame, label, own | {"name": names.get(label)}, read.get(label, []))
     return tables
 
 
@@ -242,7 +252,7 @@ def _features(argument: str, names: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class Table:
-    """A frame, what error messages should call it, and where its columns are."""
+    """A frame, what error messages should call it, and the columns of the roles that it has."""
 
     frame: pd.DataFrame
     label: str
@@ -348,6 +358,17 @@ class Table:
         ]
         return torch.from_numpy(np.stack(columns, axis=1))
 
+    def check_distinct(self, alike: bool) -> None:
+        """Raises ValueError if a column of interactions that would be looked at unread stands there twice.
+
+        Args:
+            alike: As in :meth:`warn_of_unread`.
+        """
+        guessed = self.columns.get("label") is None
+        for name in self._others():
+            if (guessed and is_label(name)) or (alike and is_weight(name)):
+                self._series(name)
+
     def warn_of_unread(self, alike: bool) -> None:
         """Says which columns of interactions hold something that is not read.
 
@@ -395,8 +416,9 @@ class Table:
 
     def _kinds(self, name: str) -> list[Any]:
         """The distinct values of a column, a missing one among them; none where they cannot be compared."""
+        series = self._series(name)
         try:
-            return list(self._series(name).unique())
+            return list(series.unique())
         except (TypeError, ValueError):
             return []
 
@@ -455,6 +477,8 @@ def build_store(
     interactions, data = tables["interactions"], HeteroData()
     if interactions.frame.empty:
         raise ValueError(f"{interactions.label}: there is no row, expected at least one interaction.")
+    alike = all_alike(interactions, min_rating)
+    interactions.check_distinct(alike)
 
     known = _Known(unknown)
     ids = {USER: interactions.ids(USER), ITEM: interactions.ids(ITEM)}
@@ -489,9 +513,14 @@ def build_store(
     if knowledge is not None:
         _add_knowledge(data, tables, knowledge, items[-1])
     known.warn()
-    interactions.warn_of_unread(alike=min_rating is None and not interactions.columns.get("label"))
+    interactions.warn_of_unread(alike)
     validate(data)
     return indexable(data), positions[rows]
+
+
+def all_alike(interactions: Table, min_rating: float | None) -> bool:
+    """Whether all rows count as positives, with neither labels nor a lowest rating."""
+    return min_rating is None and not interactions.columns.get("label")
 
 
 def check_min_rating(min_rating: Any) -> None:

@@ -622,3 +622,29 @@ def test_no_row_counts_alike_where_it_is_said_which_do() -> None:
         from_pandas(interactions(discount=[5, 1, 3]))
         from_pandas(interactions(rating=[5, 1, 3], watch_score=[5, 1, 3]), min_rating=2)
         from_pandas(interactions(label=[0, 1, 1], watch_score=[5, 1, 3]), label_col="label")
+
+
+def test_labels_are_noticed_under_a_name_that_another_frame_has_too() -> None:
+    known = triples().rename(columns={"head_id": "click", "tail_id": "target"})
+    for name in ("click", "target"):
+        with pytest.raises(ValueError, match=f"column '{name}' holds 1, 0 and may tell positives"):
+            from_pandas(
+                interactions(**{name: [1, 0, 1]}), known, links(), head_col="click", tail_col="target"
+            )
+    rated = interactions(weight=[1, 2, 3])
+    with pytest.warns(UserWarning, match="column 'weight' is not read"):
+        from_pandas(rated, triples(weight=["a", "b"]), links(), relation_col="weight")
+
+
+@pytest.mark.parametrize("name", ["label", "weight"])
+def test_columns_that_say_more_must_not_be_there_twice(name: str) -> None:
+    frame = interactions(**{name: [1, 1, 1], "other": [1, 0, 1]}).rename(columns={"other": name})
+    with pytest.raises(ValueError, match=f"interactions: column '{name}' is there more than once"):
+        from_pandas(frame)
+
+
+def test_columns_that_nothing_looks_at_may_be_there_twice() -> None:
+    frame = interactions(label=[1, 1, 1], note=[1, 0, 1])
+    frame = pd.concat([frame, frame[["label", "note"]]], axis=1)
+    data = from_pandas(frame, label_col=False)
+    assert data[INTERACTS].num_edges == 3

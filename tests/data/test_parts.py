@@ -128,3 +128,13 @@ def test_bad_input_is_one_sentence(change: dict[str, Any], kind: type[Exception]
     with pytest.raises(kind, match=message) as error:
         split_frames(**{"train": TRAIN, "val": VAL, "test": TEST} | change)
     assert len(str(error.value)) <= 400
+
+
+@pytest.mark.parametrize("name", ["click", "weight"])
+def test_columns_that_say_more_stand_there_once(name: str) -> None:
+    def twice(part: Frame, values: list[int]) -> Frame:
+        first = part.assign(**{name: 1})
+        return pd.concat([first, pd.DataFrame({name: values})], axis=1)
+
+    with pytest.raises(ValueError, match=f"val: column '{name}' is there more than once"):
+        split_frames(TRAIN.assign(**{name: 1}), twice(VAL, [1, 0]), TEST.assign(**{name: 1}))
