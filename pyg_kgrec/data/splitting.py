@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data.labels import indexable
+from pyg_kgrec.data.labels import indexable, row_columns
 from pyg_kgrec.data.store import INTERACTS, USER
 
 TRAIN: Final = 0
@@ -55,11 +55,7 @@ def apply_split(data: HeteroData, split: Tensor) -> tuple[HeteroData, HeteroData
     _check_split(split, data[INTERACTS].edge_index.size(1))
     data = indexable(data)
     store = data[INTERACTS]
-    columns = {
-        key: value
-        for key, value in store.items()
-        if isinstance(value, Tensor) and "index" not in key and value.dim() and value.size(0) == split.numel()
-    }
+    columns = row_columns(store, split.numel())
     rows = [(split == part).nonzero().flatten().to(store.edge_index.device) for part in (TRAIN, VAL, TEST)]
     pairs = [store.edge_index[:, row] for row in rows]
     values = [{key: column[row] for key, column in columns.items()} for row in rows]
@@ -142,13 +138,7 @@ def _split_labelled(data: HeteroData, split: Tensor) -> tuple[HeteroData, Hetero
     if not bool((positives == TRAIN).any()):
         raise ValueError("split sends no pair labelled 1 to training, expected at least one.")
     columns = {
-        key: value
-        for key, value in store.items()
-        if key not in labelled
-        and isinstance(value, Tensor)
-        and "index" not in key
-        and value.dim()
-        and value.size(0) == positives.numel()
+        key: value for key, value in row_columns(store, positives.numel()).items() if key not in labelled
     }
 
     def liked_pairs(part: int, prefix: str) -> dict[str, Tensor]:

@@ -368,3 +368,26 @@ def test_a_cut_that_times_do_not_allow() -> None:
         TemporalSplit(cut="global")  # type: ignore[arg-type]
     assert repr(TemporalSplit(cut="all")) == "TemporalSplit(val=0.1, test=0.1, cut='all')"
     assert repr(TemporalSplit()) == "TemporalSplit(val=0.1, test=0.1)"
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_columns_are_split_whatever_their_names(labelled: bool) -> None:
+    data = make_store([0] * 6 + [1] * 4)
+    store, row = data[INTERACTS], torch.arange(10)
+    if labelled:
+        store.edge_label_index, store.edge_label = store.edge_index, torch.ones(10)
+        store.update({"unsplit": True, "edge_label_session_index": row})
+    store.update(
+        {
+            "session_index": row,
+            "index_of_visit": row[:, None] + torch.zeros(2),
+            "walk_index": store.edge_index,
+        }
+    )
+    train, val, test = RandomSplit(0.2, 0.2)(data)
+    for part in (train, val, test):
+        assert part[INTERACTS].session_index.tolist() == rows(part[INTERACTS].edge_index)
+        assert part[INTERACTS].index_of_visit[:, 1].tolist() == rows(part[INTERACTS].edge_index)
+        assert part[INTERACTS].edge_label_session_index.tolist() == rows(part[INTERACTS].edge_label_index)
+        assert part[INTERACTS].walk_index is store.walk_index
+    assert test[INTERACTS].seen_session_index.tolist() == rows(test[INTERACTS].seen_edge_index)
