@@ -228,7 +228,7 @@ class _Reader:
         wanted: Iterable[str],
         checked: bool = True,
     ) -> dict[str, Any]:
-        """Columns as text, those that must be numbers as float64."""
+        """Columns as text, those that must be numbers as int64 (where all are whole) or float64."""
         position = {column: index for index, column in enumerate(types)}
         table = {}
         for column in wanted:
@@ -316,7 +316,9 @@ def _fields(file: str, body: str, num_columns: int, separator: str) -> list[str]
 
 
 def _numbers(file: str, column: str, values: pd.Series) -> pd.Series:
-    numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.dtype != np.int64:  # whole numbers of 2**53 or more would lose their last digits
+        numbers = numbers.astype(np.float64)
     wrong = ~np.isfinite(numbers.to_numpy())
     if wrong.any():
         row = int(np.argmax(wrong))

@@ -295,6 +295,8 @@ class Table:
     def numbers(self, column: str) -> Array:
         """A numeric column as float64 (datetimes as Unix seconds), checked to be finite."""
         series, where = _plain(self._series(column)), self.where(column)
+        if not len(series):  # an empty column is of no type
+            return np.empty(0)
         dtype = series.dtype
         if pd.api.types.is_datetime64_any_dtype(dtype) or str(dtype).startswith(("date32", "date64")):
             return _finite(_unix_seconds(series), where)
@@ -310,6 +312,18 @@ class Table:
                 "(pd.to_numeric and pd.to_datetime help)."
             )
         return _finite(values, where)
+
+    def exact_numbers(self, column: str) -> Array:
+        """A column as :meth:`numbers`, but whole numbers as int64 and short floats in their own precision."""
+        values, series = self.numbers(column), _plain(self._series(column))
+        dtype = getattr(series.dtype, "numpy_dtype", getattr(series.dtype, "subtype", series.dtype))
+        if not values.size or not isinstance(dtype, np.dtype):
+            return values
+        if dtype.kind in "iu" and int(series.max()) <= np.iinfo(np.int64).max:
+            return series.to_numpy(np.int64)
+        if dtype.kind == "f" and dtype.itemsize < 8:
+            return values.astype(dtype)
+        return values
 
     def click_labels(self) -> Array | None:
         """Whether each row is labelled as a positive, bool; :obj:`None` where no column of labels is asked for.
@@ -632,8 +646,8 @@ def _add_interactions(
     """Adds the interactions that count, and returns their rows."""
     rating_col, time_col = table.find("rating"), table.find("time")
     rating = None if rating_col is None else _single(table.numbers(rating_col), table.where(rating_col))
-    exact = None if rating_col is None else table.numbers(rating_col)
-    time = None if time_col is None else table.numbers(time_col)
+    exact = None if rating_col is None else table.exact_numbers(rating_col)
+    time = None if time_col is None else table.exact_numbers(time_col)
     positive = table.click_labels()
     rows = _latest_rows(user * data[ITEM].num_nodes + item, time)
     if rows.size < user.size:
@@ -644,7 +658,8 @@ def _add_interactions(
     if min_rating is not None:
         if exact is None:
             raise ValueError(f"{table.label}: there is no column of ratings, expected one with min_rating.")
-        rows = rows[exact[rows] >= float(min_rating)]
+        with np.errstate(over="ignore"):  # beyond all float32 is infinite there
+            rows = rows[exact[rows] >= float(min_rating)]  # 0.7 is the 0.7 of a float32 column
         if not rows.size:
             raise ValueError(
                 f"{table.label}: no rating is {quoted(min_rating)} or more, expected at least one."
@@ -661,7 +676,9 @@ def _add_interactions(
         columns["rating"] = torch.from_numpy(rating[rows])
     if time is not None:
         # Seconds since 1970 lose their last digits in float32.
-        whole = bool((time == np.floor(time)).all() and (np.abs(time) < 2**53).all())
+        whole = time.dtype == np.int64 or bool(
+            (time == np.floor(time)).all() and (np.abs(time) < 2**53).all()
+        )
         columns["time"] = torch.from_numpy(time[rows].astype(np.int64 if whole else np.float64))
     store = data[INTERACTS]
     if positive is None or positive[rows].all():

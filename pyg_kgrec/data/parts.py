@@ -153,7 +153,7 @@ def _joined(parts: Sequence[Table]) -> Table:
             numbers.append(label)
         frame = part.frame.loc[:, ~part.frame.columns.duplicated()].reset_index(drop=True)
         columns = {part.id_column(role): ids for role, ids in read.items()}
-        columns |= {column: part.numbers(column) for column in numbers}
+        columns |= {column: part.exact_numbers(column) for column in numbers}
         replaced = pd.DataFrame(
             {name: pd.Series(values) for name, values in columns.items()}, index=frame.index
         )

@@ -648,3 +648,27 @@ def test_columns_that_nothing_looks_at_may_be_there_twice() -> None:
     frame = pd.concat([frame, frame[["label", "note"]]], axis=1)
     data = from_pandas(frame, label_col=False)
     assert data[INTERACTS].num_edges == 3
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "Float32"])
+def test_the_lowest_rating_is_compared_in_the_precision_of_the_ratings(dtype: str) -> None:
+    frame = interactions(rating=pd.Series([0.7, 0.6, 0.8], dtype=dtype))
+    assert from_pandas(frame, min_rating=0.7)[INTERACTS].edge_index.tolist() == [[0, 0], [0, 1]]
+    with pytest.raises(ValueError, match="no rating is 1e\\+300 or more"):
+        from_pandas(frame, min_rating=1e300)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "Int64", "object"])
+def test_large_whole_times_keep_their_order(dtype: str) -> None:
+    start = 1_700_000_000_000_000_000
+    frame = interactions(user_id=["a"] * 4, item_id=["x", "y", "x", "z"])
+    frame["time"] = pd.Series([start + 2, start + 3, start + 1, start], dtype=dtype)
+    with pytest.warns(UserWarning, match="repeat a user-item pair"):
+        data = from_pandas(frame)
+    assert data[INTERACTS].time.dtype == torch.int64
+    assert data[INTERACTS].time.tolist() == [start + 2, start + 3, start]
+
+
+def test_times_beyond_int64_are_floats() -> None:
+    data = from_pandas(interactions(time=pd.Series([2**64 - 1, 0, 1], dtype="uint64")))
+    assert data[INTERACTS].time.tolist() == [2.0**64, 0.0, 1.0]
