@@ -840,6 +840,9 @@ def _raw_ids(series: pd.Series, where: str) -> Array:
     """Ids as int64, or as objects that are all ``str``."""
     if isinstance(series.dtype, pd.CategoricalDtype) and not series.isna().any():
         series = series.astype(series.cat.categories.dtype)
+    if isinstance(series.dtype, pd.ArrowDtype) and str(series.dtype.pyarrow_dtype).startswith("dictionary"):
+        # Arrow's categories: their codes are no ids.
+        series = series.astype(pd.ArrowDtype(series.dtype.pyarrow_dtype.value_type))
     dtype = series.dtype
     if pd.api.types.is_float_dtype(dtype) and len(series):  # an empty column is of no type
         raise TypeError(

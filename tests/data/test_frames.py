@@ -672,3 +672,12 @@ def test_large_whole_times_keep_their_order(dtype: str) -> None:
 def test_times_beyond_int64_are_floats() -> None:
     data = from_pandas(interactions(time=pd.Series([2**64 - 1, 0, 1], dtype="uint64")))
     assert data[INTERACTS].time.tolist() == [2.0**64, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("ids", [[7, 5, 7], ["u", "v", "u"]])
+def test_dictionaries_of_arrow_are_the_ids_they_stand_for(ids: list[Any]) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    column = pd.Series(pd.arrays.ArrowExtensionArray(arrow.array(ids).dictionary_encode()))
+    data = from_pandas(interactions(user_id=column))
+    assert data["user"].id == ids[:2]
+    assert set(map(type, data["user"].id)) == {type(ids[0])}
