@@ -171,7 +171,7 @@ def _check_ids(key: str, ids: Any, num_nodes: int) -> None:
     _check_once(key, ids, "each raw id")
 
 
-def _check_once(key: str, labels: list[Any], what: str) -> None:
+def _check_once(key: str, labels: Any, what: str) -> None:
     if len(set(labels)) != len(labels):
         seen: set[Any] = set()
         twice = next(i for i in labels if i in seen or seen.add(i))  # type: ignore[func-returns-value]
