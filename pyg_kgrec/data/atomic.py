@@ -26,14 +26,7 @@ from pyg_kgrec.data.splitting import apply_split
 from pyg_kgrec.data.text import check_encoding, check_separator, quoted, read_text, shorten
 
 _TYPES: Final = ("token", "float", "token_seq", "float_seq")
-_COLUMNS: Final[dict[str, str | None]] = {
-    "user": "user_id",
-    "item": "item_id",
-    "entity": "entity_id",
-    "head": "head_id",
-    "relation": "relation_id",
-    "tail": "tail_id",
-}
+_COLUMNS: Final[dict[str, str | None]] = {"user": "user_id", "item": "item_id"}
 _OTHER_SEPARATORS: Final = ("\t", ",", ";", "|", " ")
 _SIDE_FILES: Final = {
     "triples": (".kg", {"head_id": "token", "relation_id": "token", "tail_id": "token"}),
@@ -162,7 +155,9 @@ def read_atomic(
         path = folder / f"{name}{suffix}"
         if path.exists():
             frame = reader.read(path, required, named=key == "items")
-            tables[key] = Table(frame, shorten(path.name), _COLUMNS)
+            # user_id is the column of the role user
+            columns = {column.removesuffix("_id"): column for column in required}
+            tables[key] = Table(frame, shorten(path.name), columns)
     data, rows = build_store(tables, min_rating, unknown)
     if splits is None:
         return data
@@ -233,7 +228,7 @@ class _Reader:
         wanted: Iterable[str],
         checked: bool = True,
     ) -> dict[str, Any]:
-        """Columns as text, those that must be numbers as float64."""
+        """Columns as text, those that must be numbers as int64 (where all are whole) or float64."""
         position = {column: index for index, column in enumerate(types)}
         table = {}
         for column in wanted:
@@ -321,7 +316,9 @@ def _fields(file: str, body: str, num_columns: int, separator: str) -> list[str]
 
 
 def _numbers(file: str, column: str, values: pd.Series) -> pd.Series:
-    numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.dtype != np.int64:  # whole numbers of 2**53 or more would lose their last digits
+        numbers = numbers.astype(np.float64)
     wrong = ~np.isfinite(numbers.to_numpy())
     if wrong.any():
         row = int(np.argmax(wrong))

@@ -39,6 +39,15 @@ _USUAL_NAMES: Final = {
     "name": ("name", "title"),
 }
 ROLES: Final = (USER, ITEM, ENTITY, "rating", "label", "time", "head", "relation", "tail")
+_OF_INTERACTIONS: Final = (USER, ITEM, "rating", "label", "time")
+# A column of the same name in another frame plays another role, or none.
+_ROLES_OF: Final = {
+    "triples": ("head", "relation", "tail"),
+    "links": (ITEM, ENTITY),
+    "items": (ITEM,),
+    "users": (USER,),
+    "entities": (ENTITY,),
+}
 _SINGULAR: Final = {"users": "user", "items": "item", "entities": "entity"}
 # What other tools call a column that says more of an interaction than that it is there. It is read where it
 # is named only; compared by its letters in lower case, without is, was or has before them.
@@ -228,7 +237,8 @@ def read_tables(
             continue
         if not isinstance(frame, pd.DataFrame):
             raise TypeError(f"{label} is a {type(frame).__name__}, expected a pandas DataFrame.")
-        tables[label] = Table(frame, label, columns | {"name": names.get(label)}, read.get(label, []))
+        own = {role: columns[role] for role in _ROLES_OF.get(label, _OF_INTERACTIONS)}
+        tables[label] = Table(frame, label, own | {"name": names.get(label)}, read.get(label, []))
     return tables
 
 
@@ -242,7 +252,7 @@ def _features(argument: str, names: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class Table:
-    """A frame, what error messages should call it, and where its columns are."""
+    """A frame, what error messages should call it, and the columns of the roles that it has."""
 
     frame: pd.DataFrame
     label: str
@@ -285,6 +295,8 @@ class Table:
     def numbers(self, column: str) -> Array:
         """A numeric column as float64 (datetimes as Unix seconds), checked to be finite."""
         series, where = _plain(self._series(column)), self.where(column)
+        if not len(series):  # an empty column is of no type
+            return np.empty(0)
         dtype = series.dtype
         if pd.api.types.is_datetime64_any_dtype(dtype) or str(dtype).startswith(("date32", "date64")):
             return _finite(_unix_seconds(series), where)
@@ -300,6 +312,18 @@ class Table:
                 "(pd.to_numeric and pd.to_datetime help)."
             )
         return _finite(values, where)
+
+    def exact_numbers(self, column: str) -> Array:
+        """A column as :meth:`numbers`, but whole numbers as int64 and short floats in their own precision."""
+        values, series = self.numbers(column), _plain(self._series(column))
+        dtype = getattr(series.dtype, "numpy_dtype", getattr(series.dtype, "subtype", series.dtype))
+        if not values.size or not isinstance(dtype, np.dtype):
+            return values
+        if dtype.kind in "iu" and int(series.max()) <= np.iinfo(np.int64).max:
+            return series.to_numpy(np.int64)
+        if dtype.kind == "f" and dtype.itemsize < 8:
+            return values.astype(dtype)
+        return values
 
     def click_labels(self) -> Array | None:
         """Whether each row is labelled as a positive, bool; :obj:`None` where no column of labels is asked for.
@@ -348,6 +372,17 @@ class Table:
         ]
         return torch.from_numpy(np.stack(columns, axis=1))
 
+    def check_distinct(self, alike: bool) -> None:
+        """Raises ValueError if a column of interactions that would be looked at unread stands there twice.
+
+        Args:
+            alike: As in :meth:`warn_of_unread`.
+        """
+        guessed = self.columns.get("label") is None
+        for name in self._others():
+            if (guessed and is_label(name)) or (alike and is_weight(name)):
+                self._series(name)
+
     def warn_of_unread(self, alike: bool) -> None:
         """Says which columns of interactions hold something that is not read.
 
@@ -395,8 +430,9 @@ class Table:
 
     def _kinds(self, name: str) -> list[Any]:
         """The distinct values of a column, a missing one among them; none where they cannot be compared."""
+        series = self._series(name)
         try:
-            return list(self._series(name).unique())
+            return list(series.unique())
         except (TypeError, ValueError):
             return []
 
@@ -455,6 +491,8 @@ def build_store(
     interactions, data = tables["interactions"], HeteroData()
     if interactions.frame.empty:
         raise ValueError(f"{interactions.label}: there is no row, expected at least one interaction.")
+    alike = all_alike(interactions, min_rating)
+    interactions.check_distinct(alike)
 
     known = _Known(unknown)
     ids = {USER: interactions.ids(USER), ITEM: interactions.ids(ITEM)}
@@ -489,9 +527,14 @@ def build_store(
     if knowledge is not None:
         _add_knowledge(data, tables, knowledge, items[-1])
     known.warn()
-    interactions.warn_of_unread(alike=min_rating is None and not interactions.columns.get("label"))
+    interactions.warn_of_unread(alike)
     validate(data)
     return indexable(data), positions[rows]
+
+
+def all_alike(interactions: Table, min_rating: float | None) -> bool:
+    """Whether all rows count as positives, with neither labels nor a lowest rating."""
+    return min_rating is None and not interactions.columns.get("label")
 
 
 def check_min_rating(min_rating: Any) -> None:
@@ -603,8 +646,8 @@ def _add_interactions(
     """Adds the interactions that count, and returns their rows."""
     rating_col, time_col = table.find("rating"), table.find("time")
     rating = None if rating_col is None else _single(table.numbers(rating_col), table.where(rating_col))
-    exact = None if rating_col is None else table.numbers(rating_col)
-    time = None if time_col is None else table.numbers(time_col)
+    exact = None if rating_col is None else table.exact_numbers(rating_col)
+    time = None if time_col is None else table.exact_numbers(time_col)
     positive = table.click_labels()
     rows = _latest_rows(user * data[ITEM].num_nodes + item, time)
     if rows.size < user.size:
@@ -615,7 +658,8 @@ def _add_interactions(
     if min_rating is not None:
         if exact is None:
             raise ValueError(f"{table.label}: there is no column of ratings, expected one with min_rating.")
-        rows = rows[exact[rows] >= float(min_rating)]
+        with np.errstate(over="ignore"):  # beyond all float32 is infinite there
+            rows = rows[exact[rows] >= float(min_rating)]  # 0.7 is the 0.7 of a float32 column
         if not rows.size:
             raise ValueError(
                 f"{table.label}: no rating is {quoted(min_rating)} or more, expected at least one."
@@ -632,7 +676,9 @@ def _add_interactions(
         columns["rating"] = torch.from_numpy(rating[rows])
     if time is not None:
         # Seconds since 1970 lose their last digits in float32.
-        whole = bool((time == np.floor(time)).all() and (np.abs(time) < 2**53).all())
+        whole = time.dtype == np.int64 or bool(
+            (time == np.floor(time)).all() and (np.abs(time) < 2**53).all()
+        )
         columns["time"] = torch.from_numpy(time[rows].astype(np.int64 if whole else np.float64))
     store = data[INTERACTS]
     if positive is None or positive[rows].all():
@@ -794,6 +840,9 @@ def _raw_ids(series: pd.Series, where: str) -> Array:
     """Ids as int64, or as objects that are all ``str``."""
     if isinstance(series.dtype, pd.CategoricalDtype) and not series.isna().any():
         series = series.astype(series.cat.categories.dtype)
+    if isinstance(series.dtype, pd.ArrowDtype) and str(series.dtype.pyarrow_dtype).startswith("dictionary"):
+        # Arrow's categories: their codes are no ids.
+        series = series.astype(pd.ArrowDtype(series.dtype.pyarrow_dtype.value_type))
     dtype = series.dtype
     if pd.api.types.is_float_dtype(dtype) and len(series):  # an empty column is of no type
         raise TypeError(

@@ -18,6 +18,25 @@ _INDEX: Final = "_index"
 _EDGE_INDEX: Final = "edge_index"
 
 
+def is_pair_index(key: str, value: Any) -> bool:
+    """Whether an attribute of edges holds pairs of nodes: ``edge_index``, or another ``…_index`` ``[2, m]``."""
+    if key == _EDGE_INDEX:
+        return True
+    return key.endswith(_INDEX) and isinstance(value, Tensor) and value.dim() == 2 and value.size(0) == 2
+
+
+def row_columns(store: EdgeStorage, number: int) -> dict[str, Tensor]:
+    """The tensors with one entry for each of ``number`` edges, whatever their names; pairs of nodes are none."""
+    return {
+        key: value
+        for key, value in store.items()
+        if isinstance(value, Tensor)
+        and value.dim()
+        and value.size(0) == number
+        and not is_pair_index(key, value)
+    }
+
+
 class Labels(list[Any]):
     """One label per node (raw ids, or readable names): a list that can be indexed with tensors and arrays, too.
 
@@ -133,7 +152,7 @@ class PairStorage(EdgeStorage):
 
     def is_edge_attr(self, key: str) -> bool:
         """Whether a key holds one entry per edge of ``edge_index``."""
-        if key == "relation_name" or self._index_of(key) is not None:
+        if key == "relation_name" or self.index_of(key) is not None:
             return False
         return bool(super().is_edge_attr(key))
 
@@ -148,9 +167,9 @@ class PairStorage(EdgeStorage):
             return  # what selects nodes assigns what it does not select again, as it was
         if key != _EDGE_INDEX:
             self.settle()
-            if former is not None and key.endswith(_INDEX):
+            if is_pair_index(key, former):
                 # A loader's own pairs take the place of those that were renumbered.
-                for column in self._columns_of(key):
+                for column in self.columns_of(key):
                     super().__delitem__(column)
         super().__setitem__(key, value)
         if key.endswith(_INDEX) and "_unfollowed" in self.__dict__:
@@ -221,7 +240,9 @@ class PairStorage(EdgeStorage):
         return next((k for k in self._further() if k in self.__dict__.get("_unfollowed", ())), None)
 
     def _further(self) -> list[str]:
-        return [key for key in self._mapping if key.endswith(_INDEX) and key != _EDGE_INDEX]
+        return [
+            key for key, value in self._mapping.items() if key != _EDGE_INDEX and is_pair_index(key, value)
+        ]
 
     def _replaced(self, key: str) -> None:
         """Notes that an index was made for the nodes that are there now."""
@@ -242,14 +263,14 @@ class PairStorage(EdgeStorage):
         source, target = stores.get(key[0]), stores.get(key[-1])
         return None if source is None or target is None else (source, target)
 
-    def _index_of(self, key: str) -> str | None:
+    def index_of(self, key: str) -> str | None:
         """The index ``…_index`` that a key is or stands beside; None for edge attributes."""
         for index in self._further():
-            if key == index or key in self._columns_of(index):
+            if key == index or key in self.columns_of(index):
                 return index
         return None
 
-    def _columns_of(self, index: str) -> list[str]:
+    def columns_of(self, index: str) -> list[str]:
         """Keys of the tensors with one entry per pair of an index."""
         pairs = self._mapping.get(index)
         stem = index.removesuffix(_EDGE_INDEX if index.endswith("_" + _EDGE_INDEX) else _INDEX)
@@ -260,7 +281,7 @@ class PairStorage(EdgeStorage):
             for key, value in self._mapping.items()
             if key != index
             and key.startswith(stem)
-            and not key.endswith(_INDEX)
+            and not is_pair_index(key, value)
             and isinstance(value, Tensor)
             and value.dim()
             and value.size(0) == pairs.size(-1)
@@ -278,7 +299,7 @@ class PairStorage(EdgeStorage):
         ends = [end if r is None else _look_up(r, end) for end, r in zip(pairs, row)]
         kept = (ends[0] >= 0) & (ends[1] >= 0)
         former = self.__dict__.setdefault("_former", {})
-        for column in (key, *self._columns_of(key)):
+        for column in (key, *self.columns_of(key)):
             value = former[column] = self._mapping[column]
             self._mapping[column] = torch.stack(ends)[:, kept] if column == key else value[kept]
             self._pop_cache(column)

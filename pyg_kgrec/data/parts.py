@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data.frames import ROLES, LabelColumn, Table, Unknown, build_store, read_tables
+from pyg_kgrec.data.frames import ROLES, LabelColumn, Table, Unknown, all_alike, build_store, read_tables
 from pyg_kgrec.data.splitting import TRAIN, apply_split
 from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.data.text import quoted
@@ -108,6 +108,8 @@ def split_frames(
         {"users": user_features, "items": item_features, "entities": entity_features},
     )
     parts = [tables.pop(name) for name in _PARTS]
+    for part in parts:
+        part.check_distinct(all_alike(part, min_rating))  # joined, a column stands there once
     whole = _joined(parts)
     _check_apart(whole, parts)
     data, rows = build_store({"interactions": whole, **tables}, min_rating, unknown)
@@ -151,7 +153,7 @@ def _joined(parts: Sequence[Table]) -> Table:
             numbers.append(label)
         frame = part.frame.loc[:, ~part.frame.columns.duplicated()].reset_index(drop=True)
         columns = {part.id_column(role): ids for role, ids in read.items()}
-        columns |= {column: part.numbers(column) for column in numbers}
+        columns |= {column: part.exact_numbers(column) for column in numbers}
         replaced = pd.DataFrame(
             {name: pd.Series(values) for name, values in columns.items()}, index=frame.index
         )

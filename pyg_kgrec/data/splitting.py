@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data.labels import indexable
+from pyg_kgrec.data.labels import indexable, row_columns
 from pyg_kgrec.data.store import INTERACTS, USER
 
 TRAIN: Final = 0
@@ -55,11 +55,7 @@ def apply_split(data: HeteroData, split: Tensor) -> tuple[HeteroData, HeteroData
     _check_split(split, data[INTERACTS].edge_index.size(1))
     data = indexable(data)
     store = data[INTERACTS]
-    columns = {
-        key: value
-        for key, value in store.items()
-        if isinstance(value, Tensor) and "index" not in key and value.dim() and value.size(0) == split.numel()
-    }
+    columns = row_columns(store, split.numel())
     rows = [(split == part).nonzero().flatten().to(store.edge_index.device) for part in (TRAIN, VAL, TEST)]
     pairs = [store.edge_index[:, row] for row in rows]
     values = [{key: column[row] for key, column in columns.items()} for row in rows]
@@ -105,12 +101,12 @@ def split_by_time(
     """
     store = data[INTERACTS]
     if not is_labelled(data):
-        return split(store.edge_index[0], store.time)
+        return split(store.edge_index[0], comparable(store.time))
     if store.get("edge_label_time") is None:
         raise ValueError(
             "data['user', 'interacts', 'item'].edge_label_time is missing, expected the time of each labelled pair."
         )
-    user, time = store.edge_label_index[0].cpu(), store.edge_label_time.cpu()
+    user, time = store.edge_label_index[0].cpu(), comparable(store.edge_label_time.cpu())
     liked = store.edge_label.cpu() > 0
     out = torch.full((user.numel(),), TRAIN)
     out[liked] = split(user[liked], time[liked])
@@ -142,13 +138,7 @@ def _split_labelled(data: HeteroData, split: Tensor) -> tuple[HeteroData, Hetero
     if not bool((positives == TRAIN).any()):
         raise ValueError("split sends no pair labelled 1 to training, expected at least one.")
     columns = {
-        key: value
-        for key, value in store.items()
-        if key not in labelled
-        and isinstance(value, Tensor)
-        and "index" not in key
-        and value.dim()
-        and value.size(0) == positives.numel()
+        key: value for key, value in row_columns(store, positives.numel()).items() if key not in labelled
     }
 
     def liked_pairs(part: int, prefix: str) -> dict[str, Tensor]:
@@ -187,20 +177,31 @@ def cut_split(user: Tensor, time: Tensor, val: float, test: float) -> Tensor:
     Raises:
         ValueError: If too few different times leave a part empty.
     """
-    time = time.cpu()
+    time = comparable(time.cpu())
     ordered = time.sort().values
-    num_val, num_test = (int(_share(torch.tensor([time.numel()]), share)) for share in (val, test))
-    test_from = _moment(ordered, ordered.numel() - num_test)
-    val_from = min(_moment(ordered, max(test_from - num_val, 0)), test_from) if num_val else test_from
-    for name, share, number in (
-        ("test", num_test, ordered.numel() - test_from),
-        ("val", num_val, test_from - val_from),
-    ):
-        if share and not number:
+    number = ordered.numel()
+    num_val, num_test = (int(_share(torch.tensor([number]), share)) for share in (val, test))
+    # Where one of the ordered times begins, but for the first, which is training's.
+    begin = (ordered[1:] != ordered[:-1]).nonzero().flatten() + 1
+    test_from = val_from = number
+    for name, share, least in (("test", num_test, 1 if num_val else 0), ("val", num_val, 0)):
+        if not share:
+            continue
+        allowed = begin[least:]  # a moment of test leaves one to validation
+        allowed = allowed[allowed < test_from]
+        if not allowed.numel():
+            if name == "test" and begin.numel():
+                name, share = "val", num_val
             raise ValueError(
-                f"data['user', 'interacts', 'item'].time has {ordered.unique().numel()} different times, too few "
+                f"data['user', 'interacts', 'item'].time has {begin.numel() + 1} different times, too few "
                 f"for {name} to have its {share} interactions: those at one time stay together."
             )
+        # Of two that are as near the earlier one.
+        nearest = int(allowed[(allowed - (test_from - share)).abs().argmin()])
+        if name == "test":
+            test_from = val_from = nearest
+        else:
+            val_from = nearest
     out = torch.full((time.numel(),), TRAIN)
     if val_from < ordered.numel():
         out[time >= ordered[val_from]] = VAL
@@ -209,12 +210,11 @@ def cut_split(user: Tensor, time: Tensor, val: float, test: float) -> Tensor:
     return out
 
 
-def _moment(ordered: Tensor, place: int) -> int:
-    """The place nearest to ``place``, above 0, where one of the ordered times begins (their number for none)."""
-    if place >= ordered.numel():
-        return ordered.numel()
-    low, high = (int(torch.searchsorted(ordered, ordered[place], side=side)) for side in ("left", "right"))
-    return low if low and place - low <= high - place else high
+def comparable(time: Tensor) -> Tensor:
+    """Times in the same order, in a dtype that PyTorch compares: bools and unsigned integers as int64."""
+    if time.dtype == torch.uint64:
+        return time.view(torch.int64) ^ torch.iinfo(torch.int64).min  # 2**63 and more come last
+    return time.long() if time.dtype in (torch.bool, torch.uint16, torch.uint32) else time
 
 
 def leave_one_out_split(user: Tensor, time: Tensor) -> Tensor:

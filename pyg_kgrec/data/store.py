@@ -95,6 +95,7 @@ def _check_parts(data: HeteroData) -> None:
         _require_edge_index(data, IS, "[2, l]")
         _require_edge_index(data, RELATES, "[2, T]")
         _check_labels("data.relation_name", names)
+        _check_once("data.relation_name", names, "each relation")
 
 
 def _require_edge_index(data: HeteroData, edge_type: EdgeType, shape: str) -> None:
@@ -167,10 +168,14 @@ def _check_ids(key: str, ids: Any, num_nodes: int) -> None:
     if not (kinds <= {str} or kinds <= {int}):
         found = " and ".join(sorted(kind.__name__ for kind in kinds))
         raise TypeError(f"{key} holds {found}, expected raw ids that are all str or all int.")
-    if len(set(ids)) != len(ids):
+    _check_once(key, ids, "each raw id")
+
+
+def _check_once(key: str, labels: Any, what: str) -> None:
+    if len(set(labels)) != len(labels):
         seen: set[Any] = set()
-        twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
-        raise ValueError(f"{key} holds {twice!r} more than once, expected each raw id once.")
+        twice = next(i for i in labels if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+        raise ValueError(f"{key} holds {twice!r} more than once, expected {what} once.")
 
 
 def _check_labels(key: str, labels: Any) -> None:

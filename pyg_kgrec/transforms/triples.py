@@ -13,7 +13,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from pyg_kgrec._checks import check_choices, check_held_out, check_seed
-from pyg_kgrec.data.labels import indexable
+from pyg_kgrec.data.labels import indexable, row_columns
 from pyg_kgrec.data.splitting import TEST, TRAIN, VAL
 from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, validate
 from pyg_kgrec.data.triples import number_triples, triples
@@ -138,11 +138,7 @@ def _apply(data: HeteroData, split: Tensor) -> tuple[HeteroData, HeteroData, Het
     data = indexable(data)
     store = data[RELATES]
     device = store.edge_index.device
-    columns = {
-        key: value
-        for key, value in store.items()
-        if isinstance(value, Tensor) and "index" not in key and value.dim() and value.size(0) == split.numel()
-    }
+    columns = row_columns(store, split.numel())
     rows = [(split == part).nonzero().flatten().to(device) for part in (TRAIN, VAL, TEST)]
     pairs = [store.edge_index[:, row] for row in rows]
     values = [{key: column[row] for key, column in columns.items()} for row in rows]

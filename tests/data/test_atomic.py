@@ -413,3 +413,11 @@ def test_messages_about_huge_files_are_short(folder: Path) -> None:
         with pytest.raises(ValueError, match=r"^toy\.") as caught:
             read_atomic(folder, "toy", min_rating=0)
         assert len(str(caught.value)) <= 400
+
+
+def test_whole_times_of_nanoseconds_are_exact(folder: Path) -> None:
+    start = 1_700_000_000_000_000_000
+    lines = [f"{user}\t{item}\t5\t{start + place}" for place, (user, item) in enumerate(["ax", "ay", "bx"])]
+    head = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+    (folder / "exact.inter").write_text("\n".join([head, *lines]), encoding="utf-8")
+    assert read_atomic(folder, "exact")[INTERACTS].time.tolist() == [start, start + 1, start + 2]

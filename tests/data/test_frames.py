@@ -622,3 +622,62 @@ def test_no_row_counts_alike_where_it_is_said_which_do() -> None:
         from_pandas(interactions(discount=[5, 1, 3]))
         from_pandas(interactions(rating=[5, 1, 3], watch_score=[5, 1, 3]), min_rating=2)
         from_pandas(interactions(label=[0, 1, 1], watch_score=[5, 1, 3]), label_col="label")
+
+
+def test_labels_are_noticed_under_a_name_that_another_frame_has_too() -> None:
+    known = triples().rename(columns={"head_id": "click", "tail_id": "target"})
+    for name in ("click", "target"):
+        with pytest.raises(ValueError, match=f"column '{name}' holds 1, 0 and may tell positives"):
+            from_pandas(
+                interactions(**{name: [1, 0, 1]}), known, links(), head_col="click", tail_col="target"
+            )
+    rated = interactions(weight=[1, 2, 3])
+    with pytest.warns(UserWarning, match="column 'weight' is not read"):
+        from_pandas(rated, triples(weight=["a", "b"]), links(), relation_col="weight")
+
+
+@pytest.mark.parametrize("name", ["label", "weight"])
+def test_columns_that_say_more_must_not_be_there_twice(name: str) -> None:
+    frame = interactions(**{name: [1, 1, 1], "other": [1, 0, 1]}).rename(columns={"other": name})
+    with pytest.raises(ValueError, match=f"interactions: column '{name}' is there more than once"):
+        from_pandas(frame)
+
+
+def test_columns_that_nothing_looks_at_may_be_there_twice() -> None:
+    frame = interactions(label=[1, 1, 1], note=[1, 0, 1])
+    frame = pd.concat([frame, frame[["label", "note"]]], axis=1)
+    data = from_pandas(frame, label_col=False)
+    assert data[INTERACTS].num_edges == 3
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "Float32"])
+def test_the_lowest_rating_is_compared_in_the_precision_of_the_ratings(dtype: str) -> None:
+    frame = interactions(rating=pd.Series([0.7, 0.6, 0.8], dtype=dtype))
+    assert from_pandas(frame, min_rating=0.7)[INTERACTS].edge_index.tolist() == [[0, 0], [0, 1]]
+    with pytest.raises(ValueError, match="no rating is 1e\\+300 or more"):
+        from_pandas(frame, min_rating=1e300)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "Int64", "object"])
+def test_large_whole_times_keep_their_order(dtype: str) -> None:
+    start = 1_700_000_000_000_000_000
+    frame = interactions(user_id=["a"] * 4, item_id=["x", "y", "x", "z"])
+    frame["time"] = pd.Series([start + 2, start + 3, start + 1, start], dtype=dtype)
+    with pytest.warns(UserWarning, match="repeat a user-item pair"):
+        data = from_pandas(frame)
+    assert data[INTERACTS].time.dtype == torch.int64
+    assert data[INTERACTS].time.tolist() == [start + 2, start + 3, start]
+
+
+def test_times_beyond_int64_are_floats() -> None:
+    data = from_pandas(interactions(time=pd.Series([2**64 - 1, 0, 1], dtype="uint64")))
+    assert data[INTERACTS].time.tolist() == [2.0**64, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("ids", [[7, 5, 7], ["u", "v", "u"]])
+def test_dictionaries_of_arrow_are_the_ids_they_stand_for(ids: list[Any]) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    column = pd.Series(pd.arrays.ArrowExtensionArray(arrow.array(ids).dictionary_encode()))
+    data = from_pandas(interactions(user_id=column))
+    assert data["user"].id == ids[:2]
+    assert set(map(type, data["user"].id)) == {type(ids[0])}

@@ -373,3 +373,14 @@ def test_a_store_by_hand_is_left_as_it_is() -> None:
     assert out[RELATES].edge_index is data[RELATES].edge_index
     assert out[USER].id == data[USER].id
     assert indexable(out)[USER].id is out[USER].id
+
+
+def test_a_column_called_an_index_goes_with_its_pairs() -> None:
+    data = build_splits()[2]
+    store = data[INTERACTS]
+    store.visit_index = torch.arange(store.edge_index.size(1))
+    store.edge_label_visit_index = torch.arange(store.edge_label_index.size(1))
+    users = torch.arange(1, data[USER].num_nodes)
+    out = data.subgraph({USER: users})[INTERACTS]
+    assert out.visit_index.tolist() == (store.edge_index[0] > 0).nonzero().flatten().tolist()
+    assert out.edge_label_visit_index.tolist() == (store.edge_label_index[0] > 0).nonzero().flatten().tolist()

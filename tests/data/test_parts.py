@@ -128,3 +128,31 @@ def test_bad_input_is_one_sentence(change: dict[str, Any], kind: type[Exception]
     with pytest.raises(kind, match=message) as error:
         split_frames(**{"train": TRAIN, "val": VAL, "test": TEST} | change)
     assert len(str(error.value)) <= 400
+
+
+@pytest.mark.parametrize("name", ["click", "weight"])
+def test_columns_that_say_more_stand_there_once(name: str) -> None:
+    def twice(part: Frame, values: list[int]) -> Frame:
+        first = part.assign(**{name: 1})
+        return pd.concat([first, pd.DataFrame({name: values})], axis=1)
+
+    with pytest.raises(ValueError, match=f"val: column '{name}' is there more than once"):
+        split_frames(TRAIN.assign(**{name: 1}), twice(VAL, [1, 0]), TEST.assign(**{name: 1}))
+
+
+def test_numbers_keep_their_precision() -> None:
+    start = 1_700_000_000_000_000_000
+    parts = [
+        part.assign(time=start + part["time"], rating=np.array([0.7] * len(part), np.float32))
+        for part in (TRAIN, VAL, TEST)
+    ]
+    train, _, test = split_frames(*parts, min_rating=0.7)
+    assert train[INTERACTS].time.tolist() == [start + 1, start + 2, start + 3]
+    assert test[INTERACTS].edge_label_time.tolist() == [start + 6, start + 7]
+
+
+def test_a_part_without_rows_needs_no_types() -> None:
+    rated = [part.assign(rating=3.0) for part in (TRAIN, TEST)]
+    _, val, test = split_frames(rated[0], Frame(columns=rated[0].columns), rated[1])
+    assert val[INTERACTS].edge_label_index.size(1) == 0
+    assert test[INTERACTS].edge_label_time.tolist() == [6, 7]

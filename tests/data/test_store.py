@@ -305,3 +305,12 @@ def test_labels_by_hand_are_not_passed_over(
     data[INTERACTS].edge_label_index = data[INTERACTS].edge_index
     data[INTERACTS].edge_label = torch.ones(n)
     validate(data)
+
+
+def test_relations_have_labels_of_their_own() -> None:
+    data = make_store()
+    data.relation_name = ["likes", "likes"]
+    with pytest.raises(
+        ValueError, match="relation_name holds 'likes' more than once, expected each relation once"
+    ):
+        validate(data)

@@ -90,3 +90,15 @@ def test_directions_of_their_own_are_none_of_it(order: list[int]) -> None:
     data["item", "rev_interacts", "user"].edge_index = data[INTERACTS].edge_index.flip(0)
     validate(data)
     assert data[ENTITY].num_nodes
+
+
+def test_columns_beside_the_seen_triples_follow_them() -> None:
+    data = build_store()
+    data[RELATES].row = torch.arange(data[RELATES].num_edges)
+    test = TripleSplit(0.1, 0.1)(data)[2]
+    out, store = AddInverseTriples()(test)[RELATES], test[RELATES]
+    assert store.seen_row.numel() == store.seen_edge_index.size(1) > 0
+    assert torch.equal(out.seen_row, store.seen_row.repeat(2))
+    assert torch.equal(out.row, store.row.repeat(2))
+    assert torch.equal(out.edge_label_row, store.edge_label_row)
+    assert out.seen_edge_type.numel() == out.seen_row.numel() == out.seen_edge_index.size(1)

@@ -403,3 +403,48 @@ def test_a_share_is_a_number(transform: Any, share: Any) -> None:
     for name in ("val", "test"):
         with pytest.raises(TypeError, match=f"{name} is {share!r}, expected a number"):
             transform(**{name: share})
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_columns_are_split_whatever_their_names(labelled: bool) -> None:
+    data = make_store([0] * 6 + [1] * 4)
+    store, row = data[INTERACTS], torch.arange(10)
+    if labelled:
+        store.edge_label_index, store.edge_label = store.edge_index, torch.ones(10)
+        store.update({"unsplit": True, "edge_label_session_index": row})
+    store.update(
+        {
+            "session_index": row,
+            "index_of_visit": row[:, None] + torch.zeros(2),
+            "walk_index": store.edge_index,
+        }
+    )
+    train, val, test = RandomSplit(0.2, 0.2)(data)
+    for part in (train, val, test):
+        assert part[INTERACTS].session_index.tolist() == rows(part[INTERACTS].edge_index)
+        assert part[INTERACTS].index_of_visit[:, 1].tolist() == rows(part[INTERACTS].edge_index)
+        assert part[INTERACTS].edge_label_session_index.tolist() == rows(part[INTERACTS].edge_label_index)
+        assert part[INTERACTS].walk_index is store.walk_index
+    assert test[INTERACTS].seen_session_index.tolist() == rows(test[INTERACTS].seen_edge_index)
+
+
+def test_a_cut_that_leaves_no_part_empty_is_found() -> None:
+    times = [0] * 2 + [1] * 2 + [2] * 4 + [3] * 4 + [4] * 4 + [5] * 5
+    parts = TemporalSplit(0.25, 0.1, cut="all")(make_store([0] * len(times), times))
+    assert [set(part[INTERACTS].edge_label_time.tolist()) for part in parts] == [{0, 1, 2, 3}, {4}, {5}]
+    late = TemporalSplit(0.1, 0.1, cut="all")(
+        make_store([0] * 20, [0, 1] + [2] * 18)
+    )  # test must leave 1 to val
+    assert [part[INTERACTS].edge_label_index.size(1) for part in late] == [1, 1, 18]
+    with pytest.raises(ValueError, match="has 2 different times, too few for val to have its 2 interactions"):
+        TemporalSplit(0.1, 0.1, cut="all")(make_store([0] * 20, [0] * 10 + [1] * 10))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64, torch.bool])
+def test_times_of_any_whole_dtype_are_compared(dtype: torch.dtype) -> None:
+    data = make_store([0] * 8, [0, 1, 0, 1, 0, 0, 0, 0])
+    data[INTERACTS].time = data[INTERACTS].time.to(dtype)
+    train, _, test = TemporalSplit(0, 0.25, cut="all")(data)
+    assert rows(test[INTERACTS].edge_label_index) == [1, 3]
+    assert train[INTERACTS].time.dtype == dtype
+    assert [rows(part[INTERACTS].edge_label_index) for part in LeaveOneOut()(data)[1:]] == [[1], [3]]

@@ -334,3 +334,11 @@ def test_without_reverse_triples_both_ways_are_the_same() -> None:
         assert len(rows_of(one[RELATES], "edge_label_index", "edge_label_type")) == len(
             rows_of(other[RELATES], "edge_label_index", "edge_label_type")
         )
+
+
+def test_columns_of_triples_are_split_whatever_their_names() -> None:
+    data = make_store(dense())
+    data[RELATES].source_index = data[RELATES].row
+    for part in TripleSplit(0.1, 0.1)(data):
+        assert torch.equal(part[RELATES].source_index, part[RELATES].row)
+        assert torch.equal(part[RELATES].edge_label_source_index, part[RELATES].edge_label_row)
