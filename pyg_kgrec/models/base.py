@@ -64,8 +64,8 @@ Nodes: TypeAlias = Tensor | np.ndarray | Sequence[str] | Sequence[int] | pd.Seri
 """Indices (a tensor or an array of integers), or raw ids (a list, a Series, or a single one)."""
 
 Pairs: TypeAlias = Tensor | np.ndarray | pd.DataFrame | Sequence[tuple[str | int, str | int]]
-"""Users and items: indices ``[2, n]``, or raw ids, as a DataFrame with the columns ``user`` and ``item`` (or
-``user_id`` and ``item_id``) or as a list of pairs."""
+"""Users and items: indices ``[2, n]``, or raw ids (positions where the store has none), as a DataFrame with the
+columns ``user`` and ``item`` (or ``user_id`` and ``item_id``) or as a list of pairs."""
 
 Batch: TypeAlias = tuple[Tensor, ...]
 
@@ -643,7 +643,8 @@ class Recommender(torch.nn.Module, ABC):
             items: Candidates, likewise: nothing else is recommended. By default the whole catalogue.
             exclude: Further pairs that are not recommended: a tensor ``[2, n]`` of indices, a DataFrame with the
                 columns ``user`` and ``item`` (or ``user_id`` and ``item_id``) of raw ids, as this method returns
-                one, or a list of pairs of raw ids. Pairs of users who are not asked for do no harm.
+                one, or a list of pairs of raw ids; of positions where the store has no ids. Pairs of users who
+                are not asked for do no harm.
             exclude_seen: Leave out what a user has had; if False, only ``exclude`` is left out.
             as_frame: Return a DataFrame with one row per recommendation: ``user``, ``rank`` (from 1), ``item``,
                 ``score``, as raw ids, and ``name`` where items have names.
@@ -1194,7 +1195,12 @@ class Recommender(torch.nn.Module, ABC):
             place, item = inputs.seen.select(users)
             pairs.append(torch.stack([users[place], item]))
         if exclude is not None:
-            given = torch.stack([self._index(inputs, t, x) for t, x in zip((USER, ITEM), _columns(exclude))])
+            index = []
+            for node_type, nodes in zip((USER, ITEM), _columns(exclude)):
+                if inputs.vocabulary(node_type) is None and not isinstance(nodes, Tensor | np.ndarray):
+                    nodes = as_index(nodes, what=node_type)  # as recommend(as_frame=True) names them
+                index.append(self._index(inputs, node_type, nodes))
+            given = torch.stack(index)
             pairs.append(given[:, torch.isin(given[0], users)])
         return PairIndex.from_pairs(torch.cat(pairs, dim=1), inputs.num_users)
 
