@@ -95,6 +95,9 @@ class _PreparedStores(WeakIdKeyDictionary):
     def __deepcopy__(self, memo: dict[int, Any]) -> _PreparedStores:
         return _PreparedStores()
 
+    def __reduce__(self) -> tuple[type[_PreparedStores], tuple[()]]:
+        return _PreparedStores, ()
+
 
 class Recommender(torch.nn.Module, ABC):
     """A model that scores items for users of a store.
@@ -1024,7 +1027,8 @@ class Recommender(torch.nn.Module, ABC):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes weights, settings, threshold and the signature of the training store to a file.
 
-        The file holds tensors, numbers and strings only, and is written whole: under a temporary name first.
+        The file holds tensors, numbers and strings only, and is written whole: under a temporary name first. Its
+        tensors keep their precision, but :meth:`load` makes a float32 model of them.
 
         Raises:
             FileNotFoundError: If the folder is missing.
@@ -1037,6 +1041,8 @@ class Recommender(torch.nn.Module, ABC):
     @classmethod
     def load(cls, path: str | os.PathLike[str], data: HeteroData | None = None) -> Self:
         """Reads a model that :meth:`save` wrote; no code in the file is run.
+
+        The model is a float32 one, whatever precision it was saved in; ``.double()`` makes another of it.
 
         Args:
             path: The file.
@@ -1239,7 +1245,8 @@ class Recommender(torch.nn.Module, ABC):
 def load(path: str | os.PathLike[str], data: HeteroData | None = None) -> Recommender:
     """Reads a model that :meth:`Recommender.save` wrote, of any class; no code in the file is run.
 
-    The file names the class: one of this package, or one of your own that was defined or imported before.
+    The file names the class: one of this package, or one of your own that was defined or imported before. The model
+    is a float32 one, whatever precision it was saved in.
 
     Args:
         path: The file.
