@@ -28,6 +28,7 @@ from pyg_kgrec.data.vocabulary import RawIds, Vocabulary, as_ids
 from pyg_kgrec.models.base import Recommender, Store, check_recommender, predicting
 from pyg_kgrec.models.encoding import Products
 from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.ops.ranking import best
 
 Tables = Literal["auto", "parquet", "npy"]
 """Files of embeddings and ids: Parquet, or NumPy's with JSON lines; ``'auto'``: Parquet where pyarrow is there."""
@@ -329,7 +330,7 @@ def _indexed(found: ItemIndex, factory: str, recall: float, k: int) -> tuple[byt
     while True:
         if lists:
             faiss.ParameterSpace().set_index_parameter(index, "nprobe", probes)
-        reached = _recall(exact, found.search(user, k)[1])
+        reached = _recall(exact, found._by_index(user, k, found.seen)[1])
         if reached >= recall or probes >= lists:
             break
         probes = min(2 * probes, lists)
@@ -351,6 +352,13 @@ def _recall(exact: Tensor, found: Tensor) -> float:
     good = (found >= last - 1e-5 * last.abs()).sum(1)
     wanted = there.sum(1)
     return float(torch.minimum(good, wanted).sum() / wanted.sum().clamp(min=1))
+
+
+def _compares_all(index: Any) -> bool:
+    """Whether an index of faiss holds the embeddings as they are and compares each: what it finds is exact."""
+    faiss = require("faiss", "ann", "an export with an index")
+    flat = isinstance(faiss.downcast_index(index), faiss.IndexFlat)
+    return flat and index.metric_type == faiss.METRIC_INNER_PRODUCT
 
 
 @dataclass
@@ -412,7 +420,10 @@ class ItemIndex:
     def search(self, user: Tensor, k: int = 10, *, exclude_seen: bool = True) -> tuple[Tensor, Tensor]:
         """The k best items of some users.
 
-        The index is asked for as many more items as a user has seen, which are then left out.
+        Of equal scores the first item comes first, as in the model's own lists. An index that compares all items
+        (``'Flat'``) gives what comparing them without one gives. Any other is asked for as many more items as a
+        user has seen, which are then left out. What it finds is ordered likewise; which of the items that score
+        as much as the last of the list it finds, it leaves open, and that may depend on who is asked for together.
 
         Args:
             user: Rows of users, ``[B]`` int64.
@@ -436,19 +447,28 @@ class ItemIndex:
         seen = self.seen
         if not exclude_seen:
             seen = PairIndex(torch.zeros_like(self.seen.start), self.seen.item[:0])
-        if self.index is None:
+        if self.index is None or _compares_all(self.index):
             return ops.rank_topk(self.user_embeddings[user], self.item_embeddings, k, seen.rows(user), _BLOCK)
+        return self._by_index(user, k, seen)
+
+    def _by_index(self, user: Tensor, k: int, seen: PairIndex) -> tuple[Tensor, Tensor]:
+        """What :meth:`search` returns, as the index finds it."""
+        number = self.item_embeddings.size(0)
         items = torch.full((user.numel(), k), -1)
         scores = torch.full((user.numel(), k), -torch.inf)
+        if not user.numel():
+            return items, scores
         count = seen.start.diff()[user]
         for part in count.argsort().split(_BLOCK):  # who has seen about as much is asked for together
             some = user[part]
             most = min(number, k + int(count[part].max()))
             score, item = map(torch.from_numpy, self.index.search(self.user_embeddings[some].numpy(), most))
+            item, place = item.sort(dim=1)  # the index leaves the order of equal scores open
+            score = score.gather(1, place)
             row, gone = seen.select(some)
             key = torch.arange(some.numel()).unsqueeze(1) * number + item
             score.masked_fill_((item < 0) | torch.isin(key, row * number + gone), -torch.inf)
-            top, place = score.topk(k)
+            top, place = best(score, k)
             scores[part] = top
             items[part] = item.gather(1, place).masked_fill(top == -torch.inf, -1)
         return items, scores

@@ -18,6 +18,7 @@ import copy
 import gc
 import json
 import math
+import pickle
 import threading
 import warnings
 import weakref
@@ -556,6 +557,19 @@ class ModelTests:
         assert repr(loaded) == repr(model)
         assert repr(loaded).startswith(self.model.__name__ + "(")
         assert torch.equal(self.model.load(path).score_all(test, users), model.score_all(test, users))
+
+    def test_a_pickle_gives_the_same_scores_to_the_bit(self, splits: Splits) -> None:
+        model, test = self.build(splits[0]), splits[2]
+        users = users_of(test)
+        ready, score = model.prepare(test), model.score_all(test, users)
+        copied = pickle.loads(pickle.dumps(model))
+        assert torch.equal(copied.score_all(test, users), score)
+        assert copied.settings == model.settings
+        assert repr(copied) == repr(model)
+        assert copied.inputs(test) is not model.inputs(test)
+        with pytest.raises(ValueError, match="prepared by another"):
+            copied.score_all(ready, users)
+        assert torch.equal(model.score_all(ready, users), score)
 
     # ------------------------------------------------------------------ other stores
 

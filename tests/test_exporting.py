@@ -156,6 +156,54 @@ def test_an_index_finds_the_best_unseen_items(index: str, tmp_path: Path) -> Non
     )
 
 
+def indexed(factory: str | None, folder: Path) -> tuple[ItemIndex, BPRMF, HeteroData]:
+    """An export of a model whose items have one of two embeddings."""
+    model, data = many(num_users=60, num_items=300, channels=4)
+    with torch.no_grad():
+        table = max(model.parameters(), key=len)
+        table.copy_(table[torch.arange(300) % 2])
+    export(model, data, folder, tables="npy", index=factory, recall=0.5, scorer=False)
+    return ItemIndex.load(folder), model, data
+
+
+@needs_faiss
+def test_an_index_of_all_items_lists_equal_ones_as_the_model_does(tmp_path: Path) -> None:
+    served, model, data = indexed("Flat", tmp_path)
+    users = users_of(data)
+    items, scores = served.search(users, 10)
+    expected, exact = model.rank(data, users, 10)
+    assert torch.equal(items, expected)
+    assert torch.equal(scores, exact)
+    assert torch.equal(torch.cat([served.search(user, 10)[0] for user in users.split(1)]), items)
+    everything, _ = served.search(users, 10, exclude_seen=False)
+    assert everything.tolist() == model.recommend(data, users, 10, exclude_seen=False)[0].tolist()
+
+
+@needs_faiss
+def test_what_an_index_of_lists_finds_is_in_order(tmp_path: Path) -> None:
+    served, _, data = indexed("IVF2,Flat", tmp_path)
+    users = users_of(data)
+    served.index.nprobe = 2
+    items, scores = served.search(users, 300)  # all there are, so that nothing is left open
+    expected, exact = ItemIndex(**(vars(served) | {"index": None})).search(users, 300)
+    assert_close(scores, exact)
+    assert torch.equal(items == -1, expected == -1)
+    same = scores[:, 1:] == scores[:, :-1]
+    assert bool(same.any())
+    assert bool((items[:, 1:] > items[:, :-1])[same & (items[:, 1:] >= 0)].all())
+
+
+@pytest.mark.parametrize(
+    "factory", [None, *(pytest.param(name, marks=needs_faiss) for name in ("Flat", "IVF2,Flat"))]
+)
+def test_nobody_gets_no_lists(factory: str | None, tmp_path: Path) -> None:
+    served, _, _ = indexed(factory, tmp_path)
+    items, scores = served.search(torch.empty(0, dtype=torch.long), 3)
+    assert (items.shape, items.dtype) == ((0, 3), torch.long)
+    assert (scores.shape, scores.dtype) == ((0, 3), torch.float32)
+    assert served.recommend([], 3).empty
+
+
 @needs_faiss
 def test_an_index_below_the_recall_is_refused(tmp_path: Path) -> None:
     model, data = many()

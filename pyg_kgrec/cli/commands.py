@@ -323,15 +323,23 @@ def _take(ids: Any, places: list[int]) -> Any:
 def _pairs(store: HeteroData, file: str) -> Pairs:
     """A table of users and items, by ids of the kind that the store has."""
     table = read_table(file, as_text=True)
-    if table.isna().to_numpy().any():
-        row = int(table.isna().any(axis=1).to_numpy().nonzero()[0][0])
-        raise ValueError(f"{shown(file)} has an empty cell in row {row}, expected a user and an item in each")
-    for user, item in ((USER, ITEM), ("user_id", "item_id")):
-        if {user, item} <= set(table.columns):
-            ids = [_ids(store, kind, list(table[name])) for kind, name in ((USER, user), (ITEM, item))]
+    for columns in ([USER, ITEM], ["user_id", "item_id"]):
+        if set(columns) <= set(table.columns):
+            pairs = table[columns]
+            if (empty := pairs.isna().any(axis=1).to_numpy()).any():
+                raise ValueError(
+                    f"{shown(file)} has an empty cell in row {int(empty.argmax())}, expected a user and an item in "
+                    "each"
+                )
+            ids = [_ids(store, kind, list(pairs[name])) for kind, name in zip((USER, ITEM), columns)]
             if all(isinstance(index, torch.Tensor) for index in ids):
                 return torch.stack(ids)
-            return pd.DataFrame({USER: ids[0], ITEM: ids[1]})
+            return pd.DataFrame(
+                {
+                    kind: index.tolist() if isinstance(index, torch.Tensor) else index
+                    for kind, index in zip((USER, ITEM), ids)
+                }
+            )
     return table  # its columns are named where pairs are looked for
 
 

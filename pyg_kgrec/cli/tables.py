@@ -26,7 +26,8 @@ def read_table(
     r"""A table from a CSV, TSV or Parquet file.
 
     Nothing but an empty cell is missing: ``NA`` and ``null`` may be somebody's id. A column of whole numbers is one
-    only where each stands there as Python writes it; otherwise it stays text, so that ``007`` is not ``7``.
+    only where each stands there as Python writes it; otherwise it stays text, so that ``007`` is not ``7``. Cells
+    beyond those of the header are left out where they are empty in each row, as after a separator at the end.
 
     Args:
         path: The file, which may be compressed.
@@ -38,7 +39,7 @@ def read_table(
         FileNotFoundError: If there is no such file.
         ImportError: If it is a Parquet file and pyarrow is missing.
         TypeError: If ``encoding`` or ``separator`` is of another type.
-        ValueError: If the file holds no table.
+        ValueError: If the file holds no table, or a row has more cells than the header.
     """
     file = Path(path)
     check_encoding(encoding)
@@ -58,7 +59,8 @@ def read_table(
     packed = file.suffix in _PACKED
     text = None if packed else read_text(file, _EXPECTED, encoding)
     names = file.with_suffix("") if packed else file
-    options = {
+    buffer = None if text is None else io.StringIO(text)
+    options: dict[str, Any] = {
         "sep": separator or ("\t" if names.suffix in (".tsv", ".txt") else ","),
         "encoding": encoding or "utf-8-sig",
         "keep_default_na": False,
@@ -66,9 +68,17 @@ def read_table(
     }
 
     def read(**more: Any) -> Any:
-        return pd.read_csv(str(file) if text is None else io.StringIO(text), **cast(Any, options | more))
+        if buffer is not None:
+            buffer.seek(0)
+        return pd.read_csv(str(file) if buffer is None else buffer, **cast(Any, options | more))
 
     try:
+        head = read(nrows=1, dtype=str)
+        width = len(head.columns)
+        if len(head) and not isinstance(head.index, pd.RangeIndex):
+            # pandas took the first cells of a row that is longer than the header for an index.
+            further = range(head.index.nlevels)
+            options |= {"header": 0, "names": [*head.columns, *further], "index_col": False}
         if as_text:
             table = read(dtype=str)
         else:
@@ -81,6 +91,7 @@ def read_table(
         ) from error
     except (ValueError, EOFError, OSError, zlib.error) as error:  # a ParserError is a ValueError
         raise ValueError(f"{shown(file)} is not {_EXPECTED}: {shown(str(error), 150)}") from error
+    table = _without_surplus(table, width, file)
     if len(table.columns) == 1:
         name = str(table.columns[0])
         for other, setting in _SEPARATORS.items():
@@ -90,6 +101,19 @@ def read_table(
                     f"{options['sep']!r} between its cells, or --set {setting}"
                 )
     return table
+
+
+def _without_surplus(table: pd.DataFrame, width: int, file: Path) -> pd.DataFrame:
+    """The columns that the header names; raises ValueError where a row has something in a further one."""
+    there = table.iloc[:, width:].notna().to_numpy()
+    if there.any():
+        row = int(there.any(axis=1).argmax())
+        cells = width + int(there[row].nonzero()[0][-1]) + 1
+        raise ValueError(
+            f"{shown(file)} has {cells} cells in row {row} and {width} in its header, expected as many in each "
+            "(one that holds the separator stands in quotes)"
+        )
+    return table.iloc[:, :width] if len(table.columns) > width else table
 
 
 def _rewritten(table: pd.DataFrame, read: Callable[..., Any]) -> list[str]:

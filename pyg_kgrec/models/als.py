@@ -246,8 +246,14 @@ def solve_rows(table: Tensor, index: PairIndex, alpha: float, l2: Tensor) -> Ten
         ``[n, d]``; a row without any is 0.
 
     Raises:
+        TypeError: If the table is in half precision, in which nothing is solved.
         ValueError: If a system cannot be solved at the precision of the table.
     """
+    if table.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"the embeddings of ALS are {str(table.dtype).removeprefix('torch.')}, expected float32 or float64, in "
+            "which least squares are solved: call model.float()"
+        )
     number, channels = l2.numel(), table.size(1)
     out = table.new_zeros(number, channels)
     normal = alpha * table.t() @ table

@@ -64,8 +64,8 @@ Nodes: TypeAlias = Tensor | np.ndarray | Sequence[str] | Sequence[int] | pd.Seri
 """Indices (a tensor or an array of integers), or raw ids (a list, a Series, or a single one)."""
 
 Pairs: TypeAlias = Tensor | np.ndarray | pd.DataFrame | Sequence[tuple[str | int, str | int]]
-"""Users and items: indices ``[2, n]``, or raw ids, as a DataFrame with the columns ``user`` and ``item`` (or
-``user_id`` and ``item_id``) or as a list of pairs."""
+"""Users and items: indices ``[2, n]``, or raw ids (positions where the store has none), as a DataFrame with the
+columns ``user`` and ``item`` (or ``user_id`` and ``item_id``) or as a list of pairs."""
 
 Batch: TypeAlias = tuple[Tensor, ...]
 
@@ -94,6 +94,9 @@ class _PreparedStores(WeakIdKeyDictionary):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _PreparedStores:
         return _PreparedStores()
+
+    def __reduce__(self) -> tuple[type[_PreparedStores], tuple[()]]:
+        return _PreparedStores, ()
 
 
 class Recommender(torch.nn.Module, ABC):
@@ -643,7 +646,8 @@ class Recommender(torch.nn.Module, ABC):
             items: Candidates, likewise: nothing else is recommended. By default the whole catalogue.
             exclude: Further pairs that are not recommended: a tensor ``[2, n]`` of indices, a DataFrame with the
                 columns ``user`` and ``item`` (or ``user_id`` and ``item_id``) of raw ids, as this method returns
-                one, or a list of pairs of raw ids. Pairs of users who are not asked for do no harm.
+                one, or a list of pairs of raw ids; of positions where the store has no ids. Pairs of users who
+                are not asked for do no harm.
             exclude_seen: Leave out what a user has had; if False, only ``exclude`` is left out.
             as_frame: Return a DataFrame with one row per recommendation: ``user``, ``rank`` (from 1), ``item``,
                 ``score``, as raw ids, and ``name`` where items have names.
@@ -1023,7 +1027,8 @@ class Recommender(torch.nn.Module, ABC):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes weights, settings, threshold and the signature of the training store to a file.
 
-        The file holds tensors, numbers and strings only, and is written whole: under a temporary name first.
+        The file holds tensors, numbers and strings only, and is written whole: under a temporary name first. Its
+        tensors keep their precision, but :meth:`load` makes a float32 model of them.
 
         Raises:
             FileNotFoundError: If the folder is missing.
@@ -1036,6 +1041,8 @@ class Recommender(torch.nn.Module, ABC):
     @classmethod
     def load(cls, path: str | os.PathLike[str], data: HeteroData | None = None) -> Self:
         """Reads a model that :meth:`save` wrote; no code in the file is run.
+
+        The model is a float32 one, whatever precision it was saved in; ``.double()`` makes another of it.
 
         Args:
             path: The file.
@@ -1194,7 +1201,12 @@ class Recommender(torch.nn.Module, ABC):
             place, item = inputs.seen.select(users)
             pairs.append(torch.stack([users[place], item]))
         if exclude is not None:
-            given = torch.stack([self._index(inputs, t, x) for t, x in zip((USER, ITEM), _columns(exclude))])
+            index = []
+            for node_type, nodes in zip((USER, ITEM), _columns(exclude)):
+                if inputs.vocabulary(node_type) is None and not isinstance(nodes, Tensor | np.ndarray):
+                    nodes = as_index(nodes, what=node_type)  # as recommend(as_frame=True) names them
+                index.append(self._index(inputs, node_type, nodes))
+            given = torch.stack(index)
             pairs.append(given[:, torch.isin(given[0], users)])
         return PairIndex.from_pairs(torch.cat(pairs, dim=1), inputs.num_users)
 
@@ -1233,7 +1245,8 @@ class Recommender(torch.nn.Module, ABC):
 def load(path: str | os.PathLike[str], data: HeteroData | None = None) -> Recommender:
     """Reads a model that :meth:`Recommender.save` wrote, of any class; no code in the file is run.
 
-    The file names the class: one of this package, or one of your own that was defined or imported before.
+    The file names the class: one of this package, or one of your own that was defined or imported before. The model
+    is a float32 one, whatever precision it was saved in.
 
     Args:
         path: The file.

@@ -17,6 +17,7 @@ import pyg_kgrec
 from pyg_kgrec.cli import commands, main
 from pyg_kgrec.cli.building import Row
 from pyg_kgrec.data import load_store
+from pyg_kgrec.testing import build_store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -442,6 +443,24 @@ def test_pairs_are_left_out_by_ids_of_the_stores_kind(
     for word in ("03", "0_3", "+3", "３"):  # the last store has numbers
         assert run("recommend", tmp_path / "s", "--users", word) == 2
         assert "is no whole number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names", [("user", "item"), ("user_id", "item_id")])
+def test_pairs_to_leave_out_may_have_empty_cells_beside_them(names: tuple[str, str], tmp_path: Path) -> None:
+    store, file = build_store(), tmp_path / "x.csv"
+    file.write_text(f"{names[0]},{names[1]},note\nu1,101,\nu2,102,late\n")
+    found = commands._pairs(store, str(file))
+    assert isinstance(found, pd.DataFrame)
+    assert found.to_dict("list") == {"user": ["u1", "u2"], "item": [101, 102]}
+    for row in ("u1,,late", ",101,late"):
+        file.write_text(f"{names[0]},{names[1]},note\nu2,102,\n{row}\n")
+        with pytest.raises(
+            ValueError, match=r"x\.csv has an empty cell in row 1, expected a user and an item"
+        ):
+            commands._pairs(store, str(file))
+    file.write_text(f"{names[0]},{names[1]}\nu1,3\n")
+    del store["item"].id  # positions of items beside ids of users
+    assert commands._pairs(store, str(file)).to_dict("list") == {"user": ["u1"], "item": [3]}
 
 
 def test_a_folder_holds_the_stores_of_one_split(tmp_path: Path) -> None:

@@ -42,6 +42,71 @@ def test_an_empty_cell_is_missing(tmp_path: Path) -> None:
     assert table["rating"].isna().tolist() == [True, False]
 
 
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "0,102,Film 102,\n1,103,Film 103,\n",
+        "0,102,Film 102,\n1,103,Film 103\n",
+        '0,102,Film 102,""\n1,103,Film 103,\n',
+    ],
+)
+def test_an_empty_cell_at_the_end_of_rows_shifts_nothing(
+    rows: str, packed: bool, as_text: bool, tmp_path: Path
+) -> None:
+    content = f"user_id,item_id,title\n{rows}".encode()
+    file = tmp_path / ("t.csv.gz" if packed else "t.csv")
+    file.write_bytes(gzip.compress(content) if packed else content)
+    table = read_table(str(file), as_text=as_text)
+    assert list(table.columns) == ["user_id", "item_id", "title"]
+    assert table["user_id"].tolist() == (["0", "1"] if as_text else [0, 1])
+    assert table["item_id"].tolist() == (["102", "103"] if as_text else [102, 103])
+    assert table["title"].tolist() == ["Film 102", "Film 103"]
+    assert table.index.tolist() == [0, 1]
+
+
+def test_a_trailing_separator_leaves_ids_as_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_LINES", 2)
+    file = tmp_path / "t.csv"
+    file.write_text("user_id,item_id\n1,007,,\n2,8,,\n3,9,,\n")
+    table = read_table(str(file))
+    assert list(table.columns) == ["user_id", "item_id"]
+    assert table["user_id"].tolist() == [1, 2, 3]
+    assert table["item_id"].tolist() == ["007", "8", "9"]
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("1,2,3\n4,5\n", r"t\.csv has 3 cells in row 0 and 2 in its header"),
+        ("0,2,\n1,5,6\n", r"t\.csv has 3 cells in row 1 and 2 in its header"),
+        ("1,2,,x\n4,5\n", r"t\.csv has 4 cells in row 0 and 2 in its header"),
+        ("1,2\n4,5,6\n", r"t\.csv is not a table .* line 3, saw 3"),
+    ],
+)
+def test_a_row_of_more_cells_than_the_header_is_refused(
+    rows: str, said: str, as_text: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text(f"user_id,item_id\n{rows}")
+    with pytest.raises(ValueError, match=said):
+        read_table(str(file), as_text=as_text)
+
+
+def test_quoted_separators_are_no_further_cells(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text('item_id,"the, title"\n1,"A, B"\n2,"C,\nD",\n')
+    with pytest.raises(ValueError, match="saw 3"):
+        read_table(str(file))
+    file.write_text('item_id,"the, title"\n1,"A, B",\n2,"C,\nD",\n')
+    table = read_table(str(file))
+    assert table["the, title"].tolist() == ["A, B", "C,\nD"]
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
 def test_encodings(encoding: str, tmp_path: Path) -> None:
     file = tmp_path / "t.csv"

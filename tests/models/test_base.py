@@ -105,6 +105,34 @@ def test_a_store_without_raw_ids(case: Case) -> None:
         model.recommend(test, ["u1"])
 
 
+def test_pairs_to_leave_out_are_positions_where_a_store_has_no_ids(case: Case) -> None:
+    train, _, test = build_splits(ids=False)
+    model, users = case.build(train), torch.tensor([4, 1])
+    whole, _ = model.recommend(test, users, k=14)
+    first = model.recommend(test, users, k=2, as_frame=True)
+    pairs = list(first[["user", "item"]].itertuples(index=False, name=None))
+    for given in (first, pairs, first.astype(object), torch.tensor(pairs).t()):
+        without, _ = model.recommend(test, users, k=14, exclude=given)
+        assert without[:, :-2].tolist() == whole[:, 2:].tolist()
+    for nothing in ([], (), first[:0], pd.DataFrame({"user": [], "item": []})):
+        assert torch.equal(model.recommend(test, users, k=14, exclude=nothing)[0], whole)
+    for wrong, said in (
+        ([(1, 14)], "item index 14 is out of range, expected 0..13"),
+        ([(-1, 3)], "user index -1 is out of range"),
+        ([("u1", 3)], "expected integers"),
+        (pd.DataFrame({"user": [1.5], "item": [3]}), "user ids hold float"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=said):
+            model.recommend(test, users, k=3, exclude=wrong)
+
+
+def test_no_pairs_leave_nothing_out(case: Case, splits: Splits) -> None:
+    model, test = case.build(splits[0]), splits[2]
+    whole, _ = model.recommend(test, ["u1"], k=14)
+    for nothing in ([], pd.DataFrame({"user": [], "item": []})):
+        assert torch.equal(model.recommend(test, ["u1"], k=14, exclude=nothing)[0], whole)
+
+
 def test_recommendations_as_a_frame(case: Case, splits: Splits) -> None:
     model, test = case.build(splits[0]), splits[2]
     items, scores = model.recommend(test, ["u4", "u1"], k=12)

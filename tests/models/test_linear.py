@@ -235,6 +235,21 @@ def test_the_largest_by_a_sort_and_of_equal_ones_the_lowest_place() -> None:
     assert largest(score, 3)[1].tolist() == [[2, 5, 0], [3, 4, 5]]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_least_squares_in_half_precision_are_refused(dtype: torch.dtype, make_splits: SplitBuilder) -> None:
+    train, _, test = make_splits()
+    model = ALS(train, 4, 0.03, 0.1, num_sweeps=1)
+    fit(model, train, progress=False)
+    before, users = model.score_all(test, torch.arange(10)), torch.arange(10)
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(TypeError, match=f"embeddings of ALS are {name}, expected float32 or float64"):
+        model.to(dtype).score_all(test, users)
+    with pytest.raises(TypeError, match=f"embeddings of ALS are {name}, expected float32 or float64"):
+        fit(model, train, progress=False)
+    again = model.float().score_all(test, users)  # fit has left the embeddings as they were
+    assert (again - before).abs().max() < 0.1
+
+
 def test_items_that_nothing_speaks_for_come_by_popularity(make_splits: SplitBuilder) -> None:
     train, _, test = make_splits()
     model = solved(ItemKNN, train, 1)
