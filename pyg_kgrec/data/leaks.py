@@ -292,6 +292,13 @@ def _strangers(parts: dict[str, HeteroData], nodes: Nodes) -> list[_Row]:
     return rows
 
 
+def _comparable(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Two columns of times in a dtype that holds both exactly where both are whole, and a time after all others."""
+    if one.is_floating_point() or other.is_floating_point():
+        return one.cpu().double(), other.cpu().double(), torch.inf
+    return one.cpu().long(), other.cpu().long(), torch.iinfo(torch.long).max
+
+
 def _times(parts: dict[str, HeteroData], nodes: Nodes, claim: ByTime | None) -> list[_Row]:
     rows = []
     check = "interactions later than a pair to find"
@@ -301,9 +308,7 @@ def _times(parts: dict[str, HeteroData], nodes: Nodes, claim: ByTime | None) -> 
         if moment is None:
             rows.append(_row(check, name, 0, 0, "ok", "no edge_label_time to check by"))
             continue
-        user, when = nodes[USER].place(name, pairs[0]), moment.cpu().double()
-        earliest = torch.full((nodes[USER].size,), torch.inf, dtype=torch.double)
-        earliest.scatter_reduce_(0, user, when, "amin")
+        user = nodes[USER].place(name, pairs[0])
         for before in order[:place]:
             own = parts[before][INTERACTS]
             index, time = (own.edge_index, own.get("time")) if before == "train" else _to_find(parts[before])
@@ -311,9 +316,11 @@ def _times(parts: dict[str, HeteroData], nodes: Nodes, claim: ByTime | None) -> 
             if time is None:
                 rows.append(_row(check, where, 0, 0, "ok", "no time to check by"))
                 continue
-            time = time.cpu().double()
+            when, time, never = _comparable(moment, time)
+            earliest = torch.full((nodes[USER].size,), never, dtype=when.dtype)
+            earliest.scatter_reduce_(0, user, when, "amin")
             of_user = nodes[USER].place(before, index[0])
-            first = when.min() if when.numel() else torch.tensor(torch.inf)
+            first = when.min() if when.numel() else never
             for scope, late in (("of the same user", time > earliest[of_user]), ("of anybody", time > first)):
                 example = ""
                 if late.any():

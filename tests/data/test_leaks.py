@@ -253,3 +253,16 @@ def test_pairs_labelled_0_are_neither_known_nor_to_be_found() -> None:
     own.edge_label[-1] = 1
     found = row(check_split(train, val, test), EARLIER, "train and test")
     assert (found["count"], found["severity"]) == (1, "leak")
+
+
+def test_nanoseconds_are_compared_exactly() -> None:
+    start = 1_700_000_000_000_000_000
+    for late, severity in ((1, "leak"), (-1, "ok")):
+        train, test = make_store(), make_store()
+        train[INTERACTS].time = torch.full_like(train[INTERACTS].time, start, dtype=torch.long)
+        own = test[INTERACTS]
+        own.edge_label_index = own.edge_index[:, :1] + torch.tensor([[0], [6]])
+        own.edge_label_time = torch.tensor([start - late])
+        report = check_split(train, None, test, time="all")
+        found = report.frame[report.frame["check"] == f"{LATER} of anybody"]
+        assert found["severity"].tolist() == [severity]
