@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._files import shown
+from pyg_kgrec.comparison.digest import without_addresses
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.blend import Blend
 from pyg_kgrec.training import fit
@@ -189,12 +189,7 @@ def loss_of(model: Recommender) -> str:
 
 
 def written(settings: Mapping[str, Any]) -> str:
-    """Settings as JSON; what JSON has no form for by its ``repr``, shortened."""
+    """Settings as JSON for a reader; what JSON has no form for by its ``repr``, shortened."""
     return json.dumps(
         dict(settings), sort_keys=True, ensure_ascii=False, default=lambda x: shown(without_addresses(x), 200)
     )
-
-
-def without_addresses(value: Any) -> str:
-    """The ``repr`` of a value without the addresses of objects, which are others in the next process."""
-    return re.sub(" at 0x[0-9a-fA-F]+", "", repr(value))
