@@ -35,6 +35,7 @@ class Entry:
         settings: Arguments besides the training store.
         fit: Arguments of :func:`~pyg_kgrec.fit`.
         transform: What is done to each store of a split first, with the run's seed; None for nothing.
+        changes_graph: Whether other rows have other graphs, so that none may bring what was learned from one.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Entry:
     settings: Mapping[str, Any] = field(default_factory=dict)
     fit: Mapping[str, Any] = field(default_factory=dict)
     transform: Transform | None = None
+    changes_graph: bool = False
 
     def build(self, train: HeteroData, **settings: Any) -> Recommender:
         """The model, untrained (or as the callable leaves it).
@@ -55,6 +57,8 @@ class Entry:
                 f"models[{shown(repr(self.name))}] made a {type(model).__name__} of the training store, expected a "
                 "Recommender"
             )
+        if self.changes_graph:
+            check_learns_graph(learned_from_graph(model))
         return model
 
 
@@ -171,6 +175,24 @@ def chosen_by(model: Recommender) -> dict[str, Any]:
     chosen = {"weights": model.weights} if isinstance(model, Blend) else dict(getattr(model, "choice", {}))
     parts = {name: chosen_by(part) for name, part in model.parts.items()}
     return chosen | {name: numbers for name, numbers in parts.items() if numbers}
+
+
+def learned_from_graph(model: Recommender) -> list[str]:
+    """Arguments of a model and its parts that were learned from a graph before it was made."""
+    inner = (name for part in model.parts.values() for name in learned_from_graph(part))
+    return [*model.of_graph_given, *inner]
+
+
+def check_learns_graph(given: list[str]) -> None:
+    """Refuses arguments that were learned from one graph where each row has another.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    if given:
+        raise ValueError(
+            f"{given[0]} was learned from the graph as it is, expected None: each graph has to be learned anew"
+        )
 
 
 def loss_of(model: Recommender) -> str:
