@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec._files import shown
 from pyg_kgrec._trainer import check_arguments
+from pyg_kgrec.comparison.digest import without_addresses
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.blend import Blend
 from pyg_kgrec.training import fit
@@ -36,6 +36,7 @@ class Entry:
         settings: Arguments besides the training store.
         fit: Arguments of :func:`~pyg_kgrec.fit`.
         transform: What is done to each store of a split first, with the run's seed; None for nothing.
+        changes_graph: Whether other rows have other graphs, so that none may bring what was learned from one.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Entry:
     settings: Mapping[str, Any] = field(default_factory=dict)
     fit: Mapping[str, Any] = field(default_factory=dict)
     transform: Transform | None = None
+    changes_graph: bool = False
 
     def build(self, train: HeteroData, **settings: Any) -> Recommender:
         """The model, untrained (or as the callable leaves it).
@@ -56,6 +58,8 @@ class Entry:
                 f"models[{shown(repr(self.name))}] made a {type(model).__name__} of the training store, expected a "
                 "Recommender"
             )
+        if self.changes_graph:
+            check_learns_graph(learned_from_graph(model))
         return model
 
 
@@ -175,6 +179,24 @@ def chosen_by(model: Recommender) -> dict[str, Any]:
     return chosen | {name: numbers for name, numbers in parts.items() if numbers}
 
 
+def learned_from_graph(model: Recommender) -> list[str]:
+    """Arguments of a model and its parts that were learned from a graph before it was made."""
+    inner = (name for part in model.parts.values() for name in learned_from_graph(part))
+    return [*model.of_graph_given, *inner]
+
+
+def check_learns_graph(given: list[str]) -> None:
+    """Refuses arguments that were learned from one graph where each row has another.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    if given:
+        raise ValueError(
+            f"{given[0]} was learned from the graph as it is, expected None: each graph has to be learned anew"
+        )
+
+
 def loss_of(model: Recommender) -> str:
     """What a model is trained with, in words: ``'softmax, 256 negatives'``; empty where there is no such choice.
 
@@ -191,12 +213,7 @@ def loss_of(model: Recommender) -> str:
 
 
 def written(settings: Mapping[str, Any]) -> str:
-    """Settings as JSON; what JSON has no form for by its ``repr``, shortened."""
+    """Settings as JSON for a reader; what JSON has no form for by its ``repr``, shortened."""
     return json.dumps(
         dict(settings), sort_keys=True, ensure_ascii=False, default=lambda x: shown(without_addresses(x), 200)
     )
-
-
-def without_addresses(value: Any) -> str:
-    """The ``repr`` of a value without the addresses of objects, which are others in the next process."""
-    return re.sub(" at 0x[0-9a-fA-F]+", "", repr(value))

@@ -17,7 +17,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_kgrec._look import FOR, INK
 from pyg_kgrec.comparison.compare import run_all
-from pyg_kgrec.comparison.entries import ModelLike, Transform, entries_of
+from pyg_kgrec.comparison.entries import ModelLike, Transform, check_learns_graph, entries_of
 from pyg_kgrec.comparison.statistics import bands, holm, paired_t, wilcoxon
 from pyg_kgrec.comparison.table import Comparison
 from pyg_kgrec.data.store import ENTITY, has_knowledge, validate
@@ -161,8 +161,8 @@ def does_knowledge_pay(
 
     Raises:
         TypeError: If an argument is of another type.
-        ValueError: As :func:`~pyg_kgrec.compare`; if the store has no triples; or if the model cannot be trained
-            with the graph as it is.
+        ValueError: As :func:`~pyg_kgrec.compare`; if the store has no triples; if the model, or a part of it, is
+            given embeddings of the graph; or if it cannot be trained with the graph as it is.
     """
     train = data[0] if isinstance(data, tuple | list) and data else data
     validate(train)  # type: ignore[arg-type]
@@ -176,6 +176,9 @@ def does_knowledge_pay(
             else functools.partial(spec.make, **spec.settings)
         )
     entry = entries_of({AS_IT_IS: model}, {} if fit is None else fit, None)[0]
+    of_graph = getattr(entry.make, "of_graph", ())
+    check_learns_graph([name for name in of_graph if entry.settings.get(name) is not None])
+    entry = dataclasses.replace(entry, changes_graph=True)
     entries = [dataclasses.replace(entry, name=name, transform=change) for name, change in _GRAPHS.items()]
     arguments = inspect.signature(entry.make).parameters if isinstance(entry.make, type) else {}
     changed = {argument: without for argument, without in _OWN_FORM.items() if argument in arguments}

@@ -27,13 +27,13 @@ from torch_geometric.transforms import BaseTransform
 from pyg_kgrec._files import shown
 from pyg_kgrec._trainer import NonFiniteError, interruptions
 from pyg_kgrec._tuning import search
+from pyg_kgrec.comparison.digest import digest, without_addresses
 from pyg_kgrec.comparison.entries import (
     Entry,
     chosen_by,
     fit_names,
     loss_of,
     settings_of,
-    without_addresses,
     written,
 )
 from pyg_kgrec.data.store import INTERACTS
@@ -130,7 +130,14 @@ def _described(split: BaseTransform | None) -> str:
     """A transform with all that it was made with; an object's address says nothing."""
     if split is None:
         return ""
-    return f"{type(split).__qualname__} {without_addresses(sorted(vars(split).items()))}"
+    held = vars(split)
+    text = f"{type(split).__qualname__} {without_addresses(sorted(held.items()))}"
+    # A repr says all of numbers and words; of tensors, tables and functions it does not.
+    return (
+        text
+        if all(isinstance(x, bool | int | float | str | None) for x in held.values())
+        else text + digest(held)
+    )
 
 
 def _has_pairs(val: HeteroData | None) -> bool:
@@ -142,7 +149,13 @@ def _has_pairs(val: HeteroData | None) -> bool:
 
 
 def describe(plan: Plan, entry: Entry, seed: int) -> Row:
-    """What a row is made with, from an untrained model; raises what keeps the model from being trained at all."""
+    """What a row is made with, from an untrained model; raises what keeps the model from being trained at all.
+
+    Beside what a reader is shown, which may be shortened, stands a sum of all that was given.
+    """
+    space = plan.tune.get(entry.name)
+    # Before the model is made: a callable may change what it holds.
+    given = digest((entry.make, entry.settings, entry.fit, space))
     train, val, test = plan.transformed(entry, seed)
     with _own_randomness(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -153,8 +166,7 @@ def describe(plan: Plan, entry: Entry, seed: int) -> Row:
             if store is not None:
                 model.prepare(store)
         check_rankable(model.prepare(test), list(plan.ks), "test")
-    row = _settings(entry, model)
-    space = plan.tune.get(entry.name)
+    row = _settings(entry, model) | {"given": given}
     if entry.transform is not None:
         row["transform"] = entry.name
     row["tune"] = "" if space is None else f"{plan.num_trials} trials of {_searched(space)}"

@@ -132,6 +132,13 @@ class Recommender(torch.nn.Module, ABC):
     """What makes a user or an item known to the model (:data:`~pyg_kgrec.models.strangers.Source`). A user who is
     not known is ranked by popularity, an item that is not comes last; see :meth:`strangers`."""
 
+    of_graph: ClassVar[tuple[str, ...]] = ()
+    """Arguments of the constructor that were learned from a knowledge graph, so that they fit no other; None each
+    where the model learns from the graph of its store."""
+
+    of_graph_given: tuple[str, ...] = ()
+    """Those of :attr:`of_graph` that the model was made with."""
+
     shown: ClassVar[tuple[str, ...]] = ()
     """Settings that the model's ``repr`` shows after the sizes of its store."""
 
@@ -150,6 +157,8 @@ class Recommender(torch.nn.Module, ABC):
             bound.apply_defaults()
             _, _, *settings = bound.arguments.items()
             object.__setattr__(model, "settings", dict(settings))
+            given = tuple(name for name, value in settings if name in cls.of_graph and value is not None)
+            object.__setattr__(model, "of_graph_given", given)
         return model
 
     def __init__(self, data: HeteroData | StoreSignature) -> None:

@@ -180,6 +180,8 @@ class KSR(SessionRecommender):
     fit_defaults: ClassVar[dict[str, Any]] = {"lr": 3e-3, "batch_size": 64}
     hears = MappingProxyType({USER: ("interactions", "features"), ITEM: ("row", "features", "links")})
 
+    of_graph = ("kg_embedding",)
+
     search_space: ClassVar[dict[str, Any]] = {
         "lr": (1e-3, 1e-2),
         "dropout": [0.0, 0.1, 0.3],

@@ -16,6 +16,7 @@ from pyg_kgrec._look import INK
 from pyg_kgrec.comparison import KnowledgeReport
 from pyg_kgrec.comparison.knowledge import AS_IT_IS, PERMUTED, RANDOM, SHUFFLED, WITHOUT
 from pyg_kgrec.comparison.statistics import holm
+from pyg_kgrec.data.store import num_relations
 from pyg_kgrec.testing import build_store
 from pyg_kgrec.transforms import LeaveOneOut, RandomSplit
 
@@ -176,3 +177,16 @@ def test_rows_of_a_comparison_are_no_rows_of_other_graphs(small: HeteroData, tmp
     compare({AS_IT_IS: model, SHUFFLED: model}, small, RandomSplit(0.1, 0.2), loss=None, **once)
     report = does_knowledge_pay(model, small, RandomSplit(0.1, 0.2), **once)
     assert "the same place" not in report.sentences[1]
+
+
+def test_embeddings_of_the_true_graph_are_refused() -> None:
+    store, words = (
+        build_store(),
+        "kg_embedding was learned from the graph as it is, expected None: each graph",
+    )
+    tables = torch.zeros(store["entity"].num_nodes, 4), torch.zeros(num_relations(store), 4)
+    given = functools.partial(KSR, embedding_channels=4, hidden_channels=4, kg_embedding=tables)
+    with pytest.raises(ValueError, match=f"^{words}"):
+        does_knowledge_pay(given, store, LeaveOneOut(), **SETTINGS)
+    with pytest.raises(ValueError, match=words):
+        does_knowledge_pay(lambda train: Blend([given(train), EASE(train)]), store, LeaveOneOut(), **SETTINGS)
