@@ -195,6 +195,9 @@ def does_knowledge_pay(
     return KnowledgeReport(comparison)
 
 
+_NOTHING_SHARED = "could not be compared: no seed was measured with both graphs."
+
+
 class KnowledgeReport:
     """What :func:`~pyg_kgrec.does_knowledge_pay` found.
 
@@ -220,25 +223,28 @@ class KnowledgeReport:
     def sentences(self) -> list[str]:
         """What the graph is worth, what its content is worth, and what it is worth to items with few interactions.
 
-        A difference is called one where p < 0.05: of the paired t-test over seeds, or of Wilcoxon's test over users
-        where there is one seed. The p-values of the first two sentences are corrected by Holm for the four graphs.
-        Where every test pair has the same place with another graph, the sentence says so, and what that means of
-        the model.
+        A difference is called one where p < 0.05: of the paired t-test over the seeds that were measured with both
+        graphs, or of Wilcoxon's test over users where there is one such seed. The p-values of the first two
+        sentences are corrected by Holm for the four graphs. Where every test pair has the same place with another
+        graph, the sentence says so, and what that means of the model.
         """
         metric = self.comparison.metric
         others = [name for name in self.comparison.models if name != AS_IT_IS]
-        found = {name: self.comparison.difference(AS_IT_IS, name, metric) for name in others}
-        column = "p over seeds" if self._num_seeds() > 1 else "p over users"
-        p_values = dict(zip(others, holm([found[name][column] for name in others])))
+        shared = {name: self._shared(name) for name in others}
+        measured = [name for name in others if shared[name]]
+        p_values = dict(zip(measured, holm([self._p(metric, name) for name in measured])))
         lines = []
         for other, start, nothing in (
             (WITHOUT, f"With its knowledge graph {self.model} finds", "with and without its knowledge graph"),
             (SHUFFLED, f"With what the triples say, not only their shape, {self.model} finds",
              "with its triples and with their tails shuffled"),
         ):  # fmt: skip
-            if other not in found:
+            if other not in shared:
                 why = self.comparison.left_out.get(other, "no run")[:150]
                 lines.append(f"{self.model} could not be measured with the graph {other!r}: {why}.")
+                continue
+            if not shared[other]:
+                lines.append(f"{self.model} with the graph {other!r} {_NOTHING_SHARED}")
                 continue
             if self._is_same(other):
                 reads = "it reads no triples" if all(map(self._is_same, others)) else "not one has moved"
@@ -247,15 +253,28 @@ class KnowledgeReport:
                 )
                 continue
             ours, theirs = self._means(metric, other)
-            lines.append(self._sentence(metric, start, nothing, ours, theirs, p_values[other]))
+            by = "seeds" if len(shared[other]) > 1 else "users"
+            lines.append(self._sentence(metric, start, nothing, ours, theirs, p_values[other], by))
         lines.append(self._rare())
         return lines
 
     def _is_same(self, graph: str) -> bool:
         """Whether another graph leaves every test pair in its place, whatever the seed."""
         ours, theirs = (dict(self.comparison.ranks(name)) for name in (AS_IT_IS, graph))
-        shared = ours.keys() & theirs.keys()
+        shared = self._shared(graph)
         return bool(shared) and all(np.array_equal(ours[seed].rank, theirs[seed].rank) for seed in shared)
+
+    def _shared(self, graph: str) -> list[int]:
+        """The seeds that were measured with the graph as it is and with another one."""
+        frame = self.comparison.to_frame()
+        good = frame[frame["status"] == "ok"]
+        ours, theirs = (good.loc[good["model"] == name, "seed"] for name in (AS_IT_IS, graph))
+        return sorted(set(ours) & set(theirs))
+
+    def _p(self, metric: str, graph: str) -> float:
+        """The p-value of the difference that another graph makes, by the test that its seeds allow."""
+        column = "p over seeds" if len(self._shared(graph)) > 1 else "p over users"
+        return float(self.comparison.difference(AS_IT_IS, graph, metric)[column])
 
     def _means(self, metric: str, graph: str) -> tuple[float, float]:
         """Means with the graph as it is and with another one, over the seeds that both have, as the test is."""
@@ -264,12 +283,9 @@ class KnowledgeReport:
         mean = good.pivot_table(index="seed", columns="model", values=metric).dropna().mean()
         return float(mean[AS_IT_IS]), float(mean[graph])
 
-    def _num_seeds(self) -> int:
-        frame = self.comparison.to_frame()
-        return int(frame[frame["status"] == "ok"]["seed"].nunique())
-
-    def _sentence(self, what: str, start: str, nothing: str, ours: float, theirs: float, p: float) -> str:
-        by = "seeds" if self._num_seeds() > 1 else "users"
+    def _sentence(
+        self, what: str, start: str, nothing: str, ours: float, theirs: float, p: float, by: str
+    ) -> str:
         figures = f"{what} {ours:.4f} against {theirs:.4f}"
         if not p < _LEVEL:
             chance = "no test is possible" if p != p else f"p = {p:.2g}"
@@ -287,7 +303,9 @@ class KnowledgeReport:
             return (
                 "Items with few interactions could not be compared: nothing was measured without the graph."
             )
-        seeds = [seed for seed in ranks[AS_IT_IS] if seed in ranks[WITHOUT]]
+        seeds = self._shared(WITHOUT)
+        if not seeds:
+            return f"Items with few interactions {_NOTHING_SHARED}"
         pooled = np.concatenate([ranks[AS_IT_IS][seed].item_interactions for seed in seeds])
         ends = bands(pooled, np.ones(pooled.size), 4)
         most = int(ends[ends > 0][0]) if (ends > 0).any() else 0
@@ -318,6 +336,7 @@ class KnowledgeReport:
             ours,
             theirs,
             p,
+            "seeds" if len(seeds) > 1 else "users",
         )
 
     def plot(self, ax: Axes | None = None, metric: str | None = None) -> Axes:

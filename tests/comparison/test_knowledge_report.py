@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import BPRMF, EASE, KSR, KTUP, MKR, Blend, KGRec, compare, does_knowledge_pay
 from pyg_kgrec._look import INK
-from pyg_kgrec.comparison import KnowledgeReport
+from pyg_kgrec.comparison import Comparison, KnowledgeReport
 from pyg_kgrec.comparison.knowledge import AS_IT_IS, PERMUTED, RANDOM, SHUFFLED, WITHOUT
 from pyg_kgrec.comparison.statistics import holm
 from pyg_kgrec.data.store import num_relations
@@ -80,9 +80,35 @@ def test_a_sentence_says_which_way(
 ) -> None:
     model, report.model = report.model, "M"
     try:
-        assert report._sentence("x", "With it M finds", "a and b", ours, theirs, p) == expected
+        assert report._sentence("x", "With it M finds", "a and b", ours, theirs, p, "seeds") == expected
     finally:
         report.model = model
+
+
+def without_runs(report: KnowledgeReport, *failed: tuple[str, int]) -> KnowledgeReport:
+    """The same report, had some runs failed."""
+    table = report.comparison
+    rows = [
+        row | {"status": "failed", "reason": "no memory"} if (row["model"], row["seed"]) in failed else row
+        for row in table._rows
+    ]
+    rest = table._pairs, table._labels, table._is_fixed, table.ks, table.metric, {}, []
+    return KnowledgeReport(Comparison(rows, *rest))
+
+
+def test_each_sentence_takes_the_test_that_its_seeds_allow(report: KnowledgeReport) -> None:
+    one = without_runs(report, (WITHOUT, 1))
+    users = one.comparison.difference(AS_IT_IS, WITHOUT)["p over users"]
+    seeds = [one.comparison.difference(AS_IT_IS, name)["p over seeds"] for name in GRAPHS[2:]]
+    for sentence, by in zip(one.sentences, ("users", "seeds", "users")):
+        assert f"these {by} can show" in sentence or f"over {by})" in sentence
+    assert f"p = {holm([users, *seeds])[0]:.2g}" in one.sentences[0]
+    none = without_runs(report, (WITHOUT, 1), (AS_IT_IS, 0))
+    nothing = "could not be compared: no seed was measured with both graphs."
+    assert none.sentences[0] == f"KGRec with the graph 'without' {nothing}"
+    assert "users" in none.sentences[1]
+    assert none.sentences[2] == f"Items with few interactions {nothing}"
+    assert nothing in repr(none)
 
 
 @pytest.mark.parametrize(
