@@ -326,7 +326,13 @@ class _Facts:
             )
             also = "" if not own else " with it" if len(past) > 1 else ", as it has"
             return name, f"{number} {said}{also}: {they}"
-        return name, f"it has {said}"
+        if own:
+            return name, f"it has {said}"
+        # A fact of neither the item nor the history, which a further hop reaches, is told as what it is.
+        triples = list(self._triples(position.tolist()).values())
+        more = f" and {len(triples) - _LISTED} more" if len(triples) > _LISTED else ""
+        told = "; ".join(_short(triple, 2 * _LENGTH) for triple in triples[:_LISTED])
+        return name, f"farther off in the graph: {told}{more}"
 
     def liked(
         self, kind: list[str], node: list[int], called: list[str], contribution: list[float]

@@ -17,6 +17,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import BPRMF, EASE, KTUP, MKR, ItemKNN, KGRec, fit
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
+from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.explain import Explanation, Explanations
 from pyg_kgrec.explain.measured import measure
 from pyg_kgrec.explain.reasons import tell
@@ -293,3 +294,31 @@ def test_frames(splits: Splits) -> None:
     assert why.together["kind"].tolist() == ["history"]
     assert why.together["number"].tolist() == [len(why.units)]
     assert splits[2][USER].num_nodes
+
+
+def test_a_fact_that_is_not_the_items_is_not_said_of_it() -> None:
+    """A second hop reads triples of entities that neither the item nor the history is linked to."""
+    data = SyntheticKG(num_users=20, num_items=30, num_entities=80, seed=0)[0]
+    torch.manual_seed(0)
+    model = KGRec(data, hidden_channels=8)
+    ready, relation, entity = model.prepare(data), data.relation_name, data[ENTITY].name
+    item, linked = data[IS].edge_index
+    triples = list(zip(*data[RELATES].edge_index.tolist(), data[RELATES].edge_type.tolist(), strict=True))
+    written = {f"{entity[h]} – {relation[r]} → {entity[t]}" for h, t, r in triples}
+    said = {"it has": 0, "farther off in the graph": 0}
+    for why in model.explain(ready, torch.arange(6), k=3):
+        own = set(linked[item == why.measured.item].tolist())
+        of_item = {(relation[r], entity[t]) for h, t, r in triples if h in own}
+        of_item |= {(relation[r], entity[h]) for h, t, r in triples if t in own}
+        for reason in why.reasons(20):
+            if reason.text.startswith("it has '"):
+                said["it has"] += 1
+                assert reason.text in {f"it has '{word}' {name}" for word, name in of_item}
+            elif reason.text.startswith("farther off in the graph: "):
+                said["farther off in the graph"] += 1
+                facts = (
+                    reason.text.removeprefix("farther off in the graph: ").partition(" and ")[0].split("; ")
+                )
+                assert set(facts) <= written
+                assert not any(why.units.name[row] not in written for row in reason.units)
+    assert min(said.values()) > 5
