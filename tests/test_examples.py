@@ -108,7 +108,7 @@ def test_a_model_of_ones_own_is_put_through_the_battery(capsys: pytest.CaptureFi
     code = pytest.main([str(EXAMPLES / "own_model.py"), "-q", "-p", "no:cacheprovider", "-k", chosen])
     told = capsys.readouterr().out
     assert code == 0, told
-    assert "6 passed" in told
+    assert "7 passed" in told
 
 
 def test_a_model_of_ones_own_is_short() -> None:

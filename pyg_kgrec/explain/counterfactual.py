@@ -113,6 +113,8 @@ def search(measured: Measured, labels: list[str], k: int, max_removals: int) -> 
     def none(said: str, tried: int = 0, bounded: bool = False) -> Counterfactual:
         return Counterfactual(False, k, (), (), measured.rank, "", tried, bounded, said)
 
+    if bool((measured.inputs.seen.of(measured.user) == measured.item).any()):
+        return none(f"{item} is in the user's history and so in no list: there is nothing to leave out")
     if measured.rank > k:
         return none(
             f"{item} is at place {measured.rank}, not among the best {k}: there is nothing to leave out"

@@ -32,7 +32,7 @@ from pyg_kgrec.explain.tables import (
     rows,
 )  # fmt: skip
 from pyg_kgrec.explain.units import HISTORY, KINDS, OF_ENTITY, TRIPLE
-from pyg_kgrec.explain.without import Without, compare_lists, scores_without
+from pyg_kgrec.explain.without import Without, compare_lists, rows_of, scores_without
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -270,10 +270,9 @@ class Explanation:
                 or the store have changed since.
         """
         measured, told = self._tested()
-        if not len(units):
-            raise ValueError("there is no unit to leave out, expected numbers of rows of units")
-        after = scores_without(measured, told.places, units)
-        frame = self.units.iloc[list(dict.fromkeys(units))]
+        rows = rows_of(units)
+        after = scores_without(measured, told.places, rows)
+        frame = self.units.iloc[list(dict.fromkeys(rows))]
         title = f"{self.item} for {self.user}"
         return compare_lists(measured, title, frame["name"].tolist(), after, k)
 
@@ -288,10 +287,11 @@ class Explanation:
 
         Raises:
             TypeError: If nothing was measured, or a unit is no whole number.
-            ValueError: If it is none of these rows, or the model's weights or the store have changed since.
+            ValueError: If no unit or none of these rows is asked for, or the model's weights or the store have
+                changed since.
         """
         measured, told = self._tested()
-        return scores_without(measured, told.places, units)[0]
+        return scores_without(measured, told.places, rows_of(units))[0]
 
     def _tested(self) -> tuple[Measured, Told]:
         """What was measured, and what was made of it."""

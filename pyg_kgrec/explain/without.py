@@ -70,6 +70,24 @@ class Without:
         }
 
 
+def rows_of(units: Sequence[int]) -> list[int]:
+    """Rows of units as a list: of a list, a tuple, an array or a tensor.
+
+    Raises:
+        TypeError: If it is none of these, or holds something else than whole numbers.
+        ValueError: If it is empty.
+    """
+    found = units.tolist() if isinstance(units, Tensor | np.ndarray) else units
+    if not isinstance(found, list | tuple | range):
+        raise TypeError(f"units is {shown(repr(units), 60)}, expected a list of numbers of rows of units")
+    if not found:
+        raise ValueError("there is no unit to leave out, expected numbers of rows of units")
+    for unit in found:
+        if isinstance(unit, bool | np.bool_) or not isinstance(unit, int | np.integer):
+            raise TypeError(f"a unit is {shown(repr(unit), 60)}, expected the number of a row of units")
+    return [int(unit) for unit in found]
+
+
 def scores_without(measured: Measured, places: Sequence[tuple[int, ...]], units: Sequence[int]) -> Tensor:
     """Scores of all items for the user without some units, ``[1, num_items]``.
 
@@ -79,12 +97,9 @@ def scores_without(measured: Measured, places: Sequence[tuple[int, ...]], units:
         units: Rows of ``units``.
 
     Raises:
-        TypeError: If a unit is no whole number.
-        ValueError: If it is no row, or the model or the store has changed since the pair was measured.
+        ValueError: If a unit is no row, or the model or the store has changed since the pair was measured.
     """
     for unit in units:
-        if isinstance(unit, bool | np.bool_) or not isinstance(unit, int | np.integer):
-            raise TypeError(f"a unit is {shown(repr(unit), 60)}, expected the number of a row of units")
         if not 0 <= unit < len(places):
             expected = f"numbers from 0 to {len(places) - 1}" if places else "none"
             raise ValueError(

@@ -261,7 +261,7 @@ class MKR(LinkedRecommender):
         A unit multiplies an item with its entity: of a row of zeros it makes the same whatever the entity is.
         """
         item = self.embed(inputs, ITEM)
-        if self.units is None or inputs.row[ITEM] is None:
+        if self.units is None or (inputs.row[ITEM] is None and self.has_rows(ITEM)):
             return item
         own = nodes_known(self, inputs, ITEM, ("row", "features"))
         alone = self.linked_items(inputs) & ~own

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -322,3 +323,25 @@ def test_a_fact_that_is_not_the_items_is_not_said_of_it() -> None:
                 assert set(facts) <= written
                 assert not any(why.units.name[row] not in written for row in reason.units)
     assert min(said.values()) > 5
+
+
+def test_units_to_leave_out_are_any_list_of_rows(splits: Splits) -> None:
+    train, _, test = splits
+    why = solved(train).explain(test, "u1", 104)
+    expected = str(why.without([0, 1]))
+    for units in ((0, 1), range(2), torch.tensor([0, 1]), np.array([0, 1])):
+        assert str(why.without(units)) == expected
+    for call in (why.without, why.scores_without):
+        for wrong in (0, None, {0: 1}, "01"):
+            with pytest.raises(TypeError, match=r"units is .*, expected a list of numbers of rows"):
+                call(wrong)  # type: ignore[operator]
+        with pytest.raises(ValueError, match="there is no unit to leave out"):
+            call([])  # type: ignore[operator]
+
+
+def test_an_item_of_the_history_is_in_no_list(splits: Splits) -> None:
+    train, _, test = splits
+    user, item = test[INTERACTS].edge_index[:, 0].tolist()
+    found = solved(train).explain(test, test[USER].id[user], test[ITEM].id[item]).counterfactual(k=10)
+    assert not found.found
+    assert "is in the user's history and so in no list" in str(found)

@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 from pyg_kgrec import MKR, evaluate, fit
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, from_pandas
 from pyg_kgrec.models import mkr as module
+from pyg_kgrec.testing import build_splits, users_of, with_newcomers
 from pyg_kgrec.transforms import ClickThroughSplit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -394,3 +395,13 @@ def test_labels_of_a_reader_are_learned(loss: str | None, labels: list[int]) -> 
     assert len(user) == len(labels)
     assert {(0, 0), (1, 2)} <= set(zip(user.tolist(), item.tolist()))
     assert [one.tolist() for one in label] == ([] if loss else [labels])
+
+
+def test_an_unrelated_new_item_changes_no_score_where_items_have_no_rows() -> None:
+    train, _, test = build_splits(features=True)
+    train[ITEM].x[3] = test[ITEM].x[3] = 0
+    torch.manual_seed(0)
+    model = MKR(train, hidden_channels=4, features="x")
+    before = model.score_all(test, users_of(test))
+    grown = with_newcomers(test, features=0.0)
+    assert torch.equal(model.score_all(grown, users_of(grown))[:10, :14], before)
