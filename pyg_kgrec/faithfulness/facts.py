@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from pyg_kgrec._checks import check_at_least
+from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import IS, RELATES
 from pyg_kgrec.explain.units import KINDS, TRIPLE, Removals
 from pyg_kgrec.models.base import Recommender, Store, predicting
 from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.models.leaving_out import number_facts
 
 _BLOCK = 512  # pairs at a time: a pair may have thousands of units
 
@@ -22,10 +24,10 @@ def fact_effects(model: Recommender, data: Store, *, seed: int = 0) -> Tensor:
         - \mathrm{mean}_{(u', i)} ( \hat{y}_{u'i} - \hat{y}_{u'i}^{\setminus \tau} )
 
     (u, i) are the interactions with items that the triple describes, (u′, i) as many with random users, and
-    :math:`\hat{y}^{\setminus \tau}` is the score with the triple really left out
-    (:meth:`~pyg_kgrec.Recommender.scores_without`). What a fact does to the item in everybody's eyes falls out;
-    what is left is taste. On a store with planted truth (:class:`~pyg_kgrec.datasets.SyntheticKG`) it says which
-    triples are rationales.
+    :math:`\hat{y}^{\setminus \tau}` is the score with the triple really left out, together with its copies and its
+    inverse, which say the same (:meth:`~pyg_kgrec.Recommender.scores_without`). What a fact does to the item in
+    everybody's eyes falls out; what is left is taste. On a store with planted truth
+    (:class:`~pyg_kgrec.datasets.SyntheticKG`) it says which triples are rationales.
 
     Args:
         model: A model whose units are triples (:class:`~pyg_kgrec.KGRec`).
@@ -59,26 +61,32 @@ def _means(model: Recommender, inputs: Inputs, user: Tensor, item: Tensor) -> Te
     """Mean loss of the scores of pairs by each triple of their items, ``[T]``."""
     store, device = inputs.data, inputs.device
     link, head = store[IS].edge_index.to(device), store[RELATES].edge_index[0].to(device)
-    num_triples = head.numel()
-    key = torch.unique(link[0] * inputs.num_nodes["entity"] + link[1])
-    total = torch.zeros(num_triples, dtype=torch.float64, device=device)
-    count = torch.zeros(num_triples, dtype=torch.float64, device=device)
+    fact, num_facts = number_facts(store, device)
+    # At which items each triple starts, and so each fact: a unit is the first triple of its fact.
+    ptr, first = PairIndex.from_pairs(link.flip(0), inputs.num_nodes["entity"]).rows(head)
+    triple_of = torch.arange(head.numel(), device=device).repeat_interleave(ptr.diff())
+    key = torch.unique(fact[triple_of] * inputs.num_items + first)
+    total = torch.zeros(num_facts, dtype=torch.float64, device=device)
+    count = torch.zeros(num_facts, dtype=torch.float64, device=device)
     encoding, evaluating = model.own_encoding(inputs), model.evaluating()
     seen = False
     for who, what in zip(user.split(_BLOCK), item.split(_BLOCK)):
         units = evaluating.score_units(inputs, who, what)
         triple = (units.kind == KINDS.index(TRIPLE)).nonzero().flatten()
         seen = seen or bool(triple.numel())
-        own = what[units.pair[triple]] * inputs.num_nodes["entity"] + head[units.node[triple]]
+        own = fact[units.node[triple]] * inputs.num_items + what[units.pair[triple]]
         units = units[triple[torch.isin(own, key)]]
         if not len(units):
             continue
         without = evaluating.scores_without(inputs, who, what, units, Removals.each(units))
         loss = encoding.score(who, what).double()[units.pair] - without.double()
-        total.index_add_(0, units.node, loss)
-        count.index_add_(0, units.node, torch.ones_like(loss))
+        total.index_add_(0, fact[units.node], loss)
+        count.index_add_(0, fact[units.node], torch.ones_like(loss))
     if not seen:
         raise TypeError(
             f"{type(model).__name__} reads no triple when it predicts, expected a model that does"
         )
-    return total / count
+    had = torch.zeros(inputs.num_items, dtype=torch.bool, device=device).index_fill_(0, item, True)
+    starts = torch.zeros(head.numel(), dtype=torch.bool, device=device)
+    starts[triple_of[had[first]]] = True
+    return torch.where(starts, (total / count)[fact], torch.nan)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+from torch_geometric.data import HeteroData
 from torch_geometric.utils import cumsum
 
 from pyg_kgrec.data.store import RELATES
@@ -58,34 +59,39 @@ class Facts:
         """Facts of a store."""
         graph: CollaborativeGraph = inputs.graph
         device = inputs.device
-        key = torch.empty(0, 3, dtype=torch.long, device=device)
-        if RELATES in inputs.data.edge_types:
-            (head, tail), relation = inputs.data[RELATES].edge_index, inputs.data[RELATES].edge_type.long()
-            names = list(inputs.data.relation_name)
-            place = {name: number for number, name in enumerate(names)}
-            base = torch.tensor(
-                [place.get(name[1:], -1) if name.startswith(_INVERSE) else -1 for name in names],
-                dtype=torch.long,
-                device=relation.device,
-            )
-            base = base[relation] if names else relation
-            turned = base >= 0
-            key = torch.stack(
-                [
-                    torch.where(turned, base, relation),
-                    torch.where(turned, tail, head),
-                    torch.where(turned, head, tail),
-                ],
-                dim=1,
-            ).to(device)
-        distinct, fact = torch.unique(key, dim=0, return_inverse=True)
-        count = distinct.size(0)
+        fact, count = number_facts(inputs.data, device)
         position = torch.arange(fact.numel(), device=device)
         first = position.new_full((count,), fact.numel()).scatter_reduce(0, fact, position, "amin")
         of_edge = torch.cat([fact, fact.new_full((1,), -1)])[graph.triple]
         order = of_edge.sort(stable=True)[1]
         order = order[int((of_edge < 0).sum()) :]
         return cls(fact, first, of_edge, cumsum(torch.bincount(of_edge[order], minlength=count)), order)
+
+
+def number_facts(data: HeteroData, device: torch.device) -> tuple[Tensor, int]:
+    """The fact of each triple of a store, ``[T]`` int64, and how many there are."""
+    key = torch.empty(0, 3, dtype=torch.long, device=device)
+    if RELATES in data.edge_types:
+        (head, tail), relation = data[RELATES].edge_index, data[RELATES].edge_type.long()
+        names = list(data.relation_name)
+        place = {name: number for number, name in enumerate(names)}
+        base = torch.tensor(
+            [place.get(name[1:], -1) if name.startswith(_INVERSE) else -1 for name in names],
+            dtype=torch.long,
+            device=relation.device,
+        )
+        base = base[relation] if names else relation
+        turned = base >= 0
+        key = torch.stack(
+            [
+                torch.where(turned, base, relation),
+                torch.where(turned, tail, head),
+                torch.where(turned, head, tail),
+            ],
+            dim=1,
+        ).to(device)
+    distinct, fact = torch.unique(key, dim=0, return_inverse=True)
+    return fact, distinct.size(0)
 
 
 @dataclass(frozen=True, eq=False)

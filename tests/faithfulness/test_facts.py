@@ -74,3 +74,26 @@ def fitted(test: HeteroData) -> EASE:
     model = EASE(test, 10.0)
     model.solve(model.prepare(test), None)
     return model
+
+
+def test_copies_and_inverses_are_worth_what_their_fact_is(test: HeteroData) -> None:
+    torch.manual_seed(0)
+    model = KGRec(test, hidden_channels=8).double().eval()
+    once, number = fact_effects(model, test), test[RELATES].num_edges
+    twice = test.clone()
+    twice[RELATES].edge_index = test[RELATES].edge_index.repeat(1, 2)
+    twice[RELATES].edge_type = test[RELATES].edge_type.repeat(2)
+    found = fact_effects(model, twice)
+    assert torch.equal(found[:number].isnan(), once.isnan())
+    assert torch.equal(found[:number].nan_to_num(), found[number:].nan_to_num())
+    # Stored the other way round as well: what starts at an item has a value, wherever its fact was said first.
+    turned = test.clone()
+    turned[RELATES].edge_index = torch.cat(
+        [test[RELATES].edge_index.flip(0), test[RELATES].edge_index], dim=1
+    )
+    turned.relation_name = [*test.relation_name, *(f"~{name}" for name in test.relation_name)]
+    turned[RELATES].edge_type = torch.cat(
+        [test[RELATES].edge_type + len(test.relation_name), test[RELATES].edge_type]
+    )
+    both = fact_effects(KGRec(turned, hidden_channels=8).double().eval(), turned)
+    assert torch.equal(both[number:].isnan(), once.isnan())
