@@ -403,7 +403,7 @@ class Explanation:
             self.user,
             self.item,
             self.paths,
-            self._own_triples(),
+            self.graph.own() if len(self._own_triples()) else self._own_triples(),
             self.units,
             self.weight_name,
             *self.graph.named(),

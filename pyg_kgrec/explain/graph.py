@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+import pandas as pd
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -94,25 +95,55 @@ class ExplainedGraph:
     def named(self) -> tuple[set[Fact], dict[Fact, float]]:
         """The listed triples by name, and what the score loses without those that were left out.
 
+        An entity of the item or of a listed item of the history is called as that item, as in a picture, where both
+        are one box.
+
         Returns:
             Head, relation and tail of every listed triple; the sum of :attr:`effects` of each that has one.
         """
-        if RELATES not in self.data.edge_types or not (self.triples or self.effects):
-            return set(), {}
-        position = torch.tensor(sorted({*self.triples, *self.effects}), dtype=torch.long)
+        facts: set[Fact] = set()
+        effects: dict[Fact, float] = {}
+        for place, fact in self._facts({*self.triples, *self.effects}).items():
+            facts.add(fact)
+            if place in self.effects:
+                effects[fact] = effects.get(fact, 0.0) + self.effects[place]
+        return facts, effects
+
+    def own(self) -> pd.DataFrame:
+        """The listed triples of the item by name, heaviest first: ``head``, ``relation``, ``tail``, ``weight``."""
+        mine: set[int] = set()
+        if self.triples and {IS, RELATES} <= set(self.data.edge_types):
+            item, entity = self.data[IS].edge_index
+            linked = membership(entity[item == self.item], self.data[ENTITY].num_nodes, entity.device)
+            place = torch.tensor(list(self.triples), device=entity.device)
+            of_item = linked[self.data[RELATES].edge_index[:, place]].any(0)
+            mine = set(place[of_item].tolist())
+        order = sorted(mine, key=lambda place: -self.triples[place])
+        facts = self._facts(mine)
+        rows = [(*facts[place], self.triples[place]) for place in order]
+        return pd.DataFrame(rows, columns=["head", "relation", "tail", "weight"])
+
+    def _facts(self, places: Collection[int]) -> dict[int, Fact]:
+        """Some triples of the store by name."""
+        if RELATES not in self.data.edge_types or not places:
+            return {}
+        position = torch.tensor(sorted(places), dtype=torch.long)
         store = self.data[RELATES]
         head, tail = store.edge_index[:, position.to(store.edge_index.device)].tolist()
         relation = store.edge_type[position.to(store.edge_type.device)].tolist()
         names = Names(self.data)
         entity = names.entities([*head, *tail])
-        facts: set[Fact] = set()
-        effects: dict[Fact, float] = {}
-        for place, h, r, t in zip(position.tolist(), head, relation, tail):
-            fact = entity[h], names.relation(r), entity[t]
-            facts.add(fact)
-            if place in self.effects:
-                effects[fact] = effects.get(fact, 0.0) + self.effects[place]
-        return facts, effects
+        if IS in self.data.edge_types:
+            link = self.data[IS].edge_index
+            listed = membership([self.item, *self.history], self.data[ITEM].num_nodes, link.device)
+            pairs = link[:, listed[link[0]]].t().tolist()
+            for item, linked in sorted(pairs, key=lambda pair: pair[0] == self.item):  # the item's come last
+                if linked in entity:
+                    entity[linked] = names.item(item)
+        return {
+            place: (entity[h], names.relation(r), entity[t])
+            for place, h, r, t in zip(position.tolist(), head, relation, tail)
+        }
 
     def _interactions(self) -> tuple[Tensor, Tensor]:
         """Interactions ``[2, n]`` and their places ``[n]``, with those of listed items that were only seen."""

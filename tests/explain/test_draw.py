@@ -12,8 +12,9 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import KSR, KTUP, MKR, KGRec, Recommender
 from pyg_kgrec._look import AGAINST, COLOURS, FOR, INK
-from pyg_kgrec.data import ENTITY, ITEM, USER
+from pyg_kgrec.data import ENTITY, ITEM, USER, from_pandas
 from pyg_kgrec.explain import draw
+from pyg_kgrec.explain.diagram import Link
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -364,3 +365,48 @@ def test_a_line_of_several_paths_is_drawn_once(axes: Any) -> None:
     assert sorted(text.get_text() for text in ax.texts) == ["a", "b", "it", "x", "y", "you"]
     assert {text.get_text() for text in ax.get_legend().get_texts()} == {"r", "s", "t", "direct"}
     assert max(arrow.get_linewidth() for arrow in arrows(ax)) == pytest.approx(0.8 + 3.4)
+
+
+@pytest.mark.parametrize("named", [(), ("items",), ("items", "entities")])
+def test_arrows_of_a_graph_are_triples_of_the_store(
+    named: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever an entity is called beside the item that it is."""
+    triples = [("e1", "directed", "lucas"), ("e1", "stars", "ford"), ("e2", "directed", "lucas"),
+               ("e3", "stars", "ford")]  # fmt: skip
+    frames = {
+        "items": pd.DataFrame({"item": ["i1", "i2", "i3"], "name": ["Star Wars", "Willow", "THX"]}),
+        "entities": pd.DataFrame(
+            {
+                "entity": ["e1", "e2", "e3", "lucas", "ford"],
+                "name": ["Star Wars (film)", "Willow (film)", "THX 1138", "lucas", "ford"],
+            }
+        ),
+    }
+    data = from_pandas(
+        pd.DataFrame({"user": ["u1", "u1", "u2", "u2", "u3"], "item": ["i1", "i2", "i1", "i3", "i2"]}),
+        pd.DataFrame(triples, columns=["head", "relation", "tail"]),
+        pd.DataFrame({"item": ["i1", "i2", "i3"], "entity": ["e1", "e2", "e3"]}),
+        **{name: frames[name] for name in named},
+    )
+    torch.manual_seed(0)
+    drawn: list[Link] = []
+    monkeypatch.setattr(draw, "draw_diagram", lambda ax, title, links, *rest: drawn.extend(links))
+    why = KGRec(data).explain(data, "u3", "i1")
+    why.plot(kind="graph")
+    item, past = ("Star Wars", "Willow") if named else ("item i1", "item i2")
+    effect = dict(zip(why.units["name"], why.units["contribution"]))
+    found = {
+        (link.source[1], link.relation, link.target[1])
+        if link.forward
+        else (link.target[1], link.relation, link.source[1]): link.weight
+        for link in drawn
+        if link.relation
+    }
+    called = {"e1": item, "e2": past}
+    expected = {(called[head], relation, tail) for head, relation, tail in triples[:3]}
+    assert found.keys() == expected
+    by_fact = {name.split(" – ")[1]: value for name, value in effect.items() if name.startswith(("e1", item))}
+    assert found[item, "directed", "lucas"] == pytest.approx(by_fact["directed → lucas"])
+    assert found[item, "stars", "ford"] == pytest.approx(by_fact["stars → ford"])
+    assert found[past, "directed", "lucas"] > 0
