@@ -124,7 +124,7 @@ class ExplanationReport:
         lines.append("|" + " --- |" * (len(names) + 3))
         for key, row in summary.iterrows():
             kind, ranking = cast(tuple[str, str], key)
-            cells = [self.model, kind, ranking.replace("|", "\\|")]
+            cells = [self.model, kind, " ".join(ranking.split()).replace("|", "\\|")]
             lines.append("| " + " | ".join(cells + [_cell(name, row[name]) for name in names]) + " |")
         pairs = self._frame["pair"].nunique()
         return "\n".join([*lines, "", f"The first {self.k} of {self.num_users} users, {pairs} pairs."])

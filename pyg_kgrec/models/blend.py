@@ -365,6 +365,15 @@ class Blend(Recommender):
         """What each part prepared, again where it was trained since."""
         return [part.prepare(inputs.graph[name]) for name, part in self.parts.items()]
 
+    def history(self, inputs: Inputs) -> Tensor:
+        """What any part hears, each pair once, ``[2, n]`` int64: a KSR, for one, hears what was seen as well."""
+
+        def heard() -> Tensor:
+            found = [part.history(own) for part, own in zip(self.parts.values(), self.inputs_of(inputs))]
+            return torch.unique(torch.cat(found, dim=1), dim=1)
+
+        return inputs.part("heard", heard)
+
     def known(self, inputs: Inputs) -> Known:
         """What any part knows."""
         known = [part.known(own) for part, own in zip(self.parts.values(), self.inputs_of(inputs))]

@@ -324,3 +324,13 @@ def test_a_model_in_training_mode_is_evaluated_and_stays_in_it(sums: Make, test:
 def test_users_may_be_chosen(sums: Make, test: HeteroData) -> None:
     frame = evaluate_explanations(sums(test), test, k=2, users=["u3", "u1", "u3"]).to_frame()
     assert list(frame["user"].unique()) == ["u1", "u3"]
+
+
+def test_a_name_of_two_lines_breaks_no_table(sums: Callable[..., Recommender], test: HeteroData) -> None:
+    report = evaluate_explanations(
+        sums(test), test, k=3, explainers={"of\ntwo | lines": lambda *given: given[-1].node.float()}
+    )
+    *table, _, told = report.to_markdown().splitlines()
+    assert all(line.startswith("| ") for line in table[:1] + table[2:])
+    assert any("of two \\| lines" in line for line in table)
+    assert told.startswith("The first 3")

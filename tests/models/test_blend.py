@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, EASE, MKR, Blend, ItemKNN, KGRec, Popularity, Recommender, evaluate, fit
+from pyg_kgrec import BPRMF, EASE, KSR, MKR, Blend, ItemKNN, KGRec, Popularity, Recommender, evaluate, fit
 from pyg_kgrec._files import pack, read_packed
-from pyg_kgrec.data import INTERACTS, ITEM, USER
+from pyg_kgrec.data import ENTITY, INTERACTS, ITEM, USER
 from pyg_kgrec.models.blend import _simplex, _steps
 from pyg_kgrec.testing import build_splits, permuted, warns_once, with_newcomers
 
@@ -362,3 +362,27 @@ def test_two_of_a_kind_are_numbered(splits: Splits) -> None:
     parts: list[Recommender] = [EASE(train), bprmf(train), EASE(train, 5.0)]
     assert list(Blend(parts).parts) == ["EASE 1", "BPRMF", "EASE 2"]
     assert repr(Blend(parts, [0.25, 0.5, 0.25])) == "Blend(EASE 1: 0.25, BPRMF: 0.5, EASE 2: 0.25)"
+
+
+def test_a_blend_hears_what_its_parts_hear() -> None:
+    """A session model hears validation interactions, which a test store holds as seen."""
+    train, _, test = build_splits()
+    torch.manual_seed(0)
+    ksr = KSR(train, embedding_channels=4, hidden_channels=4, kg_channels=4, kg_embedding=_vectors(train))
+    seen = test[INTERACTS].seen_edge_index
+    for parts in ({"ksr": ksr}, {"mf": bprmf(train), "ksr": ksr}):
+        blend = Blend(parts, [1 / len(parts)] * len(parts))
+        heard = {tuple(pair) for pair in blend.history(blend.prepare(test)).t().tolist()}
+        assert heard == {
+            tuple(pair) for pair in torch.cat([test[INTERACTS].edge_index, seen], 1).t().tolist()
+        }
+    alone = Blend([bprmf(train)], [1.0])
+    assert alone.history(alone.prepare(test)).size(1) == test[INTERACTS].edge_index.unique(dim=1).size(1)
+
+
+def _vectors(data: HeteroData) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return (
+        torch.randn(data[ENTITY].num_nodes, 4, generator=generator),
+        torch.randn(len(data.relation_name), 4, generator=generator),
+    )
