@@ -100,19 +100,7 @@ def _refit(
     monitor: str,
     arguments: dict[str, Any],
 ) -> Recommender:
-    fresh = _trained_anew(model, data, history, max_epochs, monitor, arguments)
-    fresh.threshold = model.threshold
-    return fresh
-
-
-def _trained_anew(
-    model: Recommender,
-    data: HeteroData,
-    history: pd.DataFrame | None,
-    max_epochs: int | None,
-    monitor: str,
-    arguments: dict[str, Any],
-) -> Recommender:
+    fresh: Recommender
     if isinstance(model, Blend):
         parts = {}
         for name, part in model.parts.items():
@@ -126,26 +114,23 @@ def _trained_anew(
                 arguments | {key: value for key, value in own.items() if key not in _OF_THE_SPLIT},
             )
         model.check_ready()
-        blend = Blend(parts, weights=model.weights, fit=model.fit_arguments)
-        fit(blend, data, **arguments)
-        return blend
-    settings = dict(model.settings)
-    if isinstance(model, SolvedRecommender):
+        fresh = Blend(parts, weights=model.weights, fit=model.fit_arguments)
+    elif isinstance(model, SolvedRecommender):
         model.check_ready()
-        settings |= {
+        chosen = {
             name: int(value) if name == "num_neighbors" else value
             for name, value in model.choice.items()
-            if name in settings
+            if name in model.settings
         }
-        fresh: Recommender = type(model)(data, **settings)
-        fit(fresh, data, **arguments)
-        return fresh
-    fresh = type(model)(data, **settings)
-    if fresh.learns():
-        length = _length(history, max_epochs, monitor)
-        tuned = {} if history is None else history.attrs.get("tune", {}).get("fit", {})
-        arguments = tuned | arguments | {"max_epochs": length, "monitor": monitor}
+        fresh = type(model)(data, **model.settings | chosen)
+    else:
+        fresh = type(model)(data, **model.settings)
+        if fresh.learns():
+            length = _length(history, max_epochs, monitor)
+            tuned = {} if history is None else history.attrs.get("tune", {}).get("fit", {})
+            arguments = tuned | arguments | {"max_epochs": length, "monitor": monitor}
     fit(fresh, data, **arguments)
+    fresh.threshold = model.threshold
     return fresh
 
 
