@@ -79,7 +79,7 @@ class BlendExplanation(Explanation):
             item=labels.item(item),
             score=score,
             triples=pd.concat(told, ignore_index=True) if told else empty_frame(columns),
-            graph=ExplainedGraph(data, user, item, **graph),
+            graph=ExplainedGraph(data, user, item, graph["triples"], graph["history"], graph["entities"]),
             weight_name="weight in its part",
             parts=table,
             explanations=dict(explanations),

@@ -397,14 +397,15 @@ class Explanation:
                 self.units["contribution"].tolist(),
                 most,
             )
+        paths, units = self.graph.told_apart(self.paths, self.units)
         return draw.graph(
             ax,
             self._picture_title(),
             self.user,
             self.item,
-            self.paths,
+            paths,
             self.graph.own() if len(self._own_triples()) else self._own_triples(),
-            self.units,
+            units,
             self.weight_name,
             *self.graph.named(),
             most=most,

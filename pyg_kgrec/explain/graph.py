@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import pandas as pd
 import torch
@@ -14,6 +17,7 @@ from torch_geometric.explain import HeteroExplanation
 
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, EdgeType
 from pyg_kgrec.explain.names import Names, membership
+from pyg_kgrec.explain.units import HISTORY
 
 Fact = tuple[str, str, str]
 """Head, relation and tail of a triple, by name."""
@@ -33,6 +37,7 @@ class ExplainedGraph:
         entities: Weight of each entity of the item that was left out of the score by itself, by its index; the
             links to other entities weigh what the triples listed of them do.
         effects: What the score loses without each triple that was left out by itself, by its place.
+        paths: Item of the history and entity between (−1 for none) of each path that is listed.
     """
 
     data: HeteroData
@@ -42,6 +47,7 @@ class ExplainedGraph:
     history: Mapping[int, float] = field(default_factory=dict)
     entities: Mapping[int, float] = field(default_factory=dict)
     effects: Mapping[int, float] = field(default_factory=dict)
+    paths: Sequence[tuple[int, int]] = ()
 
     def __post_init__(self) -> None:
         # Listed edges are places in these tensors: a store that gets others must not move them.
@@ -96,7 +102,7 @@ class ExplainedGraph:
         """The listed triples by name, and what the score loses without those that were left out.
 
         An entity of the item or of a listed item of the history is called as that item, as in a picture, where both
-        are one box.
+        are one box. Items of one name, and entities of one name, are told apart by their ids (:meth:`told_apart`).
 
         Returns:
             Head, relation and tail of every listed triple; the sum of :attr:`effects` of each that has one.
@@ -123,6 +129,70 @@ class ExplainedGraph:
         rows = [(*facts[place], self.triples[place]) for place in order]
         return pd.DataFrame(rows, columns=["head", "relation", "tail", "weight"])
 
+    def told_apart(self, paths: pd.DataFrame, units: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Paths and units whose items and entities have names of their own, as :meth:`named` has them.
+
+        A picture knows what is the same by its name: of items with one name all but the explained one get their
+        ids, and so do entities.
+
+        Args:
+            paths: The listed paths by name, one row for each of :attr:`paths`.
+            units: What was left out: ``kind``, ``name`` and ``id``.
+        """
+        if len(self.paths) == len(paths) and len(paths):
+            entity = {-1: ""} | self._entities(other for _, other in self.paths if other >= 0)
+            names, linked = Names(self.data), self._linked()
+            for (_, other), called in zip(self.paths, paths["entity"]):
+                if other in linked and called == names.item(linked[other]):
+                    entity[other] = self._items[linked[other]]
+            paths = paths.assign(
+                history=[
+                    self._items.get(past, name) for (past, _), name in zip(self.paths, paths["history"])
+                ],
+                entity=[entity[other] for _, other in self.paths],
+            )
+        past = units["kind"] == HISTORY
+        if past.any() and "id" in units:
+            ids = self.data[ITEM].get("id")
+            items = {item if ids is None else ids[item]: label for item, label in self._items.items()}
+            told = units["name"].where(
+                ~past, [items.get(raw, name) for raw, name in zip(units["id"], units["name"])]
+            )
+            units = units.assign(name=told)
+        return paths, units
+
+    @cached_property
+    def _items(self) -> dict[int, str]:
+        """Labels of the item and of those that the user had; of equal ones all but the item's have their ids."""
+        store, names = self.data[INTERACTS], Names(self.data)
+        items = {self.item: None} | dict.fromkeys(self.history)
+        for edge_index in (store.edge_index, store.get("seen_edge_index")):
+            if edge_index is not None:
+                items |= dict.fromkeys(edge_index[1, edge_index[0] == self.user].tolist())
+        ids = self.data[ITEM].get("id")
+        labels = {item: names.item(item) for item in items}
+        return _apart(labels, lambda item: item if ids is None else ids[item], keep=self.item)
+
+    def _entities(self, entities: Iterable[int]) -> dict[int, str]:
+        """Labels of entities by their own names; of those that are listed equal ones have their ids."""
+        asked = list(entities)
+        listed: list[int] = [other for _, other in self.paths if other >= 0]
+        if RELATES in self.data.edge_types and (places := sorted({*self.triples, *self.effects})):
+            edge_index = self.data[RELATES].edge_index
+            listed += edge_index[:, torch.tensor(places, device=edge_index.device)].flatten().tolist()
+        names = Names(self.data)
+        labels = _apart(names.entities([*asked, *listed]), names.entity_id)
+        return {entity: labels[entity] for entity in asked}
+
+    def _linked(self) -> dict[int, int]:
+        """Which of the item and the listed items of the history an entity is, the item where it is that too."""
+        if IS not in self.data.edge_types:
+            return {}
+        link = self.data[IS].edge_index
+        listed = membership([self.item, *self.history], self.data[ITEM].num_nodes, link.device)
+        pairs = link[:, listed[link[0]]].t().tolist()
+        return {linked: item for item, linked in sorted(pairs, key=lambda pair: pair[0] == self.item)}
+
     def _facts(self, places: Collection[int]) -> dict[int, Fact]:
         """Some triples of the store by name."""
         if RELATES not in self.data.edge_types or not places:
@@ -132,14 +202,8 @@ class ExplainedGraph:
         head, tail = store.edge_index[:, position.to(store.edge_index.device)].tolist()
         relation = store.edge_type[position.to(store.edge_type.device)].tolist()
         names = Names(self.data)
-        entity = names.entities([*head, *tail])
-        if IS in self.data.edge_types:
-            link = self.data[IS].edge_index
-            listed = membership([self.item, *self.history], self.data[ITEM].num_nodes, link.device)
-            pairs = link[:, listed[link[0]]].t().tolist()
-            for item, linked in sorted(pairs, key=lambda pair: pair[0] == self.item):  # the item's come last
-                if linked in entity:
-                    entity[linked] = names.item(item)
+        entity = self._entities([*head, *tail])
+        entity |= {linked: self._items[item] for linked, item in self._linked().items() if linked in entity}
         return {
             place: (entity[h], names.relation(r), entity[t])
             for place, h, r, t in zip(position.tolist(), head, relation, tail)
@@ -180,6 +244,15 @@ class ExplainedGraph:
         alone = membership(list(self.entities), num_entities, item.device)[entity] & (item == self.item)
         masks[IS][alone] = _spread(self.entities, num_entities, item.device)[entity[alone]]
         return masks
+
+
+def _apart(labels: dict[int, str], raw: Callable[[int], Any], keep: int = -1) -> dict[int, str]:
+    """Labels of nodes, of which equal ones get the raw id of their node behind them, all but that of ``keep``."""
+    often = Counter(labels.values())
+    return {
+        node: f"{label} ({raw(node)})" if often[label] > 1 and node != keep else label
+        for node, label in labels.items()
+    }
 
 
 def _spread(weights: Mapping[int, float], size: int, device: torch.device) -> Tensor:

@@ -64,7 +64,12 @@ class PathExplanation(Explanation):
             score=score,
             triples=named_triples(names, triples, context=False),
             graph=ExplainedGraph(
-                data, user, item, _listed(triples, paths, gamma), _heaviest(triples, paths, item)
+                data,
+                user,
+                item,
+                _listed(triples, paths, gamma),
+                _heaviest(triples, paths, item),
+                paths=list(zip(paths["history"].tolist(), paths["other"].tolist())),
             ),
             weight_name="γ, 1 is an average triple",
             paths=_named(names, paths),

@@ -18,7 +18,14 @@ from pyg_kgrec._files import shown
 from pyg_kgrec._tables import text_of
 from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.explain.units import KINDS, Units
-from pyg_kgrec.faithfulness.leaving_out import Pairs, Scorer, ordered, reversed_within
+from pyg_kgrec.faithfulness.leaving_out import (
+    BLOCK,
+    Pairs,
+    Scorer,
+    ordered,
+    rank_among_equals,
+    reversed_within,
+)
 from pyg_kgrec.faithfulness.proposals import (
     EFFECT,
     POPULARITY,
@@ -61,9 +68,10 @@ def evaluate_explanations(
     (what the model says itself: γ, attention, a probability), by ``'popularity'`` (the degree of the unit), at
     ``'random'``, and by each of the ``explainers``. Units are then left out in that order. Let :math:`s_m` and
     :math:`r_m` be score and rank after the first m of n units, :math:`s^{-}_m` and :math:`r^{-}_m` after the last
-    m; what the user has seen is not ranked, and equal scores share the mean of their ranks. As scores of different
-    models have different scales, they are measured as shares of what the item stands above the mean
-    :math:`\mu_u` of what the user has not seen:
+    m; what the user has seen is not ranked, and equal scores share the mean of their ranks, before and after: an
+    item that is listed only because something must decide between equals may have a rank beyond k, and then counts
+    as none that leaves the first k. As scores of different models have different scales, they are measured as
+    shares of what the item stands above the mean :math:`\mu_u` of what the user has not seen:
 
     .. math:: v_m = (s_m - \mu_u) / (s_0 - \mu_u),
 
@@ -191,14 +199,17 @@ def _recommendations(model: Recommender, inputs: Inputs, k: int, users: Tensor) 
             row, place = (item >= 0).nonzero(as_tuple=True)
             item = item[row, place]
             keep = known[item]
-            row, place, item = row[keep], place[keep], item[keep]
+            row, item = row[keep], item[keep]
             scores = encoding.score_all(user)
             own = scores[row, item]
             seen = torch.zeros_like(scores, dtype=torch.bool)
             seen[inputs.seen.select(user)] = True
             seen |= ~known
             mean = scores.double().masked_fill(seen, 0).sum(1) / (~seen).sum(1)
-            parts.append(Pairs(user[row], item, place.double() + 1, own, mean.to(own.dtype)[row]))
+            # Not the place in the list, which puts equal scores into an order: ranks after removals share theirs.
+            blocks = torch.arange(row.numel(), device=row.device).split(max(1, BLOCK // inputs.num_items))
+            rank = [rank_among_equals(scores[row[b]], user[row[b]], item[b], inputs) for b in blocks]
+            parts.append(Pairs(user[row], item, torch.cat(rank), own, mean.to(own.dtype)[row]))
     pairs = Pairs(*(torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])))
     if not len(pairs):
         raise ValueError(
@@ -320,17 +331,19 @@ class _Run:
         stays, stays_long = rank[:, :steps] <= self.k, kept_rank[:, :steps] <= self.k
         curves = torch.stack([stays.double(), stays_long.double(), deletion, insertion], dim=1)
         area = torch.trapezoid(curves, dim=2) / self.steps
-        gone = rank[:, steps + 1 :] > self.k
+        # By its mean rank an item that shares its score with many may not be among the first k to begin with.
+        among = (pairs.rank <= self.k)[:, None]
+        gone = among & (rank[:, steps + 1 :] > self.k)
         size = gone.long().argmax(1).double() + 1
         lost = pairs.score.double() - score[:, steps + 1]
         return {
             "units": number,
             **{f"{metric}@{self.k}": area[:, i] for i, metric in enumerate(("POS", "NEG", "DEL", "INS"))},
-            "fidelity+": (rank[:, steps] > self.k).double(),
-            "fidelity-": (kept_rank[:, -1] > self.k).double(),
+            "fidelity+": (among[:, 0] & (rank[:, steps] > self.k)).double(),
+            "fidelity-": (among[:, 0] & (kept_rank[:, -1] > self.k)).double(),
             "lowers": (lost > pairs.noise).double(),
             "effect": lost / pairs.above,
-            "rank change": rank[:, steps + 1] - pairs.place,
+            "rank change": rank[:, steps + 1] - pairs.rank,
             "found": gone.any(1).double(),
             "size": size.masked_fill(~gone.any(1), torch.nan),
         }, curves
@@ -343,9 +356,7 @@ class _Run:
         for model, inputs in self.others:
             units = model.score_units(inputs, pairs.user, pairs.item)
             score = model.encoding(inputs).score(pairs.user, pairs.item)
-            other = Scorer(
-                model, inputs, Pairs(pairs.user, pairs.item, pairs.place, score, pairs.mean), units
-            )
+            other = Scorer(model, inputs, Pairs(pairs.user, pairs.item, pairs.rank, score, pairs.mean), units)
             scored.append((units, {EFFECT: other.effects(), WEIGHT: units.weight.double()}))
         return agreement(scored, len(pairs), self.inputs.num_items, (EFFECT, WEIGHT))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from pyg_kgrec.explain.units import Removals, Units
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.inputs import Inputs
 
-_BLOCK = 2**22
+BLOCK: Final = 2**22
 """Scores of a block of removals, and units left out in it together: 16 MiB of float32."""
 
 
@@ -23,14 +24,14 @@ class Pairs:
     Attributes:
         user: ``[B]`` int64.
         item: ``[B]`` int64.
-        place: Place of the item in the user's list from 1, ``[B]`` float.
+        rank: Rank of the item among those that the user has not seen, of :func:`rank_among_equals`, ``[B]`` float.
         score: ``[B]`` float.
         mean: Mean score of what the user has not seen, ``[B]`` float.
     """
 
     user: Tensor
     item: Tensor
-    place: Tensor
+    rank: Tensor
     score: Tensor
     mean: Tensor
 
@@ -103,7 +104,7 @@ class Scorer:
         row = torch.arange(len(pairs), device=length.device)
         key, place = torch.unique(row[:, None] * stride + length, return_inverse=True)
         pair, number = key // stride, key % stride
-        score, rank = pairs.score.double()[pair], pairs.place.double()[pair]
+        score, rank = pairs.score.double()[pair], pairs.rank.double()[pair]
         first = torch.bincount(self.units.pair[order], minlength=len(pairs)).cumsum(0)
         first = torch.cat([first.new_zeros(1), first[:-1]])
         left_out = (number > 0).nonzero().flatten()
@@ -115,21 +116,37 @@ class Scorer:
     def _blocks(self, chosen: Tensor, size: Tensor) -> Iterator[Tensor]:
         """Removals whose scores and units together stay below the size of a block."""
         cost = (size + self.inputs.num_items).cumsum(0)
-        for number in range(int(cost[-1]) // _BLOCK + 1 if cost.numel() else 0):
-            block = chosen[cost // _BLOCK == number]
+        for number in range(int(cost[-1]) // BLOCK + 1 if cost.numel() else 0):
+            block = chosen[cost // BLOCK == number]
             if block.numel():
                 yield block
 
     def _ranked(self, removals: Removals, pair: Tensor) -> tuple[Tensor, Tensor]:
         user, item = self.pairs.user, self.pairs.item
         scores = self.model.scores_without(self.inputs, user, item, self.units, removals, every=True)
-        row = torch.arange(pair.numel(), device=pair.device)
         scores = self.model.known(self.inputs).bare_last(scores)
-        own = scores[row, item[pair]].clone()
-        scores[self.inputs.seen.select(user[pair])] = -torch.inf
-        scores[row, item[pair]] = -torch.inf
-        rank = 1 + (scores > own[:, None]).sum(1) + 0.5 * (scores == own[:, None]).sum(1)
-        return own.double(), rank.double()
+        own = scores.gather(1, item[pair].unsqueeze(1)).squeeze(1)
+        return own.double(), rank_among_equals(scores, user[pair], item[pair], self.inputs)
+
+
+def rank_among_equals(scores: Tensor, user: Tensor, item: Tensor, inputs: Inputs) -> Tensor:
+    """Rank of an item among those that the user has not seen, from 1; equal scores share the mean of their ranks.
+
+    Args:
+        scores: Of all items, ``[R, num_items]`` float.
+        user: Users, ``[R]`` int64.
+        item: Items, ``[R]`` int64.
+        inputs: The prepared store, which says what was seen.
+
+    Returns:
+        ``[R]`` float64.
+    """
+    own = scores.gather(1, item.unsqueeze(1))
+    above, equal = scores > own, scores == own
+    seen = inputs.seen.select(user)
+    above[seen] = equal[seen] = False
+    equal.scatter_(1, item.unsqueeze(1), False)
+    return 1 + above.sum(1).double() + 0.5 * equal.sum(1).double()
 
 
 def _prefixes(order: Tensor, first: Tensor, number: Tensor) -> Removals:

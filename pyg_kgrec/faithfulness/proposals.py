@@ -15,6 +15,7 @@ from pyg_kgrec.data.store import ENTITY, ITEM, RELATES
 from pyg_kgrec.explain.units import HISTORY, KINDS, OF_ENTITY, PREFERENCE, TRIPLE, Units
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.models.leaving_out import distinct_facts
 
 Proposal: TypeAlias = Callable[[Recommender, Inputs, Tensor, Tensor, Units], Tensor]
 """What gives each unit a weight: called with the model, the prepared store, users and items ``[B]`` and the units,
@@ -38,7 +39,8 @@ def popularity(inputs: Inputs, units: Units) -> Tensor:
 
     That is of a triple the number of triples with its tail, of an item of the history the number of users who have
     it, of an entity the number of triples that it is in, of a preference the number of triples under its relation;
-    NaN of the others.
+    NaN of the others. Copies of a triple and what says the same in the other direction count once of triples and
+    entities, and a triple's tail is that of the direction that is not the inverse.
     """
     value = torch.full(units.kind.shape, torch.nan, dtype=torch.float64, device=inputs.device)
 
@@ -50,12 +52,12 @@ def popularity(inputs: Inputs, units: Units) -> Tensor:
     pairs = PairIndex.from_pairs(torch.stack([user, item]), inputs.num_users)
     put(HISTORY, torch.bincount(pairs.item, minlength=inputs.num_nodes[ITEM]))
     if RELATES in inputs.data.edge_types:
-        triples = inputs.data[RELATES]
-        (head, tail), relation = triples.edge_index.to(inputs.device), relations(inputs)
+        fact, distinct = distinct_facts(inputs.data, inputs.device)
+        _, head, tail = distinct.t()
         of_entity = torch.bincount(tail, minlength=inputs.num_nodes[ENTITY])
-        put(TRIPLE, of_entity[tail])
+        put(TRIPLE, of_entity[tail[fact]])
         put(OF_ENTITY, of_entity + torch.bincount(head, minlength=of_entity.numel()))
-        put(PREFERENCE, torch.bincount(relation, minlength=len(inputs.signature.relation_name)))
+        put(PREFERENCE, torch.bincount(relations(inputs), minlength=len(inputs.signature.relation_name)))
     return value
 
 

@@ -14,6 +14,7 @@ from pyg_kgrec.data.store import ENTITY, IS, RELATES
 from pyg_kgrec.explain.units import OF_ENTITY, PREFERENCE, TRIPLE, Units
 from pyg_kgrec.faithfulness.proposals import relations
 from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.models.leaving_out import number_facts
 
 
 class PlantedTruth:
@@ -31,6 +32,8 @@ class PlantedTruth:
         self.of_head = PairIndex.from_pairs(torch.stack([head, triple]), inputs.num_nodes[ENTITY])
         self.entities = PairIndex.from_pairs(inputs.data[IS].edge_index.to(device), inputs.num_items)
         self.relation = relations(inputs)
+        self.fact, num_facts = number_facts(inputs.data, device)
+        self.of_fact = PairIndex.from_pairs(torch.stack([self.fact, triple]), num_facts)
         self.sums: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
 
     @classmethod
@@ -43,7 +46,9 @@ class PlantedTruth:
     def add(self, kind: str, ranking: str, item: Tensor, units: Units, value: Tensor) -> None:
         """Adds the values ``[n]`` of some units of one kind, of pairs with these items ``[B]``."""
         if kind == TRIPLE:
-            triple = units.node
+            # A unit is the first triple of what it says; its copies and its inverse are left out with it.
+            unit, triple = self.of_fact.select(self.fact[units.node])
+            value = value[unit]
         elif kind == OF_ENTITY:
             unit, triple = self.of_head.select(units.node)
             value = value[unit]

@@ -21,7 +21,7 @@ from pyg_kgrec.models.base import Batch, Recommender, Store, predicting
 from pyg_kgrec.models.encoding import DotProduct, Encoding
 from pyg_kgrec.models.graph import CollaborativeGraph
 from pyg_kgrec.models.inputs import Inputs, WeightStamp
-from pyg_kgrec.models.leaving_out import Facts, Trace
+from pyg_kgrec.models.leaving_out import Facts, Trace, number_facts
 from pyg_kgrec.models.module import AttentiveModule
 from pyg_kgrec.models.objective import Objective
 from pyg_kgrec.models.signature import StoreSignature
@@ -285,6 +285,7 @@ class KGRec(Recommender):
             self.num_layers,
             self.num_heads,
             catalogue,
+            number_facts(inputs.data, inputs.device)[0],
         )
 
     def user_rows(self) -> NodeEncoder:

@@ -70,6 +70,15 @@ class Facts:
 
 def number_facts(data: HeteroData, device: torch.device) -> tuple[Tensor, int]:
     """The fact of each triple of a store, ``[T]`` int64, and how many there are."""
+    fact, distinct = distinct_facts(data, device)
+    return fact, distinct.size(0)
+
+
+def distinct_facts(data: HeteroData, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The fact of each triple of a store, ``[T]`` int64, and what each fact is, ``[F, 3]`` int64.
+
+    That is relation, head and tail, of the triple that is not turned round, whichever of the two the store holds.
+    """
     key = torch.empty(0, 3, dtype=torch.long, device=device)
     if RELATES in data.edge_types:
         (head, tail), relation = data[RELATES].edge_index, data[RELATES].edge_type.long()
@@ -91,7 +100,7 @@ def number_facts(data: HeteroData, device: torch.device) -> tuple[Tensor, int]:
             dim=1,
         ).to(device)
     distinct, fact = torch.unique(key, dim=0, return_inverse=True)
-    return fact, distinct.size(0)
+    return fact, distinct
 
 
 @dataclass(frozen=True, eq=False)

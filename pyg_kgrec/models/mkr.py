@@ -26,7 +26,7 @@ from pyg_kgrec.models.inputs import Inputs, WeightStamp
 from pyg_kgrec.models.linked import LinkedRecommender
 from pyg_kgrec.models.objective import NUM_NEGATIVES, Objective, distinct_items
 from pyg_kgrec.models.signature import StoreSignature
-from pyg_kgrec.models.strangers import nodes_known
+from pyg_kgrec.models.strangers import below_known, nodes_known
 from pyg_kgrec.nn.cross_compress import CrossUnits, Unit, check_unit
 from pyg_kgrec.nn.encoder import Features
 from pyg_kgrec.nn.loss import Loss, full
@@ -37,6 +37,27 @@ Form = Literal["authors", "paper"]
 
 _START = 0.1  # norm of an embedding at the start
 _BLOCK = 2**22  # floats of a layer in a block of the MLP head: 16 MiB, half the time of 64
+
+
+@dataclass(frozen=True, eq=False)
+class _Without:
+    """Removals, and what they are of.
+
+    Attributes:
+        inputs: The prepared store.
+        user: User of each removal, ``[R]`` int64.
+        item: Its item, ``[R]`` int64.
+        units: Units of the pairs.
+        removals: What is left out together.
+        bare: Whether the features of the user, the item and the entities are gone, ``[3, R]`` bool.
+    """
+
+    inputs: Inputs
+    user: Tensor
+    item: Tensor
+    units: Units
+    removals: Removals
+    bare: Tensor
 
 
 @dataclass(frozen=True)
@@ -449,7 +470,8 @@ class MKR(LinkedRecommender):
         """Scores without some of the item's entities, or with features of 0.
 
         Without any entity an item skips the units. Features of the entities are those of all of S(v), which other
-        items may share.
+        items may share. An item that is known by none of its own any more starts from the mean item, like any that
+        is known by its entities alone; one of which nothing is left that the model knows scores below all others.
 
         Args:
             inputs: The prepared store.
@@ -463,36 +485,71 @@ class MKR(LinkedRecommender):
             ``[R]`` float, or ``[R, num_items]`` with ``every``.
         """
         pair, device = removals.pair(units), inputs.device
-        who, what = user[pair], item[pair]
         removal, kind = removals.of_kind(units, FEATURES)
         bare = torch.zeros(3, len(removals), dtype=torch.bool, device=device)
         bare[kind, removal] = True
-        encoding, number = self.own_encoding(inputs), torch.arange(len(removals), device=device)
-        mine = self._after_removals(inputs, number, what, what, units, removals, bare)
-        if not every:
-            return self._score_latent(self._user_latent(inputs, who, bare[0]), mine)
-        out: list[Tensor] = []
-        for some in number.split(max(1, _BLOCK // max(inputs.num_items, 1))):
-            score = encoding.score_all(who[some])
-            changed = bare[0][some].nonzero().flatten()
-            if changed.numel():
-                stripped = self._user_latent(inputs, who[some[changed]], bare[0][some[changed]])
-                other = self._encoding(stripped, self._item_latent(inputs))
-                score[changed] = other.score_all(torch.arange(changed.numel(), device=device))
-            # Items that share an entity whose features are gone change with it.
-            stripped = some[bare[2][some]]
-            place, entity = inputs.graph.entities_of.select(what[stripped])
-            held, also = inputs.graph.items_of.select(entity)
-            rows, items = torch.stack([stripped[place[held]], also]).unique(dim=1)
-            if rows.numel():
-                latent = self._after_removals(inputs, rows, items, what[rows], units, removals, bare)
-                score[rows - some[0], items] = self._score_latent(
-                    self._user_latent(inputs, who[rows], bare[0][rows]), latent
-                )
-            own = self._score_latent(self._user_latent(inputs, who[some], bare[0][some]), mine[some])
-            score[some - some[0], what[some]] = own
-            out.append(score)
-        return torch.cat(out) if out else torch.empty(0, inputs.num_items, device=device)
+        number = torch.arange(len(removals), device=device)
+        without = _Without(inputs, user[pair], item[pair], units, removals, bare)
+        latent, lost = self._after_removals(without, number, without.item)
+        blocks = max(1, _BLOCK // max(inputs.num_items, 1))
+        if every:
+            out = [self._all_without(without, some, latent, lost) for some in number.split(blocks)]
+            return torch.cat(out) if out else torch.empty(0, inputs.num_items, device=device)
+        score = self._score_latent(self._user_latent(inputs, without.user, bare[0]), latent)
+        for some in number[lost].split(blocks):
+            whole = self._all_without(without, some, latent, lost)
+            score[some] = whole.gather(1, without.item[some].unsqueeze(1)).squeeze(1)
+        return score
+
+    def _all_without(self, without: _Without, some: Tensor, latent: Tensor, lost: Tensor) -> Tensor:
+        """Scores of all items after some removals ``[r]``, ``[r, num_items]``.
+
+        Args:
+            without: What is left out.
+            some: Numbers of removals, ascending.
+            latent: v_L of the item of each removal, ``[R, hidden_channels]``.
+            lost: Whether nothing is known of it any more, ``[R]`` bool.
+        """
+        inputs, who, what, bare = without.inputs, without.user, without.item, without.bare
+        score = self.own_encoding(inputs).score_all(who[some])
+        known = self.known(inputs).item.expand(score.shape)
+        changed = bare[0][some].nonzero().flatten()
+        if changed.numel():
+            stripped = self._user_latent(inputs, who[some[changed]], bare[0][some[changed]])
+            other = self._encoding(stripped, self._item_latent(inputs))
+            score[changed] = other.score_all(torch.arange(changed.numel(), device=score.device))
+        row, items = self._also_changed(without, some)
+        if row.numel():
+            rows = some[row]
+            also, unknown = self._after_removals(without, rows, items)
+            score[row, items] = self._score_latent(self._user_latent(inputs, who[rows], bare[0][rows]), also)
+            known = known.index_put((row[unknown], items[unknown]), known.new_zeros(()))
+        own = torch.arange(some.numel(), device=score.device)
+        score[own, what[some]] = self._score_latent(
+            self._user_latent(inputs, who[some], bare[0][some]), latent[some]
+        )
+        known = known.index_put((own[lost[some]], what[some][lost[some]]), known.new_zeros(()))
+        now_bare = self.known(inputs).item & ~known
+        if bool(now_bare.any()):
+            score = torch.where(now_bare, below_known(score, known).unsqueeze(1), score)
+        return score
+
+    def _also_changed(self, without: _Without, some: Tensor) -> tuple[Tensor, Tensor]:
+        """Other items that change with what some removals leave out: places among the removals, and the items."""
+        inputs, bare = without.inputs, without.bare
+        # Items that share an entity whose features are gone change with it.
+        stripped = bare[2][some].nonzero().flatten()
+        place, entity = inputs.graph.entities_of.select(without.item[some[stripped]])
+        held, also = inputs.graph.items_of.select(entity)
+        found = torch.stack([stripped[place[held]], also])
+        if self.units is not None and bool(bare[1][some].any()):
+            # Items that start from the mean item change with any that this is a mean over.
+            own = nodes_known(self, inputs, ITEM, ("row", "features"))
+            alone = (self.linked_items(inputs) & ~own).nonzero().flatten()
+            place = (bare[1][some] & own[without.item[some]]).nonzero().flatten()
+            found = torch.cat([found, torch.cartesian_prod(place, alone).t()], dim=1)
+        row, item = found.unique(dim=1)
+        return row, item
 
     def _embed_bare(self, inputs: Inputs, node_type: str, node: Tensor, bare: Tensor) -> Tensor:
         """Embeddings of some nodes ``[n]``, those that are ``bare`` with features of 0."""
@@ -515,35 +572,60 @@ class MKR(LinkedRecommender):
         )
         return kept[1]
 
-    def _after_removals(
-        self,
-        inputs: Inputs,
-        number: Tensor,
-        item: Tensor,
-        asked: Tensor,
-        units: Units,
-        removals: Removals,
-        bare: Tensor,
-    ) -> Tensor:
-        """v_L of items after removals ``[m]``, of pairs whose items are ``asked`` ``[m]``."""
-        own = item == asked
-        start = torch.where(
-            (own & bare[1][number]).unsqueeze(1),
-            self._embed_bare(inputs, ITEM, item, own),
-            self._items(inputs)[item],
-        )
-        if self.units is None:
-            return start
-        links = inputs.graph.entities_of
+    def _after_removals(self, without: _Without, number: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        """v_L of items ``[m]`` after removals ``[m]``, and whether nothing is known of them any more."""
+        inputs, asked = without.inputs, without.item[number]
+        links, own = inputs.graph.entities_of, item == asked
         row, entity = links.select(item)
-        removal, node = removals.of_kind(units, OF_ENTITY)
+        removal, node = without.removals.of_kind(without.units, OF_ENTITY)
         size = max(inputs.num_entities, 1)
         gone = own[row] & left_out(removal, node, size, number[row], entity)
         row, entity = row[~gone], entity[~gone]
         # S(v) of the item that was asked about, whose features may be gone from other items too.
         owner, member = links.select(asked)
-        stripped = bare[2][number[row]] & left_out(owner, member, size, row, entity)
-        return self.units.items(start, self._embed_bare(inputs, ENTITY, entity, stripped), row)
+        stripped = without.bare[2][number[row]] & left_out(owner, member, size, row, entity)
+        linked = torch.zeros_like(own)
+        if row.numel():
+            by_row, known = (nodes_known(self, inputs, ENTITY, s) for s in (("row",), ("row", "features")))
+            linked[row[torch.where(stripped, by_row[entity], known[entity])]] = True
+        start, lost = self._starts_after(without, number, item, linked)
+        if self.units is None:
+            return start, lost
+        return self.units.items(start, self._embed_bare(inputs, ENTITY, entity, stripped), row), lost
+
+    def _starts_after(
+        self, without: _Without, number: Tensor, item: Tensor, linked: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What :meth:`_items` is after removals, and which items nothing is known of any more.
+
+        Args:
+            without: What is left out.
+            number: Removals, ``[m]`` int64.
+            item: Items, ``[m]`` int64.
+            linked: Whether they are still linked to a known entity, ``[m]`` bool.
+
+        Returns:
+            ``[m, hidden_channels]`` float and ``[m]`` bool.
+        """
+        inputs, asked, bare = without.inputs, without.item[number], without.bare[1][number]
+        by_row = nodes_known(self, inputs, ITEM, ("row",))
+        own = nodes_known(self, inputs, ITEM, ("row", "features"))
+        gone = bare & (item == asked) & own[item]
+        start = torch.where(
+            gone.unsqueeze(1), self._embed_bare(inputs, ITEM, item, gone), self._items(inputs)[item]
+        )
+        mine = torch.where(gone, by_row[item], own[item])
+        lost = self.known(inputs).item[item] & ~mine & ~linked
+        # The mean item is one over fewer items, or over one that is another now.
+        some = (linked & ~mine & bare & own[asked]).nonzero().flatten()
+        if self.units is not None and some.numel():
+            known, kept = self.embed(inputs, ITEM), by_row[asked[some]]
+            then = self._embed_bare(inputs, ITEM, asked[some], torch.ones_like(kept))
+            total = known[own].sum(0) - known[asked[some]] + then.masked_fill(~kept.unsqueeze(1), 0)
+            count = (own.sum() - 1 + kept.long()).unsqueeze(1)
+            none = self._embed_bare(inputs, ITEM, item[some], gone[some])
+            start[some] = torch.where(count > 0, total / count.clamp(min=1), none)
+        return start, lost
 
     def _explain(self, inputs: Inputs, user: int, item: int) -> DeletionExplanation:
         who, what = (torch.tensor([i], device=self.device) for i in (user, item))

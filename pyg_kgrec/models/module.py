@@ -34,6 +34,8 @@ class ScoreModule(torch.nn.Module):
         triple: Place of each edge's triple in the store, ``[E]`` int64; −1 for an edge that is none.
         num_items: Number of items, the first nodes.
         first_user: Node of the first user.
+        fact: Number of what each triple of the store says, ``[T]`` int64
+            (:func:`~pyg_kgrec.models.leaving_out.number_facts`); empty for a graph without triples.
 
     Attributes:
         data: The graph: ``x``, ``edge_index`` and ``edge_type``.
@@ -43,6 +45,7 @@ class ScoreModule(torch.nn.Module):
     """
 
     triple: Tensor
+    fact: Tensor
 
     def __init__(
         self,
@@ -53,10 +56,12 @@ class ScoreModule(torch.nn.Module):
         num_items: int,
         first_user: int,
         catalogue: bool,
+        fact: Tensor,
     ) -> None:
         super().__init__()
         self.data = Data(x=x, edge_index=edge_index, edge_type=edge_type)
         self.register_buffer("triple", triple)
+        self.register_buffer("fact", fact)
         self.num_items, self.first_user, self.catalogue = num_items, first_user, catalogue
 
     @abstractmethod
@@ -128,8 +133,9 @@ class ScoreModule(torch.nn.Module):
             units: Units of one pair, ``n`` of them.
 
         Returns:
-            ``[n]`` float64: the sum over the edges of a triple (it and its inverse, where the graph has that) or of
-            an interaction (both directions, likewise); NaN for a unit of another kind or of edges without a mask.
+            ``[n]`` float64: the sum over the edges of a triple, its copies and its inverse, which are left out with
+            it, or of an interaction (both directions, where the graph has them); NaN for a unit of another kind or
+            of edges without a mask.
         """
         value = torch.full(units.kind.shape, torch.nan, dtype=torch.float64, device=edge_mask.device)
         node = self.first_user + user
@@ -137,19 +143,18 @@ class ScoreModule(torch.nn.Module):
         away, back = (edge_index[side] == node for side in (0, 1))
         interaction = (away | back) & (self.triple < 0)
         item = torch.where(away, edge_index[1], edge_index[0])
-        for kind, edges, key in (
-            (TRIPLE, self.triple >= 0, self.triple),
-            (HISTORY, interaction, item),
-        ):
+        says = self.fact[self.triple] if self.fact.numel() else self.triple
+        for kind, edges, key in ((TRIPLE, self.triple >= 0, says), (HISTORY, interaction, item)):
             chosen = units.kind == KINDS.index(kind)
             edges = edges & ~edge_mask.isnan()
             if bool(chosen.any()) and bool(edges.any()):
-                size = int(torch.maximum(key[edges].max(), units.node[chosen].max())) + 1
+                asked = self.fact[units.node[chosen]] if kind == TRIPLE else units.node[chosen]
+                size = int(torch.maximum(key[edges].max(), asked.max())) + 1
                 total = torch.zeros(size, dtype=torch.float64, device=edge_mask.device)
                 total.index_add_(0, key[edges], edge_mask[edges].double())
                 told = torch.zeros(size, dtype=torch.bool, device=edge_mask.device)
                 told[key[edges]] = True
-                value[chosen] = torch.where(told, total, torch.nan)[units.node[chosen]]
+                value[chosen] = torch.where(told, total, torch.nan)[asked]
         return value
 
 
@@ -201,6 +206,7 @@ class AttentiveModule(ScoreModule):
         num_layers: Number of hops.
         num_heads: Number of attention heads.
         catalogue: Score the catalogue instead of pairs.
+        fact: Number of what each triple of the store says, ``[T]`` int64.
     """
 
     weight: Tensor
@@ -221,8 +227,9 @@ class AttentiveModule(ScoreModule):
         num_layers: int,
         num_heads: int,
         catalogue: bool,
+        fact: Tensor,
     ) -> None:
-        super().__init__(x, edge_index, edge_type, triple, num_items, first_user, catalogue)
+        super().__init__(x, edge_index, edge_type, triple, num_items, first_user, catalogue, fact)
         self.num_relations, self.num_heads = relation_embedding.size(0), num_heads
         ones = relation_embedding.new_ones(2, relation_embedding.size(1))  # what interactions send unchanged
         self.register_buffer("weight", weight.detach().clone())
@@ -308,7 +315,8 @@ class ConvolvedModule(ScoreModule):
         both = torch.stack([torch.cat([item, user]), torch.cat([user, item])])
         edge_type = torch.zeros_like(both[0])
         edge_type[item.numel() :] = 1
-        super().__init__(x, both, edge_type, torch.full_like(edge_type, -1), num_items, num_items, catalogue)
+        none = torch.full_like(edge_type, -1)
+        super().__init__(x, both, edge_type, none, num_items, num_items, catalogue, none[:0])
         self.convs = torch.nn.ModuleList(LGConv(normalize=False) for _ in range(num_layers))
 
     def embed(self, x: Tensor, edge_index: Tensor, edge_type: Tensor) -> Tensor:

@@ -62,14 +62,23 @@ class Known:
         """
         if not bool(self.item.any()):
             return score.new_full(score.shape[:1], -1)
-        lowest = score[:, self.item].amin(dim=1)
-        return lowest - (1 + lowest.abs())
+        return _below(score[:, self.item].amin(dim=1))
 
     def bare_last(self, score: Tensor) -> Tensor:
         """Scores ``[B, num_items]`` with bare items below all that are known, as in every list."""
         if self.every_item or not score.size(0):
             return score
         return torch.where(self.item, score, self.below(score).unsqueeze(1))
+
+
+def _below(lowest: Tensor) -> Tensor:
+    return lowest - (1 + lowest.abs())
+
+
+def below_known(score: Tensor, known: Tensor) -> Tensor:
+    """:meth:`Known.below` where each row of scores knows other items, both ``[B, num_items]``."""
+    lowest = score.masked_fill(~known, torch.inf).amin(dim=1)
+    return torch.where(known.any(1), _below(lowest), -1)
 
 
 def nodes_known(model: Recommender, inputs: Inputs, node_type: str, sources: tuple[Source, ...]) -> Tensor:

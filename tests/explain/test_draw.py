@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import builtins
 import copy
+import dataclasses
 import itertools
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import KSR, KTUP, MKR, KGRec, Recommender
+from pyg_kgrec import KSR, KTUP, MKR, ItemKNN, KGRec, Recommender, fit
 from pyg_kgrec._look import AGAINST, COLOURS, FOR, INK
-from pyg_kgrec.data import ENTITY, ITEM, USER, from_pandas
+from pyg_kgrec.data import ENTITY, IS, ITEM, RELATES, USER, from_pandas
 from pyg_kgrec.explain import draw
 from pyg_kgrec.explain.diagram import Link
 
@@ -410,3 +411,61 @@ def test_arrows_of_a_graph_are_triples_of_the_store(
     assert found[item, "directed", "lucas"] == pytest.approx(by_fact["directed → lucas"])
     assert found[item, "stars", "ford"] == pytest.approx(by_fact["stars → ford"])
     assert found[past, "directed", "lucas"] > 0
+
+
+def namesakes() -> HeteroData:
+    """A store in which two films of a history have one name, and a third one of that name is recommended."""
+    triples = [("e1", "directed", "lucas"), ("e1", "stars", "ford"), ("e2", "directed", "lucas"),
+               ("e3", "stars", "ford"), ("e3", "directed", "lucas")]  # fmt: skip
+    return from_pandas(
+        pd.DataFrame({"user": ["u1", "u2", "u2", "u3", "u3"], "item": ["i1", "i1", "i3", "i2", "i3"]}),
+        pd.DataFrame(triples, columns=["head", "relation", "tail"]),
+        pd.DataFrame({"item": ["i1", "i2", "i3"], "entity": ["e1", "e2", "e3"]}),
+        items=pd.DataFrame({"item": ["i1", "i2", "i3"], "name": ["Hamlet"] * 3}),
+    )
+
+
+def test_items_of_one_name_have_boxes_and_arrows_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = namesakes()
+    torch.manual_seed(0)
+    drawn: list[Link] = []
+    notes: dict[tuple[str, str], str] = {}
+    monkeypatch.setattr(
+        draw,
+        "draw_diagram",
+        lambda ax, title, links, noted, *rest: (drawn.extend(links), notes.update(noted)),
+    )
+    why = KGRec(data).explain(data, "u3", "i1")
+    why.plot(kind="graph")
+    assert {link.target for link in drawn if link.source[0] == "user"} == {
+        ("history", "Hamlet (i2)"),
+        ("history", "Hamlet (i3)"),
+    }
+    assert {link.source for link in drawn if link.target[0] == "item"} == {
+        ("entity", "lucas"),
+        ("entity", "ford"),
+    }
+    edges, effects = data[RELATES].edge_index, why.graph.effects
+    for item, name in ((1, "Hamlet (i2)"), (2, "Hamlet (i3)")):
+        mine = {link.target[1]: link.weight for link in drawn if link.source == ("history", name)}
+        own = int(data[IS].edge_index[1][data[IS].edge_index[0] == item])
+        tails = {
+            edges[1, place].item(): effects.get(place, 0.0) for place in effects if edges[0, place] == own
+        }
+        assert sorted(mine.values()) == pytest.approx(sorted(tails.values()))
+    history = why.units[why.units["kind"] == "history"].set_index("id")["contribution"]
+    for raw in ("i2", "i3"):
+        assert notes["history", f"Hamlet ({raw})"] == f"{history[raw]:+.3g}"
+
+
+def test_units_of_one_name_are_drawn_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = namesakes()
+    drawn: list[Link] = []
+    monkeypatch.setattr(draw, "draw_diagram", lambda ax, title, links, *rest: drawn.extend(links))
+    model = ItemKNN(data)
+    fit(model, data, progress=False)
+    why = model.explain(data, "u3", "i1")
+    units = why.units.assign(contribution=[0.5, 0.25])
+    dataclasses.replace(why, units=units).plot(kind="graph")
+    weights = {link.source[1]: link.weight for link in drawn if link.relation}
+    assert weights == {f"Hamlet ({raw})": value for raw, value in zip(units["id"], units["contribution"])}

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import Popularity, evaluate_explanations
+from pyg_kgrec.data import drop_repeats
 from pyg_kgrec.data.store import INTERACTS, RELATES
 from pyg_kgrec.explain.units import KINDS, Removals, Units
 from pyg_kgrec.faithfulness.truth import PlantedTruth
@@ -100,6 +101,24 @@ def test_figures_are_what_loops_over_removals_say(sums: Make, test: HeteroData) 
     assert checked >= 28
 
 
+def test_a_removal_that_changes_nothing_moves_no_item_among_equals(sums: Make, test: HeteroData) -> None:
+    model = sums(test)
+    model.of_triple.zero_()
+    model.of_item.zero_()
+    model.of_item[:, 2:5] = 1  # each item of a history speaks for the same three, and for no others
+    report = evaluate_explanations(model, test, k=6, reasons=1, most=1)
+    frame = report.to_frame().query("kind == 'history' and units > 1")
+    index = model.inputs(test).vocabulary("item").index(list(frame["item"]))
+    listed = np.isin(index, [2, 3, 4])
+    assert listed.any()
+    assert not listed.all()
+    assert (frame[["rank change", "fidelity+", "found"]] == 0).all(axis=None)
+    others = frame[~listed]
+    assert (others["lowers"] == 0).all()
+    # Of the others each has a rank in the middle of all the equal ones, and so was never among the first six.
+    assert (others[["POS@6", "fidelity-"]] == 0).all(axis=None)
+
+
 def test_areas_of_the_curves_are_the_metrics(sums: Make, test: HeteroData) -> None:
     report = evaluate_explanations(sums(test), test, k=4, steps=7)
     summary, curves = report.summary(), report.curves()
@@ -156,6 +175,7 @@ def test_random_state_is_left_as_it_was(sums: Make, test: HeteroData) -> None:
 
 class TestPlantedTruth:
     def test_a_model_that_reads_rationales_alone_is_right(self, sums: Make, test: HeteroData) -> None:
+        test = drop_repeats(test)  # copies of a triple are one fact, which is a rationale or is none
         model = sums(test, history=0.0)
         truth = torch.arange(test[RELATES].num_edges) % 2 == 0
         test[RELATES].is_rationale = truth

@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import MKR, evaluate, fit
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, from_pandas
+from pyg_kgrec.explain.units import KINDS, OF_ENTITY, Removals
 from pyg_kgrec.models import mkr as module
 from pyg_kgrec.testing import build_splits, users_of, with_newcomers
 from pyg_kgrec.transforms import ClickThroughSplit
@@ -293,6 +294,56 @@ def test_what_is_left_out_is_really_left_out(splits: Splits, settings: dict[str,
         assert bool(why.triples["context"].all())
         assert why.triples["weight"].between(0, 1).all()
         assert list(why.triples["weight"]) == sorted(why.triples["weight"], reverse=True)
+
+
+@pytest.mark.parametrize("features", [1.0, 0.0])
+@pytest.mark.parametrize(
+    "settings", [{}, {"features": "x"}, {"features": "id"}, {"head": "mlp"}, {"use_kg": False}]
+)
+def test_a_new_item_is_left_what_a_smaller_store_has(
+    splits: Splits, settings: dict[str, object], features: float
+) -> None:
+    train, _, test = splits
+    model = build(train, **settings)
+    with torch.no_grad():  # users and items of sizes that tell
+        for encoder in model.encoders.values():
+            for weight in encoder.parameters():
+                weight.normal_()
+    links = [(14, 3), (14, 5), (15, 5)]
+    store = with_newcomers(test, links=links, features=features)
+    store[ITEM].x[15] = 0  # known by its entity alone: a mean over the others, of which item 14 may be one
+    user, item = torch.tensor([3, 3]), torch.tensor([14, 15])
+    inputs = model.inputs(store)
+    units = model.score_units(inputs, user, item)
+    groups = [torch.tensor([place]) for place in range(len(units))]
+    groups += [(units.pair == pair).nonzero().flatten() for pair in range(2)]
+    of_items = (units.kind == KINDS.index(OF_ENTITY)) | (units.node == 1)
+    groups += [((units.pair == pair) & of_items).nonzero().flatten() for pair in range(2)]
+    removals = Removals.together([group for group in groups if group.numel()])
+    pair = removals.pair(units)
+    with torch.no_grad():
+        every = model.scores_without(inputs, user, item, units, removals, every=True)
+        own = model.scores_without(inputs, user, item, units, removals)
+    for number, what in enumerate(item[pair].tolist()):
+        smaller = copy.copy(store)
+        members = removals.unit[removals.start[number] : removals.start[number + 1]]
+        entities = store[IS].edge_index[1][store[IS].edge_index[0] == what]
+        for kind, node in zip(units.kind[members].tolist(), units.node[members].tolist()):
+            if KINDS[kind] == OF_ENTITY:
+                link = smaller[IS].edge_index
+                smaller[IS].edge_index = link[:, ~((link[0] == what) & (link[1] == node))]
+            else:
+                place = (torch.tensor([3]), torch.tensor([what]), entities)[node]
+                smaller[(USER, ITEM, ENTITY)[node]].x = store[(USER, ITEM, ENTITY)[node]].x.index_fill(
+                    0, place, 0
+                )
+        if not bool(model.known(model.inputs(smaller)).user[3]):
+            continue  # a stranger is answered by popularity, which is no word of the model's
+        wanted = model.score_all(smaller, torch.tensor([3]))[0]
+        known = model.known(inputs).item  # of one that never was, scores say nothing
+        torch.testing.assert_close(every[number][known], wanted[known], atol=1e-4, rtol=1e-4)
+        if known[what]:
+            assert own[number] == pytest.approx(float(wanted[what]), abs=1e-4, rel=1e-4)
 
 
 def test_an_explanation_reads_and_draws_itself(splits: Splits) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -252,6 +253,30 @@ class TestExplainers:
         triple = mask[module.triple == 4].double()
         assert value[2] == triple.sum() if triple.numel() else value[2].isnan()
         assert value[3].isnan()
+
+
+def test_a_unit_has_the_masks_of_copies_and_of_the_stored_inverse(test: HeteroData) -> None:
+    (head, tail), relation, names = test[RELATES].edge_index, test[RELATES].edge_type, test.relation_name
+    number = relation.numel()
+    # Each triple the other way round first, then as it is, then the first five again.
+    edges = torch.stack([torch.cat([tail, head, head[:5]]), torch.cat([head, tail, tail[:5]])])
+    test[RELATES].edge_index = edges
+    test[RELATES].edge_type = torch.cat([relation + len(names), relation, relation[:5]])
+    test.relation_name = [*names, *(f"~{name}" for name in names)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of the copies
+        module = build(KGRec, test).as_module(test)
+    mask = torch.arange(1, module.data.num_edges + 1, dtype=torch.float32)
+    node = torch.tensor([2, 7])
+    units = Units(torch.zeros_like(node), torch.full_like(node, KINDS.index(TRIPLE)), node, node.float())
+    value = module.unit_values(mask, torch.tensor(2), units)
+    for place, same in enumerate(([2, number + 2, 2 * number + 2], [7, number + 7])):
+        edges = torch.isin(module.triple, torch.tensor(same))
+        assert edges.sum() >= len(same)
+        assert value[place] == mask[edges].sum()
+    # Whichever of them a unit names.
+    other = Units(units.pair, units.kind, node + number, units.weight)
+    assert torch.equal(module.unit_values(mask, torch.tensor(2), other), value)
 
 
 def test_attention_explainer_gives_the_attention(test: HeteroData) -> None:
