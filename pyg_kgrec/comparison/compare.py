@@ -17,7 +17,7 @@ from pyg_kgrec._checks import check_at_least
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import shown
 from pyg_kgrec._tuning import check_space
-from pyg_kgrec.comparison.entries import Entry, ModelLike, entries_of
+from pyg_kgrec.comparison.entries import Entry, ModelLike, check_tuned, entries_of
 from pyg_kgrec.comparison.runner import Record, complete, trainable
 from pyg_kgrec.comparison.runs import Plan, Splits
 from pyg_kgrec.comparison.table import Comparison
@@ -76,7 +76,8 @@ def compare(
         tune: By name of a row, what is searched for it by Optuna (extra ``tune``), on validation alone: a
             dictionary of settings or arguments of ``fit``, each a list of values or a pair of lowest and highest
             number (on a logarithmic scale if above 0 and not whole); or a function of Optuna's trial that returns
-            such settings; or True for the ``search_space`` of the model's class.
+            such settings; or True for the ``search_space`` of the model's class. Of a model that learns nothing by
+            gradients only settings can be searched.
             Each run searches anew, so that nothing passes from one split's test pairs to another's choice.
         n_trials: Number of trials of each search, the same for all; a smaller grid is gone through once.
         path: File that rows are kept in as they come, read without running anything in it. A comparison that was
@@ -215,8 +216,17 @@ def _spaces(tune: Any, entries: Sequence[Entry]) -> Any:
     """What is searched, with the space of its class for each model that asks for that by True."""
     if not isinstance(tune, Mapping):
         return tune
-    own = {entry.name: getattr(entry.make, "search_space", {}) for entry in entries}
-    return {name: own.get(name, {}) if search is True else search for name, search in tune.items()}
+    spaces = dict(tune)
+    for entry in entries:
+        if spaces.get(entry.name) is True:
+            spaces[entry.name] = getattr(entry.make, "search_space", None)
+            if not spaces[entry.name]:
+                make = entry.make.__name__ if isinstance(entry.make, type) else "a callable"
+                raise ValueError(
+                    f"tune[{shown(repr(entry.name), 60)}] is True, but {shown(make, 60)} says no search_space, "
+                    "expected a dictionary of what is tried"
+                )
+    return spaces
 
 
 def _check_tune(tune: Any, entries: Sequence[Entry], data: Any) -> None:
@@ -224,14 +234,15 @@ def _check_tune(tune: Any, entries: Sequence[Entry], data: Any) -> None:
         raise TypeError(
             f"tune is a {type(tune).__name__}, expected a dictionary of what is searched by model"
         )
-    names = [entry.name for entry in entries]
+    rows = {entry.name: entry for entry in entries}
     for name, search in tune.items():
         where = f"tune[{shown(repr(name), 60)}]"
-        if name not in names:
+        if name not in rows:
             raise ValueError(
-                f"{where} is of no model, expected one of {shown(', '.join(map(repr, names)), 200)}"
+                f"{where} is of no model, expected one of {shown(', '.join(map(repr, rows)), 200)}"
             )
         check_space(search, where)
+        check_tuned(rows[name], search)
     if tune:
         require("optuna", "tune", "compare(tune=…)")
 

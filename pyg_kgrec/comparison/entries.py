@@ -14,10 +14,11 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec._files import shown
 from pyg_kgrec._trainer import check_arguments
+from pyg_kgrec._tuning import check_names
 from pyg_kgrec.comparison.digest import without_addresses
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.blend import Blend
-from pyg_kgrec.training import fit
+from pyg_kgrec.training import fit, learns_anywhere
 
 Maker: TypeAlias = type[Recommender] | Callable[..., Recommender]
 ModelLike: TypeAlias = Maker | tuple[Maker, Mapping[str, Any]]
@@ -139,6 +140,49 @@ def _check_fit(arguments: Any, where: str) -> None:
     check_arguments({name: value for name, value in arguments.items() if name not in fit_names()})
 
 
+def check_tuned(entry: Entry, space: Any, model: Recommender | None = None) -> None:
+    """Refuses a search over what neither the model nor :func:`~pyg_kgrec.fit` takes.
+
+    Args:
+        entry: The row.
+        space: What is searched; of a function nothing is known before a trial.
+        model: The untrained model, where it was made already: one that is solved makes nothing of fit's arguments.
+
+    Raises:
+        ValueError: If there is such a name.
+    """
+    if not isinstance(space, Mapping):
+        return
+    own = _settable(entry.make)
+    of_fit = [name for name in fit_names() if name not in (*_OURS, "trainer_arguments")]
+    if model is not None and not learns_anywhere(model):
+        of_fit = []
+    # What a callable takes by **kwargs nobody knows before it is called.
+    own = [name for name in (space if own is None else own) if name not in fit_names()]
+    kind = entry.make.__name__ if isinstance(entry.make, type) else "the callable"
+    listed = ((f"a setting of {shown(kind, 60)}", own), ("an argument of fit", of_fit))
+    expected = " or ".join(f"{what} ({_first(names)})" for what, names in listed if names)
+    where = f"tune[{shown(repr(entry.name), 60)}]"
+    check_names(space, [*own, *of_fit], where, expected or "no search: nothing of it can be set")
+
+
+def _first(names: list[str]) -> str:
+    """The first of some names, as many as stand on a line."""
+    number = max(1, sum(len(", ".join(names[: i + 1])) <= 110 for i in range(len(names))))
+    return ", ".join(names[:number]) + (", …" if number < len(names) else "")
+
+
+def _settable(make: Maker) -> list[str] | None:
+    """Names of the settings that a class or a callable takes beside the training store; None for any."""
+    try:
+        _, *settings = inspect.signature(make).parameters.values()
+    except (TypeError, ValueError):  # nothing is known of it, or it takes no store: its own call says so
+        return None
+    if any(setting.kind is setting.VAR_KEYWORD for setting in settings):
+        return None
+    return [x.name for x in settings if x.kind in (x.POSITIONAL_OR_KEYWORD, x.KEYWORD_ONLY)]
+
+
 def losses(make: type[Recommender]) -> set[str]:
     """The names that a class's constructor declares for its argument ``loss``."""
     try:
@@ -156,9 +200,9 @@ def _literals(hint: Any) -> Iterator[str]:
             yield from _literals(part)
 
 
-def fit_names() -> set[str]:
-    """Names of the arguments of :func:`~pyg_kgrec.fit`."""
-    return set(inspect.signature(fit).parameters)
+def fit_names() -> list[str]:
+    """Names of the arguments of :func:`~pyg_kgrec.fit`, in their order."""
+    return list(inspect.signature(fit).parameters)
 
 
 def settings_of(model: Recommender) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
+from pyg_kgrec.comparison.entries import check_tuned
 from pyg_kgrec.comparison.runs import FAILURES, Plan, Row, describe, run
 
 _KIND: Final = "comparison"
@@ -82,14 +83,21 @@ def made_with(described: Row) -> str:
 
 
 def trainable(plan: Plan, seed: int) -> tuple[dict[str, Row], dict[str, str]]:
-    """What each row is made with, and of those that cannot be trained on this store, why."""
+    """What each row is made with, and of those that cannot be trained on this store, why.
+
+    Raises:
+        ValueError: If a search tries what makes no difference to its model.
+    """
     described: dict[str, Row] = {}
     left_out: dict[str, str] = {}
     for entry in plan.entries:
         try:
-            described[entry.name] = describe(plan, entry, seed)
+            row, model = describe(plan, entry, seed)
         except FAILURES as error:
             left_out[entry.name] = f"{type(error).__name__}: {shown(str(error), 300)}"
+            continue
+        check_tuned(entry, plan.tune.get(entry.name), model)
+        described[entry.name] = row
     return described, left_out
 
 

@@ -148,8 +148,8 @@ def _has_pairs(val: HeteroData | None) -> bool:
     return pairs is None or pairs.numel() > 0  # a store without the field is named where it is read
 
 
-def describe(plan: Plan, entry: Entry, seed: int) -> Row:
-    """What a row is made with, from an untrained model; raises what keeps the model from being trained at all.
+def describe(plan: Plan, entry: Entry, seed: int) -> tuple[Row, Recommender]:
+    """What a row is made with, and its untrained model; raises what keeps the model from being trained at all.
 
     Beside what a reader is shown, which may be shortened, stands a sum of all that was given.
     """
@@ -170,7 +170,7 @@ def describe(plan: Plan, entry: Entry, seed: int) -> Row:
     if entry.transform is not None:
         row["transform"] = entry.name
     row["tune"] = "" if space is None else f"{plan.num_trials} trials of {_searched(space)}"
-    return row
+    return row, model
 
 
 def _settings(entry: Entry, model: Recommender) -> Row:

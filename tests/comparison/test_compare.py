@@ -634,6 +634,53 @@ def test_users_of_bands_add_up_where_a_band_is_empty_in_some_split() -> None:
         assert table.by_activity(num_bands)["users"].sum() == users
 
 
+def takes_any(train: HeteroData, **settings: Any) -> Recommender:
+    return BPRMF(train, **settings)
+
+
+@pytest.mark.parametrize(
+    ("model", "search", "message"),
+    [
+        (
+            KGRec,
+            {"hiden_channels": [8]},
+            r"\(did you mean hidden_channels\?\), expected a setting of KGRec \(hidd",
+        ),
+        (
+            KGRec,
+            {"lr": [0.1], "seed": [1]},
+            "has 'seed', which no trial may change, expected a setting of KGRec",
+        ),
+        (takes_any, {"seed": [1]}, "has 'seed', which no trial may change, expected an argument of fit"),
+        (
+            lambda train: EASE(train),
+            {"l2": [1.0]},
+            r"expected an argument of fit \(max_epochs, lr, batch_size",
+        ),
+        (EASE, True, "is True, but EASE says no search_space, expected a dictionary of what is tried"),
+        (takes_any, True, "is True, but a callable says no search_space, expected a dictionary"),
+        (EASE, {"lr": [0.1]}, r"expected a setting of EASE \(l2, knowledge, power, max_memory\)$"),
+        (Popularity, {"lr": [0.1]}, "expected no search: nothing of it can be set$"),
+    ],
+)
+def test_a_search_over_what_makes_no_difference_is_refused_at_the_entrance(
+    small: HeteroData, tmp_path: Path, model: Any, search: Any, message: str
+) -> None:
+    pytest.importorskip("optuna")
+    path = tmp_path / "rows"
+    with pytest.raises(ValueError, match=rf"^tune\['a row'\] .*{message}") as error:
+        compare({"a row": model, "MF": MF}, small, tune={"a row": search}, path=path, **SETTINGS)
+    assert len(str(error.value)) <= 400
+    assert not path.exists()
+
+
+def test_what_a_callable_takes_by_any_name_may_be_searched(small: HeteroData) -> None:
+    pytest.importorskip("optuna")
+    tune = {"MF": {"hidden_channels": [2, 4]}}
+    table = compare({"MF": takes_any}, small, tune=tune, n_trials=2, **SETTINGS | {"seeds": 1})
+    assert json.loads(table.to_frame()["tuned"][0])["hidden_channels"] in (2, 4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
