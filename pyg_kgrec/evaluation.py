@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch_geometric.data import HeteroData
 from torch_geometric.metrics import (
     LinkPredCoverage,
     LinkPredHitRatio,
@@ -29,7 +30,7 @@ from pyg_kgrec._files import shown
 from pyg_kgrec._tables import index_of
 from pyg_kgrec.calibration import Calibration, best_threshold, labelled_scores
 from pyg_kgrec.data.interactions import PairIndex
-from pyg_kgrec.data.store import USER
+from pyg_kgrec.data.store import INTERACTS, USER
 from pyg_kgrec.models.base import Recommender, Store, check_recommender, predicting
 from pyg_kgrec.models.encoding import rows_at_once
 from pyg_kgrec.models.inputs import Inputs
@@ -213,10 +214,7 @@ def check_rankable(inputs: Inputs, k: int | Sequence[int], name: str) -> list[in
         raise ValueError("k is empty, expected at least one length of the list")
     for one in ks:
         check_k(one, inputs.num_items)
-    if inputs.labels.item.numel() == 0:
-        raise ValueError(
-            "edge_label_index holds no pair to be found, expected at least one user with a test item"
-        )
+    check_holds_pairs(inputs.data, name)
     check_to_be_found(inputs, name, stacklevel=4)
     return ks
 
@@ -417,6 +415,21 @@ def interaction_counts(inputs: Inputs) -> tuple[Tensor, Tensor]:
         return pairs.start.diff(), torch.bincount(pairs.item, minlength=inputs.num_items)
 
     return inputs.part("interaction counts", count)
+
+
+def check_holds_pairs(data: HeteroData, name: str) -> None:
+    """Raises ValueError unless a store has a pair to be found; ``name`` is that of the argument, for messages."""
+    store = data[INTERACTS]
+    if "edge_label_index" not in store:
+        return  # where the pairs are read a message says which stores have some
+    if store.edge_label_index.size(1) == 0:
+        raise ValueError(f"edge_label_index of {name} holds no pair to be found, expected at least one")
+    if "edge_label" in store and not bool((store.edge_label > 0).any()):
+        number = store.edge_label_index.size(1)
+        raise ValueError(
+            f"edge_label_index of {name} holds no pair to be found: none of its {number} is labelled 1, expected at "
+            "least one"
+        )
 
 
 def check_to_be_found(inputs: Inputs, name: str, stacklevel: int = 3) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_kgrec._checks import check_at_least
+from pyg_kgrec._checks import check_at_least, check_k
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import shown
 from pyg_kgrec._tuning import check_space
@@ -23,9 +23,9 @@ from pyg_kgrec.comparison.runs import Plan, Splits
 from pyg_kgrec.comparison.table import Comparison
 from pyg_kgrec.data.leaks import ByTime, check_split
 from pyg_kgrec.data.splitting import check_unsplit
-from pyg_kgrec.data.store import USER, validate
-from pyg_kgrec.evaluation import METRICS
-from pyg_kgrec.training import check_monitor
+from pyg_kgrec.data.store import ITEM, USER, validate
+from pyg_kgrec.evaluation import METRICS, check_holds_pairs
+from pyg_kgrec.training import check_monitor, check_watched
 from pyg_kgrec.transforms import LeaveOneOut, TemporalSplit
 
 
@@ -94,8 +94,9 @@ def compare(
 
     Raises:
         TypeError: If an argument is of another type.
-        ValueError: If an argument is out of range, ``data`` and ``split`` do not fit together, no model can be
-            trained on the store, or ``path`` holds another comparison or is damaged.
+        ValueError: If an argument is out of range, ``data`` and ``split`` do not fit together, the validation pairs
+            have nothing that ``monitor`` is of, no model can be trained on the store, or ``path`` holds another
+            comparison or is damaged.
         FileNotFoundError: If the folder of ``path`` is missing.
         ImportError: If ``tune`` is asked for and Optuna is missing.
     """
@@ -134,6 +135,11 @@ def run_all(
     splits = plan.splits(numbers[0])
     if tune and splits[1] is None:
         raise ValueError("tune is given without validation pairs, expected some to choose by")
+    for one in ks:
+        check_k(one, splits[2][ITEM].num_nodes)
+    check_holds_pairs(splits[2], "test")
+    if splits[1] is not None:
+        check_watched(monitor, splits[1])
     notes = _look_at(splits, split)
     record = Record(plan, None if path is None else Path(path))
     described, left_out = trainable(plan, numbers[0])

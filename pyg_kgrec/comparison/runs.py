@@ -40,7 +40,7 @@ from pyg_kgrec.data.store import INTERACTS
 from pyg_kgrec.evaluation import check_rankable, ranking_with_ranks
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.inputs import StoreStamp
-from pyg_kgrec.training import fit, learns_anywhere, metrics_of
+from pyg_kgrec.training import fit, learns_anywhere, metrics_of, validation_inputs
 
 Splits: TypeAlias = tuple[HeteroData, HeteroData | None, HeteroData]
 Row: TypeAlias = dict[str, Any]
@@ -162,9 +162,8 @@ def describe(plan: Plan, entry: Entry, seed: int) -> tuple[Row, Recommender]:
         model = entry.build(train)
         inputs = model.prepare(train)
         model.training_examples(inputs)
-        for store in (val, test):
-            if store is not None:
-                model.prepare(store)
+        if val is not None:
+            validation_inputs(model, val, plan.monitor)
         check_rankable(model.prepare(test), list(plan.ks), "test")
     row = _settings(entry, model) | {"given": given}
     if entry.transform is not None:

@@ -634,6 +634,24 @@ def test_users_of_bands_add_up_where_a_band_is_empty_in_some_split() -> None:
         assert table.by_activity(num_bands)["users"].sum() == users
 
 
+@pytest.mark.parametrize(("part", "monitor"), [("val", "ndcg@5"), ("test", "auc"), ("val", "auc")])
+def test_a_part_without_a_pair_labelled_1_is_named(small: HeteroData, part: str, monitor: str) -> None:
+    parts = ClickThroughSplit(0.2, 0.2)(small)
+    parts[("train", "val", "test").index(part)][INTERACTS].edge_label *= 0
+    with pytest.raises(
+        ValueError, match=rf"of {part} holds .* is labelled 1|^{part}.* no pair is labelled 1"
+    ):
+        compare({"MF": MF}, parts, monitor=monitor, **SETTINGS | {"split": None})
+
+
+def test_a_model_that_knows_no_triples_is_left_out_of_a_comparison_by_triples(small: HeteroData) -> None:
+    parts = [TripleSplit(seed=0)(part)[place] for place, part in enumerate(RandomSplit(0.2, 0.2)(small))]
+    with pytest.raises(
+        ValueError, match=r"none of the 1 models .* TypeError: model is a BPRMF, which knows no"
+    ):
+        compare({"MF": MF}, parts, monitor="mrr", **SETTINGS | {"split": None})
+
+
 def takes_any(train: HeteroData, **settings: Any) -> Recommender:
     return BPRMF(train, **settings)
 
@@ -687,6 +705,18 @@ def test_what_a_callable_takes_by_any_name_may_be_searched(small: HeteroData) ->
         ({"monitor": "ndcg10"}, ValueError, "monitor is 'ndcg10', expected a metric and a length"),
         ({"monitor": 3}, TypeError, "monitor is 3, expected the name of a metric"),
         ({"fit": {"max_epoch": 1}}, TypeError, "max_epoch is no argument of fit"),
+        ({"k": 15}, ValueError, "^k is 15, expected a whole number from 1 to the 14 items"),
+        (
+            {"monitor": "ndcg@15"},
+            ValueError,
+            "^monitor is 'ndcg@15', expected at most ndcg@14, the number of items",
+        ),
+        ({"monitor": "auc"}, ValueError, r"^val\[.*\] has no edge_label, expected pairs labelled 0 and 1"),
+        (
+            {"monitor": "mrr"},
+            ValueError,
+            "^val has no edge_label_index of triples, expected a store of TripleSplit",
+        ),
     ],
 )
 def test_what_no_run_can_be_made_with_leaves_no_file(
@@ -695,7 +725,9 @@ def test_what_no_run_can_be_made_with_leaves_no_file(
     data, path = build_store(), tmp_path / "rows.pyg_kgrec"
     with pytest.raises(error, match=message):
         compare(
-            {"P": Popularity, "E": EASE}, data, split=RandomSplit(), path=path, progress=False, **arguments
+            **{"models": {"P": Popularity, "E": EASE}, "data": data, "split": RandomSplit(), "k": 10}
+            | {"path": path, "progress": False}
+            | arguments
         )
     assert not path.exists()
 
