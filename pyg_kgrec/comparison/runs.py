@@ -91,7 +91,13 @@ class Plan:
             split = copy.copy(self.split)
             if not self.is_fixed:
                 split.seed = int(split.seed) + seed
-            train, val, test = split(self.data)
+            parts = split(self.data)
+            if not _are_three_stores(parts):
+                raise TypeError(
+                    f"split is a {shown(type(split).__name__, 60)}, expected a transform that makes three stores, "
+                    "such as RandomSplit"
+                )
+            train, val, test = parts
             self._kept = seed, (train, val if _has_pairs(val) else None, test)
         return self._kept[1]
 
@@ -137,6 +143,15 @@ def _described(split: BaseTransform | None) -> str:
         text
         if all(isinstance(x, bool | int | float | str | None) for x in held.values())
         else text + digest(held)
+    )
+
+
+def _are_three_stores(parts: Any) -> bool:
+    """Whether these are training, validation (or None) and test."""
+    if not isinstance(parts, tuple | list) or len(parts) != 3:
+        return False
+    return all(
+        isinstance(part, HeteroData) or (part is None and place == 1) for place, part in enumerate(parts)
     )
 
 

@@ -42,7 +42,14 @@ from pyg_kgrec.data import INTERACTS, SplitReport, check_split
 from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.testing import build_store
-from pyg_kgrec.transforms import ClickThroughSplit, LeaveOneOut, RandomSplit, TemporalSplit, TripleSplit
+from pyg_kgrec.transforms import (
+    ClickThroughSplit,
+    LeaveOneOut,
+    RandomSplit,
+    ShuffleTails,
+    TemporalSplit,
+    TripleSplit,
+)
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -79,6 +86,13 @@ def table(small: HeteroData) -> Comparison:
     data = copy.copy(small)
     del data[INTERACTS].time
     return compare(models, data, **SETTINGS)
+
+
+class Pairs(BaseTransform):
+    """Makes two stores of one."""
+
+    def forward(self, data: HeteroData) -> Any:
+        return data, data
 
 
 def metrics(table: Comparison) -> pd.DataFrame:
@@ -420,6 +434,16 @@ def test_one_seed_has_no_deviation_to_draw(table: Comparison, monkeypatch: pytes
         ({"models": {"a": lambda train: 3}}, ValueError, "none of the 1 models .* made a int"),
         ({"split": None}, ValueError, "split is None, expected a transform"),
         ({"split": 0.1}, TypeError, "split is a float, expected a transform"),
+        (
+            {"split": ShuffleTails(0)},
+            TypeError,
+            "split is a ShuffleTails, expected a transform that makes three",
+        ),
+        (
+            {"split": Pairs()},
+            TypeError,
+            "split is a Pairs, expected a transform that makes three stores, such as",
+        ),
         ({"seeds": 0}, ValueError, "seeds is 0, expected at least 1"),
         ({"seeds": [1, 1]}, ValueError, "each once"),
         ({"seeds": 1.5}, TypeError, "seeds is 1.5, expected a whole number"),
