@@ -19,7 +19,7 @@ from pyg_kgrec._files import shown
 from pyg_kgrec._tuning import check_space
 from pyg_kgrec.comparison.entries import Entry, ModelLike, check_tuned, entries_of
 from pyg_kgrec.comparison.runner import Record, complete, trainable
-from pyg_kgrec.comparison.runs import Plan, Splits
+from pyg_kgrec.comparison.runs import Plan, Row, Splits
 from pyg_kgrec.comparison.table import Comparison
 from pyg_kgrec.data.leaks import ByTime, check_split
 from pyg_kgrec.data.splitting import check_unsplit
@@ -159,7 +159,7 @@ def run_all(
     labels = dict.fromkeys(pairs, _user_labels(splits[2]))
     metric = monitor if monitor.partition("@")[0] in METRICS and _length(monitor) in ks else f"ndcg@{min(ks)}"
     if tune:
-        notes.append(f"Searched on validation, {n_trials} trials per run: {', '.join(tune)}.")
+        notes += _searched(rows)
     return Comparison(rows, pairs, labels, plan.is_fixed, ks, metric, left_out, notes)
 
 
@@ -251,6 +251,22 @@ def _check_tune(tune: Any, entries: Sequence[Entry], data: Any) -> None:
         check_tuned(rows[name], search)
     if tune:
         require("optuna", "tune", "compare(tune=…)")
+
+
+def _searched(rows: Sequence[Row]) -> list[str]:
+    """How many trials the searches took, which a small grid ends early."""
+    taken: dict[str, list[int]] = {}
+    for row in rows:
+        if "trials" in row:
+            taken.setdefault(row["model"], []).append(row["trials"])
+    models: dict[str, list[str]] = {}
+    for name, numbers in taken.items():
+        least, most = min(numbers), max(numbers)
+        trials = f"{least} to {most} trials" if least < most else f"{most} trial{'s' if most != 1 else ''}"
+        models.setdefault(trials, []).append(name)
+    return [
+        f"Searched on validation, {trials} per run: {', '.join(names)}." for trials, names in models.items()
+    ]
 
 
 def _look_at(splits: Splits, split: BaseTransform | None) -> list[str]:

@@ -121,6 +121,8 @@ def complete(
     with tqdm(total=len(wanted), initial=len(wanted) - len(todo), disable=not progress, unit="run") as bar:
         for key, (row, pairs) in _results(plan, todo, processes, bar.set_description):
             row |= {"made with": key[2], "tune": described[key[0]]["tune"]}
+            if "trials" in row:  # a small grid is gone through once, whatever the budget
+                row["tune"] = f"{row['trials']} {row['tune'].partition(' ')[2]}"
             record.add(row, 0 if plan.is_fixed else key[1], pairs)
             bar.update()
     return [record.rows[key] for key in wanted]

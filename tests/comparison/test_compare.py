@@ -501,6 +501,20 @@ def test_tuning_chooses_on_validation_within_its_budget(small: HeteroData) -> No
     assert scores[chosen["hidden_channels"], chosen["lr"]] == max(scores.values())
 
 
+def test_a_note_says_how_many_trials_were_made(small: HeteroData) -> None:
+    pytest.importorskip("optuna")
+    tune: dict[str, Any] = {"few": {"l2": [1.0, 3.0]}, "one": {"l2": [1.0]}, "some": {"l2": (1.0, 3.0)}}
+    models = dict.fromkeys(tune, functools.partial(EASE, l2=10.0))
+    table = compare(models, small, tune=tune, n_trials=3, **QUICK | {"seeds": 1})
+    said = [note for note in table.notes if note.startswith("Searched")]
+    assert said == [
+        "Searched on validation, 2 trials per run: few.",
+        "Searched on validation, 1 trial per run: one.",
+        "Searched on validation, 3 trials per run: some.",
+    ]
+    assert table.to_frame()["tune"][0].startswith('2 trials of {"l2": [')
+
+
 def test_a_trial_that_does_not_stay_finite_costs_no_row(small: HeteroData) -> None:
     pytest.importorskip("optuna")
     models: dict[str, Any] = {"MF": BPRMF, "wild": BPRMF, "Popularity": Popularity}
