@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import multiprocessing
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -49,7 +50,7 @@ class Record:
 
     def _read(self, path: Path) -> None:
         content = read_packed(path, _KIND)
-        if content.get("key") != self.key:
+        if not _is_key(content.get("key"), self.key):
             raise ValueError(
                 f"{shown(path)} holds a comparison of other data, another split, other k, monitor or number of "
                 "threads, expected a file of this one or a new name"
@@ -75,6 +76,17 @@ class Record:
         if self.path is not None:
             content = {"key": self.key, "rows": list(self.rows.values()), "pairs": self.pairs}
             replace_file(self.path, pack(content, _KIND))
+
+
+def _is_key(kept: Any, key: str) -> bool:
+    """Whether a file's key is that of a plan; in which order lengths were given says nothing."""
+    if kept == key:
+        return True
+    try:
+        one, other = json.loads(kept), json.loads(key)
+        return bool({**one, "k": sorted(set(one["k"]))} == {**other, "k": sorted(set(other["k"]))})
+    except (TypeError, ValueError, KeyError, RecursionError):
+        return False
 
 
 def made_with(described: Row) -> str:

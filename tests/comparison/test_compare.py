@@ -259,6 +259,24 @@ def test_files_of_other_comparisons_and_damaged_ones_are_refused(small: HeteroDa
         compare(models, small, path=tmp_path / "none" / "rows", **SETTINGS)
 
 
+def test_lengths_in_another_order_are_the_same_comparison(
+    small: HeteroData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, models, made = tmp_path / "rows", {"EASE": SOLVED}, []
+    fitting = runs.fit
+    monkeypatch.setattr(runs, "fit", lambda *args, **kwargs: made.append(1) or fitting(*args, **kwargs))
+    one = compare(models, small, path=path, **QUICK | {"k": (3, 7)})
+    other = compare(models, small, path=path, **QUICK | {"k": (7, 3, 7)})
+    assert made == [1, 1]
+    fresh = compare(models, small, **QUICK | {"k": (7, 3)})
+    pd.testing.assert_frame_equal(metrics(other), metrics(fresh), check_exact=True)
+    pd.testing.assert_frame_equal(metrics(other)[metrics(one).columns], metrics(one), check_exact=True)
+    assert list(metrics(other).columns[[0, 6, 12]]) == ["recall@7", "recall@3", "coverage@7"]
+    assert list(one.to_frame().columns) == list(
+        compare(models, small, **QUICK | {"k": (3, 7)}).to_frame().columns
+    )
+
+
 def test_the_random_state_of_the_caller_is_left_alone(small: HeteroData) -> None:
     torch.manual_seed(7)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
