@@ -270,12 +270,32 @@ def metrics_of(
         if _COVERAGE in chosen:
             metrics |= {f"{_COVERAGE}@{n}": _Coverage(k=n, num_dst_nodes=inputs.num_items) for n in ks}
         collection = LinkPredMetricCollection(metrics).to(inputs.device)
-        for batch, top in lists:
+        # By default as they come: a sum in float32 depends on what is added up at a time.
+        for batch, top in _blocks(lists, rows_at_once(inputs.num_items)):
             collection.update(top, torch.stack(inputs.labels.select(batch)))
         found = collection.compute()
     if names is not None:
         return {f"{name}@{n}": float(found[f"{name}@{n}"]) for n in ks for name in chosen}
     return {name: float(value) for name, value in found.items()}
+
+
+def _blocks(lists: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Users and their lists by so many users at a time (the last ones fewer), however many came at a time."""
+    kept: list[tuple[Tensor, Tensor]] = []
+    number = 0
+    for batch in lists:
+        kept.append(batch)
+        number += batch[0].numel()
+        if number < size:
+            continue
+        users, top = (torch.cat(parts) for parts in zip(*kept))
+        whole = number - number % size
+        yield from zip(users[:whole].split(size), top[:whole].split(size))
+        number -= whole
+        kept = [(users[whole:], top[whole:])] if number else []
+    if kept:
+        users, top = (torch.cat(parts) for parts in zip(*kept))
+        yield users, top
 
 
 @dataclass(frozen=True)
@@ -427,8 +447,8 @@ def check_holds_pairs(data: HeteroData, name: str) -> None:
     if "edge_label" in store and not bool((store.edge_label > 0).any()):
         number = store.edge_label_index.size(1)
         raise ValueError(
-            f"edge_label_index of {name} holds no pair to be found: none of its {number} is labelled 1, expected at "
-            "least one"
+            f"edge_label_index of {name} holds no pair to be found: none of its {number} is labelled 1, expected "
+            "at least one"
         )
 
 
