@@ -82,7 +82,8 @@ def compare(
         n_trials: Number of trials of each search, the same for all; a smaller grid is gone through once.
         path: File that rows are kept in as they come, read without running anything in it. A comparison that was
             interrupted goes on there, and so does one with more seeds or models; rows of models whose settings
-            are others now, and rows that failed, are made anew.
+            are others now are made anew. Rows that failed are kept with the reason, also where all did and the
+            call ends in an error, and are tried again by the next call.
         processes: Number of runs side by side, each in a process of its own (a script then needs
             ``if __name__ == '__main__'``). Seconds are those of a shared machine then.
         num_threads: PyTorch's threads per run, however many run side by side; more threads may change last digits.
