@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import json
+import os
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from torch_geometric.data import HeteroData
@@ -183,6 +186,33 @@ def _settable(make: Maker) -> list[str] | None:
     return [x.name for x in settings if x.kind in (x.POSITIONAL_OR_KEYWORD, x.KEYWORD_ONLY)]
 
 
+def files_of(entry: Entry) -> dict[str, str]:
+    """SHA-256 of the files that the arguments of a row name, as far as they are there, by name."""
+    asked = [*entry.settings.items(), *entry.fit.items()]
+    if isinstance(entry.make, functools.partial):  # of a callable, with arguments by position
+        asked += [*entry.make.keywords.items(), *(("", value) for value in entry.make.args)]
+    paths = (_file(name, value) for name, value in asked)
+    return {str(path): _sum(path) for path in paths if path is not None}
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _file(name: str, value: Any) -> Path | None:
+    """The file that an argument names; a word such as 'bpr' names none, whatever the folder holds."""
+    if not isinstance(value, str | os.PathLike):
+        return None
+    path = Path(value)
+    if isinstance(value, str) and name != "kg_embedding" and len(path.parts) < 2 and not path.suffix:
+        return None
+    try:
+        return path if path.is_file() else None
+    except (OSError, ValueError):  # a text that no file could be named by
+        return None
+
+
 def losses(make: type[Recommender]) -> set[str]:
     """The names that a class's constructor declares for its argument ``loss``."""
     try:
@@ -205,15 +235,29 @@ def fit_names() -> list[str]:
     return list(inspect.signature(fit).parameters)
 
 
-def settings_of(model: Recommender) -> dict[str, Any]:
-    """What a model was made with; of one that is made of others, also the class and settings of each."""
+def settings_of(model: Recommender, given: bool = False) -> dict[str, Any]:
+    """What a model was made with; of one that is made of others, also the class and settings of each.
+
+    Args:
+        model: The model.
+        given: Whether embeddings that were given, which are no settings of a file of the model, are named: by the
+            name of their file, or as ``'given'``.
+    """
     arguments = model.fit_arguments if isinstance(model, Blend) else {}
     parts = {
-        name: {"class": type(part).__name__, "settings": settings_of(part)}
+        name: {"class": type(part).__name__, "settings": settings_of(part, given)}
         | ({"fit": arguments[name]} if name in arguments else {})
         for name, part in model.parts.items()
     }
-    return {**model.settings, "models": parts} if parts else dict(model.settings)
+    settings = dict(model.settings)
+    if given:
+        file = getattr(model, "kg_file", None)
+        settings |= {
+            name: "given" if file is None else file.name
+            for name in model.of_graph_given
+            if settings.get(name) is None
+        }
+    return {**settings, "models": parts} if parts else settings
 
 
 def chosen_by(model: Recommender) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
-from pyg_kgrec.comparison.entries import check_tuned
+from pyg_kgrec.comparison.entries import check_tuned, files_of
 from pyg_kgrec.comparison.runs import FAILURES, Plan, Row, describe, run
 
 _KIND: Final = "comparison"
@@ -128,7 +128,12 @@ def complete(
         for entry in plan.entries
         if entry.name in described
     ]
-    done = {key for key, row in record.rows.items() if row["status"] == "ok"}
+    files = {entry.name: files_of(entry) for entry in plan.entries}
+    done = {
+        key
+        for key, row in record.rows.items()
+        if row["status"] == "ok" and row.get("files", {}) == files.get(key[0], {})
+    }
     todo = [key for key in wanted if key not in done]
     with tqdm(total=len(wanted), initial=len(wanted) - len(todo), disable=not progress, unit="run") as bar:
         for key, (row, pairs) in _results(plan, todo, processes, bar.set_description):

@@ -31,6 +31,7 @@ from pyg_kgrec.comparison.digest import digest, without_addresses
 from pyg_kgrec.comparison.entries import (
     Entry,
     chosen_by,
+    files_of,
     fit_names,
     loss_of,
     settings_of,
@@ -216,12 +217,14 @@ def run(plan: Plan, name: str, seed: int) -> tuple[Row, dict[str, Tensor] | None
     """
     entry = next(e for e in plan.entries if e.name == name)
     row: Row = {"model": name, "seed": seed, "status": "ok", "reason": ""}
+    files = files_of(entry)
     before = interruptions()
     try:
         with _own_randomness(seed), _threads(plan.num_threads):
             splits = plan.transformed(entry, seed)
             found, trained = _trained(plan, entry, splits, seed)
             row |= _settings(entry, trained) | found | {"chosen": written(chosen_by(trained))}
+            row["settings"] = written(settings_of(trained, given=True))
             if interruptions() == before:
                 started = time.perf_counter()
                 inputs = trained.prepare(splits[2])
@@ -235,6 +238,8 @@ def run(plan: Plan, name: str, seed: int) -> tuple[Row, dict[str, Tensor] | None
             return row, None
     if interruptions() != before:
         raise KeyboardInterrupt
+    if files := files_of(entry) | files:  # those that the run was the first to write, too
+        row["files"] = files
     names = ("user", "item", "user_interactions", "item_interactions")
     return row, {n: torch.from_numpy(getattr(ranks, n)) for n in names}
 

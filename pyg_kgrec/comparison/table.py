@@ -91,7 +91,7 @@ class Comparison:
         system does not say), ``loss``, ``settings``, ``fit`` and ``chosen`` (JSON; the last is what
         ``fit`` chose on validation), and what was searched (``tune``, ``tuned``, ``trials``, ``seconds to tune``).
         """
-        left = ("metrics", "rank", "made with")
+        left = ("metrics", "rank", "made with", "files")
         first = ("model", "seed", "status", "reason")
         rows = []
         for row in self._rows:

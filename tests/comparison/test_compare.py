@@ -34,12 +34,15 @@ from pyg_kgrec import (
     evaluate,
     fit,
 )
+from pyg_kgrec._files import pack
 from pyg_kgrec._look import INK
 from pyg_kgrec.comparison import runs
-from pyg_kgrec.comparison.entries import written
+from pyg_kgrec.comparison.entries import Entry, files_of, written
 from pyg_kgrec.comparison.statistics import holm, paired_t, wilcoxon
 from pyg_kgrec.data import INTERACTS, SplitReport, check_split
+from pyg_kgrec.data.store import num_relations
 from pyg_kgrec.datasets import SyntheticKG
+from pyg_kgrec.kge import KGTables
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.testing import build_store
 from pyg_kgrec.transforms import (
@@ -275,6 +278,55 @@ def test_lengths_in_another_order_are_the_same_comparison(
     assert list(one.to_frame().columns) == list(
         compare(models, small, **QUICK | {"k": (3, 7)}).to_frame().columns
     )
+
+
+def test_embeddings_count_by_what_their_file_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, file, made = build_store(), tmp_path / "embeddings", []
+    parts = LeaveOneOut()(data)
+
+    def run(**given: Any) -> pd.DataFrame:
+        small = {"kg_channels": 4, "embedding_channels": 4, "hidden_channels": 4}
+        models = {"KSR": functools.partial(KSR, **small, **given)}
+        settings = QUICK | {"split": None, "fit": {"max_epochs": 1}, "seeds": 1, "path": tmp_path / "rows"}
+        return compare(models, parts, **settings).to_frame()
+
+    def learned(data: HeteroData, *args: Any, path: Path, **kwargs: Any) -> KGTables:
+        tables = KGTables(torch.rand(data["entity"].num_nodes, 4), torch.rand(num_relations(data), 4))
+        graph = embedding._fingerprint(data, 4)
+        file.write_bytes(pack({"graph": graph, **tables._asdict()}, embedding._KIND))
+        return tables
+
+    embedding, fitting = import_module("pyg_kgrec.kge.embedding"), runs.fit
+    monkeypatch.setattr(import_module("pyg_kgrec.models.ksr"), "pretrained_embeddings", learned)
+    monkeypatch.setattr(runs, "fit", lambda *args, **kwargs: made.append(1) or fitting(*args, **kwargs))
+    one = run(kg_embedding=str(file))  # which writes the file
+    assert json.loads(one["settings"][0])["kg_embedding"] == "embeddings"
+    assert "files" not in one
+    pd.testing.assert_frame_equal(run(kg_embedding=str(file)), one)
+    assert made == [1]
+    learned(parts[0], path=file)
+    run(kg_embedding=str(file))
+    assert made == [1, 1], "another file under the same name"
+    tables = torch.rand(data["entity"].num_nodes, 4), torch.rand(num_relations(data), 4)
+    assert json.loads(run(kg_embedding=tables)["settings"][0])["kg_embedding"] == "given"
+
+
+def test_files_are_told_from_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("bpr", "a.csv"):
+        Path(name).write_text("1")
+    settings = {
+        "loss": "bpr",
+        "table": "a.csv",
+        "other": Path("bpr"),
+        "none": "b.csv",
+        "long": "./" + "x" * 999,
+    }
+    entry = Entry("a", functools.partial(MF, 3, also=str(tmp_path / "bpr")), settings)
+    assert set(files_of(entry)) == {"a.csv", "bpr", str(tmp_path / "bpr")}
+    before = files_of(entry)["a.csv"]
+    Path("a.csv").write_text("2")
+    assert files_of(entry)["a.csv"] != before
 
 
 def test_the_random_state_of_the_caller_is_left_alone(small: HeteroData) -> None:
