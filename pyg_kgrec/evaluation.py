@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch_geometric.data import HeteroData
 from torch_geometric.metrics import (
     LinkPredCoverage,
     LinkPredHitRatio,
@@ -29,7 +30,7 @@ from pyg_kgrec._files import shown
 from pyg_kgrec._tables import index_of
 from pyg_kgrec.calibration import Calibration, best_threshold, labelled_scores
 from pyg_kgrec.data.interactions import PairIndex
-from pyg_kgrec.data.store import USER
+from pyg_kgrec.data.store import INTERACTS, USER
 from pyg_kgrec.models.base import Recommender, Store, check_recommender, predicting
 from pyg_kgrec.models.encoding import rows_at_once
 from pyg_kgrec.models.inputs import Inputs
@@ -213,10 +214,7 @@ def check_rankable(inputs: Inputs, k: int | Sequence[int], name: str) -> list[in
         raise ValueError("k is empty, expected at least one length of the list")
     for one in ks:
         check_k(one, inputs.num_items)
-    if inputs.labels.item.numel() == 0:
-        raise ValueError(
-            "edge_label_index holds no pair to be found, expected at least one user with a test item"
-        )
+    check_holds_pairs(inputs.data, name)
     check_to_be_found(inputs, name, stacklevel=4)
     return ks
 
@@ -272,12 +270,32 @@ def metrics_of(
         if _COVERAGE in chosen:
             metrics |= {f"{_COVERAGE}@{n}": _Coverage(k=n, num_dst_nodes=inputs.num_items) for n in ks}
         collection = LinkPredMetricCollection(metrics).to(inputs.device)
-        for batch, top in lists:
+        # By default as they come: a sum in float32 depends on what is added up at a time.
+        for batch, top in _blocks(lists, rows_at_once(inputs.num_items)):
             collection.update(top, torch.stack(inputs.labels.select(batch)))
         found = collection.compute()
     if names is not None:
         return {f"{name}@{n}": float(found[f"{name}@{n}"]) for n in ks for name in chosen}
     return {name: float(value) for name, value in found.items()}
+
+
+def _blocks(lists: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Users and their lists by so many users at a time (the last ones fewer), however many came at a time."""
+    kept: list[tuple[Tensor, Tensor]] = []
+    number = 0
+    for batch in lists:
+        kept.append(batch)
+        number += batch[0].numel()
+        if number < size:
+            continue
+        users, top = (torch.cat(parts) for parts in zip(*kept))
+        whole = number - number % size
+        yield from zip(users[:whole].split(size), top[:whole].split(size))
+        number -= whole
+        kept = [(users[whole:], top[whole:])] if number else []
+    if kept:
+        users, top = (torch.cat(parts) for parts in zip(*kept))
+        yield users, top
 
 
 @dataclass(frozen=True)
@@ -417,6 +435,21 @@ def interaction_counts(inputs: Inputs) -> tuple[Tensor, Tensor]:
         return pairs.start.diff(), torch.bincount(pairs.item, minlength=inputs.num_items)
 
     return inputs.part("interaction counts", count)
+
+
+def check_holds_pairs(data: HeteroData, name: str) -> None:
+    """Raises ValueError unless a store has a pair to be found; ``name`` is that of the argument, for messages."""
+    store = data[INTERACTS]
+    if "edge_label_index" not in store:
+        return  # where the pairs are read a message says which stores have some
+    if store.edge_label_index.size(1) == 0:
+        raise ValueError(f"edge_label_index of {name} holds no pair to be found, expected at least one")
+    if "edge_label" in store and not bool((store.edge_label > 0).any()):
+        number = store.edge_label_index.size(1)
+        raise ValueError(
+            f"edge_label_index of {name} holds no pair to be found: none of its {number} is labelled 1, expected "
+            "at least one"
+        )
 
 
 def check_to_be_found(inputs: Inputs, name: str, stacklevel: int = 3) -> None:

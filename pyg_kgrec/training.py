@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec._checks import check_at_least, check_k, check_optional, check_weights
+from pyg_kgrec._checks import check_at_least, check_optional, check_weights
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import shown
 from pyg_kgrec._history import History
@@ -50,16 +50,17 @@ from pyg_kgrec._trainer import (
 from pyg_kgrec._tuning import Space, check_names, check_space, in_words, search
 from pyg_kgrec.calibration import choose_threshold
 from pyg_kgrec.data.interactions import labelled_pairs
-from pyg_kgrec.data.store import ENTITY, NODE_TYPES
+from pyg_kgrec.data.store import ENTITY, ITEM, NODE_TYPES
 from pyg_kgrec.data.triples import first_shared, triple_name, triples
 from pyg_kgrec.evaluation import (
     CTR_METRICS,
     METRICS,
+    check_holds_pairs,
     check_to_be_found,
     click_through,
     ranking,
 )
-from pyg_kgrec.kge.evaluation import check_completion, evaluate_completion
+from pyg_kgrec.kge.evaluation import check_completion, check_triples, evaluate_completion
 from pyg_kgrec.models.base import (
     Recommender,
     Store,
@@ -518,10 +519,10 @@ def fit(
             f"scheduler is given, but {type(model).__name__} learns nothing by gradients, expected None"
         )
     if tune is not None:
-        val_inputs = None if val is None else _validation(model, val, monitor)
+        val_inputs = None if val is None else validation_inputs(model, val, monitor)
         return _tune(model, inputs, val_inputs, tune, n_trials, arguments, resume)
     if not model.learns():
-        val_inputs = None if val is None else _validation(model, val, monitor)
+        val_inputs = None if val is None else validation_inputs(model, val, monitor)
         return _solve(model, inputs, val_inputs, monitor, arguments, resume)
     min_epochs = least_epochs(min_epochs, patience, eval_every)
     if resume is None:  # else they are replaced
@@ -532,7 +533,7 @@ def fit(
         raise ValueError("edge_label_index of train holds no pair, expected at least one to learn from")
     few = power_of_two(len(examples) / 40, 256, 2048)
     batch_size = defaults.get("batch_size", few) if batch_size is None else batch_size
-    val_inputs = None if val is None else _validation(model, val, monitor)
+    val_inputs = None if val is None else validation_inputs(model, val, monitor)
     if val_inputs is not None and _COMPLETION.fullmatch(monitor):
         _check_held_out(inputs.data, val_inputs.data)
     asked = {
@@ -917,23 +918,44 @@ def _warn_of_large_features(model: Recommender, inputs: Inputs) -> None:
             return
 
 
-def _validation(model: Recommender, val: Store, monitor: str) -> Inputs:
-    """The validation store, prepared, if there is something to be found in it."""
+def check_watched(monitor: str, val: HeteroData) -> None:
+    """Raises ValueError unless a validation store has what a metric is of, whatever the model.
+
+    Args:
+        monitor: The metric, which :func:`check_monitor` has looked at.
+        val: The store, which is valid.
+    """
+    if monitor in CTR_METRICS:
+        labelled_pairs(val, "val")
+        return
+    name, _, length = monitor.partition("@")
+    completes = _COMPLETION.fullmatch(monitor) is not None
+    if completes:
+        check_triples("val", val, to_find=True)
+    number, what = val[ENTITY if completes else ITEM].num_nodes, "entities" if completes else "items"
+    if length and int(length) > number:
+        raise ValueError(
+            f"monitor is {shown(repr(monitor))}, expected at most {name}@{number}, the number of {what}"
+        )
+    if not completes:
+        check_holds_pairs(val, "val")
+
+
+def validation_inputs(model: Recommender, val: Store, monitor: str) -> Inputs:
+    """The validation store, prepared, if the model can be watched by a metric on it.
+
+    Raises:
+        TypeError: If ``val`` is no store, or the metric is of triples and the model knows none.
+        ValueError: If the store is damaged, does not fit the model or has nothing to be found.
+    """
     inputs = model.prepare(val)
+    check_watched(monitor, inputs.data)
     if monitor in CTR_METRICS:
         model.warn_of_strangers(inputs, labelled_pairs(inputs.data)[0].to(inputs.device), stacklevel=4)
-        return inputs
-    if asked := _COMPLETION.fullmatch(monitor):
+    elif _COMPLETION.fullmatch(monitor):
         check_completion(model, "val", inputs.data)
-        if asked[1] and int(asked[1]) > inputs.num_entities:
-            raise ValueError(
-                f"monitor is {monitor!r}, expected at most hits@{inputs.num_entities}, the number of entities"
-            )
-        return inputs
-    check_k(int(monitor.partition("@")[2]), inputs.num_items)
-    if inputs.labels.item.numel() == 0:
-        raise ValueError("edge_label_index of val holds no pair to be found, expected at least one")
-    check_to_be_found(inputs, "val")
+    else:
+        check_to_be_found(inputs, "val")
     return inputs
 
 

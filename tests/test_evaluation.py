@@ -312,6 +312,18 @@ def test_a_pair_adds_its_part_to_the_ndcg_of_its_user(make_splits: Callable[...,
     assert pairs["user_interactions"].tolist() == [int((seen[0] == user).sum()) for user in pairs["user"]]
 
 
+@pytest.mark.parametrize("default", [1024, 7])
+def test_means_are_the_same_to_the_last_bit_whatever_the_batches(
+    make_splits: Callable[..., Splits], monkeypatch: pytest.MonkeyPatch, default: int
+) -> None:
+    train, _, test = make_splits(num_users=60, num_items=25)
+    monkeypatch.setattr("pyg_kgrec.evaluation.rows_at_once", lambda items, asked=None: asked or default)
+    model = Popularity(train)
+    whole = evaluate(model, test, k=(3, 7))
+    for batch_size in (1, 3, 7, 8, 20, 100):
+        assert evaluate(model, test, k=(3, 7), batch_size=batch_size) == whole
+
+
 def test_metrics_per_user_are_those_of_rankings(make_splits: Callable[..., Splits]) -> None:
     test = make_splits()[2]
     with pytest.raises(ValueError, match="per_user is True with task 'ctr', expected task='ranking'"):

@@ -1164,7 +1164,7 @@ def test_stopping_by_triples_asks_for_triples_that_are_held_out(
         ({"monitor": "ndcg@0"}, "monitor is 'ndcg@0'"),
         ({"lr": float("inf")}, "lr is inf"),
         ({"seed": -1}, "seed is -1"),
-        ({"monitor": "ndcg@31"}, "k is 31, expected a whole number from 1 to the 30 items"),
+        ({"monitor": "ndcg@31"}, "monitor is 'ndcg@31', expected at most ndcg@30, the number of items"),
         ({"monitor": "hits@0"}, r"monitor is 'hits@0', expected .* or of triples 'mrr' or 'hits@10'"),
         ({"monitor": "mean_rank"}, "monitor is 'mean_rank'"),
         ({"monitor": "tail_"}, "monitor is 'tail_'"),

@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_kgrec._checks import check_at_least
+from pyg_kgrec._checks import check_at_least, check_k
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import shown
 from pyg_kgrec._tuning import check_space
-from pyg_kgrec.comparison.entries import Entry, ModelLike, entries_of
+from pyg_kgrec.comparison.entries import Entry, ModelLike, check_tuned, entries_of
 from pyg_kgrec.comparison.runner import Record, complete, trainable
-from pyg_kgrec.comparison.runs import Plan, Splits
+from pyg_kgrec.comparison.runs import Plan, Row, Splits
 from pyg_kgrec.comparison.table import Comparison
 from pyg_kgrec.data.leaks import ByTime, check_split
 from pyg_kgrec.data.splitting import check_unsplit
-from pyg_kgrec.data.store import USER, validate
-from pyg_kgrec.evaluation import METRICS
-from pyg_kgrec.training import check_monitor
+from pyg_kgrec.data.store import ITEM, USER, validate
+from pyg_kgrec.evaluation import METRICS, check_holds_pairs
+from pyg_kgrec.training import check_monitor, check_watched
 from pyg_kgrec.transforms import LeaveOneOut, TemporalSplit
 
 
@@ -76,12 +76,14 @@ def compare(
         tune: By name of a row, what is searched for it by Optuna (extra ``tune``), on validation alone: a
             dictionary of settings or arguments of ``fit``, each a list of values or a pair of lowest and highest
             number (on a logarithmic scale if above 0 and not whole); or a function of Optuna's trial that returns
-            such settings; or True for the ``search_space`` of the model's class.
+            such settings; or True for the ``search_space`` of the model's class. Of a model that learns nothing by
+            gradients only settings can be searched.
             Each run searches anew, so that nothing passes from one split's test pairs to another's choice.
         n_trials: Number of trials of each search, the same for all; a smaller grid is gone through once.
         path: File that rows are kept in as they come, read without running anything in it. A comparison that was
             interrupted goes on there, and so does one with more seeds or models; rows of models whose settings
-            are others now, and rows that failed, are made anew.
+            are others now are made anew. Rows that failed are kept with the reason, also where all did and the
+            call ends in an error, and are tried again by the next call.
         processes: Number of runs side by side, each in a process of its own (a script then needs
             ``if __name__ == '__main__'``). Seconds are those of a shared machine then.
         num_threads: PyTorch's threads per run, however many run side by side; more threads may change last digits.
@@ -93,8 +95,9 @@ def compare(
 
     Raises:
         TypeError: If an argument is of another type.
-        ValueError: If an argument is out of range, ``data`` and ``split`` do not fit together, no model can be
-            trained on the store, or ``path`` holds another comparison or is damaged.
+        ValueError: If an argument is out of range, ``data`` and ``split`` do not fit together, the validation pairs
+            have nothing that ``monitor`` is of, no model can be trained on the store, or ``path`` holds another
+            comparison or is damaged.
         FileNotFoundError: If the folder of ``path`` is missing.
         ImportError: If ``tune`` is asked for and Optuna is missing.
     """
@@ -133,6 +136,11 @@ def run_all(
     splits = plan.splits(numbers[0])
     if tune and splits[1] is None:
         raise ValueError("tune is given without validation pairs, expected some to choose by")
+    for one in ks:
+        check_k(one, splits[2][ITEM].num_nodes)
+    check_holds_pairs(splits[2], "test")
+    if splits[1] is not None:
+        check_watched(monitor, splits[1])
     notes = _look_at(splits, split)
     record = Record(plan, None if path is None else Path(path))
     described, left_out = trainable(plan, numbers[0])
@@ -152,7 +160,7 @@ def run_all(
     labels = dict.fromkeys(pairs, _user_labels(splits[2]))
     metric = monitor if monitor.partition("@")[0] in METRICS and _length(monitor) in ks else f"ndcg@{min(ks)}"
     if tune:
-        notes.append(f"Searched on validation, {n_trials} trials per run: {', '.join(tune)}.")
+        notes += _searched(rows)
     return Comparison(rows, pairs, labels, plan.is_fixed, ks, metric, left_out, notes)
 
 
@@ -215,8 +223,17 @@ def _spaces(tune: Any, entries: Sequence[Entry]) -> Any:
     """What is searched, with the space of its class for each model that asks for that by True."""
     if not isinstance(tune, Mapping):
         return tune
-    own = {entry.name: getattr(entry.make, "search_space", {}) for entry in entries}
-    return {name: own.get(name, {}) if search is True else search for name, search in tune.items()}
+    spaces = dict(tune)
+    for entry in entries:
+        if spaces.get(entry.name) is True:
+            spaces[entry.name] = getattr(entry.make, "search_space", None)
+            if not spaces[entry.name]:
+                make = entry.make.__name__ if isinstance(entry.make, type) else "a callable"
+                raise ValueError(
+                    f"tune[{shown(repr(entry.name), 60)}] is True, but {shown(make, 60)} says no search_space, "
+                    "expected a dictionary of what is tried"
+                )
+    return spaces
 
 
 def _check_tune(tune: Any, entries: Sequence[Entry], data: Any) -> None:
@@ -224,16 +241,33 @@ def _check_tune(tune: Any, entries: Sequence[Entry], data: Any) -> None:
         raise TypeError(
             f"tune is a {type(tune).__name__}, expected a dictionary of what is searched by model"
         )
-    names = [entry.name for entry in entries]
+    rows = {entry.name: entry for entry in entries}
     for name, search in tune.items():
         where = f"tune[{shown(repr(name), 60)}]"
-        if name not in names:
+        if name not in rows:
             raise ValueError(
-                f"{where} is of no model, expected one of {shown(', '.join(map(repr, names)), 200)}"
+                f"{where} is of no model, expected one of {shown(', '.join(map(repr, rows)), 200)}"
             )
         check_space(search, where)
+        check_tuned(rows[name], search)
     if tune:
         require("optuna", "tune", "compare(tune=…)")
+
+
+def _searched(rows: Sequence[Row]) -> list[str]:
+    """How many trials the searches took, which a small grid ends early."""
+    taken: dict[str, list[int]] = {}
+    for row in rows:
+        if "trials" in row:
+            taken.setdefault(row["model"], []).append(row["trials"])
+    models: dict[str, list[str]] = {}
+    for name, numbers in taken.items():
+        least, most = min(numbers), max(numbers)
+        trials = f"{least} to {most} trials" if least < most else f"{most} trial{'s' if most != 1 else ''}"
+        models.setdefault(trials, []).append(name)
+    return [
+        f"Searched on validation, {trials} per run: {', '.join(names)}." for trials, names in models.items()
+    ]
 
 
 def _look_at(splits: Splits, split: BaseTransform | None) -> list[str]:

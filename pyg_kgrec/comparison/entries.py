@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import json
+import os
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._files import shown
 from pyg_kgrec._trainer import check_arguments
+from pyg_kgrec._tuning import check_names
 from pyg_kgrec.comparison.digest import without_addresses
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.blend import Blend
-from pyg_kgrec.training import fit
+from pyg_kgrec.training import fit, learns_anywhere
 
 Maker: TypeAlias = type[Recommender] | Callable[..., Recommender]
 ModelLike: TypeAlias = Maker | tuple[Maker, Mapping[str, Any]]
@@ -139,6 +143,76 @@ def _check_fit(arguments: Any, where: str) -> None:
     check_arguments({name: value for name, value in arguments.items() if name not in fit_names()})
 
 
+def check_tuned(entry: Entry, space: Any, model: Recommender | None = None) -> None:
+    """Refuses a search over what neither the model nor :func:`~pyg_kgrec.fit` takes.
+
+    Args:
+        entry: The row.
+        space: What is searched; of a function nothing is known before a trial.
+        model: The untrained model, where it was made already: one that is solved makes nothing of fit's arguments.
+
+    Raises:
+        ValueError: If there is such a name.
+    """
+    if not isinstance(space, Mapping):
+        return
+    own = _settable(entry.make)
+    of_fit = [name for name in fit_names() if name not in (*_OURS, "trainer_arguments")]
+    if model is not None and not learns_anywhere(model):
+        of_fit = []
+    # What a callable takes by **kwargs nobody knows before it is called.
+    own = [name for name in (space if own is None else own) if name not in fit_names()]
+    kind = entry.make.__name__ if isinstance(entry.make, type) else "the callable"
+    listed = ((f"a setting of {shown(kind, 60)}", own), ("an argument of fit", of_fit))
+    expected = " or ".join(f"{what} ({_first(names)})" for what, names in listed if names)
+    where = f"tune[{shown(repr(entry.name), 60)}]"
+    check_names(space, [*own, *of_fit], where, expected or "no search: nothing of it can be set")
+
+
+def _first(names: list[str]) -> str:
+    """The first of some names, as many as stand on a line."""
+    number = max(1, sum(len(", ".join(names[: i + 1])) <= 110 for i in range(len(names))))
+    return ", ".join(names[:number]) + (", …" if number < len(names) else "")
+
+
+def _settable(make: Maker) -> list[str] | None:
+    """Names of the settings that a class or a callable takes beside the training store; None for any."""
+    try:
+        _, *settings = inspect.signature(make).parameters.values()
+    except (TypeError, ValueError):  # nothing is known of it, or it takes no store: its own call says so
+        return None
+    if any(setting.kind is setting.VAR_KEYWORD for setting in settings):
+        return None
+    return [x.name for x in settings if x.kind in (x.POSITIONAL_OR_KEYWORD, x.KEYWORD_ONLY)]
+
+
+def files_of(entry: Entry) -> dict[str, str]:
+    """SHA-256 of the files that the arguments of a row name, as far as they are there, by name."""
+    asked = [*entry.settings.items(), *entry.fit.items()]
+    if isinstance(entry.make, functools.partial):  # of a callable, with arguments by position
+        asked += [*entry.make.keywords.items(), *(("", value) for value in entry.make.args)]
+    paths = (_file(name, value) for name, value in asked)
+    return {str(path): _sum(path) for path in paths if path is not None}
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _file(name: str, value: Any) -> Path | None:
+    """The file that an argument names; a word such as 'bpr' names none, whatever the folder holds."""
+    if not isinstance(value, str | os.PathLike):
+        return None
+    path = Path(value)
+    if isinstance(value, str) and name != "kg_embedding" and len(path.parts) < 2 and not path.suffix:
+        return None
+    try:
+        return path if path.is_file() else None
+    except (OSError, ValueError):  # a text that no file could be named by
+        return None
+
+
 def losses(make: type[Recommender]) -> set[str]:
     """The names that a class's constructor declares for its argument ``loss``."""
     try:
@@ -156,20 +230,34 @@ def _literals(hint: Any) -> Iterator[str]:
             yield from _literals(part)
 
 
-def fit_names() -> set[str]:
-    """Names of the arguments of :func:`~pyg_kgrec.fit`."""
-    return set(inspect.signature(fit).parameters)
+def fit_names() -> list[str]:
+    """Names of the arguments of :func:`~pyg_kgrec.fit`, in their order."""
+    return list(inspect.signature(fit).parameters)
 
 
-def settings_of(model: Recommender) -> dict[str, Any]:
-    """What a model was made with; of one that is made of others, also the class and settings of each."""
+def settings_of(model: Recommender, given: bool = False) -> dict[str, Any]:
+    """What a model was made with; of one that is made of others, also the class and settings of each.
+
+    Args:
+        model: The model.
+        given: Whether embeddings that were given, which are no settings of a file of the model, are named: by the
+            name of their file, or as ``'given'``.
+    """
     arguments = model.fit_arguments if isinstance(model, Blend) else {}
     parts = {
-        name: {"class": type(part).__name__, "settings": settings_of(part)}
+        name: {"class": type(part).__name__, "settings": settings_of(part, given)}
         | ({"fit": arguments[name]} if name in arguments else {})
         for name, part in model.parts.items()
     }
-    return {**model.settings, "models": parts} if parts else dict(model.settings)
+    settings = dict(model.settings)
+    if given:
+        file = getattr(model, "kg_file", None)
+        settings |= {
+            name: "given" if file is None else file.name
+            for name in model.of_graph_given
+            if settings.get(name) is None
+        }
+    return {**settings, "models": parts} if parts else settings
 
 
 def chosen_by(model: Recommender) -> dict[str, Any]:

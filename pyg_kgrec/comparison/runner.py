@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import multiprocessing
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
+from pyg_kgrec.comparison.entries import check_tuned, files_of
 from pyg_kgrec.comparison.runs import FAILURES, Plan, Row, describe, run
 
 _KIND: Final = "comparison"
@@ -48,7 +50,7 @@ class Record:
 
     def _read(self, path: Path) -> None:
         content = read_packed(path, _KIND)
-        if content.get("key") != self.key:
+        if not _is_key(content.get("key"), self.key):
             raise ValueError(
                 f"{shown(path)} holds a comparison of other data, another split, other k, monitor or number of "
                 "threads, expected a file of this one or a new name"
@@ -76,20 +78,38 @@ class Record:
             replace_file(self.path, pack(content, _KIND))
 
 
+def _is_key(kept: Any, key: str) -> bool:
+    """Whether a file's key is that of a plan; in which order lengths were given says nothing."""
+    if kept == key:
+        return True
+    try:
+        one, other = json.loads(kept), json.loads(key)
+        return bool({**one, "k": sorted(set(one["k"]))} == {**other, "k": sorted(set(other["k"]))})
+    except (TypeError, ValueError, KeyError, RecursionError):
+        return False
+
+
 def made_with(described: Row) -> str:
     """A sum of what a row is made with."""
     return hashlib.sha256(repr(sorted(described.items())).encode()).hexdigest()
 
 
 def trainable(plan: Plan, seed: int) -> tuple[dict[str, Row], dict[str, str]]:
-    """What each row is made with, and of those that cannot be trained on this store, why."""
+    """What each row is made with, and of those that cannot be trained on this store, why.
+
+    Raises:
+        ValueError: If a search tries what makes no difference to its model.
+    """
     described: dict[str, Row] = {}
     left_out: dict[str, str] = {}
     for entry in plan.entries:
         try:
-            described[entry.name] = describe(plan, entry, seed)
+            row, model = describe(plan, entry, seed)
         except FAILURES as error:
             left_out[entry.name] = f"{type(error).__name__}: {shown(str(error), 300)}"
+            continue
+        check_tuned(entry, plan.tune.get(entry.name), model)
+        described[entry.name] = row
     return described, left_out
 
 
@@ -108,11 +128,18 @@ def complete(
         for entry in plan.entries
         if entry.name in described
     ]
-    done = {key for key, row in record.rows.items() if row["status"] == "ok"}
+    files = {entry.name: files_of(entry) for entry in plan.entries}
+    done = {
+        key
+        for key, row in record.rows.items()
+        if row["status"] == "ok" and row.get("files", {}) == files.get(key[0], {})
+    }
     todo = [key for key in wanted if key not in done]
     with tqdm(total=len(wanted), initial=len(wanted) - len(todo), disable=not progress, unit="run") as bar:
         for key, (row, pairs) in _results(plan, todo, processes, bar.set_description):
             row |= {"made with": key[2], "tune": described[key[0]]["tune"]}
+            if "trials" in row:  # a small grid is gone through once, whatever the budget
+                row["tune"] = f"{row['trials']} {row['tune'].partition(' ')[2]}"
             record.add(row, 0 if plan.is_fixed else key[1], pairs)
             bar.update()
     return [record.rows[key] for key in wanted]

@@ -31,6 +31,7 @@ from pyg_kgrec.comparison.digest import digest, without_addresses
 from pyg_kgrec.comparison.entries import (
     Entry,
     chosen_by,
+    files_of,
     fit_names,
     loss_of,
     settings_of,
@@ -40,7 +41,7 @@ from pyg_kgrec.data.store import INTERACTS
 from pyg_kgrec.evaluation import check_rankable, ranking_with_ranks
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.inputs import StoreStamp
-from pyg_kgrec.training import fit, learns_anywhere, metrics_of
+from pyg_kgrec.training import fit, learns_anywhere, metrics_of, validation_inputs
 
 Splits: TypeAlias = tuple[HeteroData, HeteroData | None, HeteroData]
 Row: TypeAlias = dict[str, Any]
@@ -91,7 +92,13 @@ class Plan:
             split = copy.copy(self.split)
             if not self.is_fixed:
                 split.seed = int(split.seed) + seed
-            train, val, test = split(self.data)
+            parts = split(self.data)
+            if not _are_three_stores(parts):
+                raise TypeError(
+                    f"split is a {shown(type(split).__name__, 60)}, expected a transform that makes three stores, "
+                    "such as RandomSplit"
+                )
+            train, val, test = parts
             self._kept = seed, (train, val if _has_pairs(val) else None, test)
         return self._kept[1]
 
@@ -140,6 +147,15 @@ def _described(split: BaseTransform | None) -> str:
     )
 
 
+def _are_three_stores(parts: Any) -> bool:
+    """Whether these are training, validation (or None) and test."""
+    if not isinstance(parts, tuple | list) or len(parts) != 3:
+        return False
+    return all(
+        isinstance(part, HeteroData) or (part is None and place == 1) for place, part in enumerate(parts)
+    )
+
+
 def _has_pairs(val: HeteroData | None) -> bool:
     """Whether there is anything to validate on: a share of 0 leaves nothing."""
     if val is None:
@@ -148,8 +164,8 @@ def _has_pairs(val: HeteroData | None) -> bool:
     return pairs is None or pairs.numel() > 0  # a store without the field is named where it is read
 
 
-def describe(plan: Plan, entry: Entry, seed: int) -> Row:
-    """What a row is made with, from an untrained model; raises what keeps the model from being trained at all.
+def describe(plan: Plan, entry: Entry, seed: int) -> tuple[Row, Recommender]:
+    """What a row is made with, and its untrained model; raises what keeps the model from being trained at all.
 
     Beside what a reader is shown, which may be shortened, stands a sum of all that was given.
     """
@@ -162,15 +178,14 @@ def describe(plan: Plan, entry: Entry, seed: int) -> Row:
         model = entry.build(train)
         inputs = model.prepare(train)
         model.training_examples(inputs)
-        for store in (val, test):
-            if store is not None:
-                model.prepare(store)
+        if val is not None:
+            validation_inputs(model, val, plan.monitor)
         check_rankable(model.prepare(test), list(plan.ks), "test")
     row = _settings(entry, model) | {"given": given}
     if entry.transform is not None:
         row["transform"] = entry.name
     row["tune"] = "" if space is None else f"{plan.num_trials} trials of {_searched(space)}"
-    return row
+    return row, model
 
 
 def _settings(entry: Entry, model: Recommender) -> Row:
@@ -202,12 +217,14 @@ def run(plan: Plan, name: str, seed: int) -> tuple[Row, dict[str, Tensor] | None
     """
     entry = next(e for e in plan.entries if e.name == name)
     row: Row = {"model": name, "seed": seed, "status": "ok", "reason": ""}
+    files = files_of(entry)
     before = interruptions()
     try:
         with _own_randomness(seed), _threads(plan.num_threads):
             splits = plan.transformed(entry, seed)
             found, trained = _trained(plan, entry, splits, seed)
             row |= _settings(entry, trained) | found | {"chosen": written(chosen_by(trained))}
+            row["settings"] = written(settings_of(trained, given=True))
             if interruptions() == before:
                 started = time.perf_counter()
                 inputs = trained.prepare(splits[2])
@@ -221,6 +238,8 @@ def run(plan: Plan, name: str, seed: int) -> tuple[Row, dict[str, Tensor] | None
             return row, None
     if interruptions() != before:
         raise KeyboardInterrupt
+    if files := files_of(entry) | files:  # those that the run was the first to write, too
+        row["files"] = files
     names = ("user", "item", "user_interactions", "item_interactions")
     return row, {n: torch.from_numpy(getattr(ranks, n)) for n in names}
 

@@ -91,12 +91,14 @@ class Comparison:
         system does not say), ``loss``, ``settings``, ``fit`` and ``chosen`` (JSON; the last is what
         ``fit`` chose on validation), and what was searched (``tune``, ``tuned``, ``trials``, ``seconds to tune``).
         """
-        left = ("metrics", "rank", "made with")
+        left = ("metrics", "rank", "made with", "files")
         first = ("model", "seed", "status", "reason")
         rows = []
         for row in self._rows:
             rest = {name: value for name, value in row.items() if name not in (*first, *left)}
-            rows.append({name: row[name] for name in first} | row.get("metrics", {}) | rest)
+            found = row.get("metrics", {})  # a file may hold them in the order of another call's lengths
+            metrics = {name: found[name] for name in sorted(found, key=self._place)}
+            rows.append({name: row[name] for name in first} | metrics | rest)
         return pd.DataFrame(rows)
 
     def per_user(self) -> pd.DataFrame:
@@ -350,6 +352,11 @@ class Comparison:
     def ranks(self, model: str) -> list[tuple[int, Ranks]]:
         """Seeds of a model's runs, and where each pair to be found stands."""
         return [(row["seed"], self._ranks(row)) for row in self._good if row["model"] == model]
+
+    def _place(self, metric: str) -> tuple[bool, int]:
+        """Where a metric stands in a table: coverage last, each by length; sorting keeps names as they come."""
+        name, _, length = metric.partition("@")
+        return name == "coverage", self.ks.index(int(length))
 
     def _split(self, row: Row) -> int:
         return 0 if self._is_fixed else int(row["seed"])

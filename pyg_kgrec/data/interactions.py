@@ -123,8 +123,12 @@ def positive_pairs(data: HeteroData) -> Tensor:
     return pairs
 
 
-def labelled_pairs(data: HeteroData) -> tuple[Tensor, Tensor, Tensor]:
+def labelled_pairs(data: HeteroData, name: str = "data") -> tuple[Tensor, Tensor, Tensor]:
     """Users, items and labels (0 or 1) of ``edge_label_index``, ``[n]`` int64 each.
+
+    Args:
+        data: The store.
+        name: Of the argument, for messages.
 
     Raises:
         ValueError: If there are no labels, or not both kinds of them.
@@ -132,9 +136,13 @@ def labelled_pairs(data: HeteroData) -> tuple[Tensor, Tensor, Tensor]:
     store = data[INTERACTS]
     if "edge_label" not in store:
         raise ValueError(
-            f"data[{INTERACTS}] has no edge_label, expected pairs labelled 0 and 1 (see ClickThroughSplit)"
+            f"{name}[{INTERACTS}] has no edge_label, expected pairs labelled 0 and 1 (see ClickThroughSplit)"
         )
     label = store.edge_label
-    if not bool((label == 0).any() and (label == 1).any()):
-        raise ValueError(f"data[{INTERACTS}].edge_label holds one kind of label, expected both 0 and 1")
+    for kind in (0, 1):
+        if not bool((label == kind).any()):
+            raise ValueError(
+                f"{name}[{INTERACTS}].edge_label holds one kind of label, expected both 0 and 1: no pair is "
+                f"labelled {kind}"
+            )
     return store.edge_label_index[0], store.edge_label_index[1], label.long()

@@ -110,7 +110,7 @@ def evaluate_completion(
 def check_completion(model: torch.nn.Module, name: str, test: HeteroData) -> None:
     """Raises what :func:`evaluate_completion` would of a model and the store ``name``; nothing is ranked."""
     _check_knows_triples(model)
-    _check_triples(name, test, to_find=True)
+    check_triples(name, test, to_find=True)
     scorer = scorer_of(cast(Any, model), test)
     _check_fit({name: test}, scorer.num_entities, scorer.num_relations)
     _check_split(name, test)
@@ -246,9 +246,9 @@ def _check_arguments(model: Any, test: Any, filtered: bool, known: Any, batch_si
             f"test is a {type(test).__name__}, expected a store of TripleSplit for a {type(model).__name__}, which "
             "matches entities and relations by what the store says of them"
         )
-    _check_triples("test", test, to_find=True)
+    check_triples("test", test, to_find=True)
     if known is not None:
-        _check_triples("known", known, to_find=False)
+        check_triples("known", known, to_find=False)
         if not filtered:
             raise ValueError(
                 "known is given with filtered=False, expected filtered=True to leave triples out"
@@ -264,8 +264,14 @@ def _check_knows_triples(model: Any) -> None:
         )
 
 
-def _check_triples(name: str, given: Any, to_find: bool) -> None:
-    """Checks types and shapes of triples."""
+def check_triples(name: str, given: Any, to_find: bool) -> None:
+    """Raises TypeError or ValueError unless ``given`` holds triples, as a store or as tensors.
+
+    Args:
+        name: Of the argument, for messages.
+        given: The triples.
+        to_find: Whether there has to be one to be found.
+    """
     if isinstance(given, HeteroData):
         validate(given)
         if not has_knowledge(given):

@@ -34,15 +34,25 @@ from pyg_kgrec import (
     evaluate,
     fit,
 )
+from pyg_kgrec._files import pack
 from pyg_kgrec._look import INK
 from pyg_kgrec.comparison import runs
-from pyg_kgrec.comparison.entries import written
+from pyg_kgrec.comparison.entries import Entry, files_of, written
 from pyg_kgrec.comparison.statistics import holm, paired_t, wilcoxon
 from pyg_kgrec.data import INTERACTS, SplitReport, check_split
+from pyg_kgrec.data.store import num_relations
 from pyg_kgrec.datasets import SyntheticKG
+from pyg_kgrec.kge import KGTables
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.testing import build_store
-from pyg_kgrec.transforms import ClickThroughSplit, LeaveOneOut, RandomSplit, TemporalSplit, TripleSplit
+from pyg_kgrec.transforms import (
+    ClickThroughSplit,
+    LeaveOneOut,
+    RandomSplit,
+    ShuffleTails,
+    TemporalSplit,
+    TripleSplit,
+)
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -79,6 +89,13 @@ def table(small: HeteroData) -> Comparison:
     data = copy.copy(small)
     del data[INTERACTS].time
     return compare(models, data, **SETTINGS)
+
+
+class Pairs(BaseTransform):
+    """Makes two stores of one."""
+
+    def forward(self, data: HeteroData) -> Any:
+        return data, data
 
 
 def metrics(table: Comparison) -> pd.DataFrame:
@@ -243,6 +260,73 @@ def test_files_of_other_comparisons_and_damaged_ones_are_refused(small: HeteroDa
         compare(models, small, path=path, **SETTINGS)
     with pytest.raises(FileNotFoundError, match="is not a folder to keep"):
         compare(models, small, path=tmp_path / "none" / "rows", **SETTINGS)
+
+
+def test_lengths_in_another_order_are_the_same_comparison(
+    small: HeteroData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, models, made = tmp_path / "rows", {"EASE": SOLVED}, []
+    fitting = runs.fit
+    monkeypatch.setattr(runs, "fit", lambda *args, **kwargs: made.append(1) or fitting(*args, **kwargs))
+    one = compare(models, small, path=path, **QUICK | {"k": (3, 7)})
+    other = compare(models, small, path=path, **QUICK | {"k": (7, 3, 7)})
+    assert made == [1, 1]
+    fresh = compare(models, small, **QUICK | {"k": (7, 3)})
+    pd.testing.assert_frame_equal(metrics(other), metrics(fresh), check_exact=True)
+    pd.testing.assert_frame_equal(metrics(other)[metrics(one).columns], metrics(one), check_exact=True)
+    assert list(metrics(other).columns[[0, 6, 12]]) == ["recall@7", "recall@3", "coverage@7"]
+    assert list(one.to_frame().columns) == list(
+        compare(models, small, **QUICK | {"k": (3, 7)}).to_frame().columns
+    )
+
+
+def test_embeddings_count_by_what_their_file_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, file, made = build_store(), tmp_path / "embeddings", []
+    parts = LeaveOneOut()(data)
+
+    def run(**given: Any) -> pd.DataFrame:
+        small = {"kg_channels": 4, "embedding_channels": 4, "hidden_channels": 4}
+        models = {"KSR": functools.partial(KSR, **small, **given)}
+        settings = QUICK | {"split": None, "fit": {"max_epochs": 1}, "seeds": 1, "path": tmp_path / "rows"}
+        return compare(models, parts, **settings).to_frame()
+
+    def learned(data: HeteroData, *args: Any, path: Path, **kwargs: Any) -> KGTables:
+        tables = KGTables(torch.rand(data["entity"].num_nodes, 4), torch.rand(num_relations(data), 4))
+        graph = embedding._fingerprint(data, 4)
+        file.write_bytes(pack({"graph": graph, **tables._asdict()}, embedding._KIND))
+        return tables
+
+    embedding, fitting = import_module("pyg_kgrec.kge.embedding"), runs.fit
+    monkeypatch.setattr(import_module("pyg_kgrec.models.ksr"), "pretrained_embeddings", learned)
+    monkeypatch.setattr(runs, "fit", lambda *args, **kwargs: made.append(1) or fitting(*args, **kwargs))
+    one = run(kg_embedding=str(file))  # which writes the file
+    assert json.loads(one["settings"][0])["kg_embedding"] == "embeddings"
+    assert "files" not in one
+    pd.testing.assert_frame_equal(run(kg_embedding=str(file)), one)
+    assert made == [1]
+    learned(parts[0], path=file)
+    run(kg_embedding=str(file))
+    assert made == [1, 1], "another file under the same name"
+    tables = torch.rand(data["entity"].num_nodes, 4), torch.rand(num_relations(data), 4)
+    assert json.loads(run(kg_embedding=tables)["settings"][0])["kg_embedding"] == "given"
+
+
+def test_files_are_told_from_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("bpr", "a.csv"):
+        Path(name).write_text("1")
+    settings = {
+        "loss": "bpr",
+        "table": "a.csv",
+        "other": Path("bpr"),
+        "none": "b.csv",
+        "long": "./" + "x" * 999,
+    }
+    entry = Entry("a", functools.partial(MF, 3, also=str(tmp_path / "bpr")), settings)
+    assert set(files_of(entry)) == {"a.csv", "bpr", str(tmp_path / "bpr")}
+    before = files_of(entry)["a.csv"]
+    Path("a.csv").write_text("2")
+    assert files_of(entry)["a.csv"] != before
 
 
 def test_the_random_state_of_the_caller_is_left_alone(small: HeteroData) -> None:
@@ -420,6 +504,16 @@ def test_one_seed_has_no_deviation_to_draw(table: Comparison, monkeypatch: pytes
         ({"models": {"a": lambda train: 3}}, ValueError, "none of the 1 models .* made a int"),
         ({"split": None}, ValueError, "split is None, expected a transform"),
         ({"split": 0.1}, TypeError, "split is a float, expected a transform"),
+        (
+            {"split": ShuffleTails(0)},
+            TypeError,
+            "split is a ShuffleTails, expected a transform that makes three",
+        ),
+        (
+            {"split": Pairs()},
+            TypeError,
+            "split is a Pairs, expected a transform that makes three stores, such as",
+        ),
         ({"seeds": 0}, ValueError, "seeds is 0, expected at least 1"),
         ({"seeds": [1, 1]}, ValueError, "each once"),
         ({"seeds": 1.5}, TypeError, "seeds is 1.5, expected a whole number"),
@@ -475,6 +569,20 @@ def test_tuning_chooses_on_validation_within_its_budget(small: HeteroData) -> No
             fit(model, train, val, lr=lr, max_epochs=2, monitor="ndcg@5", progress=False)
             scores[channels, lr] = evaluate(model, val, k=5)["ndcg@5"]
     assert scores[chosen["hidden_channels"], chosen["lr"]] == max(scores.values())
+
+
+def test_a_note_says_how_many_trials_were_made(small: HeteroData) -> None:
+    pytest.importorskip("optuna")
+    tune: dict[str, Any] = {"few": {"l2": [1.0, 3.0]}, "one": {"l2": [1.0]}, "some": {"l2": (1.0, 3.0)}}
+    models = dict.fromkeys(tune, functools.partial(EASE, l2=10.0))
+    table = compare(models, small, tune=tune, n_trials=3, **QUICK | {"seeds": 1})
+    said = [note for note in table.notes if note.startswith("Searched")]
+    assert said == [
+        "Searched on validation, 2 trials per run: few.",
+        "Searched on validation, 1 trial per run: one.",
+        "Searched on validation, 3 trials per run: some.",
+    ]
+    assert table.to_frame()["tune"][0].startswith('2 trials of {"l2": [')
 
 
 def test_a_trial_that_does_not_stay_finite_costs_no_row(small: HeteroData) -> None:
@@ -634,12 +742,89 @@ def test_users_of_bands_add_up_where_a_band_is_empty_in_some_split() -> None:
         assert table.by_activity(num_bands)["users"].sum() == users
 
 
+@pytest.mark.parametrize(("part", "monitor"), [("val", "ndcg@5"), ("test", "auc"), ("val", "auc")])
+def test_a_part_without_a_pair_labelled_1_is_named(small: HeteroData, part: str, monitor: str) -> None:
+    parts = ClickThroughSplit(0.2, 0.2)(small)
+    parts[("train", "val", "test").index(part)][INTERACTS].edge_label *= 0
+    with pytest.raises(
+        ValueError, match=rf"of {part} holds .* is labelled 1|^{part}.* no pair is labelled 1"
+    ):
+        compare({"MF": MF}, parts, monitor=monitor, **SETTINGS | {"split": None})
+
+
+def test_a_model_that_knows_no_triples_is_left_out_of_a_comparison_by_triples(small: HeteroData) -> None:
+    parts = [TripleSplit(seed=0)(part)[place] for place, part in enumerate(RandomSplit(0.2, 0.2)(small))]
+    with pytest.raises(
+        ValueError, match=r"none of the 1 models .* TypeError: model is a BPRMF, which knows no"
+    ):
+        compare({"MF": MF}, parts, monitor="mrr", **SETTINGS | {"split": None})
+
+
+def takes_any(train: HeteroData, **settings: Any) -> Recommender:
+    return BPRMF(train, **settings)
+
+
+@pytest.mark.parametrize(
+    ("model", "search", "message"),
+    [
+        (
+            KGRec,
+            {"hiden_channels": [8]},
+            r"\(did you mean hidden_channels\?\), expected a setting of KGRec \(hidd",
+        ),
+        (
+            KGRec,
+            {"lr": [0.1], "seed": [1]},
+            "has 'seed', which no trial may change, expected a setting of KGRec",
+        ),
+        (takes_any, {"seed": [1]}, "has 'seed', which no trial may change, expected an argument of fit"),
+        (
+            lambda train: EASE(train),
+            {"l2": [1.0]},
+            r"expected an argument of fit \(max_epochs, lr, batch_size",
+        ),
+        (EASE, True, "is True, but EASE says no search_space, expected a dictionary of what is tried"),
+        (takes_any, True, "is True, but a callable says no search_space, expected a dictionary"),
+        (EASE, {"lr": [0.1]}, r"expected a setting of EASE \(l2, knowledge, power, max_memory\)$"),
+        (Popularity, {"lr": [0.1]}, "expected no search: nothing of it can be set$"),
+    ],
+)
+def test_a_search_over_what_makes_no_difference_is_refused_at_the_entrance(
+    small: HeteroData, tmp_path: Path, model: Any, search: Any, message: str
+) -> None:
+    pytest.importorskip("optuna")
+    path = tmp_path / "rows"
+    with pytest.raises(ValueError, match=rf"^tune\['a row'\] .*{message}") as error:
+        compare({"a row": model, "MF": MF}, small, tune={"a row": search}, path=path, **SETTINGS)
+    assert len(str(error.value)) <= 400
+    assert not path.exists()
+
+
+def test_what_a_callable_takes_by_any_name_may_be_searched(small: HeteroData) -> None:
+    pytest.importorskip("optuna")
+    tune = {"MF": {"hidden_channels": [2, 4]}}
+    table = compare({"MF": takes_any}, small, tune=tune, n_trials=2, **SETTINGS | {"seeds": 1})
+    assert json.loads(table.to_frame()["tuned"][0])["hidden_channels"] in (2, 4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         ({"monitor": "ndcg10"}, ValueError, "monitor is 'ndcg10', expected a metric and a length"),
         ({"monitor": 3}, TypeError, "monitor is 3, expected the name of a metric"),
         ({"fit": {"max_epoch": 1}}, TypeError, "max_epoch is no argument of fit"),
+        ({"k": 15}, ValueError, "^k is 15, expected a whole number from 1 to the 14 items"),
+        (
+            {"monitor": "ndcg@15"},
+            ValueError,
+            "^monitor is 'ndcg@15', expected at most ndcg@14, the number of items",
+        ),
+        ({"monitor": "auc"}, ValueError, r"^val\[.*\] has no edge_label, expected pairs labelled 0 and 1"),
+        (
+            {"monitor": "mrr"},
+            ValueError,
+            "^val has no edge_label_index of triples, expected a store of TripleSplit",
+        ),
     ],
 )
 def test_what_no_run_can_be_made_with_leaves_no_file(
@@ -648,7 +833,9 @@ def test_what_no_run_can_be_made_with_leaves_no_file(
     data, path = build_store(), tmp_path / "rows.pyg_kgrec"
     with pytest.raises(error, match=message):
         compare(
-            {"P": Popularity, "E": EASE}, data, split=RandomSplit(), path=path, progress=False, **arguments
+            **{"models": {"P": Popularity, "E": EASE}, "data": data, "split": RandomSplit(), "k": 10}
+            | {"path": path, "progress": False}
+            | arguments
         )
     assert not path.exists()
 

@@ -99,7 +99,7 @@ def test_a_sum_is_the_same_in_every_process() -> None:
 def _made_with(entry: Entry, **tune: Any) -> str:
     train, _, test = LeaveOneOut()(build_store())
     plan = runs.Plan([entry], (train, None, test), None, [2], "ndcg@2", 1, tune, 3)
-    return made_with(runs.describe(plan, entry, 0))
+    return made_with(runs.describe(plan, entry, 0)[0])
 
 
 def test_rows_with_other_embeddings_functions_and_spaces_are_other_rows() -> None:
