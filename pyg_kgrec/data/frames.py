@@ -27,7 +27,7 @@ Array = NDArray[Any]
 Unknown = Literal["raise", "drop"]
 LabelColumn = str | Literal[False] | None
 
-_USUAL_NAMES: Final = {
+USUAL_NAMES: Final = {
     USER: ("user_id", "user"),
     ITEM: ("item_id", "item"),
     ENTITY: ("entity_id", "entity"),
@@ -39,16 +39,16 @@ _USUAL_NAMES: Final = {
     "name": ("name", "title"),
 }
 ROLES: Final = (USER, ITEM, ENTITY, "rating", "label", "time", "head", "relation", "tail")
-_OF_INTERACTIONS: Final = (USER, ITEM, "rating", "label", "time")
+OF_INTERACTIONS: Final = (USER, ITEM, "rating", "label", "time")
 # A column of the same name in another frame plays another role, or none.
-_ROLES_OF: Final = {
+ROLES_OF: Final = {
     "triples": ("head", "relation", "tail"),
     "links": (ITEM, ENTITY),
     "items": (ITEM,),
     "users": (USER,),
     "entities": (ENTITY,),
 }
-_SINGULAR: Final = {"users": "user", "items": "item", "entities": "entity"}
+SINGULAR: Final = {"users": "user", "items": "item", "entities": "entity"}
 # What other tools call a column that says more of an interaction than that it is there. It is read where it
 # is named only; compared by its letters in lower case, without is, was or has before them.
 LABEL_NAMES: Final = frozenset(
@@ -226,7 +226,7 @@ def read_tables(
         TypeError: If something is no frame.
         ValueError: If names or features of a frame that is not there are asked for.
     """
-    read = {label: _features(f"{_SINGULAR[label]}_features", value) for label, value in features.items()}
+    read = {label: _features(f"{SINGULAR[label]}_features", value) for label, value in features.items()}
     tables: dict[str, Table] = {}
     for label, frame in {**interactions, **others}.items():
         if frame is None and label not in interactions:
@@ -237,7 +237,7 @@ def read_tables(
             continue
         if not isinstance(frame, pd.DataFrame):
             raise TypeError(f"{label} is a {type(frame).__name__}, expected a pandas DataFrame.")
-        own = {role: columns[role] for role in _ROLES_OF.get(label, _OF_INTERACTIONS)}
+        own = {role: columns[role] for role in ROLES_OF.get(label, OF_INTERACTIONS)}
         tables[label] = Table(frame, label, own | {"name": names.get(label)}, read.get(label, []))
     return tables
 
@@ -280,7 +280,7 @@ class Table:
         named = self.columns.get(role)
         if named is not None:
             return self._present(named, [named], f"{role}_col" if role != "name" else "the name")
-        return next((name for name in _USUAL_NAMES[role] if name in self.positions), None)
+        return next((name for name in USUAL_NAMES[role] if name in self.positions), None)
 
     def ids(self, role: str) -> Array:
         """The raw ids in the column that plays ``role``: int64, or objects that are all ``str``."""
@@ -290,7 +290,7 @@ class Table:
     def id_column(self, role: str) -> Any:
         """The column that plays ``role``; ValueError if there is none."""
         column = self.find(role)
-        return self._present(None, list(_USUAL_NAMES[role]), role) if column is None else column
+        return self._present(None, list(USUAL_NAMES[role]), role) if column is None else column
 
     def numbers(self, column: str) -> Array:
         """A numeric column as float64 (datetimes as Unix seconds), checked to be finite."""

@@ -8,8 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pyg_kgrec.cli import tables
-from pyg_kgrec.cli.tables import read_table
+from pyg_kgrec.cli.tables import read_table, unify
 
 
 @pytest.mark.parametrize(
@@ -20,12 +19,15 @@ from pyg_kgrec.cli.tables import read_table
         (["007", "008", "009"], ["007", "008", "009"]),
         (["NA", "null", "nan"], ["NA", "null", "nan"]),
         (["1", "NA", "3"], ["1", "NA", "3"]),
+        (["1.10", "1.1", "2"], ["1.10", "1.1", "2"]),
+        (["1.0", "2.0", "3.0"], ["1.0", "2.0", "3.0"]),
+        (["1e5", "inf", "-0"], ["1e5", "inf", "-0"]),
+        (["True", "False", "True"], ["True", "False", "True"]),
+        (["9223372036854775808", "5", "6"], ["9223372036854775808", "5", "6"]),
+        (["9223372036854775807", "-5", " 6"], [9223372036854775807, -5, 6]),
     ],
 )
-def test_ids_are_what_is_written(
-    written: list[str], ids: list[str | int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tables, "_LINES", 2)
+def test_ids_are_what_is_written(written: list[str], ids: list[str | int], tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text("user_id,time\n" + "".join(f"{raw},{i}\n" for i, raw in enumerate(written)))
     table = read_table(str(file))
@@ -33,6 +35,35 @@ def test_ids_are_what_is_written(
     assert table["time"].tolist() == [0, 1, 2]
     text = read_table(str(file), as_text=True)
     assert text["user_id"].tolist() == written
+
+
+def test_numbers_that_are_no_ids_stay_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("uid,user,age,rating\n1.10,07,07,4.50\n,8,8,3\n")
+    table = read_table(str(file), ids=("uid",))
+    assert table["uid"].tolist()[0] == "1.10"
+    assert table["uid"].isna().tolist() == [False, True]
+    assert table[["user", "age", "rating"]].to_dict("list") == {
+        "user": [7, 8],
+        "age": [7, 8],
+        "rating": [4.5, 3],
+    }
+
+
+def test_ids_of_one_kind_are_text_where_some_are() -> None:
+    some, words = pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": ["1.10", "2"]})
+    kinds = pd.DataFrame({"a": pd.Categorical([7, 8])})
+    large = pd.DataFrame({"a": pd.array([3, None], dtype="Int64")})
+    nothing = pd.DataFrame({"a": pd.Series([], dtype=str)})
+    unify([(some, "a"), (nothing, "a"), (kinds, "a")])
+    assert some["a"].tolist() == [1, 2]
+    assert kinds["a"].tolist() == [7, 8]
+    unify([(some, "a"), (words, "a"), (kinds, "a"), (large, "a")])
+    assert some["a"].tolist() == ["1", "2"]
+    assert words["a"].tolist() == ["1.10", "2"]
+    assert kinds["a"].tolist() == ["7", "8"]
+    assert large["a"].iloc[0] == "3"
+    assert pd.isna(large["a"].iloc[1])
 
 
 def test_an_empty_cell_is_missing(tmp_path: Path) -> None:
@@ -66,10 +97,7 @@ def test_an_empty_cell_at_the_end_of_rows_shifts_nothing(
     assert table.index.tolist() == [0, 1]
 
 
-def test_a_trailing_separator_leaves_ids_as_they_are_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tables, "_LINES", 2)
+def test_a_trailing_separator_leaves_ids_as_they_are_written(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text("user_id,item_id\n1,007,,\n2,8,,\n3,9,,\n")
     table = read_table(str(file))
