@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import itertools
+import lzma
+import zipfile
 import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -19,7 +23,17 @@ from pyg_kgrec.data.store import ENTITY, ITEM, USER
 from pyg_kgrec.data.text import check_encoding, check_separator, read_text
 
 _PACKED: Final = (".gz", ".bz2", ".xz", ".zip", ".zst")
-_SEPARATORS: Final = {"\t": r"'separator=\t'", ";": "'separator=;'", "|": "'separator=|'", ",": "separator=,"}
+_SEPARATORS: Final = {
+    "::": "separator=::",
+    "\t": r"'separator=\t'",
+    ";": "'separator=;'",
+    "|": "'separator=|'",
+    ",": "separator=,",
+}
+_OPENERS: Final[dict[str, Callable[..., Any]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_BROKEN: Final = (ValueError, EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+_CONTROLS: Final = tuple(map(chr, (*range(31, 13, -1), *range(1, 9), 127)))
+"""Characters that text does without, the unit separator first."""
 _EXPECTED: Final = "a table of comma-separated values"
 ID_ROLES: Final = (USER, ITEM, ENTITY, "head", "relation", "tail")
 ID_COLUMNS: Final = tuple(name for role in ID_ROLES for name in USUAL_NAMES[role])
@@ -60,6 +74,8 @@ def read_table(
         check_separator(
             separator := separator.replace("\\t", "\t") if isinstance(separator, str) else separator
         )
+        if '"' in separator:
+            raise ValueError(f"separator is {separator!r}, expected no quotes, which stand around cells")
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {shown(file)}")
     if file.suffix == ".parquet":
@@ -72,9 +88,13 @@ def read_table(
     packed = file.suffix in _PACKED
     text = None if packed else read_text(file, _EXPECTED, encoding)
     names = file.with_suffix("") if packed else file
+    between = separator or ("\t" if names.suffix in (".tsv", ".txt") else ",")
+    # The parser takes one character of ASCII, or pandas' name of white space.
+    short = len(between.encode()) == 1 or between == r"\s+"
+    control = None
     buffer = None if text is None else io.StringIO(text)
     options: dict[str, Any] = {
-        "sep": separator or ("\t" if names.suffix in (".tsv", ".txt") else ","),
+        "sep": between,
         "encoding": encoding or "utf-8-sig",
         "keep_default_na": False,
         "na_values": [""],
@@ -86,6 +106,10 @@ def read_table(
         return pd.read_csv(str(file) if buffer is None else buffer, **cast(Any, options | more))
 
     try:
+        if not short:
+            text, control = _separated(_unpacked(file, encoding) if text is None else text, between)
+            buffer, options["sep"] = io.StringIO(text), control
+            options.pop("encoding")
         head = read(nrows=1, dtype=str)
         width = len(head.columns)
         if len(head) and not isinstance(head.index, pd.RangeIndex):
@@ -99,20 +123,59 @@ def read_table(
         raise ValueError(
             f"{shown(file)} is not {encoding or 'UTF-8'} text, expected {_EXPECTED} (encoding= names another)"
         ) from error
-    except (ValueError, EOFError, OSError, zlib.error) as error:  # a ParserError is a ValueError
+    except _BROKEN as error:  # a ParserError is a ValueError
         raise ValueError(f"{shown(file)} is not {_EXPECTED}: {shown(str(error), 150)}") from error
     table = _without_surplus(table, width, file)
+    if control is not None and '"' in cast(str, text):
+        table = _restored(table, control, between)
+        written = [name for name in table.columns if name in ids]
     if not as_text:
         for name in written:
             table[name] = _whole(table[name])
     if len(table.columns) == 1:
         name = str(table.columns[0])
         for other, setting in _SEPARATORS.items():
-            if other in name and other != options["sep"]:
+            if other in name and other != between:
                 raise ValueError(
                     f"{shown(file)} has one column, {shown(repr(name), 60)}, expected a table with "
-                    f"{options['sep']!r} between its cells, or --set {setting}"
+                    f"{between!r} between its cells, or --set {setting}"
                 )
+    return table
+
+
+def _unpacked(file: Path, encoding: str | None) -> str:
+    """The text of a compressed file."""
+    if file.suffix == ".zip":
+        with zipfile.ZipFile(file) as archive:
+            if len(names := archive.namelist()) != 1:
+                raise ValueError(f"the archive holds {len(names)} files, expected one")
+            raw = archive.read(names[0])
+    elif file.suffix in _OPENERS:
+        with _OPENERS[file.suffix](file) as stream:
+            raw = stream.read()
+    else:
+        raise ValueError("a separator of several characters is not looked for in this compression: unpack it")
+    return raw.decode(encoding or "utf-8-sig")
+
+
+def _separated(text: str, separator: str) -> tuple[str, str]:
+    """Text with one character that it did not hold for a longer separator, as the fast parser takes it."""
+    control = next((character for character in _CONTROLS if character not in text), None)
+    if control is None:
+        raise ValueError("it holds all control characters")
+    return text.replace(separator, control), control
+
+
+def _restored(table: pd.DataFrame, control: str, separator: str) -> pd.DataFrame:
+    """The table with the separators that stood within quotes as they were written."""
+    table.columns = pd.Index([str(name).replace(control, separator) for name in table.columns])
+    for name in table.columns:
+        if not (
+            pd.api.types.is_numeric_dtype(table[name].dtype) or pd.api.types.is_bool_dtype(table[name].dtype)
+        ):
+            table[name] = table[name].map(
+                lambda cell: cell.replace(control, separator) if isinstance(cell, str) else cell
+            )
     return table
 
 

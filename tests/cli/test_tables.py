@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -159,6 +162,59 @@ def test_separators(tmp_path: Path) -> None:
         pd.testing.assert_frame_equal(read_table(str(file), separator=written.partition("=")[2]), frame)
     frame.to_csv(tmp_path / "t.tsv", sep="\t", index=False)
     pd.testing.assert_frame_equal(read_table(str(tmp_path / "t.tsv")), frame)
+
+
+@pytest.mark.parametrize("separator", ["::", " | ", "||", "§", ".*", "\\t\\t"])
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".csv.zip"])
+def test_separators_of_several_characters(separator: str, suffix: str, tmp_path: Path) -> None:
+    file, written = tmp_path / f"t{suffix}", separator.replace("\\t", "\t")
+    lines = ["user_id,item_id,title,rating", '1,007,"A, ""B""",4.5', "2,8,C: D,3", ",9,,"]
+    text = "\r\n".join(lines).replace(",", written).replace(f"A{written} ", f"A{written}")
+    content = text.encode()
+    if suffix == ".csv.zip":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("t.csv", content)
+    else:
+        pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}.get(file.suffix, bytes)
+        file.write_bytes(pack(content))
+    table = read_table(str(file), separator=separator)
+    assert list(table.columns) == ["user_id", "item_id", "title", "rating"]
+    assert table["user_id"].tolist()[:2] == ["1", "2"]
+    assert table["item_id"].tolist() == ["007", "8", "9"]
+    assert table["title"].tolist()[:2] == [f'A{written}"B"', "C: D"]
+    assert table["rating"].tolist()[:2] == [4.5, 3]
+    assert table.isna().sum().tolist() == [1, 0, 1, 1]
+    text = read_table(str(file), separator=separator, as_text=True)["item_id"].tolist()
+    assert text == ["007", "8", "9"]
+
+
+def test_a_long_separator_is_looked_for_line_by_line(tmp_path: Path) -> None:
+    file = tmp_path / "ratings.dat"
+    file.write_text("user_id::item_id::rating\n1::2::3\n1::2::3::4\n")
+    with pytest.raises(ValueError, match=r"Expected 3 fields in line 3, saw 4"):
+        read_table(str(file), separator="::")
+    file.write_text("user_id::item_id\n1::2::\x1f\n1::2\n")
+    with pytest.raises(ValueError, match="has 3 cells in row 0 and 2 in its header"):
+        read_table(str(file), separator="::")
+    file.write_text("user_id::item_id\n1::a\x1fb\n")
+    assert read_table(str(file), separator="::")["item_id"].tolist() == ["a\x1fb"]
+    with pytest.raises(
+        ValueError, match=r"expected a table with ',' between its cells, or --set separator=::"
+    ):
+        read_table(str(file))
+    with pytest.raises(ValueError, match="expected no quotes"):
+        read_table(str(file), separator='","')
+
+
+@pytest.mark.parametrize("separator", [None, "::"])
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz", "zip"])
+def test_a_file_that_is_not_packed_as_it_says_is_named(
+    suffix: str, separator: str | None, tmp_path: Path
+) -> None:
+    file = tmp_path / f"t.csv.{suffix}"
+    file.write_bytes(b"user_id,item_id\n1,2\n")
+    with pytest.raises(ValueError, match=rf"t\.csv\.{suffix} is not a table"):
+        read_table(str(file), separator=separator)
 
 
 def test_packed_files(tmp_path: Path) -> None:
