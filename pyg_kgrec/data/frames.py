@@ -258,6 +258,8 @@ class Table:
     label: str
     columns: dict[str, Any]
     features: Sequence[str] = ()
+    parts: Sequence[Table] = ()
+    """Frames whose rows these are, one after the other, where each has its own precision."""
 
     def __post_init__(self) -> None:
         levels = self.frame.columns.nlevels
@@ -324,6 +326,21 @@ class Table:
         if dtype.kind == "f" and dtype.itemsize < 8:
             return values.astype(dtype)
         return values
+
+    def reaches(self, least: float) -> Array:
+        """Which rows are rated ``least`` or higher, bool; 0.7 is the 0.7 of a float32 column.
+
+        Raises:
+            ValueError: If there is no column of ratings.
+        """
+        if self.parts:
+            return np.concatenate([part.reaches(least) for part in self.parts])
+        column = self.find("rating")
+        if column is None:
+            raise ValueError(f"{self.label}: there is no column of ratings, expected one with min_rating.")
+        with np.errstate(over="ignore"):  # beyond all float32 is infinite there
+            rows: Array = self.exact_numbers(column) >= float(least)
+        return rows
 
     def click_labels(self) -> Array | None:
         """Whether each row is labelled as a positive, bool; :obj:`None` where no column of labels is asked for.
@@ -488,7 +505,8 @@ def build_store(
             raise ValueError(
                 f"{tables[label].label} is given without triples, expected a knowledge graph as well."
             )
-    interactions, data = tables["interactions"], HeteroData()
+    whole = interactions = tables["interactions"]
+    data = HeteroData()
     if interactions.frame.empty:
         raise ValueError(f"{interactions.label}: there is no row, expected at least one interaction.")
     alike = all_alike(interactions, min_rating)
@@ -523,7 +541,8 @@ def build_store(
     users = _add_nodes(data, USER, described[USER], [(interactions.label, ids[USER])])
     items = _add_nodes(data, ITEM, item_table, parts)
 
-    rows = _add_interactions(data, interactions, users[0], items[0], min_rating)
+    enough = None if min_rating is None else whole.reaches(min_rating)[positions]
+    rows = _add_interactions(data, interactions, users[0], items[0], enough, min_rating)
     if knowledge is not None:
         _add_knowledge(data, tables, knowledge, items[-1])
     known.warn()
@@ -641,9 +660,14 @@ def _read_knowledge(
 
 
 def _add_interactions(
-    data: HeteroData, table: Table, user: Array, item: Array, min_rating: float | None
+    data: HeteroData,
+    table: Table,
+    user: Array,
+    item: Array,
+    enough: Array | None,
+    min_rating: float | None,
 ) -> Array:
-    """Adds the interactions that count, and returns their rows."""
+    """Adds the interactions that count, those rated ``min_rating`` being ``enough``, and returns their rows."""
     rating_col, time_col = table.find("rating"), table.find("time")
     rating = None if rating_col is None else _single(table.numbers(rating_col), table.where(rating_col))
     exact = None if rating_col is None else table.exact_numbers(rating_col)
@@ -655,11 +679,8 @@ def _add_interactions(
             f"{table.label}: {user.size - rows.size} of {user.size} rows repeat a user-item pair, "
             "the latest row of each pair is kept."
         )
-    if min_rating is not None:
-        if exact is None:
-            raise ValueError(f"{table.label}: there is no column of ratings, expected one with min_rating.")
-        with np.errstate(over="ignore"):  # beyond all float32 is infinite there
-            rows = rows[exact[rows] >= float(min_rating)]  # 0.7 is the 0.7 of a float32 column
+    if enough is not None:
+        rows = rows[enough[rows]]
         if not rows.size:
             raise ValueError(
                 f"{table.label}: no rating is {quoted(min_rating)} or more, expected at least one."

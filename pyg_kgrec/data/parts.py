@@ -163,7 +163,7 @@ def _joined(parts: Sequence[Table]) -> Table:
         frames.append(pd.concat([replaced.rename(columns=names), others], axis=1))
     filled = [frame for frame in frames if len(frame)] or frames[:1]
     label = " + ".join(part.label for part in parts)
-    return Table(pd.concat(filled, ignore_index=True), label, parts[0].columns, parts[0].features)
+    return Table(pd.concat(filled, ignore_index=True), label, parts[0].columns, parts[0].features, parts)
 
 
 def _check_apart(whole: Table, parts: Sequence[Table]) -> None:
