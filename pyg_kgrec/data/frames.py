@@ -277,6 +277,11 @@ class Table:
             found.setdefault(name, []).append(position)
         return found
 
+    @cached_property
+    def _read(self) -> dict[str, Array]:
+        """The ids that were read, by role."""
+        return {}
+
     def find(self, role: str) -> Any:
         """The column that plays ``role``, or :obj:`None` if it has none of its usual names."""
         named = self.columns.get(role)
@@ -286,8 +291,10 @@ class Table:
 
     def ids(self, role: str) -> Array:
         """The raw ids in the column that plays ``role``: int64, or objects that are all ``str``."""
-        column = self.id_column(role)
-        return _raw_ids(self._series(column), self.where(column))
+        if role not in self._read:
+            column = self.id_column(role)
+            self._read[role] = _raw_ids(self._series(column), self.where(column))
+        return self._read[role]
 
     def id_column(self, role: str) -> Any:
         """The column that plays ``role``; ValueError if there is none."""
@@ -512,6 +519,7 @@ def build_store(
     alike = all_alike(interactions, min_rating)
     interactions.check_distinct(alike)
 
+    _check_types(tables)
     known = _Known(unknown)
     ids = {USER: interactions.ids(USER), ITEM: interactions.ids(ITEM)}
     described = {USER: tables.get("users"), ITEM: tables.get("items")}
@@ -591,12 +599,9 @@ class _Known:
             sources: Where ids are known from: a label for error messages, and the ids.
 
         Raises:
-            TypeError: If ids are of another type than those of the sources.
             ValueError: If an id is unknown and that is to be refused.
         """
         flat = ids.reshape(-1)
-        for place, there in sources:
-            _check_same_type(place, there, label, flat)
         pools = [there for _, there in sources if there.size]
         pool = np.concatenate(pools) if pools else flat[:0]
         found = pd.Series(flat, dtype=flat.dtype).isin(pool).to_numpy(bool)
@@ -643,7 +648,6 @@ def _read_knowledge(
         return None
     triples, links, entities = tables["triples"], tables.get("links"), tables.get("entities")
     heads, tails, relation = (triples.ids(role) for role in ("head", "tail", "relation"))
-    _check_same_type(triples.label, heads, triples.label, tails)
     ends = np.stack([heads, tails], axis=1)
     entity_sources = [(triples.label, ends.reshape(-1))]
     if entities is not None:
@@ -794,12 +798,10 @@ def _add_nodes(
 
 def _factorize(sources: list[tuple[str, Array]]) -> tuple[Array, list[Array]]:
     """Numbers the ids of all sources in order of first appearance."""
-    filled = [(label, ids) for label, ids in sources if ids.size]
-    for label, ids in filled[1:]:
-        _check_same_type(filled[0][0], filled[0][1], label, ids)
+    filled = [ids for _, ids in sources if ids.size]
     if not filled:
         return np.empty(0, dtype=np.int64), [np.empty(0, dtype=np.int64) for _ in sources]
-    codes, ids = pd.factorize(np.concatenate([ids for _, ids in filled]))
+    codes, ids = pd.factorize(np.concatenate(filled))
     bounds = np.cumsum([ids.size for _, ids in sources])[:-1]
     return np.asarray(ids), np.split(codes.astype(np.int64), bounds)
 
@@ -849,12 +851,24 @@ def _other_spelling(unknown: Array, known: Array) -> str:
     )
 
 
-def _check_same_type(first: str, one: Array, second: str, other: Array) -> None:
-    if one.size and other.size and one.dtype != other.dtype:
-        kinds = ["str" if ids.dtype == object else "int" for ids in (one, other)]
-        raise TypeError(
-            f"{second}: ids are {kinds[1]} while those of {first} are {kinds[0]}, expected one type for both."
-        )
+def _check_types(tables: dict[str, Table]) -> None:
+    """Raises TypeError if ids of one kind are ``str`` in one column and ``int`` in another, in whatever frames."""
+    first: dict[str, tuple[str, str]] = {}
+    for label, table in tables.items():
+        for role in ROLES_OF.get(label, OF_INTERACTIONS):
+            if role not in (USER, ITEM, ENTITY, "head", "tail"):
+                continue
+            ids = table.ids(role)
+            if not ids.size:  # an empty column is of no type
+                continue
+            kind = ENTITY if role in ("head", "tail") else role
+            where, found = table.where(table.id_column(role)), "str" if ids.dtype == object else "int"
+            before, known = first.setdefault(kind, (where, found))
+            if known != found:
+                raise TypeError(
+                    f"{where} holds ids that are {found} while those of {before} are {known}, expected one type "
+                    f"for all {kind} ids (.astype(str) makes them text)."
+                )
 
 
 def _raw_ids(series: pd.Series, where: str) -> Array:

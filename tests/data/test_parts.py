@@ -114,7 +114,11 @@ def test_a_part_may_be_empty_and_ids_of_other_names_and_kinds_of_int() -> None:
         ({"val": None}, TypeError, "val is a NoneType, expected a pandas DataFrame"),
         ({"train": TRAIN[:0]}, ValueError, "train: no row is left that counts"),
         ({"test": TEST.drop(columns="user_id")}, ValueError, "test: there is no column 'user_id' or 'user'"),
-        ({"test": TEST.assign(user_id=[1, 2])}, TypeError, "test: ids of users are int while those of train "),
+        (
+            {"test": TEST.assign(user_id=[1, 2])},
+            TypeError,
+            "test: column 'user_id' holds ids that are int while those of train: column 'user_id' are str",
+        ),
         ({"test": TEST.assign(time=[1, np.nan])}, ValueError, "test: column 'time' holds nan in row 1, expected"),
         ({"test": TEST.assign(item_id=["x", None])}, ValueError, "test: column 'item_id' has no value in row 1"),
         ({"test": pd.concat([TEST, TEST["time"]], axis=1)}, ValueError, "test: column 'time' is there more than"),
