@@ -455,7 +455,7 @@ class ItemIndex:
         """What :meth:`search` returns, as the index finds it."""
         number = self.item_embeddings.size(0)
         items = torch.full((user.numel(), k), -1)
-        scores = torch.full((user.numel(), k), -torch.inf)
+        scores = torch.full((user.numel(), k), -torch.inf, dtype=torch.float32)
         if not user.numel():
             return items, scores
         count = seen.start.diff()[user]

@@ -180,6 +180,19 @@ def test_an_index_of_all_items_lists_equal_ones_as_the_model_does(tmp_path: Path
 
 
 @needs_faiss
+def test_an_index_is_made_whatever_numbers_are_by_default(tmp_path: Path) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        served, _, data = indexed("Flat", tmp_path)
+        items, scores = served.search(users_of(data), 10)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert scores.dtype == torch.float32
+    assert bool((scores[:, :-1] >= scores[:, 1:]).all())
+    assert bool((items >= 0).all())
+
+
+@needs_faiss
 def test_what_an_index_of_lists_finds_is_in_order(tmp_path: Path) -> None:
     served, _, data = indexed("IVF2,Flat", tmp_path)
     users = users_of(data)

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import pandas as pd
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._files import shown
 from pyg_kgrec.cli.settings import check_names, names_of, one_of
-from pyg_kgrec.cli.tables import read_table
+from pyg_kgrec.cli.tables import ID_ROLES, read_table, unify
 from pyg_kgrec.data import from_pandas, load_store, read_atomic, read_kgat, save_store
+from pyg_kgrec.data.frames import OF_INTERACTIONS, ROLES_OF, SINGULAR, USUAL_NAMES
 from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, RELATES, USER
 from pyg_kgrec.datasets import LastFM, MovieLens100K, SyntheticKG
 from pyg_kgrec.transforms import LeaveOneOut, RandomSplit, TemporalSplit
@@ -60,9 +62,41 @@ def read(arguments: Any, settings: dict[str, Any]) -> tuple[HeteroData | None, A
         return None, read_kgat(arguments.kgat, **_take(settings, names_of(read_kgat, ("root",))))
     taken = _take(settings, names_of(from_pandas, FRAMES))
     how = _take(settings, list(TEXT))
-    paths = {name: getattr(arguments, name) for name in FRAMES}
-    frames: dict[str, Any] = {name: path and read_table(path, **how) for name, path in paths.items()}
-    return from_pandas(**frames, **taken), None
+    return from_pandas(**_frames(arguments, how, taken), **taken), None
+
+
+def _frames(arguments: Any, how: dict[str, Any], taken: dict[str, Any]) -> dict[str, Any]:
+    """The tables that are named, with ids of one type for all users, items, entities and relations each.
+
+    Args:
+        arguments: Of the command line: a file for each of :data:`FRAMES`.
+        how: Encoding and separator.
+        taken: Arguments of the reader, which may name columns.
+    """
+    frames: dict[str, Any] = dict.fromkeys(FRAMES)
+    of_kind: dict[str, list[tuple[pd.DataFrame, Any]]] = {}
+    for label in FRAMES:
+        if not (path := getattr(arguments, label)):
+            continue
+        roles = [role for role in ROLES_OF.get(label, OF_INTERACTIONS) if role in ID_ROLES]
+        columns = {role: _columns(f"{role}_col", role, taken) for role in roles}
+        named = _columns(f"{SINGULAR[label]}_name", "name", taken) if label in SINGULAR else ()
+        ids = [name for names in (*columns.values(), named) for name in names]
+        frames[label] = table = read_table(path, **how, ids=ids)
+        there: list[Any] = list(table.columns)
+        for role, names in columns.items():
+            name = next((name for name in names if name in there), None)
+            if there.count(name) == 1:  # what is missing or there twice is refused where the store is built
+                kind = ENTITY if role in ("head", "tail") else role
+                of_kind.setdefault(kind, []).append((table, name))
+    for some in of_kind.values():
+        unify(some)
+    return frames
+
+
+def _columns(argument: str, role: str, taken: dict[str, Any]) -> tuple[Any, ...]:
+    """The names that the column of a role may have: the one that is given, or the usual ones."""
+    return USUAL_NAMES[role] if (given := taken.get(argument)) is None else (given,)
 
 
 def split(data: HeteroData, name: str, settings: dict[str, Any], seed: int) -> Any:

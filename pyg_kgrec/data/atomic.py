@@ -27,7 +27,7 @@ from pyg_kgrec.data.text import check_encoding, check_separator, quoted, read_te
 
 _TYPES: Final = ("token", "float", "token_seq", "float_seq")
 _COLUMNS: Final[dict[str, str | None]] = {"user": "user_id", "item": "item_id"}
-_OTHER_SEPARATORS: Final = ("\t", ",", ";", "|", " ")
+_OTHER_SEPARATORS: Final = ("::", "\t", ",", ";", "|", " ")
 _SIDE_FILES: Final = {
     "triples": (".kg", {"head_id": "token", "relation_id": "token", "tail_id": "token"}),
     "links": (".link", {"item_id": "token", "entity_id": "token"}),

@@ -27,7 +27,7 @@ Array = NDArray[Any]
 Unknown = Literal["raise", "drop"]
 LabelColumn = str | Literal[False] | None
 
-_USUAL_NAMES: Final = {
+USUAL_NAMES: Final = {
     USER: ("user_id", "user"),
     ITEM: ("item_id", "item"),
     ENTITY: ("entity_id", "entity"),
@@ -39,16 +39,16 @@ _USUAL_NAMES: Final = {
     "name": ("name", "title"),
 }
 ROLES: Final = (USER, ITEM, ENTITY, "rating", "label", "time", "head", "relation", "tail")
-_OF_INTERACTIONS: Final = (USER, ITEM, "rating", "label", "time")
+OF_INTERACTIONS: Final = (USER, ITEM, "rating", "label", "time")
 # A column of the same name in another frame plays another role, or none.
-_ROLES_OF: Final = {
+ROLES_OF: Final = {
     "triples": ("head", "relation", "tail"),
     "links": (ITEM, ENTITY),
     "items": (ITEM,),
     "users": (USER,),
     "entities": (ENTITY,),
 }
-_SINGULAR: Final = {"users": "user", "items": "item", "entities": "entity"}
+SINGULAR: Final = {"users": "user", "items": "item", "entities": "entity"}
 # What other tools call a column that says more of an interaction than that it is there. It is read where it
 # is named only; compared by its letters in lower case, without is, was or has before them.
 LABEL_NAMES: Final = frozenset(
@@ -226,7 +226,7 @@ def read_tables(
         TypeError: If something is no frame.
         ValueError: If names or features of a frame that is not there are asked for.
     """
-    read = {label: _features(f"{_SINGULAR[label]}_features", value) for label, value in features.items()}
+    read = {label: _features(f"{SINGULAR[label]}_features", value) for label, value in features.items()}
     tables: dict[str, Table] = {}
     for label, frame in {**interactions, **others}.items():
         if frame is None and label not in interactions:
@@ -237,7 +237,7 @@ def read_tables(
             continue
         if not isinstance(frame, pd.DataFrame):
             raise TypeError(f"{label} is a {type(frame).__name__}, expected a pandas DataFrame.")
-        own = {role: columns[role] for role in _ROLES_OF.get(label, _OF_INTERACTIONS)}
+        own = {role: columns[role] for role in ROLES_OF.get(label, OF_INTERACTIONS)}
         tables[label] = Table(frame, label, own | {"name": names.get(label)}, read.get(label, []))
     return tables
 
@@ -258,6 +258,8 @@ class Table:
     label: str
     columns: dict[str, Any]
     features: Sequence[str] = ()
+    parts: Sequence[Table] = ()
+    """Frames whose rows these are, one after the other, where each has its own precision."""
 
     def __post_init__(self) -> None:
         levels = self.frame.columns.nlevels
@@ -275,22 +277,29 @@ class Table:
             found.setdefault(name, []).append(position)
         return found
 
+    @cached_property
+    def _read(self) -> dict[str, Array]:
+        """The ids that were read, by role."""
+        return {}
+
     def find(self, role: str) -> Any:
         """The column that plays ``role``, or :obj:`None` if it has none of its usual names."""
         named = self.columns.get(role)
         if named is not None:
             return self._present(named, [named], f"{role}_col" if role != "name" else "the name")
-        return next((name for name in _USUAL_NAMES[role] if name in self.positions), None)
+        return next((name for name in USUAL_NAMES[role] if name in self.positions), None)
 
     def ids(self, role: str) -> Array:
         """The raw ids in the column that plays ``role``: int64, or objects that are all ``str``."""
-        column = self.id_column(role)
-        return _raw_ids(self._series(column), self.where(column))
+        if role not in self._read:
+            column = self.id_column(role)
+            self._read[role] = _raw_ids(self._series(column), self.where(column))
+        return self._read[role]
 
     def id_column(self, role: str) -> Any:
         """The column that plays ``role``; ValueError if there is none."""
         column = self.find(role)
-        return self._present(None, list(_USUAL_NAMES[role]), role) if column is None else column
+        return self._present(None, list(USUAL_NAMES[role]), role) if column is None else column
 
     def numbers(self, column: str) -> Array:
         """A numeric column as float64 (datetimes as Unix seconds), checked to be finite."""
@@ -324,6 +333,21 @@ class Table:
         if dtype.kind == "f" and dtype.itemsize < 8:
             return values.astype(dtype)
         return values
+
+    def reaches(self, least: float) -> Array:
+        """Which rows are rated ``least`` or higher, bool; 0.7 is the 0.7 of a float32 column.
+
+        Raises:
+            ValueError: If there is no column of ratings.
+        """
+        if self.parts:
+            return np.concatenate([part.reaches(least) for part in self.parts])
+        column = self.find("rating")
+        if column is None:
+            raise ValueError(f"{self.label}: there is no column of ratings, expected one with min_rating.")
+        with np.errstate(over="ignore"):  # beyond all float32 is infinite there
+            rows: Array = self.exact_numbers(column) >= float(least)
+        return rows
 
     def click_labels(self) -> Array | None:
         """Whether each row is labelled as a positive, bool; :obj:`None` where no column of labels is asked for.
@@ -488,12 +512,14 @@ def build_store(
             raise ValueError(
                 f"{tables[label].label} is given without triples, expected a knowledge graph as well."
             )
-    interactions, data = tables["interactions"], HeteroData()
+    whole = interactions = tables["interactions"]
+    data = HeteroData()
     if interactions.frame.empty:
         raise ValueError(f"{interactions.label}: there is no row, expected at least one interaction.")
     alike = all_alike(interactions, min_rating)
     interactions.check_distinct(alike)
 
+    _check_types(tables)
     known = _Known(unknown)
     ids = {USER: interactions.ids(USER), ITEM: interactions.ids(ITEM)}
     described = {USER: tables.get("users"), ITEM: tables.get("items")}
@@ -523,7 +549,8 @@ def build_store(
     users = _add_nodes(data, USER, described[USER], [(interactions.label, ids[USER])])
     items = _add_nodes(data, ITEM, item_table, parts)
 
-    rows = _add_interactions(data, interactions, users[0], items[0], min_rating)
+    enough = None if min_rating is None else whole.reaches(min_rating)[positions]
+    rows = _add_interactions(data, interactions, users[0], items[0], enough, min_rating)
     if knowledge is not None:
         _add_knowledge(data, tables, knowledge, items[-1])
     known.warn()
@@ -572,12 +599,9 @@ class _Known:
             sources: Where ids are known from: a label for error messages, and the ids.
 
         Raises:
-            TypeError: If ids are of another type than those of the sources.
             ValueError: If an id is unknown and that is to be refused.
         """
         flat = ids.reshape(-1)
-        for place, there in sources:
-            _check_same_type(place, there, label, flat)
         pools = [there for _, there in sources if there.size]
         pool = np.concatenate(pools) if pools else flat[:0]
         found = pd.Series(flat, dtype=flat.dtype).isin(pool).to_numpy(bool)
@@ -624,7 +648,6 @@ def _read_knowledge(
         return None
     triples, links, entities = tables["triples"], tables.get("links"), tables.get("entities")
     heads, tails, relation = (triples.ids(role) for role in ("head", "tail", "relation"))
-    _check_same_type(triples.label, heads, triples.label, tails)
     ends = np.stack([heads, tails], axis=1)
     entity_sources = [(triples.label, ends.reshape(-1))]
     if entities is not None:
@@ -641,9 +664,14 @@ def _read_knowledge(
 
 
 def _add_interactions(
-    data: HeteroData, table: Table, user: Array, item: Array, min_rating: float | None
+    data: HeteroData,
+    table: Table,
+    user: Array,
+    item: Array,
+    enough: Array | None,
+    min_rating: float | None,
 ) -> Array:
-    """Adds the interactions that count, and returns their rows."""
+    """Adds the interactions that count, those rated ``min_rating`` being ``enough``, and returns their rows."""
     rating_col, time_col = table.find("rating"), table.find("time")
     rating = None if rating_col is None else _single(table.numbers(rating_col), table.where(rating_col))
     exact = None if rating_col is None else table.exact_numbers(rating_col)
@@ -655,11 +683,8 @@ def _add_interactions(
             f"{table.label}: {user.size - rows.size} of {user.size} rows repeat a user-item pair, "
             "the latest row of each pair is kept."
         )
-    if min_rating is not None:
-        if exact is None:
-            raise ValueError(f"{table.label}: there is no column of ratings, expected one with min_rating.")
-        with np.errstate(over="ignore"):  # beyond all float32 is infinite there
-            rows = rows[exact[rows] >= float(min_rating)]  # 0.7 is the 0.7 of a float32 column
+    if enough is not None:
+        rows = rows[enough[rows]]
         if not rows.size:
             raise ValueError(
                 f"{table.label}: no rating is {quoted(min_rating)} or more, expected at least one."
@@ -773,12 +798,10 @@ def _add_nodes(
 
 def _factorize(sources: list[tuple[str, Array]]) -> tuple[Array, list[Array]]:
     """Numbers the ids of all sources in order of first appearance."""
-    filled = [(label, ids) for label, ids in sources if ids.size]
-    for label, ids in filled[1:]:
-        _check_same_type(filled[0][0], filled[0][1], label, ids)
+    filled = [ids for _, ids in sources if ids.size]
     if not filled:
         return np.empty(0, dtype=np.int64), [np.empty(0, dtype=np.int64) for _ in sources]
-    codes, ids = pd.factorize(np.concatenate([ids for _, ids in filled]))
+    codes, ids = pd.factorize(np.concatenate(filled))
     bounds = np.cumsum([ids.size for _, ids in sources])[:-1]
     return np.asarray(ids), np.split(codes.astype(np.int64), bounds)
 
@@ -828,12 +851,24 @@ def _other_spelling(unknown: Array, known: Array) -> str:
     )
 
 
-def _check_same_type(first: str, one: Array, second: str, other: Array) -> None:
-    if one.size and other.size and one.dtype != other.dtype:
-        kinds = ["str" if ids.dtype == object else "int" for ids in (one, other)]
-        raise TypeError(
-            f"{second}: ids are {kinds[1]} while those of {first} are {kinds[0]}, expected one type for both."
-        )
+def _check_types(tables: dict[str, Table]) -> None:
+    """Raises TypeError if ids of one kind are ``str`` in one column and ``int`` in another, in whatever frames."""
+    first: dict[str, tuple[str, str]] = {}
+    for label, table in tables.items():
+        for role in ROLES_OF.get(label, OF_INTERACTIONS):
+            if role not in (USER, ITEM, ENTITY, "head", "tail"):
+                continue
+            ids = table.ids(role)
+            if not ids.size:  # an empty column is of no type
+                continue
+            kind = ENTITY if role in ("head", "tail") else role
+            where, found = table.where(table.id_column(role)), "str" if ids.dtype == object else "int"
+            before, known = first.setdefault(kind, (where, found))
+            if known != found:
+                raise TypeError(
+                    f"{where} holds ids that are {found} while those of {before} are {known}, expected one type "
+                    f"for all {kind} ids (.astype(str) makes them text)."
+                )
 
 
 def _raw_ids(series: pd.Series, where: str) -> Array:

@@ -139,12 +139,13 @@ def _joined(parts: Sequence[Table]) -> Table:
         read: dict[Any, Any] = {}
         for role in (USER, ITEM):
             ids = part.ids(role)
-            known = kinds.setdefault(role, (part.label, ids.dtype)) if ids.size else None
+            where = part.where(part.id_column(role))
+            known = kinds.setdefault(role, (where, ids.dtype)) if ids.size else None
             if known is not None and known[1] != ids.dtype:
                 here, there = ("str" if dtype.kind == "O" else "int" for dtype in (ids.dtype, known[1]))
                 raise TypeError(
-                    f"{part.label}: ids of {role}s are {here} while those of {known[0]} are {there}, "
-                    "expected one type in all three frames."
+                    f"{where} holds ids that are {here} while those of {known[0]} are {there}, expected one type "
+                    "in all three frames."
                 )
             read[role] = ids
         numbers = [column for column in found.values() if column is not None]
@@ -163,7 +164,7 @@ def _joined(parts: Sequence[Table]) -> Table:
         frames.append(pd.concat([replaced.rename(columns=names), others], axis=1))
     filled = [frame for frame in frames if len(frame)] or frames[:1]
     label = " + ".join(part.label for part in parts)
-    return Table(pd.concat(filled, ignore_index=True), label, parts[0].columns, parts[0].features)
+    return Table(pd.concat(filled, ignore_index=True), label, parts[0].columns, parts[0].features, parts)
 
 
 def _check_apart(whole: Table, parts: Sequence[Table]) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._arrays import to_numpy
 from pyg_kgrec._tables import frame_of
 from pyg_kgrec.data.store import ENTITY, IS, ITEM, RELATES
 from pyg_kgrec.explain.names import Names, membership
@@ -61,7 +62,7 @@ def triples_of(data: HeteroData, linked: pd.DataFrame, weight: Tensor) -> pd.Dat
             "head": head,
             "relation": relation[position].cpu().numpy(),
             "tail": tail,
-            "weight": weights.cpu().numpy(),
+            "weight": to_numpy(weights),
             "position": position.cpu().numpy(),
         }
     )

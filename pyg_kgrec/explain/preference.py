@@ -9,6 +9,7 @@ import pandas as pd
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._arrays import to_numpy
 from pyg_kgrec._tables import frame_of
 from pyg_kgrec.explain import draw
 from pyg_kgrec.explain.deletion import PREFERENCE, DeletionExplanation
@@ -61,7 +62,7 @@ class PreferenceExplanation(DeletionExplanation):
             data, user, item, score, units, weight, "probability of its relation, context", labels=names
         )
         shares = {"weight": pair, "probability": pair.softmax(0), "profile": profile.softmax(0)}
-        table = {"name": names} | {name: share.cpu().numpy() for name, share in shares.items()}
+        table = {"name": names} | {name: to_numpy(share) for name, share in shares.items()}
         preferences = frame_of(table).sort_values(
             "probability", ascending=False, kind="stable", ignore_index=True
         )

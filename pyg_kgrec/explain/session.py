@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._arrays import to_numpy
 from pyg_kgrec._tables import index_of, text_of
 from pyg_kgrec.data.store import RELATES
 from pyg_kgrec.explain import draw
@@ -80,10 +81,10 @@ class SessionExplanation(DeletionExplanation):
         if not knows:
             return found
         names = Names(data)
-        steps = pd.DataFrame(attention.cpu().numpy(), columns=index_of(relations))
+        steps = pd.DataFrame(to_numpy(attention), columns=index_of(relations))
         steps.index = index_of([names.item(i) for i in session.tolist()])
         # A relation without anything near keeps a row of its own.
-        table = pd.DataFrame({"relation": range(len(relations)), "attention": attention[-1].cpu().numpy()})
+        table = pd.DataFrame({"relation": range(len(relations)), "attention": to_numpy(attention[-1])})
         table = table.merge(held, on="relation", how="left" if len(held) else "inner")
         table = table.sort_values(["attention", "relation", "similarity"], ascending=[False, True, False])
         entity = names.entities(e for e in table["entity"] if not pd.isna(e))
@@ -166,7 +167,7 @@ def nearest_to_slots(
         here = triple[:, present[triple[near]]]
         similarity = cosine_similarity(slot[here[1]], entity[here[far]])
         columns = {"mine": here[near], "relation": here[1], "entity": here[far], "similarity": similarity}
-        frame = pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
+        frame = pd.DataFrame({name: to_numpy(column) for name, column in columns.items()})
         ends.append(frame.merge(mine, on="mine"))
     found = pd.concat(ends, ignore_index=True).groupby(["relation", "entity"], as_index=False)
     table = found.agg(similarity=("similarity", "max"), items=("item", "nunique"))
@@ -174,7 +175,7 @@ def nearest_to_slots(
     others = triple[1:, ~joins[triple[1]]].unique(dim=1)
     columns = {"relation": others[0], "entity": others[1]}
     columns["similarity"] = cosine_similarity(memory[others[0]], entity[others[1]])
-    rest = pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()}).assign(items=0)
+    rest = pd.DataFrame({name: to_numpy(column) for name, column in columns.items()}).assign(items=0)
     table = pd.concat([table, rest], ignore_index=True) if len(rest) else table
     table = table.sort_values("similarity", ascending=False, kind="stable")
     return table.groupby("relation").head(nearest).reset_index(drop=True)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyg_kgrec._arrays import to_numpy
 from pyg_kgrec._checks import check_at_least, check_k
 from pyg_kgrec._files import shown
 from pyg_kgrec._tables import text_of
@@ -304,12 +305,12 @@ class _Run:
             columns, curves = self._leave_out(scorer, order, number)
             columns["chance"] = chance
             columns["stability"] = stable.get((kind, name), torch.full_like(columns["effect"], torch.nan))
-            frame = pd.DataFrame({column: found[having].cpu().numpy() for column, found in columns.items()})
+            frame = pd.DataFrame({column: to_numpy(found[having]) for column, found in columns.items()})
             frame.insert(0, "ranking", name)
             frame.insert(0, "kind", kind)
             frame.insert(0, "pair", first + having.nonzero().flatten().cpu().numpy())
             self.frames.append(frame)
-            self.curves[kind, name].append(curves[having].cpu().numpy())
+            self.curves[kind, name].append(to_numpy(curves[having]))
             if self.truth is not None and kind != ALL:
                 told = share if name == EFFECT else value
                 self.truth.add(kind, name, pairs.item, units[place], told[place])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor
 
+from pyg_kgrec._arrays import to_numpy
 from pyg_kgrec.explain.units import KINDS, Units
 from pyg_kgrec.faithfulness.report import ALL
 
@@ -51,7 +52,7 @@ def agreement(
                 pair = units.pair.cpu().numpy()[left]
                 chosen = slice(None) if kind == ALL else units.kind.cpu().numpy()[left] == KINDS.index(kind)
                 a, b = (
-                    scored[model][1][name].cpu().numpy()[place][chosen]
+                    to_numpy(scored[model][1][name])[place][chosen]
                     for model, place in ((one, left), (other, right))
                 )
                 parts.append(_spearman(pair[chosen], a, b, num_pairs))

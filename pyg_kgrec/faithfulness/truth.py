@@ -9,6 +9,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
+from pyg_kgrec._arrays import to_numpy
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import ENTITY, IS, RELATES
 from pyg_kgrec.explain.units import OF_ENTITY, PREFERENCE, TRIPLE, Units
@@ -74,7 +75,7 @@ class PlantedTruth:
             told = count > 0
             truth = self.is_rationale[told].long().cpu()
             if bool(truth.any()) and not bool(truth.all()):
-                mean = (total[told] / count[told]).cpu().numpy()
+                mean = to_numpy(total[told] / count[told])
                 # torchmetrics takes what is not within [0, 1] for logits, and rounds them together.
                 share = torch.from_numpy(rankdata(mean) / mean.size)
                 auc, precision = binary_auroc(share, truth), binary_average_precision(share, truth)

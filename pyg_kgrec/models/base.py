@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._arrays import to_numpy
 from pyg_kgrec._checks import (
     check_encoded,
     check_flag,
@@ -1231,7 +1232,7 @@ class Recommender(torch.nn.Module, ABC):
         }
         column = found_type if node_type != found_type else "similar"
         columns |= node_columns(inputs, found_type, [index[place] for place in found], column)
-        return frame_of(columns | {"score": scores.flatten().cpu().numpy()[found]})
+        return frame_of(columns | {"score": to_numpy(scores.flatten())[found]})
 
     def __repr__(self) -> str:
         sizes = ", ".join(str(n) for n in self.signature.num_nodes.values() if n)

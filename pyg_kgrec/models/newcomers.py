@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._arrays import to_numpy
 from pyg_kgrec._checks import check_k, check_optional, check_scores
 from pyg_kgrec._files import shown
 from pyg_kgrec._tables import frame_of
@@ -78,7 +79,7 @@ def recommend_session(
         columns["session"] = labels.to_numpy()[row.numpy()]
     columns["rank"] = place.numpy() + 1
     columns |= node_columns(inputs, ITEM, found.cpu()[mask].tolist(), ITEM)
-    return frame_of(columns | {"score": top.cpu()[mask].numpy()})
+    return frame_of(columns | {"score": to_numpy(top.cpu()[mask])})
 
 
 # ---------------------------------------------------------------------- one user more

@@ -445,6 +445,31 @@ def test_pairs_are_left_out_by_ids_of_the_stores_kind(
         assert "is no whole number" in capsys.readouterr().err
 
 
+def test_ids_are_of_one_type_in_all_files(tmp_path: Path) -> None:
+    """One id that is no whole number makes all ids of its kind text, and of no other kind."""
+    files = {
+        "interactions": "who,item_id,rating\n"
+        + "".join(f"{u},{i},{u}.5\n" for u in range(4) for i in range(5)),
+        "items": "item_id,title\n1.10,Ten\n007,\n" + "".join(f"{i},{1900 + i}\n" for i in range(5)),
+        "users": "who,name\n2,1984\n0,\n",
+        "triples": "head,relation,tail\n1,1.10,20\n2,1.1,1.50\n",
+        "links": "item,entity\n1,1\n007,2\n",
+    }
+    words: list[Any] = []
+    for name, text in files.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+        words += [f"--{name}", tmp_path / f"{name}.csv"]
+    columns = ("--set", "user_col=who", "rating_col=rating", "min_rating=0")
+    assert run("data", *words, *columns, "--out", tmp_path / "s") == 0
+    store = load_store(tmp_path / "s" / "all.store")
+    assert list(store["user"].id) == [2, 0, 1, 3]
+    assert store["user"].name == ["1984", "0", "1", "3"]
+    assert list(store["item"].id) == ["1.10", "007", "0", "1", "2", "3", "4"]
+    assert store["item"].name == ["Ten", "007", "1900", "1901", "1902", "1903", "1904"]
+    assert list(store["entity"].id) == ["1", "20", "2", "1.50"]
+    assert store.relation_name == ["1.10", "1.1"]
+
+
 @pytest.mark.parametrize("names", [("user", "item"), ("user_id", "item_id")])
 def test_pairs_to_leave_out_may_have_empty_cells_beside_them(names: tuple[str, str], tmp_path: Path) -> None:
     store, file = build_store(), tmp_path / "x.csv"

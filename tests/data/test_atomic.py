@@ -421,3 +421,11 @@ def test_whole_times_of_nanoseconds_are_exact(folder: Path) -> None:
     head = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
     (folder / "exact.inter").write_text("\n".join([head, *lines]), encoding="utf-8")
     assert read_atomic(folder, "exact")[INTERACTS].time.tolist() == [start, start + 1, start + 2]
+
+
+def test_a_separator_of_two_characters(tmp_path: Path) -> None:
+    (tmp_path / "toy.inter").write_text("user_id:token::item_id:token\nu1::1.10\nu2::007\n")
+    with pytest.raises(ValueError, match=r"separator='::' reads such files"):
+        read_atomic(tmp_path, "toy")
+    data = read_atomic(tmp_path, "toy", separator="::")
+    assert list(data["item"].id) == ["1.10", "007"]

@@ -241,9 +241,23 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
         {"triples": triples(), "links": links(item_id=[1, 2, 3])},
         TypeError,
-        "^links: ids are int while those of interactions are str",
+        "^links: column 'item_id' holds ids that are int while those of interactions: column 'item_id' are str",
     ),
-    ({"triples": triples(tail_id=[1, 2])}, TypeError, "^triples: ids are int while those of triples are str"),
+    (
+        {"triples": triples(tail_id=[1, 2])},
+        TypeError,
+        "^triples: column 'tail_id' holds ids that are int while those of triples: column 'head_id' are str",
+    ),
+    (
+        {"triples": triples(), "entities": pd.DataFrame({"entity": [1, 3, 7]})},
+        TypeError,
+        "^entities: column 'entity' holds ids that are int while those of triples: column 'head_id' are str",
+    ),
+    (
+        {"users": pd.DataFrame({"user_id": [1, 3, 7]})},
+        TypeError,
+        "^users: column 'user_id' holds ids that are int while those of interactions: column 'user_id' are str",
+    ),
     ({"triples": triples(relation_id=[0.5, 1])}, TypeError, "column 'relation_id' has the dtype float64"),
     (
         {"triples": triples().drop(columns="tail_id")},

@@ -114,7 +114,11 @@ def test_a_part_may_be_empty_and_ids_of_other_names_and_kinds_of_int() -> None:
         ({"val": None}, TypeError, "val is a NoneType, expected a pandas DataFrame"),
         ({"train": TRAIN[:0]}, ValueError, "train: no row is left that counts"),
         ({"test": TEST.drop(columns="user_id")}, ValueError, "test: there is no column 'user_id' or 'user'"),
-        ({"test": TEST.assign(user_id=[1, 2])}, TypeError, "test: ids of users are int while those of train "),
+        (
+            {"test": TEST.assign(user_id=[1, 2])},
+            TypeError,
+            "test: column 'user_id' holds ids that are int while those of train: column 'user_id' are str",
+        ),
         ({"test": TEST.assign(time=[1, np.nan])}, ValueError, "test: column 'time' holds nan in row 1, expected"),
         ({"test": TEST.assign(item_id=["x", None])}, ValueError, "test: column 'item_id' has no value in row 1"),
         ({"test": pd.concat([TEST, TEST["time"]], axis=1)}, ValueError, "test: column 'time' is there more than"),
@@ -156,3 +160,21 @@ def test_a_part_without_rows_needs_no_types() -> None:
     _, val, test = split_frames(rated[0], Frame(columns=rated[0].columns), rated[1])
     assert val[INTERACTS].edge_label_index.size(1) == 0
     assert test[INTERACTS].edge_label_time.tolist() == [6, 7]
+
+
+@pytest.mark.parametrize("dtypes", [("float32", "float64"), ("float64", "float16"), ("float16", "Float32")])
+def test_ratings_are_compared_in_the_precision_of_their_frame(dtypes: tuple[str, str]) -> None:
+    def part(user: str, items: str, dtype: str) -> Frame:
+        rating = pd.Series([0.7, 0.1, 0.69, 0.7][: len(items)], dtype=dtype)
+        return pd.DataFrame({"user_id": user, "item_id": list(items), "rating": rating})
+
+    parts = part("a", "wxyz", dtypes[0]), part("b", "wxyz", dtypes[1]), part("c", "", dtypes[0])
+    known = pd.DataFrame({"item_id": list("zyx"), "age": [1.0, 2.0, 3.0]})
+    train, val, test = split_frames(*parts, min_rating=0.7)
+    assert pairs(train) == [("a", "w"), ("a", "z")]
+    assert pairs(val) == [("b", "w"), ("b", "z")]
+    assert pairs(test) == []
+    assert train[INTERACTS].rating.dtype == val[INTERACTS].edge_label_rating.dtype == torch.float32
+    train, val, _ = split_frames(*parts, items=known, item_features=["age"], unknown="drop", min_rating=0.1)
+    assert pairs(train) == [("a", "x"), ("a", "y"), ("a", "z")]
+    assert pairs(val) == [("b", "x"), ("b", "y"), ("b", "z")]

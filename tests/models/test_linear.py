@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import ALS, BPRMF, EASE, ItemKNN, Popularity, RP3beta, evaluate, fit
+from pyg_kgrec import ALS, BPRMF, EASE, Blend, ItemKNN, LightGCN, Popularity, RP3beta, evaluate, fit
 from pyg_kgrec.data import INTERACTS, ITEM, USER
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import IS, RELATES
@@ -506,3 +506,60 @@ def test_the_figures_of_movielens(data_root: Path, tmp_path: Path) -> None:
             *map(evaluate(model, test).get, ("ndcg@10", "recall@20")),
         )
         assert found == pytest.approx(figures, abs=6e-5)
+
+
+# ------------------------------------------------------------------ other precisions
+
+
+@pytest.fixture(params=[torch.float16, torch.bfloat16, torch.float64], ids=str)
+def precision(request: pytest.FixtureRequest) -> Iterator[torch.dtype]:
+    """A precision, after which the default is what it was."""
+    before = torch.get_default_dtype()
+    yield request.param
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("kind", [EASE, ItemKNN, RP3beta, ALS, LightGCN])
+@pytest.mark.parametrize("cast", [True, False])
+def test_models_of_another_precision_answer(
+    kind: type, cast: bool, precision: torch.dtype, make_splits: SplitBuilder
+) -> None:
+    train, _, test = make_splits()
+    if not cast:
+        torch.set_default_dtype(precision)
+    if kind is ALS and precision.itemsize < 4:
+        with pytest.raises(TypeError, match="expected float32 or float64, in which least squares are solved"):
+            solved(kind, train).to(precision).recommend(test, torch.tensor([0]))
+        return
+    if kind is LightGCN:
+        model = kind(train, hidden_channels=4)
+        model = model.to(precision) if cast else model
+    else:
+        model = solved(kind, train)
+        model = model.to(precision) if cast else model
+    user = torch.tensor([0, 1])
+    item, score = model.recommend(test, user, k=3)
+    frame = model.recommend(test, user, k=3, as_frame=True)
+    assert frame["score"].tolist() == score.flatten().tolist()
+    assert model.similar_items(test, user, k=2, as_frame=True)["score"].notna().all()
+    assert model.similar_users(test, user, k=2, as_frame=True)["score"].notna().all()
+    torch.testing.assert_close(model.score(test, user, item[:, 0]), score[:, 0], rtol=0.02, atol=0.02)
+    assert 0 <= evaluate(model, test, k=3)["ndcg@3"] <= 1
+    why = model.explain(test, user[:1], k=1)
+    assert len(why[0].units)
+    assert len(why.to_frame())
+    if kind is not LightGCN:
+        assert model.recommend_session(item[0], k=2, as_frame=True)["score"].notna().all()
+
+
+@pytest.mark.parametrize("kind", [Popularity, Blend])
+def test_what_needs_no_weights_answers_in_another_precision(
+    kind: type, precision: torch.dtype, make_splits: SplitBuilder
+) -> None:
+    train, _, test = make_splits()
+    model = Popularity(train) if kind is Popularity else Blend([solved(EASE, train), solved(RP3beta, train)])
+    if kind is Blend:
+        fit(model, train)
+    frame = model.to(precision).recommend(test, torch.tensor([0, 1]), k=3, as_frame=True)
+    assert frame["rank"].tolist() == [1, 2, 3, 1, 2, 3]
+    assert frame["score"].notna().all()
