@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_kgrec.ops.index import PIECE
 from pyg_kgrec.ops.numba.compiler import jit
 from pyg_kgrec.ops.numba.rows import (
     AHEAD,
@@ -55,7 +54,7 @@ def _mean_forward(
     for p in range(lo, hi):
         if p == end:
             block = p
-            end, chosen = list_kept(p, hi, piece_ptr, tail.shape[0], own, keep, masked, chosen, first)
+            end = list_kept(p, hi, piece_ptr, tail.shape[0], own, keep, masked, chosen, first)
         a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not piece_ok(ptr, a, b, m, slot, tail.shape[0], out.shape[0], part.shape[0]):
             bad += 1
@@ -100,7 +99,7 @@ def _mean_backward_rows(
     for p in range(lo, hi):
         if p == end:
             block = p
-            end, chosen = list_kept(p, hi, piece_ptr, tail.shape[0], own, keep, masked, chosen, first)
+            end = list_kept(p, hi, piece_ptr, tail.shape[0], own, keep, masked, chosen, first)
         a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not piece_ok(ptr, a, b, m, slot, tail.shape[0], grad.shape[0], piece_slot.shape[0]):
             bad += 1
@@ -131,9 +130,7 @@ def _mean_backward_cols(
     for p in range(lo, hi):
         if p == end:
             block = p
-            end, chosen = list_kept(
-                p, hi, piece_ptr, col_edge.shape[0], col_edge, keep, masked, chosen, first
-            )
+            end = list_kept(p, hi, piece_ptr, col_edge.shape[0], col_edge, keep, masked, chosen, first)
         a, b, n, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not piece_ok(ptr, a, b, n, slot, col_edge.shape[0], d_value.shape[0], part.shape[0]):
             bad += 1
@@ -201,32 +198,32 @@ def _weighted_aggregate(
     dtype = x.dtype.type
     zero, one = dtype(0), dtype(1)
     channels = x.shape[1]
+    edges, rows, ahead = np.uint64(source.shape[0]), np.uint64(x.shape[0]), np.uint64(AHEAD)
     acc = np.empty(channels, x.dtype)
-    chosen, factor = np.empty(PIECE, np.int64), np.empty(PIECE, x.dtype)
+    chosen, factor = np.empty(BLOCK, np.uint64), np.empty(BLOCK, x.dtype)
     bad = 0
     for p in range(lo, hi):
         a, b, n, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not piece_ok(ptr, a, b, n, slot, edge.shape[0], out.shape[0], part.shape[0]):
             bad += 1
             continue
-        if b - a > chosen.shape[0]:
-            chosen, factor = np.empty(b - a, np.int64), np.empty(b - a, x.dtype)
-        known = 0
-        for j in range(a, b):
-            e = edge[j]
-            if not 0 <= e < source.shape[0]:
+        known = np.uint64(0)
+        for j in range(np.uint64(a), np.uint64(b)):
+            e = np.uint64(edge[j])
+            if e >= edges:
                 bad += 1
                 continue
             i, w = source[e], one
             if weighted:
                 w = weight[e]
-            chosen[known], factor[known] = i, w
-            bad += i >= x.shape[0]
-            known += (i >= 0) & (i < x.shape[0]) & (w != 0)
+            row = np.uint64(i)  # a negative one is beyond all rows
+            chosen[known], factor[known] = row, w
+            bad += (i >= 0) & (row >= rows)
+            known += np.uint64((row < rows) & (w != 0))
         fill(acc, zero)
         for k in range(known):
-            if k + AHEAD < known:
-                prefetch(x, chosen[k + AHEAD])
+            if k + ahead < known:
+                prefetch(x, chosen[k + ahead])
             add(acc, factor[k], x, chosen[k], 0, channels)
         if slot < 0:
             store(out, n, acc, one, 0, channels)

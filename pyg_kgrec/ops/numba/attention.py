@@ -46,7 +46,7 @@ def _attention_forward(
     for p in range(lo, hi):
         if p == end:
             block = p
-            end, chosen = list_kept(p, hi, piece_ptr, tail.shape[0], own, keep, masked, chosen, first)
+            end = list_kept(p, hi, piece_ptr, tail.shape[0], own, keep, masked, chosen, first)
         a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not piece_ok(ptr, a, b, m, slot, tail.shape[0], out.shape[0], part_out.shape[0]):
             bad += 1
@@ -148,7 +148,7 @@ def _attention_backward_rows(
     for p in range(lo, hi):
         if p == end:
             block = p
-            end, chosen = list_kept(p, hi, piece_ptr, tail.shape[0], own, keep, masked, chosen, first)
+            end = list_kept(p, hi, piece_ptr, tail.shape[0], own, keep, masked, chosen, first)
         a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not piece_ok(ptr, a, b, m, slot, tail.shape[0], head_row.shape[0], part.shape[0]):
             bad += 1
@@ -203,9 +203,7 @@ def _attention_backward_cols(
     for p in range(lo, hi):
         if p == end:
             block = p
-            end, chosen = list_kept(
-                p, hi, piece_ptr, col_edge.shape[0], col_edge, keep, masked, chosen, first
-            )
+            end = list_kept(p, hi, piece_ptr, col_edge.shape[0], col_edge, keep, masked, chosen, first)
         a, b, n, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not piece_ok(ptr, a, b, n, slot, col_edge.shape[0], d_query.shape[0], part_query.shape[0]):
             bad += 1
@@ -324,7 +322,7 @@ def _mean_logits(
     for p in range(lo, hi):
         if p == end:
             block = p
-            end, chosen = list_kept(p, hi, piece_ptr, tail.shape[0], own, keep, masked, chosen, first)
+            end = list_kept(p, hi, piece_ptr, tail.shape[0], own, keep, masked, chosen, first)
         a, b, m, slot = piece_ptr[p], piece_ptr[p + 1], piece_segment[p], piece_slot[p]
         if not piece_ok(ptr, a, b, m, slot, tail.shape[0], head_row.shape[0], piece_slot.shape[0]):
             bad += 1

@@ -17,22 +17,22 @@ AHEAD = 8
 """Gathers are bound by the latency of memory: edges between asking for a row and using it."""
 
 BLOCK = PIECE
-"""Edges that a list of those that take part has room for at first: it stays in the nearest cache."""
+"""Edges that a list of those that take part has room for: it stays in the nearest cache."""
 
 
-@inline
+@jit
 def piece_ok(ptr, a, b, segment, slot, num_edges, num_segments, num_slots):
-    """Whether a piece ``a .. b`` lies inside its segment and its tables, and is all of it or has a slot.
+    """Whether a piece ``a .. b`` fits a block, lies inside its segment and tables, and is all of it or has a slot.
 
-    Pieces follow each other, and each is looked at: where all are right, every row of the result is written.
+    Pieces follow each other, and each is looked at: where all are right, every row of the result is written. There
+    are no branches: the compiler would count who uses ``ptr``, for each piece and across threads.
     """
-    if not (0 <= segment < num_segments and segment < ptr.shape[0] - 1):
-        return False
-    if not 0 <= ptr[segment] <= a <= b <= ptr[segment + 1] <= num_edges:
-        return False
-    if slot == -1:
-        return a == ptr[segment] and b == ptr[segment + 1]
-    return 0 <= slot < num_slots and b - a < ptr[segment + 1] - ptr[segment]
+    inside = (segment >= 0) & (segment < num_segments) & (segment < ptr.shape[0] - 1)
+    one = np.int64(inside)
+    first, last = ptr[segment * one], ptr[segment * one + one]
+    inside &= (first >= 0) & (first <= a) & (a <= b) & (b <= last) & (last <= num_edges) & (b - a <= BLOCK)
+    whole = (slot == -1) & (a == first) & (b == last)
+    return inside & (whole | ((slot >= 0) & (slot < num_slots) & (b - a < last - first)))
 
 
 @inline
@@ -42,29 +42,29 @@ def slots_ok(a, b, segment, num_slots, num_segments):
 
 
 @intrinsic
-def _prefetch_cell(typing_context: Any, table: Any, row: Any, column: Any) -> Any:
-    """Ask for the cache line of table[row, column]; no result, and no fault whatever the address."""
+def prefetch(typing_context: Any, table: Any, row: Any) -> Any:
+    """Ask for a row of a table that will be needed :data:`AHEAD` edges later, where there is such a row.
+
+    As an intrinsic, because a function that is copied into a loop counts who uses ``table``, for each edge.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = signature.args[0]
         array = context.make_array(kind)(context, builder, args[0])
-        cell = cgutils.get_item_pointer(context, builder, kind, array, [args[1], args[2]])
-        byte = ir.IntType(8).as_pointer()
-        number = ir.IntType(32)
+        rows, columns = cgutils.unpack_tuple(builder, array.shape, 2)
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         call = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], call)
-        builder.call(prefetch, [builder.bitcast(cell, byte), number(0), number(3), number(1)])
+        ask = builder.module.declare_intrinsic("llvm.prefetch", [byte], call)
+        step = columns.type(64 // (kind.dtype.bitwidth // 8))  # a cache line
+        with (
+            builder.if_then(builder.icmp_unsigned("<", args[1], rows)),
+            cgutils.for_range_slice(builder, step.type(0), columns, step, inc=True) as (column, _),
+        ):
+            cell = cgutils.get_item_pointer(context, builder, kind, array, [args[1], column])
+            builder.call(ask, [builder.bitcast(cell, byte), number(0), number(3), number(1)])
         return context.get_dummy_value()
 
-    return types.void(table, types.intp, types.intp), generate
-
-
-@inline
-def prefetch(table, row):
-    """Ask for a row of a table that will be needed :data:`AHEAD` edges later."""
-    if 0 <= row < table.shape[0]:
-        for d in range(0, table.shape[1], 64 // table.itemsize):
-            _prefetch_cell(table, row, d)
+    return types.void(table, types.intp), generate
 
 
 @jit
@@ -73,7 +73,7 @@ def list_kept(p, hi, piece_ptr, num_edges, edge, keep, masked, chosen, first):
 
     Which edges are masked out is random, and no processor foresees it: they are sorted out here, without branches,
     and the rows of the others can be asked for ahead of their use, across pieces. Those of piece ``p + i`` are
-    ``chosen[first[i]:first[i + 1]]``; a piece that lies outside the edges has none.
+    ``chosen[first[i]:first[i + 1]]``; one that lies outside the edges, or is longer than :data:`BLOCK`, has none.
 
     Args:
         p: The first piece.
@@ -83,29 +83,69 @@ def list_kept(p, hi, piece_ptr, num_edges, edge, keep, masked, chosen, first):
         edge: The edge at each position; empty where that is its own number.
         keep: Whether an edge takes part.
         masked: Whether ``keep`` is given.
-        chosen: Room for positions, uint64; made anew where the piece ``p`` alone is longer.
+        chosen: Room for :data:`BLOCK` positions, uint64.
         first: Room for where the pieces begin in it.
 
     Returns:
-        The piece after those that are listed, and ``chosen``.
+        The piece after those that are listed.
     """
     known, q, last = 0, p, min(hi, p + first.shape[0] - 1)
     first[0] = 0
     while q < last:
         a, b = piece_ptr[q], piece_ptr[q + 1]
-        if not 0 <= a <= b <= num_edges:
+        if not (0 <= a <= b <= num_edges and b - a <= chosen.shape[0]):
             a, b = 0, 0
         if known + b - a > chosen.shape[0]:
-            if q > p:
-                break
-            chosen = np.empty(b - a, np.uint64)
+            break
         for j in range(a, b):
             chosen[known] = j
             e = edge[j] if edge.shape[0] > 0 else j
             known += not masked or not 0 <= e < keep.shape[0] or keep[e]  # a wild one is refused by the loop
         q += 1
         first[q - p] = known
-    return q, chosen
+    return q
+
+
+def _place(context: Any, builder: Any, kinds: Any, args: Any) -> Any:
+    """The address of an element, and the name of the memory that holds sums, in the compiler's words."""
+    array = context.make_array(kinds[0])(context, builder, args[0])
+    at = cgutils.unpack_tuple(builder, args[1], kinds[0].ndim)
+    domain = builder.module.add_metadata(["pyg_kgrec"])
+    scopes = builder.module.add_metadata([builder.module.add_metadata(["sums", domain])])
+    return cgutils.get_item_pointer(context, builder, kinds[0], array, at), scopes
+
+
+def _read(side: str) -> Any:
+    @intrinsic
+    def read(typing_context: Any, table: Any, at: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            address, scopes = _place(context, builder, signature.args, args)
+            value = builder.load(address)
+            value.set_metadata(side, scopes)
+            return value
+
+        return table.dtype(table, at), generate
+
+    return read
+
+
+def _write(side: str) -> Any:
+    @intrinsic
+    def write(typing_context: Any, table: Any, at: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            address, scopes = _place(context, builder, signature.args, args)
+            builder.store(args[2], address).set_metadata(side, scopes)
+            return context.get_dummy_value()
+
+        return types.void(table, at, table.dtype), generate
+
+    return write
+
+
+# Sums and tables share no memory, which the compiler cannot see: it would look before every loop over channels, and
+# those are short. Sums are arrays of a loop's own and the gradients that it adds up, tables all else.
+_get, _put = _read("noalias"), _write("noalias")
+_sum, _keep = _read("alias.scope"), _write("alias.scope")
 
 
 @jit
@@ -131,7 +171,7 @@ def add(acc, w, a, i, lo, hi):
     """Add w · a[i] to ``acc``."""
     i = np.uint64(i)
     for d in range(np.uint64(lo), np.uint64(hi)):
-        acc[d] += w * a[i, d]
+        _keep(acc, (d,), _sum(acc, (d,)) + w * _get(a, (i, d)))
 
 
 @jit
@@ -139,7 +179,7 @@ def add2(acc, w, a, i, b, j, lo, hi):
     """Add w · a[i] ⊙ b[j] to ``acc``."""
     i, j = np.uint64(i), np.uint64(j)
     for d in range(np.uint64(lo), np.uint64(hi)):
-        acc[d] += w * a[i, d] * b[j, d]
+        _keep(acc, (d,), _sum(acc, (d,)) + w * _get(a, (i, d)) * _get(b, (j, d)))
 
 
 @jit
@@ -147,7 +187,7 @@ def add2_row(out, n, w, a, i, b, j, lo, hi):
     """Add w · a[i] ⊙ b[j] to out[n]."""
     n, i, j = np.uint64(n), np.uint64(i), np.uint64(j)
     for d in range(np.uint64(lo), np.uint64(hi)):
-        out[n, d] += w * a[i, d] * b[j, d]
+        _keep(out, (n, d), _sum(out, (n, d)) + w * _get(a, (i, d)) * _get(b, (j, d)))
 
 
 @jit
@@ -155,7 +195,8 @@ def add4_row(out, n, w, a, i, b, j, v, c, k, e, l, lo, hi):  # noqa: E741
     """Add w · a[i] ⊙ b[j] + v · c[k] ⊙ e[l] to out[n]."""
     n, i, j, k, l = np.uint64(n), np.uint64(i), np.uint64(j), np.uint64(k), np.uint64(l)  # noqa: E741
     for d in range(np.uint64(lo), np.uint64(hi)):
-        out[n, d] += w * a[i, d] * b[j, d] + v * c[k, d] * e[l, d]
+        more = w * _get(a, (i, d)) * _get(b, (j, d)) + v * _get(c, (k, d)) * _get(e, (l, d))
+        _keep(out, (n, d), _sum(out, (n, d)) + more)
 
 
 @jit
@@ -178,4 +219,4 @@ def store(out, i, acc, scale, lo, hi):
     """Write scale · acc to out[i]."""
     i = np.uint64(i)
     for d in range(np.uint64(lo), np.uint64(hi)):
-        out[i, d] = scale * acc[d]
+        _put(out, (i, d), scale * _sum(acc, (d,)))
