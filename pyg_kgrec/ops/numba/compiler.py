@@ -1,8 +1,9 @@
 """How the loops of this backend are compiled.
 
-Two habits make them fast. Rows of tables are addressed as ``table[row, d]`` with unsigned numbers, never taken as
-views: a view counts references atomically, and threads then fight for the counter. And results gather in a small
-local array, so that the compiler need not prove that tables do not overlap. Of the fast-math flags those that
+Three habits make them fast. Rows of tables are addressed as ``table[row, d]`` with unsigned numbers, never taken as
+views: a view counts references atomically, and threads then fight for the counter. What is copied into other loops
+(:func:`inline`) takes numbers and no tables, for the same reason. And results gather in a small local array, of which
+:mod:`pyg_kgrec.ops.numba.rows` tells the compiler that it shares no memory with tables. Of the fast-math flags those that
 assume away NaN and infinity are left out, because -inf marks what takes no part in a softmax.
 """
 
@@ -51,5 +52,5 @@ def jit(function: Callable[..., Any]) -> Any:
 
 
 def inline(function: Callable[..., Any]) -> Any:
-    """Copy a loop into those that call it."""
+    """Copy a function of numbers into the loops that call it; one of tables would count who uses them."""
     return numba.njit(inline="always", **_FLAGS)(function)
