@@ -3,8 +3,8 @@
 Three habits make them fast. Rows of tables are addressed as ``table[row, d]`` with unsigned numbers, never taken as
 views: a view counts references atomically, and threads then fight for the counter. What is copied into other loops
 (:func:`inline`) takes numbers and no tables, for the same reason. And results gather in a small local array, of
-which :mod:`pyg_kgrec.ops.numba.rows` tells the compiler that it shares no memory with tables. Of the fast-math flags
-those that assume away NaN and infinity are left out, because -inf marks what takes no part in a softmax.
+which :mod:`pyg_kgrec.ops.numba.rows` tells the compiler that it shares no memory with tables. Of the fast-math
+flags those that assume away NaN and infinity are left out, because -inf marks what takes no part in a softmax.
 """
 
 from __future__ import annotations
