@@ -711,12 +711,13 @@ def test_memory_of_a_run_is_not_what_an_earlier_one_left_free() -> None:
     peaks = []
     for _ in range(3):
         with runs._memory() as peak:
-            parts = [torch.ones(2**14) for _ in range(600)]  # 64 KiB each, which the allocator keeps
+            parts = [torch.ones(2**14) for _ in range(2400)]  # 64 KiB each, which the allocator keeps
             del parts
             peaks.append(peak)
     if np.isnan(peaks[0][0]):
         pytest.skip("nobody counts the memory here")
-    assert min(peak[0] for peak in peaks) > 25
+    # Of 150 MiB some lie between other things of a long run's, and cannot be given back.
+    assert min(peak[0] for peak in peaks) > 75
 
 
 def test_a_peak_that_the_kernel_keeps_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
