@@ -210,6 +210,27 @@ def test_masked_triples_are_sorted_out_block_by_block(
     torch.testing.assert_close(scores["numba"], scores["torch"])
 
 
+def test_pieces_longer_than_a_block_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No index has such, but one whose pieces were changed may: nothing is written past a block."""
+    if not dispatch.installed("numba"):
+        pytest.skip("backend numba needs a package that is not installed")
+    monkeypatch.setattr(indexes, "PIECE", 4000)
+    edge_index, edge_type = triples(50, 3000, 3)
+    edge_index[0] = 7
+    index = ops.TripleIndex.build(edge_index, edge_type, 50, 3)
+    query, value, relation = tables(50, 50, 3, channels=4)
+    users = ops.BipartiteIndex.build(edge_index, 50, 50)
+    with ops.backend("numba"):
+        for call in (
+            lambda: ops.relational_attention(query, value, relation, index, HEADS),
+            lambda: ops.relational_mean(value, relation, index),
+            lambda: ops.rationale_scores(query, relation, index, HEADS),
+            lambda: ops.weighted_aggregate(value, users),
+        ):
+            with pytest.raises(indexes.WildIndexError):
+                call()
+
+
 def test_same_bits_twice_and_on_any_number_of_threads(backend: str) -> None:
     if interpreted(backend):
         pytest.skip("the interpreter is one thread")
