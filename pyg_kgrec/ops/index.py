@@ -24,6 +24,12 @@ from torch_geometric.utils import cumsum
 PIECE = 1024
 """Longest run of edges that one piece of work holds."""
 
+_IN_FLIGHT = 4096
+"""Pieces that a GPU works on at once, about: a small graph's hubs are cut into as many, down to ``PIECE // 4``."""
+
+NEARBY = 160
+"""Mean number of triples of one relation that one piece of work holds, taken from neighbouring heads."""
+
 _INDEX_DTYPES = (torch.int32, torch.int64)
 
 
@@ -101,12 +107,32 @@ class _Tensors:
         raise NotImplementedError
 
 
+def _longest_piece(edges: int, device: str) -> int:
+    """Edges that a piece holds at most: on a GPU, few where there are few, so that hubs do not last longest."""
+    return PIECE if device == "cpu" else max(1, PIECE // 4, min(PIECE, edges // _IN_FLIGHT))
+
+
+def _by_first_edge(segments: Segments) -> Tensor:
+    """The pieces by the first edge that they hold; those that hold none last."""
+    first, last = segments.piece_ptr[:-1].long(), segments.piece_ptr[1:].long()
+    edges = segments.edge.numel()
+    edge = torch.full_like(first, edges)
+    some = first < last
+    edge[some] = segments.edge.long()[first[some]]
+    return torch.argsort(edge, stable=True).to(segments.edge.dtype)
+
+
 def _within(index: Tensor, lowest: int, size: int) -> bool:
     """Whether all entries are in ``lowest .. size - 1``."""
     if not index.numel():
         return True
     low, high = index.aminmax()
     return lowest <= int(low) and int(high) < size
+
+
+def _is_order(index: Tensor, size: int) -> bool:
+    """Whether each of ``0 .. size - 1`` is there once."""
+    return torch.equal(index.long().sort().values, torch.arange(size, device=index.device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,17 +158,31 @@ class Segments(_Tensors):
     split_ptr: Tensor
 
     @classmethod
-    def from_sorted(cls, ptr: Tensor, edge: Tensor) -> Segments:
-        """Cut the segments of a compressed pointer ``ptr`` [S + 1] into pieces."""
-        piece = PIECE
+    def from_sorted(cls, ptr: Tensor, edge: Tensor, group: Tensor | None = None) -> Segments:
+        """Cut the segments of a compressed pointer ``ptr`` [S + 1] into pieces.
+
+        Args:
+            ptr: [S + 1].
+            edge: [n].
+            group: [n]; a piece also ends where this changes.
+        """
+        piece = _longest_piece(edge.numel(), ptr.device.type)
         ptr64 = ptr.long()
         length = ptr64.diff()
-        count = ((length + piece - 1) // piece).clamp(min=1)
-        segment = torch.arange(length.numel(), device=ptr.device).repeat_interleave(count)
-        first = count.cumsum(0) - count
-        start = (
-            ptr64[:-1][segment] + (torch.arange(segment.numel(), device=ptr.device) - first[segment]) * piece
-        )
+        begin, owner = ptr64[:-1], torch.arange(length.numel(), device=ptr.device)
+        if group is not None and group.numel():
+            of_edge = owner.repeat_interleave(length)
+            inside = ((group[1:] != group[:-1]) & (of_edge[1:] == of_edge[:-1])).nonzero().view(-1) + 1
+            begin, order = torch.sort(torch.cat([begin, inside]), stable=True)
+            owner = torch.cat([owner, of_edge[inside]])[order]
+            length = torch.cat([begin, ptr64[-1:]]).diff()
+        parts = ((length + piece - 1) // piece).clamp(min=1)
+        segment = owner.repeat_interleave(parts)
+        place = torch.arange(segment.numel(), device=ptr.device) - (
+            parts.cumsum(0) - parts
+        ).repeat_interleave(parts)
+        start = begin.repeat_interleave(parts) + place * piece
+        count = torch.bincount(segment, minlength=ptr.numel() - 1)
         is_split = count > 1
         of_split = is_split[segment]
         slot = torch.where(of_split, of_split.long().cumsum(0) - 1, -1)
@@ -158,11 +198,21 @@ class Segments(_Tensors):
         )
 
     @classmethod
-    def by_key(cls, key: Tensor, num_segments: int, edge: Tensor | None = None) -> Segments:
-        """Sort edges (their positions, or the given ones) stably by ``key`` and cut them into pieces."""
+    def by_key(
+        cls, key: Tensor, num_segments: int, edge: Tensor | None = None, span: int | None = None
+    ) -> Segments:
+        """Sort edges (their positions, or the given ones) stably by ``key`` and cut them into pieces.
+
+        Args:
+            key: [n].
+            num_segments: Keys are below it.
+            edge: [n].
+            span: No piece holds edges from both sides of a multiple of it.
+        """
         _, order = torch.sort(key, stable=True)
         ptr = cumsum(torch.bincount(key, minlength=num_segments)).to(key.dtype)
-        return cls.from_sorted(ptr, (order if edge is None else edge[order]).to(key.dtype))
+        edge = (order if edge is None else edge[order]).to(key.dtype)
+        return cls.from_sorted(ptr, edge, None if span is None else edge // span)
 
     @property
     def num_segments(self) -> int:
@@ -225,7 +275,9 @@ class TripleIndex(_Tensors):
         col_type: The relation of each triple in the order of ``cols``.
         rows: The triples of each output row (the edges are the positions themselves).
         cols: The triples of each input row as tail.
-        rels: The triples of each relation.
+        rels: The triples of each relation, in pieces of neighbouring heads.
+        rel_order: The pieces of ``rels`` by their first triple: in this order, pieces that are worked on together
+            read the rows of the same heads.
         num_nodes: Nodes of the graph.
     """
 
@@ -241,6 +293,7 @@ class TripleIndex(_Tensors):
     rows: Segments
     cols: Segments
     rels: Segments
+    rel_order: Tensor
     num_nodes: int
 
     @classmethod
@@ -298,6 +351,7 @@ class TripleIndex(_Tensors):
         else:
             heads = input_row = torch.arange(num_nodes, device=device)
         row, cols = input_row[head].to(dtype), Segments.by_key(tail, num_nodes)
+        rels = Segments.by_key(edge_type, num_relations, span=NEARBY * max(num_relations, 1))
         return cls(
             head_row=heads.to(dtype),
             input_row=input_row.to(dtype),
@@ -312,7 +366,8 @@ class TripleIndex(_Tensors):
                 cumsum(degree).to(dtype), torch.arange(head.numel(), dtype=dtype, device=device)
             ),
             cols=cols,
-            rels=Segments.by_key(edge_type, num_relations),
+            rels=rels,
+            rel_order=_by_first_edge(rels),
             num_nodes=num_nodes,
         )
 
@@ -377,6 +432,7 @@ class TripleIndex(_Tensors):
             and _within(self.col_row, 0, rows)
             and _within(self.col_type, 0, self.num_relations)
             and all(_within(part.edge, 0, edges) for part in (self.rows, self.cols, self.rels))
+            and _is_order(self.rel_order, self.rels.piece_segment.numel())
         )
 
     def degree(self, keep: Tensor | None = None) -> Tensor:

@@ -53,7 +53,7 @@ SUMS = {
     "part_query",
     "part_value",
     "weight",
-    "slope",
+    "factor",
     "part",
     "d_query",
     "inverse",
@@ -68,19 +68,19 @@ def main(table: str) -> None:
     wide, acc = ("*fp64", tl.float64) if table == "*fp64" else ("*fp32", tl.float32)
     layout = {"H": 2, "K": 24, "HP": 2, "KP": 32}
     heads = {**layout, "BLOCK": 16, "MASKED": True}
-    gather = {**layout, "BLOCK": 16, "BY_POSITION": True, "PAIR": True, "WEIGHTED": True}
+    gather = {**layout, "BLOCK": 16, "BY_POSITION": True, "PAIR": True, "WEIGHTED": True, "SHARED": False}
     rows = {"D": 48, "DP": 64, "DROP": True}
     columns = {**layout, "BLOCK": 16}
     softmax = {"H": 2, "HP": 2, "BLOCK": 64}
     slots = {"K": 48, "KP": 64, "RP": 32, "MASKED": True}
     for kernel, settings, results in (
         (attention._attention_forward, heads, table),
-        (attention._merge_attention, layout, table),
+        (attention._merge_attention, {**layout, "SLOTS": 32}, table),
         (attention._attention_backward_rows, heads, table),
-        (segments._gather_sum, {**gather, "SHARED": False}, wide),
+        (segments._gather_sum, {**gather, "ORDERED": True}, wide),
         (attention._attention_backward_columns, columns, table),
         (attention._attention_backward_relations, columns, wide),
-        (segments._merge_sum, {"D": 48, "BLOCK": 32, "VIA": True}, wide),
+        (segments._merge_sum, {"D": 48, "BLOCK": 32, "SLOTS": 32, "VIA": True}, wide),
         (attention._mean_logits, {"D": 48, "DP": 64, "BLOCK": 64, "MASKED": True}, wide),
         (attention._softmax_forward, {**softmax, "TIMES_COUNT": True}, table),
         (attention._softmax_backward, softmax, table),
@@ -104,7 +104,9 @@ def main(table: str) -> None:
                 types[name] = NUMBERS.get(name) or (wide if name in SUMS else "*i64")
         chosen = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
         triton.compile(
-            ASTSource(fn=kernel, signature=types, constexprs=chosen), target=GPUTarget("cuda", 90, 32)
+            ASTSource(fn=kernel, signature=types, constexprs=chosen),
+            target=GPUTarget("cuda", 90, 32),
+            options={"num_warps": 1, "maxnreg": 64} if "BLOCK" in settings and "K" in settings else {},
         )
         print(kernel.__name__)
 

@@ -38,8 +38,9 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut segments after two edges, so that small graphs have segments of several pieces."""
+    """Cut segments after two edges and every few heads, so that small graphs have segments of several pieces."""
     monkeypatch.setattr(index, "PIECE", 2)
+    monkeypatch.setattr(index, "NEARBY", 1)
 
 
 @pytest.fixture

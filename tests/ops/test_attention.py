@@ -187,6 +187,18 @@ def test_hub_of_a_million_triples(name: str) -> None:
     assert_same(lambda q, v, r: ops.relational_attention(q, v, r, index, 2), inputs, name)
 
 
+def test_a_hub_of_many_pieces(monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
+    """Of more than are added up at a time, in the order of heads, of tails and of relations."""
+    monkeypatch.setattr(indexes, "PIECE", 1)
+    edge_index, edge_type = triples(20, 90, 2)
+    edge_index[0, :70], edge_index[1, 10:80], edge_type[:] = 7, 3, 0
+    index = ops.TripleIndex.build(edge_index, edge_type, 20, 2)
+    assert max(part.split_ptr.diff().max() for part in (index.rows, index.cols, index.rels)) > 64
+    inputs = tables(20, 20, 2, channels=4)
+    assert_same(_attention(index, None), inputs, kernel)
+    assert_same(_mean(index, None), inputs[1:], kernel)
+
+
 @pytest.mark.parametrize("piece", [1024, 100])
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_masked_triples_are_sorted_out_block_by_block(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from ops_graphs import tables, triples
 
 from pyg_kgrec import ops
+from pyg_kgrec.ops import index as indexes
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,7 @@ def test_index_moves_as_a_whole() -> None:
     moved = index.to("meta")
     assert {t.device.type for t in moved.tensors()} == {"meta"}
     assert moved.num_rows == index.num_rows
-    assert len(index.tensors()) == len({id(t) for t in index.tensors()}) == 30
+    assert len(index.tensors()) == len({id(t) for t in index.tensors()}) == 31
     inner = index.inner
     assert inner is index.inner
     assert inner.num_inputs == index.num_rows
@@ -75,6 +77,46 @@ def test_no_wild_index_is_followed(name: str) -> None:
 ])  # fmt: skip
 def test_what_is_built_is_sound(index: ops.TripleIndex | ops.BipartiteIndex) -> None:
     index.check_sound()
+
+
+def test_pieces_of_relations_hold_neighbours_in_the_order_of_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is what lets a GPU find rows of heads in its cache; every triple is in the piece of its relation."""
+    monkeypatch.setattr(indexes, "PIECE", 3)
+    monkeypatch.setattr(indexes, "NEARBY", 4)
+    edge_index, edge_type = triples(12, 200, 4)
+    edge_type[edge_type == 2] = 1  # a relation without triples between two that have some
+    index = ops.TripleIndex.build(edge_index, edge_type, 12, 5)
+    index.check_sound()
+    rels, span = index.rels, 4 * 5
+    pieces = [rels.edge[a:b] for a, b in zip(rels.piece_ptr[:-1], rels.piece_ptr[1:], strict=True)]
+    assert torch.equal(torch.cat(pieces), rels.edge)
+    assert max(map(len, pieces)) == 3
+    for piece, relation in zip(pieces, rels.piece_segment, strict=True):
+        assert set(index.edge_type[piece].tolist()) <= {int(relation)}
+        assert len({int(edge) // span for edge in piece}) <= 1
+    firsts = [int(pieces[p][0]) // span for p in index.rel_order if len(pieces[p])]
+    assert firsts == sorted(firsts)
+    assert sorted(index.rel_order.tolist()) == list(range(len(pieces)))
+    assert [int(rels.piece_segment[p]) for p in index.rel_order[-2:]] == [2, 4]
+
+
+def test_pieces_are_shorter_on_a_gpu_where_edges_are_few() -> None:
+    """A hub's one piece would else be worked on when all others are done."""
+    longest = indexes._longest_piece
+    assert [longest(edges, "cpu") for edges in (0, 10**6, 10**8)] == [indexes.PIECE] * 3
+    assert [longest(edges, "cuda") for edges in (0, 10**6, 2 * 10**6, 10**8)] == [
+        256,
+        256,
+        488,
+        indexes.PIECE,
+    ]
+
+
+@pytest.mark.parametrize("order", [[0, 0, 1], [0, 1], [0, 1, 5], [-1, 0, 1]])
+def test_an_order_of_pieces_that_is_none_is_refused(order: list[int]) -> None:
+    index = ops.TripleIndex.build(torch.tensor([[0, 1, 1], [1, 0, 1]]), torch.tensor([0, 1, 2]), 2, 3)
+    with pytest.raises(RuntimeError, match="points outside the tables"):
+        replace(index, rel_order=torch.tensor(order)).check_sound()
 
 
 def test_a_hub_is_sound() -> None:

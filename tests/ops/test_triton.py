@@ -48,6 +48,24 @@ def test_kernels_in_the_interpreter(which: str) -> None:
     assert " passed" in result.stdout
 
 
+@pytest.mark.skipif(
+    not dispatch.installed("triton"), reason="backend triton needs a package that is not installed"
+)
+def test_what_a_warp_works_on() -> None:
+    """Four edges at least where rows are wide, and no limit that numbers of 64 bits would not fit in."""
+    from pyg_kgrec.ops.triton.segments import sizes_of
+
+    def chosen(channels: int, dtype: torch.dtype = torch.float32) -> tuple[int, int | None]:
+        sizes = sizes_of(torch.empty(0, channels, dtype=dtype), 2, 8, 256, (64, 96))
+        return sizes["BLOCK"], sizes.get("maxnreg")
+
+    assert [chosen(width) for width in (6, 32, 64, 128, 256, 1024)] == [
+        (8, 64), (8, 64), (4, 64), (4, 96), (4, None), (1, None),
+    ]  # fmt: skip
+    assert chosen(64, torch.float64) == (4, None)
+    assert chosen(64, torch.bfloat16) == (4, 64)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     not dispatch.installed("triton"), reason="backend triton needs a package that is not installed"

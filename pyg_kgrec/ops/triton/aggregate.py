@@ -32,7 +32,7 @@ def relational_mean_backward(
     ix = Triples.of(index)
     weight = _weights(ix, keep, count, accumulator(value)[0])
     d_value = gather_sum(ix.cols, grad, ix.col_row, relation, ix.col_type, weight, by_position=True)
-    d_relation = gather_sum(ix.rels, grad, ix.row, value, ix.tail, weight, warps=8)
+    d_relation = gather_sum(ix.rels, grad, ix.row, value, ix.tail, weight, order=ix.rel_order)
     return d_value.to(value.dtype), d_relation.to(relation.dtype)
 
 

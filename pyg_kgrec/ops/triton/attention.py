@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pyg_kgrec.ops.triton.segments import Segments, Triples, accumulator, on_device, sizes_of
+from pyg_kgrec.ops.triton.segments import SLOTS, Segments, Triples, accumulator, on_device, sizes_of
 
 
 @triton.jit
@@ -70,7 +70,8 @@ def _attention_forward(
 @triton.jit
 def _merge_attention(
     split_segment, split_ptr, out, lse, part_out, part_top, part_total,
-    H: tl.constexpr, K: tl.constexpr, HP: tl.constexpr, KP: tl.constexpr, ACC: tl.constexpr,
+    H: tl.constexpr, K: tl.constexpr, HP: tl.constexpr, KP: tl.constexpr, SLOTS: tl.constexpr,
+    ACC: tl.constexpr,
 ):  # fmt: skip
     i = tl.program_id(0)
     m = tl.load(split_segment + i).to(tl.int64)
@@ -81,14 +82,18 @@ def _merge_attention(
     top = tl.full([HP], float("-inf"), ACC)
     total = tl.zeros([HP], ACC)
     acc = tl.zeros([HP, KP], ACC)
-    for s in range(first, last):
-        here = tl.load(part_top + s * H + h, mask=h < H, other=float("-inf"))
-        higher = tl.maximum(top, here)
+    for start in range(first, last, SLOTS):
+        s = start + tl.arange(0, SLOTS)
+        some = (s < last)[:, None] & (h < H)[None, :]
+        here = tl.load(part_top + s[:, None] * H + h[None, :], mask=some, other=float("-inf"))
+        higher = tl.maximum(top, tl.max(here, axis=0))
         level = tl.where(higher == float("-inf"), 0.0, higher)
-        shrink, w = tl.exp(top - level), tl.exp(here - level)
-        total = total * shrink + w * tl.load(part_total + s * H + h, mask=h < H, other=0)
-        part = tl.load(part_out + s * (H * K) + channel, mask=inside, other=0)
-        acc = acc * shrink[:, None] + w[:, None] * part
+        shrink, w = tl.exp(top - level), tl.exp(here - level[None, :])
+        totals = tl.load(part_total + s[:, None] * H + h[None, :], mask=some, other=0)
+        total = total * shrink + tl.sum(w * totals, axis=0)
+        at, cell = s[:, None, None] * (H * K) + channel[None, :, :], some[:, :, None] & inside[None, :, :]
+        part = tl.load(part_out + at, mask=cell, other=0)
+        acc = acc * shrink[:, None] + tl.sum(w[:, :, None] * part, axis=0)
         top = higher
     divisor = tl.where(total == 0, 1.0, total)
     tl.store(out + m * (H * K) + channel, acc / divisor[:, None], mask=inside)
@@ -98,7 +103,7 @@ def _merge_attention(
 @triton.jit
 def _attention_backward_rows(
     piece_ptr, piece_segment, piece_slot, head_row, tail, edge_type, query, value, relation, keep, grad, out,
-    logits, lse, weight, slope, d_query, part, inputs, scale,
+    logits, lse, factor, d_query, part, inputs, scale,
     H: tl.constexpr, K: tl.constexpr, HP: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr,
     MASKED: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
@@ -132,8 +137,8 @@ def _attention_backward_rows(
         w = tl.exp(s - level[None, :])
         u = w * scale * (tl.sum(g[None, :, :] * val * rel, axis=2) - delta[None, :])
         stored = (e < last)[:, None] & (h < H)[None, :]
-        tl.store(weight + spot, w, mask=stored)
-        tl.store(slope + spot, u, mask=stored)
+        tl.store(factor + e[:, None] * (2 * H) + h[None, :], w, mask=stored)
+        tl.store(factor + e[:, None] * (2 * H) + H + h[None, :], u, mask=stored)
         acc += tl.sum(u[:, :, None] * key * rel, axis=0)
     head = tl.load(head_row + m).to(tl.int64)
     if slot < 0:
@@ -144,8 +149,8 @@ def _attention_backward_rows(
 
 @triton.jit
 def _attention_backward_columns(
-    ptr, piece_ptr, piece_segment, piece_slot, edge, row, head_row, edge_type, query, grad, relation, weight,
-    slope, old_row, d_query, d_value, part_query, part_value, rows,
+    ptr, piece_ptr, piece_segment, piece_slot, edge, row, head_row, edge_type, query, grad, relation, factor,
+    old_row, d_query, d_value, part_query, part_value, rows,
     H: tl.constexpr, K: tl.constexpr, HP: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
@@ -170,9 +175,9 @@ def _attention_backward_columns(
         head = tl.load(head_row + m, mask=live, other=0).to(tl.int64)
         cell = live[:, None, None] & inside[None, :, :]
         rel = tl.load(relation + kind[:, None, None] * (H * K) + channel[None, :, :], mask=cell, other=0)
-        spot, some = e[:, None] * H + h[None, :], live[:, None] & (h < H)[None, :]
-        w = tl.load(weight + spot, mask=some, other=0)[:, :, None] * rel.to(ACC)
-        u = tl.load(slope + spot, mask=some, other=0)[:, :, None] * rel.to(ACC)
+        spot, some = e[:, None] * (2 * H) + h[None, :], live[:, None] & (h < H)[None, :]
+        w = tl.load(factor + spot, mask=some, other=0)[:, :, None] * rel.to(ACC)
+        u = tl.load(factor + spot + H, mask=some, other=0)[:, :, None] * rel.to(ACC)
         g = tl.load(grad + m[:, None, None] * (H * K) + channel[None, :, :], mask=cell, other=0).to(ACC)
         q = tl.load(query + head[:, None, None] * (H * K) + channel[None, :, :], mask=cell, other=0).to(ACC)
         of_value += tl.sum(w * g, axis=0)
@@ -186,19 +191,18 @@ def _attention_backward_columns(
 
 
 def _backward_columns(
-    grad: Tensor, query: Tensor, relation: Tensor, weight: Tensor, slope: Tensor, d_query: Tensor, ix: Triples,
-    num_heads: int,
+    grad: Tensor, query: Tensor, relation: Tensor, factor: Tensor, d_query: Tensor, ix: Triples, num_heads: int
 ) -> Tensor:  # fmt: skip
     """Add to the gradient of queries what nodes get as tails; gradient of values."""
-    (dtype, acc), width = accumulator(query), query.size(1)
+    dtype, width = accumulator(query)[0], query.size(1)
     d_value = query.new_empty(ix.cols.ptr.numel() - 1, width, dtype=dtype)
     part_query, part_value = (ix.cols.part(width, dtype) for _ in range(2))
     if ix.cols.pieces:
         with on_device(query):
             _attention_backward_columns[(ix.cols.pieces,)](
                 ix.cols.ptr, *ix.cols[2:5], ix.cols.edge, ix.col_row, ix.head_row, ix.col_type, query, grad,
-                relation, weight, slope, ix.input_row, d_query, d_value, part_query, part_value, grad.size(0),
-                **sizes_of(width, num_heads), ACC=acc,
+                relation, factor, ix.input_row, d_query, d_value, part_query, part_value, grad.size(0),
+                **sizes_of(query, num_heads, edges=8, numbers=256, registers=(64, 96)),
             )  # fmt: skip
             ix.cols.merge(d_query, part_query)
             ix.cols.merge(d_value, part_value)
@@ -207,12 +211,12 @@ def _backward_columns(
 
 @triton.jit
 def _attention_backward_relations(
-    piece_ptr, piece_segment, piece_slot, edge, row, head_row, tail, query, value, grad, weight, slope, out, part,
+    order, piece_ptr, piece_segment, piece_slot, edge, row, head_row, tail, query, value, grad, factor, out, part,
     rows, inputs,
     H: tl.constexpr, K: tl.constexpr, HP: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
-    p = tl.program_id(0)
+    p = tl.load(order + tl.program_id(0))
     first, last = tl.load(piece_ptr + p).to(tl.int64), tl.load(piece_ptr + p + 1).to(tl.int64)
     n, slot = tl.load(piece_segment + p).to(tl.int64), tl.load(piece_slot + p).to(tl.int64)
     h, k = tl.arange(0, HP), tl.arange(0, KP)
@@ -228,8 +232,8 @@ def _attention_backward_relations(
         live = live & (m >= 0) & (m < rows) & (t >= 0) & (t < inputs)
         head = tl.load(head_row + m, mask=live, other=0).to(tl.int64)
         cell = live[:, None, None] & inside[None, :, :]
-        spot, some = e[:, None] * H + h[None, :], live[:, None] & (h < H)[None, :]
-        w, u = tl.load(weight + spot, mask=some, other=0), tl.load(slope + spot, mask=some, other=0)
+        spot, some = e[:, None] * (2 * H) + h[None, :], live[:, None] & (h < H)[None, :]
+        w, u = tl.load(factor + spot, mask=some, other=0), tl.load(factor + spot + H, mask=some, other=0)
         at_head, at_tail = head[:, None, None] * (H * K), t[:, None, None] * (H * K)
         g = tl.load(grad + m[:, None, None] * (H * K) + channel[None, :, :], mask=cell, other=0).to(ACC)
         val = tl.load(value + at_tail + channel[None, :, :], mask=cell, other=0).to(ACC)
@@ -243,17 +247,17 @@ def _attention_backward_relations(
 
 
 def _backward_relations(
-    grad: Tensor, query: Tensor, value: Tensor, weight: Tensor, slope: Tensor, ix: Triples, num_heads: int
+    grad: Tensor, query: Tensor, value: Tensor, factor: Tensor, ix: Triples, num_heads: int
 ) -> Tensor:
     """Gradient of relations."""
-    (dtype, acc), width = accumulator(query), query.size(1)
+    dtype, width = accumulator(query)[0], query.size(1)
     out = query.new_empty(ix.rels.ptr.numel() - 1, width, dtype=dtype)
     part = ix.rels.part(width, dtype)
     if ix.rels.pieces:
         with on_device(query):
             _attention_backward_relations[(ix.rels.pieces,)](
-                *ix.rels[2:5], ix.rels.edge, ix.row, ix.head_row, ix.tail, query, value, grad, weight, slope, out,
-                part, grad.size(0), query.size(0), **sizes_of(width, num_heads, warps=8), ACC=acc,
+                ix.rel_order, *ix.rels[2:5], ix.rels.edge, ix.row, ix.head_row, ix.tail, query, value, grad,
+                factor, out, part, grad.size(0), query.size(0), **sizes_of(query, num_heads, edges=32),
             )  # fmt: skip
             ix.rels.merge(out, part)
     return out
@@ -268,8 +272,8 @@ def relational_attention(
     keep: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output [M, d], logits [E, H] and log-sum-exp [M, H]."""
-    ix, (dtype, acc), width = Triples.of(index), accumulator(query), query.size(1)
-    rows, sizes = ix.head_row.numel(), sizes_of(width, num_heads)
+    ix, dtype, width, rows = Triples.of(index), accumulator(query)[0], query.size(1), index[0].numel()
+    sizes = sizes_of(query, num_heads, edges=8, numbers=512, registers=(64,))
     out = value.new_empty(rows, width)
     logits = query.new_empty(ix.tail.numel(), num_heads, dtype=dtype)
     lse = query.new_empty(rows, num_heads, dtype=dtype)
@@ -279,13 +283,14 @@ def relational_attention(
             _attention_forward[(ix.rows.pieces,)](
                 *ix.rows[2:5], ix.head_row, ix.tail, ix.edge_type, query, value, relation,
                 ix.tail if keep is None else keep, out, logits, lse, part_out, part_top, part_total,
-                query.size(0), (width // num_heads) ** -0.5, **sizes, MASKED=keep is not None, ACC=acc,
+                query.size(0), (width // num_heads) ** -0.5, **sizes, MASKED=keep is not None,
             )  # fmt: skip
             if ix.rows.split_segment.numel():
-                del sizes["BLOCK"]
+                slots = max(1, min(SLOTS, 4096 // (sizes["HP"] * sizes["KP"])))
                 _merge_attention[(ix.rows.split_segment.numel(),)](
-                    *ix.rows[5:], out, lse, part_out, part_top, part_total, **sizes, ACC=acc
-                )
+                    *ix.rows[5:], out, lse, part_out, part_top, part_total, SLOTS=slots,
+                    **{name: sizes[name] for name in ("H", "K", "HP", "KP", "ACC")},
+                )  # fmt: skip
     return out, logits, lse
 
 
@@ -294,20 +299,21 @@ def relational_attention_backward(
     index: Sequence[Tensor], num_heads: int, keep: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of query, value and relation."""
-    ix, (dtype, acc), width = Triples.of(index), accumulator(query), query.size(1)
-    weight, slope = torch.empty_like(logits), torch.empty_like(logits)
+    ix, dtype, width = Triples.of(index), accumulator(query)[0], query.size(1)
+    # The weight of each triple and how its logit acts on the loss, side by side: they are read together.
+    factor = logits.new_empty(logits.size(0), 2, num_heads)
     d_query, part = query.new_empty(query.shape, dtype=dtype), ix.rows.part(width, dtype)
     if ix.rows.pieces:
         with on_device(query):
             _attention_backward_rows[(ix.rows.pieces,)](
                 *ix.rows[2:5], ix.head_row, ix.tail, ix.edge_type, query, value, relation,
-                ix.tail if keep is None else keep, grad, out, logits, lse, weight, slope, d_query, part,
-                query.size(0), (width // num_heads) ** -0.5, **sizes_of(width, num_heads),
-                MASKED=keep is not None, ACC=acc,
+                ix.tail if keep is None else keep, grad, out, logits, lse, factor, d_query, part,
+                query.size(0), (width // num_heads) ** -0.5, MASKED=keep is not None,
+                **sizes_of(query, num_heads, edges=8, numbers=256, registers=(64, 96)),
             )  # fmt: skip
             ix.rows.merge(d_query, part, via=ix.head_row)
-    d_value = _backward_columns(grad, query, relation, weight, slope, d_query, ix, num_heads)
-    d_relation = _backward_relations(grad, query, value, weight, slope, ix, num_heads)
+    d_value = _backward_columns(grad, query, relation, factor, d_query, ix, num_heads)
+    d_relation = _backward_relations(grad, query, value, factor, ix, num_heads)
     return d_query.to(query.dtype), d_value.to(value.dtype), d_relation.to(relation.dtype)
 
 
