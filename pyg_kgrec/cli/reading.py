@@ -32,6 +32,8 @@ DATASETS: Final[dict[str, Callable[..., Any]]] = {
 TEXT: Final = ("encoding", "separator")
 """Settings of the files that hold tables."""
 FRAMES: Final = ("interactions", "triples", "links", "items", "users", "entities")
+COLUMNS: Final = {label: f"{label}_columns" for label in FRAMES}
+"""By file, the setting that names its columns where it has no line that does."""
 _HIDDEN: Final = ("transform", "pre_transform", "force_reload")
 
 
@@ -62,15 +64,40 @@ def read(arguments: Any, settings: dict[str, Any]) -> tuple[HeteroData | None, A
         return None, read_kgat(arguments.kgat, **_take(settings, names_of(read_kgat, ("root",))))
     taken = _take(settings, names_of(from_pandas, FRAMES))
     how = _take(settings, list(TEXT))
-    return from_pandas(**_frames(arguments, how, taken), **taken), None
+    heads = _heads(arguments, settings)
+    return from_pandas(**_frames(arguments, how, heads, taken), **taken), None
 
 
-def _frames(arguments: Any, how: dict[str, Any], taken: dict[str, Any]) -> dict[str, Any]:
+def _heads(arguments: Any, settings: dict[str, Any]) -> dict[str, list[str]]:
+    """The names of the columns of each file that has no line of them."""
+    heads = {}
+    for label, setting in COLUMNS.items():
+        if (value := settings.get(setting)) is None:
+            continue
+        if not getattr(arguments, label):
+            raise ValueError(
+                f"{setting} is given and --{label} is not, expected the file whose columns it names"
+            )
+        names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+            raise ValueError(
+                f"{setting} is {shown(repr(value), 60)}, expected names like user_id,item_id,time"
+            )
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{setting} names {twice[0]!r} twice, expected a name for each column")
+        heads[label] = names
+    return heads
+
+
+def _frames(
+    arguments: Any, how: dict[str, Any], heads: dict[str, list[str]], taken: dict[str, Any]
+) -> dict[str, Any]:
     """The tables that are named, with ids of one type for all users, items, entities and relations each.
 
     Args:
         arguments: Of the command line: a file for each of :data:`FRAMES`.
         how: Encoding and separator.
+        heads: Names of columns, of files that have no line of them.
         taken: Arguments of the reader, which may name columns.
     """
     frames: dict[str, Any] = dict.fromkeys(FRAMES)
@@ -82,8 +109,15 @@ def _frames(arguments: Any, how: dict[str, Any], taken: dict[str, Any]) -> dict[
         columns = {role: _columns(f"{role}_col", role, taken) for role in roles}
         named = _columns(f"{SINGULAR[label]}_name", "name", taken) if label in SINGULAR else ()
         ids = [name for names in (*columns.values(), named) for name in names]
-        frames[label] = table = read_table(path, **how, ids=ids)
+        frames[label] = table = read_table(path, **how, ids=ids, columns=heads.get(label))
         there: list[Any] = list(table.columns)
+        if label not in heads and not any(name in there for names in columns.values() for name in names):
+            first = next(iter(columns))
+            raise ValueError(
+                f"{shown(Path(path))} has no column {' or '.join(map(repr, columns[first]))} among its "
+                f"{shown(', '.join(map(str, there)), 60)}: expected {first}_col=NAME, or, for a file without a "
+                f"line of names, --set {COLUMNS[label]}={','.join(names[0] for names in columns.values())},…"
+            )
         for role, names in columns.items():
             name = next((name for name in names if name in there), None)
             if there.count(name) == 1:  # what is missing or there twice is refused where the store is built
@@ -120,7 +154,7 @@ def known_names(arguments: Any) -> list[str]:
         else from_pandas
     )
     hidden = (*_HIDDEN, *FRAMES, "root", "name") if reader is not DATASETS.get(arguments.dataset) else _HIDDEN
-    text = TEXT if reader is from_pandas else ()
+    text = (*TEXT, *COLUMNS.values()) if reader is from_pandas else ()
     return [*names_of(reader, hidden), *text, *names_of(SPLITS[one_of(arguments.split, SPLITS, "split")])]
 
 

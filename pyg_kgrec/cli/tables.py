@@ -9,7 +9,8 @@ import itertools
 import lzma
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -46,6 +47,7 @@ def read_table(
     separator: str | None = None,
     *,
     ids: Collection[str] = ID_COLUMNS,
+    columns: Sequence[str] | None = None,
     as_text: bool = False,
 ) -> pd.DataFrame:
     r"""A table from a CSV, TSV or Parquet file.
@@ -60,13 +62,14 @@ def read_table(
         encoding: Its encoding; by default what a byte order mark says, UTF-8 without one.
         separator: What stands between the cells; by default a comma, and a tab in ``.tsv`` and ``.txt``.
         ids: Names of columns of ids, or of names, as far as there are any.
+        columns: Names of all columns, for a file that has no line of them; its first line is a row then.
         as_text: Leave all cells as text.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If it is a Parquet file and pyarrow is missing.
         TypeError: If ``encoding`` or ``separator`` is of another type.
-        ValueError: If the file holds no table, or a row has more cells than the header.
+        ValueError: If the file holds no table, or a row has more cells than the header or ``columns``.
     """
     file = Path(path)
     check_encoding(encoding)
@@ -79,6 +82,10 @@ def read_table(
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {shown(file)}")
     if file.suffix == ".parquet":
+        if columns is not None:
+            raise ValueError(
+                f"{shown(file)} names its columns, expected no names for those of a Parquet file"
+            )
         require("pyarrow", "parquet", "a table in Parquet")
         try:
             table = pd.read_parquet(file, engine="pyarrow")
@@ -105,27 +112,29 @@ def read_table(
             buffer.seek(0)
         return pd.read_csv(str(file) if buffer is None else buffer, **cast(Any, options | more))
 
-    try:
+    with _telling(file, encoding):
         if not short:
             text, control = _separated(_unpacked(file, encoding) if text is None else text, between)
             buffer, options["sep"] = io.StringIO(text), control
             options.pop("encoding")
+        if columns is not None:
+            options["header"] = None
         head = read(nrows=1, dtype=str)
-        width = len(head.columns)
-        if len(head) and not isinstance(head.index, pd.RangeIndex):
+    width = len(head.columns)
+    if columns is not None:
+        _check_width(width, columns, head.iloc[0], file)
+    with _telling(file, encoding):
+        if columns is not None:
+            options["names"] = [*columns, *range(width - len(columns))]
+            head.columns, width = pd.Index(options["names"]), len(columns)
+        elif len(head) and not isinstance(head.index, pd.RangeIndex):
             # pandas took the first cells of a row that is longer than the header for an index.
             further = range(head.index.nlevels)
             options |= {"header": 0, "names": [*head.columns, *further], "index_col": False}
         written = [name for name in head.columns if name in ids]
         # pandas reads 1.10 as the number 1.1, and a whole number beside an empty cell as a float.
         table = read(low_memory=False, dtype=str if as_text else dict.fromkeys(written, str))
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{shown(file)} is not {encoding or 'UTF-8'} text, expected {_EXPECTED} (encoding= names another)"
-        ) from error
-    except _BROKEN as error:  # a ParserError is a ValueError
-        raise ValueError(f"{shown(file)} is not {_EXPECTED}: {shown(str(error), 150)}") from error
-    table = _without_surplus(table, width, file)
+    table = _without_surplus(table, width, file, "its header" if columns is None else "columns")
     if control is not None and '"' in cast(str, text):
         table = _restored(table, control, between)
         written = [name for name in table.columns if name in ids]
@@ -141,6 +150,19 @@ def read_table(
                     f"{between!r} between its cells, or --set {setting}"
                 )
     return table
+
+
+@contextmanager
+def _telling(file: Path, encoding: str | None) -> Iterator[None]:
+    """Say in one sentence that a file holds no table."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{shown(file)} is not {encoding or 'UTF-8'} text, expected {_EXPECTED} (encoding= names another)"
+        ) from error
+    except _BROKEN as error:  # a ParserError is a ValueError
+        raise ValueError(f"{shown(file)} is not {_EXPECTED}: {shown(str(error), 150)}") from error
 
 
 def _unpacked(file: Path, encoding: str | None) -> str:
@@ -179,14 +201,23 @@ def _restored(table: pd.DataFrame, control: str, separator: str) -> pd.DataFrame
     return table
 
 
-def _without_surplus(table: pd.DataFrame, width: int, file: Path) -> pd.DataFrame:
-    """The columns that the header names; raises ValueError where a row has something in a further one."""
+def _check_width(width: int, columns: Sequence[str], row: pd.Series, file: Path) -> None:
+    """Raise ValueError where names do not fit the first row of a file without a line of names."""
+    filled = int(row.notna().to_numpy().nonzero()[0].max(initial=-1)) + 1
+    if width < len(columns) or filled > len(columns):
+        raise ValueError(
+            f"{shown(file)} has {width} cells in its first row and columns names {len(columns)}, expected as many"
+        )
+
+
+def _without_surplus(table: pd.DataFrame, width: int, file: Path, named: str) -> pd.DataFrame:
+    """The columns that have a name; raises ValueError where a row has something in a further one."""
     there = table.iloc[:, width:].notna().to_numpy()
     if there.any():
         row = int(there.any(axis=1).argmax())
         cells = width + int(there[row].nonzero()[0][-1]) + 1
         raise ValueError(
-            f"{shown(file)} has {cells} cells in row {row} and {width} in its header, expected as many in each "
+            f"{shown(file)} has {cells} cells in row {row} and {width} in {named}, expected as many in each "
             "(one that holds the separator stands in quotes)"
         )
     return table.iloc[:, :width].copy() if len(table.columns) > width else table

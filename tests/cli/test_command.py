@@ -445,6 +445,36 @@ def test_pairs_are_left_out_by_ids_of_the_stores_kind(
         assert "is no whole number" in capsys.readouterr().err
 
 
+def test_files_without_a_line_of_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As MovieLens 1M has them, names in another encoding too."""
+    ratings, movies, out = tmp_path / "ratings.dat", tmp_path / "movies.dat", tmp_path / "s"
+    ratings.write_text(
+        "".join(f"{u}::{i}::{5 - i % 5}::{10 * u + i}\n" for u in (1, 2) for i in range(10, 20))
+    )
+    movies.write_text("".join(f"{i}::Amélie {i}::Comedy|Drama\n" for i in range(10, 20)), encoding="latin-1")
+    files = ("--interactions", ratings, "--items", movies, "--out", out)
+    texts = ("separator=::", "encoding=latin-1")
+    columns = 'interactions_columns=["user_id", "item_id", "rating", "timestamp"]'
+    named = ("items_columns=item_id,title,genres", "item_name=title")
+    assert run("data", *files, "--set", *texts, columns, *named, "min_rating=3") == 0
+    store = load_store(out / "all.store")
+    assert store["user", "interacts", "item"].edge_index.size(1) == 12
+    assert store["item"].name[:2] == ["Amélie 10", "Amélie 11"]
+    assert [int(i) for i in store["item"].id] == list(range(10, 20))
+    for words, told in (
+        ([], "ratings.dat has no column 'user_id' or 'user' among its 1, 10, 5, 20: expected "
+             "user_col=NAME, or, for a file without a line of names, --set interactions_columns=user_id,item_id,…"),
+        (["interactions_columns=user_id,item_id,user_id,time"], "interactions_columns names 'user_id' twice"),
+        (["interactions_columns=7"], "interactions_columns is 7, expected names like user_id,item_id,time"),
+        (["links_columns=item,entity"], "links_columns is given and --links is not"),
+        (["interactions_columns=user_id,item_id"], "has 4 cells in its first row and columns names 2"),
+        (["interactions_columns=a,b,c,d"], "there is no column 'user_id' or 'user', the columns are 'a', 'b'"),
+    ):  # fmt: skip
+        assert run("data", "--interactions", ratings, "--out", tmp_path / "no", "--set", *texts, *words) == 2
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
 def test_ids_are_of_one_type_in_all_files(tmp_path: Path) -> None:
     """One id that is no whole number makes all ids of its kind text, and of no other kind."""
     files = {

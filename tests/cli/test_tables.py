@@ -206,6 +206,44 @@ def test_a_long_separator_is_looked_for_line_by_line(tmp_path: Path) -> None:
         read_table(str(file), separator='","')
 
 
+@pytest.mark.parametrize("suffix", [".dat", ".dat.gz"])
+@pytest.mark.parametrize("separator", ["::", "|"])
+def test_columns_of_a_file_without_a_line_of_names(separator: str, suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"t{suffix}"
+    names = ["user_id", "item_id", "rating"]
+
+    def table(*lines: str, columns: list[str] = names) -> pd.DataFrame:
+        text = "\n".join(lines).replace(",", separator).encode()
+        file.write_bytes(gzip.compress(text) if suffix.endswith(".gz") else text)
+        return read_table(str(file), separator=separator, columns=columns)
+
+    plain = table("1,007,4.5", "2,8,3", "2,9,")
+    assert plain.columns.tolist() == names
+    assert plain["user_id"].tolist() == [1, 2, 2]
+    assert plain["item_id"].tolist() == ["007", "8", "9"]
+    assert plain["rating"].tolist()[:2] == [4.5, 3]
+    pd.testing.assert_frame_equal(table("1,007,4.5,", "2,8,3,", "2,9,,"), plain, check_column_type=False)
+    assert table("1,,", "2,8,3")["item_id"].isna().tolist() == [True, False]
+    with pytest.raises(
+        ValueError, match="has 3 cells in its first row and columns names 2, expected as many"
+    ):
+        table("1,7,4", columns=["user_id", "item_id"])
+    with pytest.raises(
+        ValueError, match="has 2 cells in its first row and columns names 3, expected as many"
+    ):
+        table("1,7")
+    with pytest.raises(ValueError, match="has 4 cells in row 1 and 3 in columns"):
+        table("1,7,4,", "2,8,3,5")
+    with pytest.raises(ValueError, match="is not a table"):
+        table("")
+
+
+def test_a_parquet_file_names_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="expected no names for those of a Parquet file"):
+        read_table(str(tmp_path / "t.parquet"), columns=["user_id"])
+
+
 @pytest.mark.parametrize("separator", [None, "::"])
 @pytest.mark.parametrize("suffix", ["gz", "bz2", "xz", "zip"])
 def test_a_file_that_is_not_packed_as_it_says_is_named(
