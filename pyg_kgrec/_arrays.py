@@ -1,12 +1,36 @@
-"""Tensors as arrays of NumPy."""
+"""Tensors as arrays of NumPy, NumPy's numbers as Python's."""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def as_python(value: Any) -> Any:
+    """A number of NumPy as Python's number of the same value; anything else as it is.
+
+    A row of a table and ``np.arange`` hold NumPy's, which PyTorch's modules and loaders and safe files refuse.
+    """
+    return value.item() if isinstance(value, np.bool_ | np.integer | np.floating) else value
+
+
+def plain_numbers(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Lets a function see numbers of NumPy as Python's (:func:`as_python`)."""
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        return function(*map(as_python, args), **{name: as_python(x) for name, x in kwargs.items()})
+
+    return call
 
 
 def to_numpy(values: Tensor) -> NDArray[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any
@@ -52,6 +51,9 @@ def check_within(least: int, most: int, **numbers: int) -> None:
 MOST_LAYERS = 256
 """More layers than any model here gains from, and few enough to be built at once."""
 
+MOST_CHANNELS = 2**16
+"""More channels than any model here gains from."""
+
 MOST_NEGATIVES = 2**16
 """Most negatives per positive."""
 
@@ -65,7 +67,11 @@ def check_finite(**numbers: float) -> None:
     """Raises TypeError for an argument that is no number, ValueError for NaN or infinity."""
     for name, number in numbers.items():
         check_number(name, number)
-        if not abs(number) <= sys.float_info.max:
+        try:
+            finite = math.isfinite(number)
+        except OverflowError:  # a whole number beyond all floating ones
+            finite = False
+        if not finite:
             raise ValueError(f"{name} is {shown(repr(number))}, expected a finite number")
 
 
@@ -83,6 +89,24 @@ def check_positive(**numbers: float) -> None:
         check_number(name, number)
         if not number > 0:
             raise ValueError(f"{name} is {shown(repr(number))}, expected above 0")
+
+
+def check_factor(**numbers: float) -> None:
+    """As :func:`check_positive`; ValueError, too, for infinity: temperatures and factors of rates."""
+    check_positive(**numbers)
+    check_finite(**numbers)
+
+
+def check_flags(**flags: bool) -> None:
+    """Raises TypeError unless each argument is True or False."""
+    for name, flag in flags.items():
+        if not isinstance(flag, bool | np.bool_):
+            raise TypeError(f"{name} is {shown(repr(flag))}, expected True or False")
+
+
+def check_channels(**channels: int) -> None:
+    """As :func:`check_within`, of sizes of embeddings."""
+    check_within(1, MOST_CHANNELS, **channels)
 
 
 def check_weight(**weights: float) -> None:

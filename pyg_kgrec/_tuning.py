@@ -6,8 +6,12 @@ import difflib
 import math
 import warnings
 from collections.abc import Callable, Collection, Mapping
+from numbers import Real
 from typing import Any, Final, TypeAlias
 
+import numpy as np
+
+from pyg_kgrec._arrays import as_python
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import shown
 
@@ -34,7 +38,7 @@ def check_space(space: Any, where: str) -> None:
         if (
             isinstance(values, tuple)
             and len(values) == 2
-            and all(isinstance(x, int | float) and not isinstance(x, bool) for x in values)
+            and all(isinstance(x, Real) and not isinstance(x, bool | np.bool_) for x in values)
             and all(map(math.isfinite, values))
             and values[0] <= values[1]
         ):
@@ -65,8 +69,10 @@ def suggested(trial: Any, space: Space) -> dict[str, Any]:
     asked: dict[str, Any] = {}
     for name, values in space.items():
         if isinstance(values, list):
-            asked[name] = trial.suggest_categorical(name, values)
-        elif all(isinstance(x, int) for x in values):
+            asked[name] = as_python(trial.suggest_categorical(name, values))
+            continue
+        values = tuple(map(as_python, values))
+        if all(isinstance(x, int) for x in values):
             asked[name] = trial.suggest_int(name, *values)
         else:  # rates and weights live on a logarithmic scale
             asked[name] = trial.suggest_float(name, *values, log=values[0] > 0)

@@ -25,6 +25,7 @@ from torch_geometric.metrics import (
 )
 from torchmetrics.functional.classification import binary_auroc
 
+from pyg_kgrec._arrays import plain_numbers
 from pyg_kgrec._checks import check_choices, check_finite, check_k, check_optional, check_scores
 from pyg_kgrec._files import shown
 from pyg_kgrec._tables import index_of
@@ -87,6 +88,7 @@ def evaluate(
 ) -> pd.DataFrame: ...
 
 
+@plain_numbers
 def evaluate(
     model: Recommender,
     data: Store,

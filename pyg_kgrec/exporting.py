@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pyg_kgrec import ops
+from pyg_kgrec._arrays import plain_numbers
 from pyg_kgrec._checks import check_at_least, check_choices, check_encoded, check_flag, check_k, check_number
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import check_folder, read_folder, shown, write_folder
@@ -46,6 +47,7 @@ _FEW: Final = 20_000  # items, up to which all are compared: lists of them would
 _BLOCK: Final = 1024  # users searched at a time
 
 
+@plain_numbers
 def export(
     model: Recommender,
     data: Store,

@@ -24,6 +24,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._arrays import plain_numbers
 from pyg_kgrec._checks import check_at_least, check_optional, check_weights
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import shown
@@ -339,6 +340,7 @@ class _Module(Epochs):
         return metrics_of(cast(Recommender, self.model), self.val_inputs, self.monitor)
 
 
+@plain_numbers
 def fit(
     model: Recommender,
     train: Store,

@@ -11,6 +11,8 @@ import pytest
 from pyg_kgrec._checks import (
     check_at_least,
     check_choices,
+    check_factor,
+    check_flags,
     check_held_out,
     check_k,
     check_optional,
@@ -120,6 +122,24 @@ def test_shares_that_are_held_out() -> None:
         check_held_out("pairs", 0.1, 1.0)
     with pytest.raises(ValueError, match="leave some for training"):
         check_held_out("pairs", 0.5, 0.5)
+
+
+def test_a_factor_is_finite_and_above_zero() -> None:
+    check_factor(tau=0.5, other=np.float32(2))
+    for number in (0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"tau is {number}, expected above 0"):
+            check_factor(tau=number)
+    with pytest.raises(ValueError, match="tau is inf, expected a finite number"):
+        check_factor(tau=float("inf"))
+    with pytest.raises(TypeError, match="tau is 'a', expected a number"):
+        check_factor(tau="a")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("flag", [0, 1, None, "True", [], 1.0])
+def test_a_flag_is_true_or_false(flag: Any) -> None:
+    check_flags(use_kg=True, other=np.bool_(False))
+    with pytest.raises(TypeError, match=re.escape(f"use_kg is {flag!r}, expected True or False")):
+        check_flags(use_kg=flag)
 
 
 def test_a_weight_is_not_negative() -> None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyg_kgrec._arrays import to_numpy
+from pyg_kgrec._arrays import plain_numbers, to_numpy
 from pyg_kgrec._checks import check_at_least, check_k
 from pyg_kgrec._files import shown
 from pyg_kgrec._tables import text_of
@@ -46,6 +46,7 @@ from pyg_kgrec.models.inputs import Inputs
 _LARGEST_SEED = 2**63 - 1
 
 
+@plain_numbers
 def evaluate_explanations(
     model: Recommender,
     data: Store,

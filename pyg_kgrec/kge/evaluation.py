@@ -13,6 +13,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import KGEModel
 
+from pyg_kgrec._arrays import plain_numbers
 from pyg_kgrec._checks import check_flag, check_optional
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import ENTITY, has_knowledge, num_relations, validate
@@ -37,6 +38,7 @@ _FEWEST = 32
 """Triples at a time: for fewer of them a matrix product reads all entities for too little work."""
 
 
+@plain_numbers
 def evaluate_completion(
     model: torch.nn.Module,
     test: Triples,

@@ -14,6 +14,7 @@ from torch.nn import Embedding
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import KGEModel, TransE
 
+from pyg_kgrec._arrays import plain_numbers
 from pyg_kgrec._checks import check_at_least, check_finite, check_optional, check_positive, check_seed
 from pyg_kgrec._trainer import Epochs, check_rate, least_epochs, power_of_two, run
 from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, num_relations, validate
@@ -50,6 +51,7 @@ class Constrained(Protocol):
         """Called after every step of the optimiser."""
 
 
+@plain_numbers
 def fit_kge(
     model: KGEModel,
     train: HeteroData,
@@ -136,6 +138,7 @@ def fit_kge(
         )
 
 
+@plain_numbers
 def pretrain_transe(
     data: HeteroData,
     hidden_channels: int = 64,
@@ -189,6 +192,7 @@ def pretrain_transe(
     )
 
 
+@plain_numbers
 def pretrain_transh(
     data: HeteroData,
     hidden_channels: int = 64,

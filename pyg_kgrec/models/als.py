@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec._checks import check_at_least
+from pyg_kgrec._checks import check_at_least, check_channels
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import ITEM
 from pyg_kgrec.models.encoding import DotProduct
@@ -145,7 +145,8 @@ class ALS(SolvedRecommender):
         num_sweeps: int = 16,
     ) -> None:
         super().__init__(data)
-        check_at_least(1, hidden_channels=hidden_channels, num_sweeps=num_sweeps)
+        check_channels(hidden_channels=hidden_channels)
+        check_at_least(1, num_sweeps=num_sweeps)
         self._l2 = list(L2) if l2 is None else read_grid("l2", l2)
         self._alpha = (
             list(UNOBSERVED)

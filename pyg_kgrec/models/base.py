@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec._arrays import to_numpy
+from pyg_kgrec._arrays import as_python, plain_numbers, to_numpy
 from pyg_kgrec._checks import (
     check_encoded,
     check_flag,
@@ -150,6 +150,12 @@ class Recommender(torch.nn.Module, ABC):
     """Scores above it stand for label 1 in ``evaluate(…, task='ctr')``; kept by :meth:`save`. 0 is right for
     logits; :func:`pyg_kgrec.choose_threshold` and ``fit(…, monitor='auc')`` choose it on labelled pairs."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Lets the constructor see plain numbers: files and PyTorch's modules take none of NumPy's."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = plain_numbers(cls.__init__)  # type: ignore[method-assign]
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keeps the arguments that the constructor is called with."""
         model = super().__new__(cls)
@@ -157,7 +163,7 @@ class Recommender(torch.nn.Module, ABC):
             bound = inspect.signature(cls.__init__).bind(model, *args, **kwargs)
             bound.apply_defaults()
             _, _, *settings = bound.arguments.items()
-            object.__setattr__(model, "settings", dict(settings))
+            object.__setattr__(model, "settings", {name: as_python(value) for name, value in settings})
             given = tuple(name for name, value in settings if name in cls.of_graph and value is not None)
             object.__setattr__(model, "of_graph_given", given)
         return model

@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.utils import cumsum
 
 from pyg_kgrec import ops
+from pyg_kgrec._checks import check_channels, check_weight
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ITEM, USER
@@ -44,6 +45,8 @@ class CollaborativeRecommender(Recommender):
         negatives: Distribution,
         decay: float,
     ) -> None:
+        check_channels(hidden_channels=hidden_channels)
+        check_weight(decay=decay)
         super().__init__(data)
         self.objective = Objective(loss, num_negatives, negatives)
         self.hidden_channels, self.decay = hidden_channels, decay

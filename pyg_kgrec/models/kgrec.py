@@ -12,7 +12,15 @@ from torch.nn.functional import embedding, logsigmoid
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import ops
-from pyg_kgrec._checks import check_choices, check_shares, check_within
+from pyg_kgrec._checks import (
+    check_channels,
+    check_choices,
+    check_factor,
+    check_flags,
+    check_shares,
+    check_weight,
+    check_within,
+)
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ENTITY, ITEM, USER
 from pyg_kgrec.explain import PathExplanation
@@ -164,7 +172,11 @@ class KGRec(Recommender):
         hide_targets: bool = True,
         distill: float = 0.3,
     ) -> None:
+        check_channels(hidden_channels=hidden_channels)
         check_shares(node_dropout_rate=node_dropout_rate, cl_drop=cl_drop, distill=distill)
+        check_weight(mae_coef=mae_coef, cl_coef=cl_coef, decay=decay)
+        check_factor(cl_tau=cl_tau)
+        check_flags(use_kg=use_kg, inverse=inverse, item_gate=item_gate, hide_targets=hide_targets)
         check_choices(masking=(masking, _TASKS), contrast=(contrast, _TASKS))
         check_within(0, 2**31, mae_msize=mae_msize)
         super().__init__(data)

@@ -18,7 +18,14 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn.inits import glorot, zeros
 
 from pyg_kgrec import ops
-from pyg_kgrec._checks import MOST_LAYERS, check_at_least, check_positive, check_shares, check_within
+from pyg_kgrec._checks import (
+    MOST_LAYERS,
+    check_channels,
+    check_factor,
+    check_flags,
+    check_shares,
+    check_within,
+)
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.sequences import Sequences, check_times
 from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, RELATES, USER
@@ -213,13 +220,14 @@ class KSR(SessionRecommender):
         features: Features = "both",
         use_kg: bool = True,
     ) -> None:
-        check_at_least(
-            1, embedding_channels=embedding_channels, hidden_channels=hidden_channels, kg_channels=kg_channels
+        check_channels(
+            embedding_channels=embedding_channels, hidden_channels=hidden_channels, kg_channels=kg_channels
         )
         check_within(1, MOST_LAYERS, num_layers=num_layers)
         check_within(1, 2**31, max_length=max_length)
         check_shares(dropout=dropout)
-        check_positive(gamma=gamma)
+        check_factor(gamma=gamma)
+        check_flags(freeze_kg=freeze_kg, use_kg=use_kg)
         signature = data if isinstance(data, StoreSignature) else StoreSignature.from_store(data)
         tables: KGTables | None = None
         if isinstance(data, HeteroData):

@@ -11,8 +11,14 @@ from torch.nn.functional import margin_ranking_loss
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import ops
-from pyg_kgrec._checks import check_at_least, check_choices, check_finite, check_positive
-from pyg_kgrec._files import shown
+from pyg_kgrec._checks import (
+    check_at_least,
+    check_choices,
+    check_factor,
+    check_finite,
+    check_positive,
+    check_weight,
+)
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ENTITY, ITEM, USER
 from pyg_kgrec.explain import PreferenceExplanation
@@ -160,19 +166,17 @@ class KTUP(LinkedRecommender):
             joint=(joint, get_args(Joint)),
             transfer=(transfer, get_args(Transfer)),
         )
+        check_finite(joint_ratio=joint_ratio)
         if not 0 <= joint_ratio <= 1 or (joint == "alternate" and joint_ratio == 0):
             raise ValueError(
                 f"joint_ratio is {joint_ratio}, expected a share in [0, 1] (above 0 for 'alternate')"
             )
-        check_positive(
-            temperature=temperature, score_scale=score_scale, item_norm=item_norm, triple_lr=triple_lr
-        )
-        check_finite(triple_lr=triple_lr)
+        check_factor(temperature=temperature, score_scale=score_scale, triple_lr=triple_lr)
+        check_positive(item_norm=item_norm)  # without a bound it is infinite
+        check_weight(margin=margin, align_weight=align_weight, orthogonality=orthogonality)
         check_at_least(0, knowledge_epochs=knowledge_epochs)
         if entity_weight is not None:
-            check_finite(entity_weight=entity_weight)
-            if entity_weight < 0:
-                raise ValueError(f"entity_weight is {shown(repr(entity_weight))}, expected 0 or more")
+            check_weight(entity_weight=entity_weight)
         super().__init__(data, hidden_channels, features, use_kg)
         self.objective = Objective(loss, num_negatives, negatives, {"softmax": 16, "bpr": 1})
         self.num_preferences = _check_preferences(num_preferences, self.signature.relation_name, use_kg)

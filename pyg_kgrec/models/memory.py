@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from pyg_kgrec._checks import check_positive
+from pyg_kgrec._checks import check_factor
 
 GIB = 2**30
 _UNKNOWN = 16 * GIB  # where the system does not say
@@ -53,7 +53,7 @@ def check_memory(
         instead: What to do about it.
     """
     if max_memory is not None:
-        check_positive(max_memory=max_memory)
+        check_factor(max_memory=max_memory)
     most = free_memory(device) if max_memory is None else int(max_memory * GIB)
     if need > most:
         said = "is free" if max_memory is None else "is allowed (max_memory)"

@@ -15,7 +15,15 @@ from torch_geometric.nn.inits import glorot, zeros
 from torch_geometric.nn.resolver import activation_resolver
 
 from pyg_kgrec import ops
-from pyg_kgrec._checks import MOST_LAYERS, check_at_least, check_choices, check_positive, check_within
+from pyg_kgrec._checks import (
+    MOST_LAYERS,
+    check_at_least,
+    check_choices,
+    check_factor,
+    check_weight,
+    check_within,
+)
+from pyg_kgrec._files import shown
 from pyg_kgrec.data.sampling import Distribution
 from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, USER
 from pyg_kgrec.explain import DeletionExplanation
@@ -208,7 +216,8 @@ class MKR(LinkedRecommender):
             head=(head, get_args(Head)), partners=(partners, get_args(Partners)),
             knowledge_loss=(knowledge_loss, get_args(Form)), knowledge_form=(knowledge_form, get_args(Form)),
         )  # fmt: skip
-        check_positive(knowledge_lr=knowledge_lr, layer_lr=layer_lr)
+        check_factor(knowledge_lr=knowledge_lr, layer_lr=layer_lr)
+        check_weight(decay=decay)
         check_unit(unit)
         if loss is None:
             labelled = isinstance(data, HeteroData) and "edge_label" in data[INTERACTS]
@@ -660,6 +669,10 @@ def _start_dense(layer: Any) -> None:
 
 def _dense(channels: list[int], activation: str) -> MLP:
     """Dense layers, each followed by its activation."""
+    if not isinstance(activation, str):
+        raise TypeError(
+            f"activation is {shown(repr(activation))}, expected a name that PyG knows, like 'relu'"
+        )
     try:
         activation_resolver(activation)
     except ValueError as error:

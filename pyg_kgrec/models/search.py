@@ -55,7 +55,7 @@ def read_grid(
     bound = f"{'above' if above else 'at least'} {least:g}"
     for value in values:
         check_number(name, value)
-        if whole and int(value) != value:
+        if whole and abs(value) <= 1e12 and int(value) != value:
             raise TypeError(f"{name} is {shown(repr(value))}, expected whole numbers")
         if not (value > least if above else value >= least) or not abs(value) <= 1e12:
             raise ValueError(f"{name} is {shown(repr(value))}, expected a finite number {bound}")

@@ -12,7 +12,14 @@ from torch_geometric.nn.inits import glorot
 from torch_geometric.utils import softmax
 
 from pyg_kgrec import ops
-from pyg_kgrec._checks import MOST_LAYERS, check_within
+from pyg_kgrec._checks import (
+    MOST_LAYERS,
+    check_at_least,
+    check_channels,
+    check_flags,
+    check_shares,
+    check_within,
+)
 from pyg_kgrec.ops import BipartiteIndex, TripleIndex
 
 _STEPS = ("message", "aggregate", "update")
@@ -58,7 +65,9 @@ class AttnHGCNConv(MessagePassing):
     """
 
     def __init__(self, hidden_channels: int, num_relations: int, num_heads: int = 2) -> None:
-        if num_heads < 1 or hidden_channels % num_heads != 0:
+        check_channels(hidden_channels=hidden_channels)
+        check_at_least(1, num_heads=num_heads)
+        if hidden_channels % num_heads != 0:
             raise ValueError(
                 f"num_heads is {num_heads}, expected a divisor of hidden_channels={hidden_channels}"
             )
@@ -243,8 +252,8 @@ class AttnHGCN(torch.nn.Module):
     ) -> None:
         super().__init__()
         check_within(1, MOST_LAYERS, num_layers=num_layers)
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout is {dropout}, expected a share in [0, 1)")
+        check_shares(dropout=dropout)
+        check_flags(item_gate=item_gate)
         self.num_layers = num_layers
         self.dropout = dropout
         self.conv = AttnHGCNConv(hidden_channels, num_relations, num_heads)

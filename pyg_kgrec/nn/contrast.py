@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import embedding, normalize
 from torch_geometric.nn import MLP
 
+from pyg_kgrec._checks import check_channels, check_factor
 from pyg_kgrec.nn.loss import full
 
 
@@ -31,8 +32,8 @@ class Contrast(torch.nn.Module):
 
     def __init__(self, hidden_channels: int, tau: float = 0.7) -> None:
         super().__init__()
-        if tau <= 0:
-            raise ValueError(f"tau is {tau}, expected a positive temperature")
+        check_channels(hidden_channels=hidden_channels)
+        check_factor(tau=tau)
         self.tau = tau
         channels = [hidden_channels] * 3
         self.mlp1 = MLP(channels, norm=None, act="relu")

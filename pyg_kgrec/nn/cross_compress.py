@@ -11,6 +11,8 @@ from torch.nn import Parameter
 from torch.nn.functional import embedding
 from torch_geometric.utils import cumsum
 
+from pyg_kgrec._checks import MOST_LAYERS, check_channels, check_within
+
 Unit = Literal["cross_compress", "dcn", "stitch"]
 
 
@@ -34,6 +36,7 @@ class CrossCompressUnit(torch.nn.Module):
 
     def __init__(self, hidden_channels: int) -> None:
         super().__init__()
+        check_channels(hidden_channels=hidden_channels)
         self.hidden_channels = hidden_channels
         # Columns: w_vv and w_ve, which meet the entity, w_ev and w_ee, which meet the item.
         self.weight = Parameter(torch.empty(hidden_channels, 4))
@@ -81,6 +84,7 @@ class CrossUnit(torch.nn.Module):
 
     def __init__(self, hidden_channels: int) -> None:
         super().__init__()
+        check_channels(hidden_channels=hidden_channels)
         self.hidden_channels = hidden_channels
         self.weight = Parameter(torch.empty(2, hidden_channels))
         self.bias = Parameter(torch.empty(2, hidden_channels))
@@ -153,8 +157,8 @@ class CrossUnits(torch.nn.Module):
     def __init__(self, hidden_channels: int, num_layers: int, unit: Unit = "cross_compress") -> None:
         super().__init__()
         check_unit(unit)
-        if num_layers < 1:
-            raise ValueError(f"num_layers is {num_layers}, expected at least 1")
+        check_channels(hidden_channels=hidden_channels)
+        check_within(1, MOST_LAYERS, num_layers=num_layers)
         self.hidden_channels, self.unit = hidden_channels, unit
         self.layers = torch.nn.ModuleList(self._layer() for _ in range(num_layers))
 

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch_geometric.nn.inits import glorot
 
+from pyg_kgrec._checks import check_channels
+
 Features = Literal["id", "x", "both"]
 
 
@@ -31,6 +33,7 @@ class NodeEncoder(torch.nn.Module):
         self, num_embeddings: int, hidden_channels: int, in_channels: int = 0, features: Features = "both"
     ) -> None:
         super().__init__()
+        check_channels(hidden_channels=hidden_channels)
         check_features(features)
         self.num_embeddings = num_embeddings
         self.hidden_channels = hidden_channels

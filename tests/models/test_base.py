@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import errno
+import inspect
 import os
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,19 @@ from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import (
+    ALS,
     BPRMF,
     EASE,
+    KSR,
     KTUP,
     MKR,
     Blend,
+    ItemKNN,
     KGRec,
     LightGCN,
     Popularity,
     Recommender,
+    RP3beta,
     choose_threshold,
     evaluate,
     evaluate_explanations,
@@ -433,6 +439,57 @@ def test_a_parameter_that_is_made_of_others_changes_nothing(kind: type[Recommend
     parametrize.register_parametrization(model, name, torch.nn.Identity())
     for one in (model.train(), copy.deepcopy(model)):
         assert torch.equal(one.score_all(test, users), expected)
+
+
+_BAD = {
+    bool: ("yes", None, 1),
+    int: ("x", 2.5, -1, float("nan"), [1]),
+    float: ("x", float("nan"), -1.0, [1.0, "x"]),
+}
+KINDS = (KGRec, MKR, KTUP, KSR, LightGCN, BPRMF, EASE, ItemKNN, RP3beta, ALS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_argument_of_a_constructor_is_checked(kind: Any) -> None:
+    """Whatever is no number, no switch or out of range is named before anything is made of it."""
+    data, checked = build_store(), 0
+    for name, hint in list(typing.get_type_hints(kind.__init__).items()):
+        for wanted in {hint} & {bool} or {int, float} & {hint, *typing.get_args(hint)}:
+            for value in _BAD[wanted]:
+                if wanted is int and float in typing.get_args(hint):  # a grid takes both
+                    continue
+                with pytest.raises((TypeError, ValueError), match=rf"{name} is .*, expected"):
+                    kind(data, **{name: value})
+                checked += 1
+    assert checked >= 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_of_numpy_are_numbers(kind: Any, tmp_path: Path) -> None:
+    """As ``np.arange`` and a row of a table hold them: what was trained with them is saved, and read again."""
+    train, val, _ = build_splits()
+    hints = typing.get_type_hints(kind.__init__)
+    given: dict[str, Any] = {}
+    for name, setting in list(inspect.signature(kind.__init__).parameters.items())[2:]:
+        if isinstance(setting.default, bool):
+            given[name] = np.bool_(setting.default)
+        elif isinstance(setting.default, int):
+            given[name] = np.int64(min(setting.default, 4))
+        elif isinstance(setting.default, float) or float in typing.get_args(hints[name]):
+            given[name] = np.float32(setting.default or 1)
+    assert given
+    if kind in (EASE, ItemKNN, RP3beta):
+        given = {name: np.float32(1) for name in given}
+    model = kind(train, **given)
+    numbers = {"max_epochs": 1, "batch_size": 8, "seed": 1, "patience": 2}
+    fit(
+        model, train, val, progress=False, lr=np.float64(0.01), **{n: np.int64(x) for n, x in numbers.items()}
+    )
+    model.save(tmp_path / "model.pt")
+    again = kind.load(tmp_path / "model.pt")
+    assert again.settings == model.settings
+    assert not any(isinstance(value, np.generic) for value in again.settings.values())
+    evaluate(again, val, k=np.int64(5), batch_size=np.int64(3))
 
 
 @pytest.mark.parametrize("model", [BPRMF, 3, "model.pt", None])
