@@ -97,13 +97,6 @@ def check_factor(**numbers: float) -> None:
     check_finite(**numbers)
 
 
-def check_flags(**flags: bool) -> None:
-    """Raises TypeError unless each argument is True or False."""
-    for name, flag in flags.items():
-        if not isinstance(flag, bool | np.bool_):
-            raise TypeError(f"{name} is {shown(repr(flag))}, expected True or False")
-
-
 def check_channels(**channels: int) -> None:
     """As :func:`check_within`, of sizes of embeddings."""
     check_within(1, MOST_CHANNELS, **channels)

@@ -12,7 +12,7 @@ from pyg_kgrec._checks import (
     check_at_least,
     check_choices,
     check_factor,
-    check_flags,
+    check_flag,
     check_held_out,
     check_k,
     check_optional,
@@ -137,9 +137,9 @@ def test_a_factor_is_finite_and_above_zero() -> None:
 
 @pytest.mark.parametrize("flag", [0, 1, None, "True", [], 1.0])
 def test_a_flag_is_true_or_false(flag: Any) -> None:
-    check_flags(use_kg=True, other=np.bool_(False))
+    check_flag(use_kg=True, other=np.bool_(False))
     with pytest.raises(TypeError, match=re.escape(f"use_kg is {flag!r}, expected True or False")):
-        check_flags(use_kg=flag)
+        check_flag(use_kg=flag)
 
 
 def test_a_weight_is_not_negative() -> None:

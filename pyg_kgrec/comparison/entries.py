@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import itertools
 import json
 import os
 import typing
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._files import shown
@@ -86,6 +88,8 @@ def entries_of(
     if not models:
         raise ValueError("models is empty, expected at least one model by name")
     _check_fit(fit_arguments, "fit")
+    if loss is not None and not isinstance(loss, str):
+        raise TypeError(f"loss is {shown(repr(loss))}, expected the name of a loss, like 'softmax'")
     return [_entry(name, value, fit_arguments, loss) for name, value in models.items()]
 
 
@@ -167,6 +171,49 @@ def check_tuned(entry: Entry, space: Any, model: Recommender | None = None) -> N
     expected = " or ".join(f"{what} ({_first(names)})" for what, names in listed if names)
     where = f"tune[{shown(repr(entry.name), 60)}]"
     check_names(space, [*own, *of_fit], where, expected or "no search: nothing of it can be set")
+
+
+_COMBINATIONS = 32
+"""Most values of other settings that one value is tried with before it is refused."""
+
+
+def check_tried(entry: Entry, space: Any, train: HeteroData) -> None:
+    """Refuses a search that tries a setting which the model refuses, before hours have gone into other trials.
+
+    Args:
+        entry: The row.
+        space: What is searched; of a function nothing is known before a trial, nor of a callable that makes models.
+        train: The training store.
+
+    Raises:
+        ValueError: If a value goes with none of the others that are tried, of many with none of the first.
+    """
+    if not isinstance(space, Mapping) or not isinstance(entry.make, type):
+        return
+    tried = {name: _drawn(values) for name, values in space.items() if name not in fit_names()}
+    for name, values in tried.items():
+        others = [[(other, value) for value in tried[other]] for other in tried if other != name]
+        combinations = [(), *itertools.islice(itertools.product(*others), _COMBINATIONS)]
+        for value in values:
+            refused: list[Exception] = []
+            for combination in combinations:
+                try:
+                    entry.build(train, **{name: value}, **dict(combination))
+                    break
+                except (TypeError, ValueError) as error:
+                    refused.append(error)
+            else:
+                raise ValueError(
+                    f"tune[{shown(repr(entry.name), 60)}] tries {shown(repr(value), 60)} for {name}, which no "
+                    f"trial can be made with: {shown(str(refused[0]), 200)}"
+                )
+
+
+def _drawn(values: list[Any] | tuple[Any, Any]) -> list[Any]:
+    """What is drawn of what is tried: all of a list, the ends of whole numbers, of others one between them."""
+    if isinstance(values, list) or all(isinstance(end, int | np.integer) for end in values):
+        return list(values)
+    return [sum(values) / 2]
 
 
 def _first(names: list[str]) -> str:

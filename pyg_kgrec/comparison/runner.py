@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
 from pyg_kgrec.comparison.entries import check_tuned, files_of
-from pyg_kgrec.comparison.runs import FAILURES, Plan, Row, describe, run
+from pyg_kgrec.comparison.runs import FAILURES, Plan, Row, check_values, describe, run
 
 _KIND: Final = "comparison"
 Pairs = dict[str, Tensor]
@@ -109,6 +109,7 @@ def trainable(plan: Plan, seed: int) -> tuple[dict[str, Row], dict[str, str]]:
             left_out[entry.name] = f"{type(error).__name__}: {shown(str(error), 300)}"
             continue
         check_tuned(entry, plan.tune.get(entry.name), model)
+        check_values(plan, entry, seed)
         described[entry.name] = row
     return described, left_out
 

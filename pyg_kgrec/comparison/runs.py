@@ -30,6 +30,7 @@ from pyg_kgrec._tuning import search
 from pyg_kgrec.comparison.digest import digest, without_addresses
 from pyg_kgrec.comparison.entries import (
     Entry,
+    check_tried,
     chosen_by,
     files_of,
     fit_names,
@@ -186,6 +187,14 @@ def describe(plan: Plan, entry: Entry, seed: int) -> tuple[Row, Recommender]:
         row["transform"] = entry.name
     row["tune"] = "" if space is None else f"{plan.num_trials} trials of {_searched(space)}"
     return row, model
+
+
+def check_values(plan: Plan, entry: Entry, seed: int) -> None:
+    """Raises ValueError where a search tries a setting that its model refuses."""
+    if entry.name in plan.tune:
+        with _own_randomness(seed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            check_tried(entry, plan.tune[entry.name], plan.transformed(entry, seed)[0])
 
 
 def _settings(entry: Entry, model: Recommender) -> Row:

@@ -16,7 +16,7 @@ from pyg_kgrec._checks import (
     check_channels,
     check_choices,
     check_factor,
-    check_flags,
+    check_flag,
     check_shares,
     check_weight,
     check_within,
@@ -176,7 +176,7 @@ class KGRec(Recommender):
         check_shares(node_dropout_rate=node_dropout_rate, cl_drop=cl_drop, distill=distill)
         check_weight(mae_coef=mae_coef, cl_coef=cl_coef, decay=decay)
         check_factor(cl_tau=cl_tau)
-        check_flags(use_kg=use_kg, inverse=inverse, item_gate=item_gate, hide_targets=hide_targets)
+        check_flag(use_kg=use_kg, inverse=inverse, item_gate=item_gate, hide_targets=hide_targets)
         check_choices(masking=(masking, _TASKS), contrast=(contrast, _TASKS))
         check_within(0, 2**31, mae_msize=mae_msize)
         super().__init__(data)

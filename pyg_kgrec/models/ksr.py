@@ -22,7 +22,7 @@ from pyg_kgrec._checks import (
     MOST_LAYERS,
     check_channels,
     check_factor,
-    check_flags,
+    check_flag,
     check_shares,
     check_within,
 )
@@ -227,7 +227,7 @@ class KSR(SessionRecommender):
         check_within(1, 2**31, max_length=max_length)
         check_shares(dropout=dropout)
         check_factor(gamma=gamma)
-        check_flags(freeze_kg=freeze_kg, use_kg=use_kg)
+        check_flag(freeze_kg=freeze_kg, use_kg=use_kg)
         signature = data if isinstance(data, StoreSignature) else StoreSignature.from_store(data)
         tables: KGTables | None = None
         if isinstance(data, HeteroData):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec._checks import check_channels, check_flags
+from pyg_kgrec._checks import check_channels, check_flag
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import ENTITY, ITEM, NODE_TYPES, USER
 from pyg_kgrec.models.base import Recommender, Store, predicting
@@ -58,7 +58,7 @@ class LinkedRecommender(Recommender):
         tables: Collection[str] = NODE_TYPES,
     ) -> None:
         check_channels(hidden_channels=hidden_channels)
-        check_flags(use_kg=use_kg)
+        check_flag(use_kg=use_kg)
         super().__init__(data)
         width, sizes = self.signature.in_channels, self.signature.num_nodes
         self.hidden_channels, self.use_kg = hidden_channels, use_kg and sizes[ENTITY] > 0

@@ -16,7 +16,7 @@ from pyg_kgrec._checks import (
     MOST_LAYERS,
     check_at_least,
     check_channels,
-    check_flags,
+    check_flag,
     check_shares,
     check_within,
 )
@@ -253,7 +253,7 @@ class AttnHGCN(torch.nn.Module):
         super().__init__()
         check_within(1, MOST_LAYERS, num_layers=num_layers)
         check_shares(dropout=dropout)
-        check_flags(item_gate=item_gate)
+        check_flag(item_gate=item_gate)
         self.num_layers = num_layers
         self.dropout = dropout
         self.conv = AttnHGCNConv(hidden_channels, num_relations, num_heads)

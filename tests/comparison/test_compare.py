@@ -801,6 +801,43 @@ def test_a_search_over_what_makes_no_difference_is_refused_at_the_entrance(
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        (
+            {"hidden_channels": [4, "x"]},
+            r"tries 'x' for hidden_channels, which no trial can be made with: hidden_ch",
+        ),
+        (
+            {"lr": [0.1], "num_layers": (0, 2)},
+            "tries 0 for num_layers, .* num_layers is 0, expected at least 1",
+        ),
+        ({"hidden_channels": (4.0, 8.0)}, r"tries 6\.0 for hidden_channels, .* expected a whole number"),
+        (
+            {"hidden_channels": [4, 6], "num_heads": [4, 5]},
+            "tries 5 for num_heads, .* expected a divisor",
+        ),
+    ],
+)
+def test_a_search_of_what_a_model_refuses_is_refused_at_the_entrance(
+    small: HeteroData, tmp_path: Path, search: Any, message: str
+) -> None:
+    pytest.importorskip("optuna")
+    path = tmp_path / "rows"
+    with pytest.raises(ValueError, match=rf"^tune\['a row'\] {message}"):
+        compare({"a row": KGRec, "MF": MF}, small, tune={"a row": search}, path=path, **SETTINGS)
+    assert not path.exists()
+
+
+def test_what_goes_with_another_value_may_be_searched(small: HeteroData) -> None:
+    """Three heads divide none of the default's channels, but twelve; nothing is known of a pair's ends."""
+    pytest.importorskip("optuna")
+    search = {"num_heads": [3], "hidden_channels": [12], "dropout": (0.0, 1.0)}
+    settings = SETTINGS | {"fit": {"max_epochs": 1}}
+    table = compare({"a row": KGRec}, small, tune={"a row": search}, n_trials=1, **settings)
+    assert table.to_frame()["status"].tolist() == ["ok", "ok"]  # of two seeds
+
+
 def test_what_a_callable_takes_by_any_name_may_be_searched(small: HeteroData) -> None:
     pytest.importorskip("optuna")
     tune = {"MF": {"hidden_channels": [2, 4]}}
