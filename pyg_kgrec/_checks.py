@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterable
 from numbers import Real
@@ -15,6 +16,19 @@ from pyg_kgrec._files import shown
 
 _LARGEST = 1e17
 """Embeddings of more than this size have products that float32 cannot hold."""
+
+
+def meant(name: Any, known: Iterable[str]) -> str:
+    """What a wrong name may have been meant as, `` (did you mean max_epochs?)``, or nothing.
+
+    A name of which it is a word comes before one that looks like it.
+    """
+    names, word = {other.lower(): other for other in known}, str(name)[:100].lower()
+    of_word = [other for other in names if len(word) > 2 and word in other.split("_")]
+    near = sorted(of_word, key=lambda other: (not other.startswith("max_"), len(other))) or (
+        difflib.get_close_matches(word, list(names), n=1, cutoff=0.5)
+    )
+    return f" (did you mean {names[near[0]]}?)" if near else ""
 
 
 def check_choices(**choices: tuple[Any, Iterable[str]]) -> None:

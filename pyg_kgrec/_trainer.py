@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.data import DataLoader
 
-from pyg_kgrec._checks import check_number, check_weights
+from pyg_kgrec._checks import check_number, check_weights, meant
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
 from pyg_kgrec._history import History
 from pyg_kgrec._progress import EpochProgress, closing_line
@@ -485,11 +485,12 @@ def waited(rows: list[dict[str, float]], monitor: str, mode: str) -> int:
     return since
 
 
-def check_arguments(arguments: Mapping[str, Any]) -> None:
+def check_arguments(arguments: Mapping[str, Any], of_fit: Iterable[str] = ()) -> None:
     """Raises for an argument of Lightning's trainer that cannot be passed on.
 
     Args:
         arguments: Those that are passed on as they are.
+        of_fit: Names of the other arguments, one of which a wrong name may have been meant as.
 
     Raises:
         TypeError: If there is no such argument.
@@ -501,8 +502,9 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     known = inspect.signature(lightning.Trainer).parameters
     for name in arguments:
         if name not in known:
+            hint = meant(name, [*of_fit, *known])
             raise TypeError(
-                f"{shown(name)} is no argument of fit, nor of Lightning's Trainer, expected one of theirs"
+                f"{shown(name)} is no argument of fit, nor of Lightning's Trainer{hint}, expected one of theirs"
             )
     strategy = arguments.get("strategy")
     method = getattr(strategy, "_start_method", strategy)

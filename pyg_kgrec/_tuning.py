@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import warnings
 from collections.abc import Callable, Collection, Mapping
@@ -12,6 +11,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from pyg_kgrec._arrays import as_python
+from pyg_kgrec._checks import meant
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import shown
 
@@ -50,8 +50,7 @@ def check_names(names: Collection[Any], known: Collection[str], where: str, whos
     """Raises ValueError for a name that nothing takes, with the nearest one that something does."""
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-            hint = f" (did you mean {near[0]}?)" if near else ""
+            hint = meant(name, known)
             raise ValueError(
                 f"{where} has {shown(repr(name), 60)}, which no trial may change{hint}, expected {whose}"
             )

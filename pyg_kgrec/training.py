@@ -484,7 +484,7 @@ def fit(
         ImportError: If ``tune`` is asked for and Optuna is missing.
     """
     check_recommender(model)
-    check_arguments(trainer_arguments)
+    check_arguments(trainer_arguments, inspect.signature(fit).parameters)
     _check_arguments(monitor, max_epochs, lr, batch_size, patience, min_epochs, eval_every, seed)
     check_optional(1, num_threads=num_threads)
     if checkpoint_dir is not None and Path(checkpoint_dir).is_file():

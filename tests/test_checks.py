@@ -20,6 +20,7 @@ from pyg_kgrec._checks import (
     check_seed,
     check_shares,
     check_weight,
+    meant,
 )
 
 
@@ -44,6 +45,18 @@ def test_a_number_that_may_be_none() -> None:
         check_optional(1, size=None, other=0)
     with pytest.raises(TypeError, match="size is True, expected a whole number"):
         check_optional(1, size=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("epochs", "max_epochs"), ("hidden", "hidden_channels"), ("lrr", "lr"), ("kgrek", "KGRec"), ("zzzzz", None),
+        ("min_epoch", "min_epochs"), (3, None), ("x" * 10_000, None),
+    ],
+)  # fmt: skip
+def test_what_a_wrong_name_may_mean(name: Any, expected: str | None) -> None:
+    known = ["min_epochs", "max_epochs", "knowledge_epochs", "hidden_channels", "lr", "KGRec"]
+    assert meant(name, known) == (f" (did you mean {expected}?)" if expected else "")
 
 
 def test_a_choice_is_a_known_one() -> None:

@@ -151,6 +151,10 @@ def recommend(arguments: Namespace) -> None:
     """A table of recommendations."""
     check_out(arguments.out)
     settings = _settings(arguments, ("k", "exclude_seen", "batch_size"), "recommend")
+    if arguments.k is not None:
+        if "k" in settings:
+            raise ValueError("-k and --set k= are both given, expected one of them")
+        settings["k"] = arguments.k
     store, model = _served(arguments)
     if arguments.exclude is not None:
         settings["exclude"] = _pairs(store, arguments.exclude)

@@ -127,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=commands.evaluate)
     recommend.add_argument("--users", nargs="+", metavar="ID", help="raw ids (default: everyone)")
     recommend.add_argument("--items", nargs="+", metavar="ID", help="candidates (default: the catalogue)")
+    recommend.add_argument("-k", type=int, metavar="K", help="how many items per user (default: 10)")
     recommend.add_argument("--exclude", metavar="FILE", help="a table of pairs: user, item")
     recommend.set_defaults(run=commands.recommend)
     explain.add_argument("--users", "--user", nargs="+", required=True, metavar="ID", help="raw ids")

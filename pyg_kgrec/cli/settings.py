@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import tomllib
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from pyg_kgrec._checks import meant
 from pyg_kgrec._files import shown
 
 
@@ -36,7 +36,7 @@ def read_settings(
             if name not in tables or not isinstance(value, dict):
                 raise ValueError(
                     f"{shown(path)} has the key {shown(repr(name), 60)}, expected the tables "
-                    f"{', '.join(f'[{t}]' for t in tables)}{_hint(name, tables)}"
+                    f"{', '.join(f'[{t}]' for t in tables)}{meant(name, tables)}"
                 )
         for name, value in content.get(table, {}).items():
             found |= (
@@ -67,13 +67,8 @@ def check_names(settings: Iterable[str], known: Iterable[str], whose: str) -> No
     known = list(dict.fromkeys(known))
     for name in settings:
         if name not in known:
-            hint = _hint(name, known) or f", expected one of {shown(', '.join(known), 200)}"
+            hint = meant(name, known) or f", expected one of {shown(', '.join(known), 200)}"
             raise ValueError(f"{whose} has no setting {shown(repr(name), 60)}{hint}")
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def names_of(function: Callable[..., Any], without: Collection[str] = ()) -> list[str]:
@@ -88,6 +83,6 @@ def one_of(name: str, known: Iterable[str], what: str) -> str:
     known = list(known)
     if name not in known:
         raise ValueError(
-            f"there is no {what} {shown(repr(name), 60)}, expected {', '.join(known)}{_hint(name, known)}"
+            f"there is no {what} {shown(repr(name), 60)}, expected {', '.join(known)}{meant(name, known)}"
         )
     return name

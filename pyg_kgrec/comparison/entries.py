@@ -144,7 +144,7 @@ def _check_fit(arguments: Any, where: str) -> None:
             raise ValueError(
                 f"{where} sets {name}, expected other arguments of fit: compare sets this one itself"
             )
-    check_arguments({name: value for name, value in arguments.items() if name not in fit_names()})
+    check_arguments({name: x for name, x in arguments.items() if name not in fit_names()}, fit_names())
 
 
 def check_tuned(entry: Entry, space: Any, model: Recommender | None = None) -> None:

@@ -225,14 +225,17 @@ class KnowledgeReport:
 
         A difference is called one where p < 0.05: of the paired t-test over the seeds that were measured with both
         graphs, or of Wilcoxon's test over users where there is one such seed. The p-values of the first two
-        sentences are corrected by Holm for the four graphs. Where every test pair has the same place with another
-        graph, the sentence says so, and what that means of the model.
+        sentences are corrected by Holm for the four graphs. Where the seeds show nothing and their users do, the
+        sentence says both: a t-test over two or three seeds shows very large differences alone. Where every test
+        pair has the same place with another graph, the sentence says so, and what that means of the model.
         """
         metric = self.comparison.metric
         others = [name for name in self.comparison.models if name != AS_IT_IS]
         shared = {name: self._shared(name) for name in others}
         measured = [name for name in others if shared[name]]
         p_values = dict(zip(measured, holm([self._p(metric, name) for name in measured])))
+        of_users = [self.comparison.difference(AS_IT_IS, name, metric)["p over users"] for name in measured]
+        p_users = dict(zip(measured, holm(of_users)))
         lines = []
         for other, start, nothing in (
             (WITHOUT, f"With its knowledge graph {self.model} finds", "with and without its knowledge graph"),
@@ -254,7 +257,9 @@ class KnowledgeReport:
                 continue
             ours, theirs = self._means(metric, other)
             by = "seeds" if len(shared[other]) > 1 else "users"
-            lines.append(self._sentence(metric, start, nothing, ours, theirs, p_values[other], by))
+            lines.append(
+                self._sentence(metric, start, nothing, ours, theirs, p_values[other], by, p_users[other])
+            )
         lines.append(self._rare())
         return lines
 
@@ -284,11 +289,21 @@ class KnowledgeReport:
         return float(mean[AS_IT_IS]), float(mean[graph])
 
     def _sentence(
-        self, what: str, start: str, nothing: str, ours: float, theirs: float, p: float, by: str
+        self,
+        what: str,
+        start: str,
+        nothing: str,
+        ours: float,
+        theirs: float,
+        p: float,
+        by: str,
+        p_users: float = float("nan"),
     ) -> str:
         figures = f"{what} {ours:.4f} against {theirs:.4f}"
         if not p < _LEVEL:
             chance = "no test is possible" if p != p else f"p = {p:.2g}"
+            if by == "seeds" and p_users < _LEVEL:
+                chance += f"; their users can, p = {p_users:.2g}, and more seeds may"
             start = f"Between {self.model} {nothing} there is no difference that these {by} can show"
             return f"{start} ({figures}, {chance})."
         gap = abs(ours - theirs) / theirs if theirs else float("inf")

@@ -29,6 +29,7 @@ from pyg_kgrec._checks import (
     check_optional,
     check_scores,
     check_weights,
+    meant,
 )
 from pyg_kgrec._deprecation import renamed_arguments
 from pyg_kgrec._files import shown
@@ -160,7 +161,14 @@ class Recommender(torch.nn.Module, ABC):
         """Keeps the arguments that the constructor is called with."""
         model = super().__new__(cls)
         if args or kwargs:  # copying and unpickling make objects without arguments
-            bound = inspect.signature(cls.__init__).bind(model, *args, **kwargs)
+            signature = inspect.signature(cls.__init__)
+            takes_any = any(x.kind is x.VAR_KEYWORD for x in signature.parameters.values())
+            for name in () if takes_any else kwargs:
+                if name not in signature.parameters:
+                    known = list(signature.parameters)[2:]
+                    hint = meant(name, known) or f", expected one of {shown(', '.join(known), 200)}"
+                    raise TypeError(f"{cls.__name__} has no argument {shown(repr(name), 60)}{hint}")
+            bound = signature.bind(model, *args, **kwargs)
             bound.apply_defaults()
             _, _, *settings = bound.arguments.items()
             object.__setattr__(model, "settings", {name: as_python(value) for name, value in settings})

@@ -75,6 +75,11 @@ def load(cls: type[Model], path: Path, data: HeteroData | None, root: type[Recom
     return read(cls, read_packed(path, "model"), path, data, root)
 
 
+def _one(name: str) -> str:
+    """A class's name with its article."""
+    return f"{'an' if name[:1] in tuple('AEIOU') else 'a'} {shown(name)}"
+
+
 def read(
     cls: type[Model], content: dict[str, Any], path: Path, data: HeteroData | None, root: type[Recommender]
 ) -> Model:
@@ -84,7 +89,8 @@ def read(
     except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise ValueError(f"{shown(path)} is no file of a {cls.__name__}: {shown(str(error), 200)}") from error
     if content["model"] != cls.__name__:
-        raise ValueError(f"{shown(path)} holds a {shown(content['model'])}, expected a {cls.__name__}")
+        found, expected = map(_one, (content["model"], cls.__name__))
+        raise ValueError(f"{shown(path)} holds {found}, expected {expected}")
     if data is not None:
         signature.check(data)
     try:

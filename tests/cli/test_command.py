@@ -445,6 +445,18 @@ def test_pairs_are_left_out_by_ids_of_the_stores_kind(
         assert "is no whole number" in capsys.readouterr().err
 
 
+def test_the_length_of_lists(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    written = []
+    for words in (("-k", 2), ("--set", "k=2")):
+        assert run("recommend", folder / "s", "--users", "p1", "--json", *words) == 0
+        written.append(json.loads(capsys.readouterr().out))
+    assert written[0] == written[1]
+    assert len(written[0]) == 2
+    assert run("recommend", folder / "s", "-k", 2, "--set", "k=3") == 2
+    assert "-k and --set k= are both given, expected one of them" in capsys.readouterr().err
+
+
 def test_files_without_a_line_of_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As MovieLens 1M has them, names in another encoding too."""
     ratings, movies, out = tmp_path / "ratings.dat", tmp_path / "movies.dat", tmp_path / "s"

@@ -85,6 +85,22 @@ def test_a_sentence_says_which_way(
         report.model = model
 
 
+def test_what_users_show_and_seeds_do_not_is_said(report: KnowledgeReport) -> None:
+    figures = "x", "With it M finds", "a and b", 0.3, 0.2
+    for p, by, users, told in (
+        (
+            0.2,
+            "seeds",
+            0.001,
+            "(x 0.3000 against 0.2000, p = 0.2; their users can, p = 0.001, and more seeds may).",
+        ),
+        (0.2, "seeds", 0.3, "(x 0.3000 against 0.2000, p = 0.2)."),
+        (0.01, "seeds", 0.3, "(x 0.3000 against 0.2000, p = 0.01 over seeds)."),
+        (0.2, "users", 0.2, "(x 0.3000 against 0.2000, p = 0.2)."),
+    ):
+        assert report._sentence(*figures, p, by, users).endswith(told)
+
+
 def without_runs(report: KnowledgeReport, *failed: tuple[str, int]) -> KnowledgeReport:
     """The same report, had some runs failed."""
     table = report.comparison

@@ -492,6 +492,18 @@ def test_numbers_of_numpy_are_numbers(kind: Any, tmp_path: Path) -> None:
     evaluate(again, val, k=np.int64(5), batch_size=np.int64(3))
 
 
+def test_a_wrong_argument_of_a_constructor_or_of_fit_is_named() -> None:
+    train = build_splits()[0]
+    with pytest.raises(
+        TypeError, match=r"^KGRec has no argument 'hidden' \(did you mean hidden_channels\?\)$"
+    ):
+        KGRec(train, hidden=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="^ALS has no argument 'zzz', expected one of hidden_channels, l2, "):
+        ALS(train, zzz=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"epochs is no argument of fit.* \(did you mean max_epochs\?\)"):
+        fit(BPRMF(train), train, epochs=3)
+
+
 @pytest.mark.parametrize("model", [BPRMF, 3, "model.pt", None])
 def test_what_is_no_model_is_named(model: Any) -> None:
     train, val, _ = build_splits(knowledge=False)
