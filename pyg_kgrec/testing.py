@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import inspect
 import json
 import math
 import pickle
@@ -329,6 +330,11 @@ class ModelTests:
         """The model as its constructor makes it."""
         return cls.model(data, **settings)
 
+    @classmethod
+    def offers_features(cls) -> bool:
+        """Whether the model has parameters, and an argument ``features``: ``'id'``, ``'x'`` or ``'both'``."""
+        return cls.learns and "features" in inspect.signature(cls.model).parameters
+
     @pytest.fixture(autouse=True)
     def _one_thread(self) -> Iterator[None]:
         """Tiny tensors are faster on one thread, and the machine may be shared."""
@@ -597,7 +603,7 @@ class ModelTests:
 
     @pytest.mark.parametrize("features", ["id", "x", "both"])
     def test_new_nodes_are_scored_by_their_features_and_links(self, features: str) -> None:
-        self.skip_unless(self.learns, "has no features")
+        self.skip_unless(self.offers_features(), "has no features")
         train, _, test = build_splits(features=True)
         model = self.build(train, features=features)
         other = grown(test, features=True)
@@ -646,7 +652,7 @@ class ModelTests:
         ("features", "node_type"), [("x", USER), ("both", USER), ("x", ITEM), ("both", ENTITY)]
     )
     def test_scores_depend_on_the_features(self, features: str, node_type: str) -> None:
-        self.skip_unless(self.learns, "has no features")
+        self.skip_unless(self.offers_features(), "has no features")
         self.skip_unless(node_type != ENTITY or "links" in self.hears, "hears nothing of entities")
         train, _, test = build_splits(features=True)
         model, users = self.build(train, features=features), users_of(test)
@@ -655,7 +661,7 @@ class ModelTests:
         assert not torch.allclose(model.score_all(changed, users), model.score_all(test, users))
 
     def test_scores_do_not_depend_on_features_that_are_not_used(self) -> None:
-        self.skip_unless(self.learns, "has no features")
+        self.skip_unless(self.offers_features(), "has no features")
         train, _, test = build_splits(features=True)
         model, users = self.build(train, features="id"), users_of(test)
         changed = copy.copy(test)
@@ -668,7 +674,7 @@ class ModelTests:
         [({USER}, "x"), ({ITEM}, "both"), ({ENTITY}, "x"), ({USER, ENTITY}, "both"), ({ITEM, ENTITY}, "x")],
     )
     def test_features_of_some_node_types_only(self, with_x: set[str], features: str) -> None:
-        self.skip_unless(self.learns, "has no features")
+        self.skip_unless(self.offers_features(), "has no features")
         train, _, test = build_splits(features=True)
         for data in (train, test):
             for node_type in set(NODE_TYPES) - with_x:
@@ -793,7 +799,7 @@ class RecommenderTests(ModelTests):
         assert torch.equal(loaded.score_all(data, users), scores)
 
     def test_new_user_with_features(self) -> None:
-        self.skip_unless(self.learns, "has no features")
+        self.skip_unless(self.offers_features(), "has no features")
         train, _, test = build_splits(features=True)
         for features, answer in (("both", "features"), ("x", "features"), ("id", "popularity")):
             model = self.build(train, features=features)
@@ -827,7 +833,7 @@ class RecommenderTests(ModelTests):
                 )
 
     def test_new_item_with_features(self) -> None:
-        self.skip_unless(self.learns, "has no features")
+        self.skip_unless(self.offers_features(), "has no features")
         train, _, test = build_splits(features=True)
         for features, answer in (("both", "features"), ("x", "features"), ("id", "last")):
             model = self.build(train, features=features)

@@ -498,7 +498,7 @@ def test_a_wrong_argument_of_a_constructor_or_of_fit_is_named() -> None:
         TypeError, match=r"^KGRec has no argument 'hidden' \(did you mean hidden_channels\?\)$"
     ):
         KGRec(train, hidden=3)  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="^ALS has no argument 'zzz', expected one of hidden_channels, l2, "):
+    with pytest.raises(TypeError, match=r"^ALS has no argument 'zzz', expected one of hidden_channels, l2, "):
         ALS(train, zzz=3)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"epochs is no argument of fit.* \(did you mean max_epochs\?\)"):
         fit(BPRMF(train), train, epochs=3)

@@ -19,9 +19,16 @@ from pyg_kgrec import (
     KGRec,
     LightGCN,
     Popularity,
+    Recommender,
     RP3beta,
+    ops,
 )
 from pyg_kgrec.data import ENTITY
+from pyg_kgrec.models.encoding import DotProduct
+from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.models.objective import Objective
+from pyg_kgrec.models.signature import StoreSignature
+from pyg_kgrec.nn import NodeEncoder
 from pyg_kgrec.testing import EVERYTHING, ModelTests, RecommenderTests
 
 
@@ -233,3 +240,37 @@ class TestBlend(OfSolved, RecommenderTests):
     def make(cls, data: HeteroData, **settings: Any) -> Any:
         """Of a dense and a sparse model."""
         return Blend({"dense": EASE(data, 2.0), "sparse": ItemKNN(data, 5, 1.0)}, **settings)
+
+
+class Factors(Recommender):
+    """A model of a reader's own, without an argument for features, as the page of own models writes it."""
+
+    def __init__(self, data: HeteroData | StoreSignature, channels: int = 32) -> None:
+        super().__init__(data)
+        number, width = self.signature.num_nodes, self.signature.in_channels
+        self.user = NodeEncoder(number["user"], channels, width["user"], "both")
+        self.item = NodeEncoder(number["item"], channels, width["item"], "both")
+        self.objective = Objective("softmax", num_negatives=3)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws all parameters anew."""
+        self.user.reset_parameters()
+        self.item.reset_parameters()
+
+    def encode(self, inputs: Inputs) -> DotProduct:
+        """Rows of users and items."""
+        return DotProduct(self.user(*inputs.nodes("user")), self.item(*inputs.nodes("item")))
+
+    def training_losses(
+        self, inputs: Inputs, batch: Any, generator: torch.Generator
+    ) -> dict[str, torch.Tensor]:
+        """Cross entropy over a positive and its negatives."""
+        encoded, (user, item) = self.encode(inputs), batch
+        candidate = self.objective.candidates(inputs, user, item, generator)
+        rows = torch.nn.functional.embedding(user, encoded.user)
+        return {"ranking": self.objective(ops.sampled_scores(rows, encoded.item, candidate))}
+
+
+class TestOwnModel(RecommenderTests):
+    model, settings = Factors, {"channels": 8}
