@@ -44,6 +44,7 @@ _FILES: Final = (
 _ASKED: Final = 1000  # users, or pairs, that an index and a scorer are checked on
 _FEW: Final = 20_000  # items, up to which all are compared: lists of them would not be faster
 _BLOCK: Final = 1024  # users searched at a time
+_PRODUCTS: Final = 2**22  # numbers of embeddings that are multiplied at a time: 16 MiB
 
 
 def export(
@@ -320,7 +321,7 @@ def _indexed(found: ItemIndex, factory: str, recall: float, k: int) -> tuple[byt
             f"{shown(str(error), 120)}"
         ) from error
     user = torch.arange(0, len(found.users), max(1, len(found.users) // _ASKED))[:_ASKED]
-    exact = found.search(user, k)[1]
+    exact = found._scores(user, found.search(user, k)[0])
     found.index = index
     try:
         lists = int(faiss.extract_index_ivf(index).nlist)
@@ -330,7 +331,8 @@ def _indexed(found: ItemIndex, factory: str, recall: float, k: int) -> tuple[byt
     while True:
         if lists:
             faiss.ParameterSpace().set_index_parameter(index, "nprobe", probes)
-        reached = _recall(exact, found._by_index(user, k, found.seen)[1])
+        # An index that rounds embeddings says other scores than the embeddings have: those count.
+        reached = _recall(exact, found._scores(user, found._by_index(user, k, found.seen)[0]))
         if reached >= recall or probes >= lists:
             break
         probes = min(2 * probes, lists)
@@ -346,7 +348,12 @@ def _indexed(found: ItemIndex, factory: str, recall: float, k: int) -> tuple[byt
 
 
 def _recall(exact: Tensor, found: Tensor) -> float:
-    """Share of the best scores ``[B, k]`` that are found; one of several equal items is as good as another."""
+    """Share of the best scores ``[B, k]`` that are found; one of several equal items is as good as another.
+
+    Args:
+        exact: Scores of the best items, padded with −inf.
+        found: Scores of the items that were found, by the embeddings and not by the index.
+    """
     there = exact > -torch.inf
     last = exact.masked_fill(~there, torch.inf).amin(dim=1, keepdim=True)
     good = (found >= last - 1e-5 * last.abs()).sum(1)
@@ -359,6 +366,13 @@ def _compares_all(index: Any) -> bool:
     faiss = require("faiss", "ann", "an export with an index")
     flat = isinstance(faiss.downcast_index(index), faiss.IndexFlat)
     return flat and index.metric_type == faiss.METRIC_INNER_PRODUCT
+
+
+def _keeps_embeddings(index: Any) -> bool:
+    """Whether an index of faiss holds the embeddings as they are, so that its scores are inner products of them."""
+    faiss = require("faiss", "ann", "an export with an index")
+    exact = faiss.IndexFlat | faiss.IndexIVFFlat | faiss.IndexHNSWFlat | faiss.IndexNSGFlat
+    return isinstance(faiss.downcast_index(index), exact) and index.metric_type == faiss.METRIC_INNER_PRODUCT
 
 
 @dataclass
@@ -422,8 +436,10 @@ class ItemIndex:
 
         Of equal scores the first item comes first, as in the model's own lists. An index that compares all items
         (``'Flat'``) gives what comparing them without one gives. Any other is asked for as many more items as a
-        user has seen, which are then left out. What it finds is ordered likewise; which of the items that score
-        as much as the last of the list it finds, it leaves open, and that may depend on who is asked for together.
+        user has seen, which are then left out. What it finds is ordered likewise, by inner products also where the
+        index rounds embeddings (``'SQ8'``, ``'PQ16'``) and looks by what is left of them; which of the items that
+        score as much as the last of the list it finds, it leaves open, and that may depend on who is asked for
+        together.
 
         Args:
             user: Rows of users, ``[B]`` int64.
@@ -471,7 +487,23 @@ class ItemIndex:
             top, place = best(score, k)
             scores[part] = top
             items[part] = item.gather(1, place).masked_fill(top == -torch.inf, -1)
-        return items, scores
+        if _keeps_embeddings(self.index):
+            return items, scores
+        items = (
+            items.masked_fill(items < 0, number).sort(dim=1).values
+        )  # of equal scores the first item first
+        items.masked_fill_(items == number, -1)
+        scores, place = self._scores(user, items).sort(dim=1, descending=True, stable=True)
+        return items.gather(1, place), scores
+
+    def _scores(self, user: Tensor, items: Tensor) -> Tensor:
+        """Inner products of users ``[B]`` and items of each ``[B, k]``, −inf where an item is −1."""
+        size = max(1, _PRODUCTS // max(1, items.size(1) * self.item_embeddings.size(1)))
+        scores = [
+            (self.user_embeddings[some].unsqueeze(1) * self.item_embeddings[row.clamp(min=0)]).sum(2)
+            for some, row in zip(user.split(size), items.split(size))
+        ]
+        return torch.cat(scores).masked_fill(items < 0, -torch.inf)
 
     def recommend(self, users: RawIds | str | int, k: int = 10, *, exclude_seen: bool = True) -> pd.DataFrame:
         """The k best items of some users by raw id.

@@ -229,6 +229,32 @@ def test_an_index_below_the_recall_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+@needs_faiss
+@pytest.mark.parametrize("factory", ["SQ4", "IVF8,SQ4", "L2norm,Flat"])
+def test_recall_and_scores_are_of_the_embeddings_where_an_index_rounds_them(
+    factory: str, tmp_path: Path
+) -> None:
+    model, data = many(num_users=100, num_items=600)
+    report = export(model, data, tmp_path, tables="npy", index=factory, recall=0.2, scorer=False)["index"]
+    served, users = ItemIndex.load(tmp_path), users_of(data)
+    items, scores = served.search(users, 10)
+    best, _ = model.rank(data, users, 10)
+    hits = (items.unsqueeze(2) == best.unsqueeze(1)).any(2).float().mean()
+    assert 0.2 < hits < 1
+    assert report["recall"] == pytest.approx(float(hits))
+    assert bool((items >= 0).all())
+    assert_close(scores, model.score_all(data, users).gather(1, items))
+    assert bool((scores[:, :-1] >= scores[:, 1:]).all())
+    everything, scores = served.search(users[:2], 600, exclude_seen=False)
+    assert_close(
+        scores,
+        model.score_all(data, users[:2])
+        .gather(1, everything.clamp(min=0))
+        .masked_fill(everything < 0, -torch.inf),
+    )
+    assert bool((served.search(users, 600)[0] == -1).any())
+
+
 @pytest.mark.parametrize("tables", TABLES)
 @pytest.mark.parametrize("odd", ["\ud800 alone", "two\u2028lines\n", "", 2**70], ids=ascii)
 def test_ids_of_any_kind_come_back_or_are_refused(odd: str | int, tables: Any, tmp_path: Path) -> None:
