@@ -16,7 +16,7 @@ from pyg_kgrec.data.store import INTERACTS, validate
 from pyg_kgrec.models.base import Recommender, check_recommender
 from pyg_kgrec.models.blend import Blend
 from pyg_kgrec.models.linear import SolvedRecommender
-from pyg_kgrec.training import fit
+from pyg_kgrec.training import arguments_of_part, fit
 
 
 def refit(
@@ -105,13 +105,14 @@ def _refit(
         parts = {}
         for name, part in model.parts.items():
             own = model.fit_arguments.get(name, {})
+            kept = {key: value for key, value in own.items() if key not in _OF_THE_SPLIT}
             parts[name] = _refit(
                 part,
                 data,
                 model.histories.get(name),
                 max_epochs,
                 own.get("monitor", monitor),
-                arguments | {key: value for key, value in own.items() if key not in _OF_THE_SPLIT},
+                arguments_of_part(name, part, arguments, kept),
             )
         model.check_ready()
         fresh = Blend(parts, weights=model.weights, fit=model.fit_arguments)

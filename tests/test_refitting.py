@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
-from pyg_kgrec import ALS, BPRMF, EASE, MKR, Blend, ItemKNN, Popularity, fit, refit
+from pyg_kgrec import ALS, BPRMF, EASE, MKR, Blend, ItemKNN, LightGCN, Popularity, fit, refit
 from pyg_kgrec.data import from_pandas
 from pyg_kgrec.refitting import best_epoch
 from pyg_kgrec.testing import build_splits, build_store, users_of
@@ -125,3 +126,15 @@ def test_a_part_of_a_blend_is_refitted_with_its_own_arguments() -> None:
         assert torch.equal(one, other)
     assert served.fit_arguments == blend.fit_arguments
     assert (served.threshold, served.parts["items"].threshold) == (0.7, 0.4)
+
+
+def test_a_blend_is_refitted_with_a_scheduler_and_a_folder_as_it_was_fitted(tmp_path: Path) -> None:
+    data, (train, *_) = build_store(), build_splits()
+    parts = {"mf": BPRMF(train, hidden_channels=4), "graph": LightGCN(train), "items": EASE(train)}
+    fit(parts["items"], train, progress=False)
+    asked: dict[str, Any] = {"max_epochs": 1, "scheduler": "cosine", "progress": False}
+    served = refit(Blend(parts, weights=[0.2, 0.3, 0.5]), data, checkpoint_dir=tmp_path, **asked)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["graph", "mf"]
+    alone = refit(parts["mf"], data, **asked)
+    for one, other in zip(served.parts["mf"].parameters(), alone.parameters(), strict=True):
+        assert torch.equal(one, other)
