@@ -50,7 +50,7 @@ def refit(
         seed: Of the weights and of training.
         arguments: Further arguments of :func:`pyg_kgrec.fit`: those that the model was trained with (``lr``,
             ``batch_size``, …). What ``fit(…, tune=…)`` chose stands in ``history`` and counts where nothing
-            else is given.
+            else is given; for a part of a blend it counts whatever is given for all parts.
 
     Returns:
         The new model, in evaluation mode.
@@ -104,12 +104,17 @@ def _refit(
     if isinstance(model, Blend):
         parts = {}
         for name, part in model.parts.items():
-            own = model.fit_arguments.get(name, {})
-            kept = {key: value for key, value in own.items() if key not in _OF_THE_SPLIT}
+            own, own_history = model.fit_arguments.get(name, {}), model.histories.get(name)
+            # What tuning chose for a part was chosen over what is given for all of them.
+            kept = {
+                key: value
+                for key, value in (*own.items(), *_tuned(own_history).items())
+                if key not in _OF_THE_SPLIT
+            }
             parts[name] = _refit(
                 part,
                 data,
-                model.histories.get(name),
+                own_history,
                 max_epochs,
                 own.get("monitor", monitor),
                 arguments_of_part(name, part, arguments, kept),
@@ -128,8 +133,7 @@ def _refit(
         fresh = type(model)(data, **model.settings)
         if fresh.learns():
             length = _length(history, max_epochs, monitor)
-            tuned = {} if history is None else history.attrs.get("tune", {}).get("fit", {})
-            arguments = tuned | arguments | {"max_epochs": length, "monitor": monitor}
+            arguments = _tuned(history) | arguments | {"max_epochs": length, "monitor": monitor}
     fit(fresh, data, **arguments)
     fresh.threshold = model.threshold
     return fresh
@@ -151,6 +155,11 @@ def best_epoch(history: pd.DataFrame, monitor: str = "ndcg@10") -> int:
             "training with val, or another monitor"
         )
     return int(np.nanargmax(history[monitor].to_numpy(dtype=float))) + 1
+
+
+def _tuned(history: pd.DataFrame | None) -> dict[str, Any]:
+    """Arguments of :func:`~pyg_kgrec.fit` that its ``tune`` chose."""
+    return {} if history is None else dict(history.attrs.get("tune", {}).get("fit", {}))
 
 
 def _length(history: pd.DataFrame | None, max_epochs: int | None, monitor: str) -> int:

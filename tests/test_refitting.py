@@ -138,3 +138,17 @@ def test_a_blend_is_refitted_with_a_scheduler_and_a_folder_as_it_was_fitted(tmp_
     alone = refit(parts["mf"], data, **asked)
     for one, other in zip(served.parts["mf"].parameters(), alone.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_what_tuning_chose_for_a_part_counts_before_what_all_parts_get() -> None:
+    data, (train, *_) = build_store(), build_splits()
+    blend = Blend({"mf": BPRMF(train, hidden_channels=4)}, weights=[1])
+    history = blend.histories["mf"] = pd.DataFrame({"epoch": [0], "ndcg@3": [0.1]})
+    history.attrs["tune"] = {"settings": {}, "fit": {"lr": 0.2, "max_epochs": 7}}
+    asked: dict[str, Any] = {"monitor": "ndcg@3", "progress": False}
+    served = refit(blend, data, lr=0.01, **asked)
+    alone = refit(blend.parts["mf"], data, history, **asked)
+    other = refit(blend.parts["mf"], data, history, lr=0.01, **asked)
+    rows, expected, given = (next(x.parameters()) for x in (served.parts["mf"], alone, other))
+    assert torch.equal(rows, expected)
+    assert not torch.equal(expected, given)
