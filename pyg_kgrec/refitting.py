@@ -142,6 +142,9 @@ def _refit(
 def best_epoch(history: pd.DataFrame, monitor: str = "ndcg@10") -> int:
     """Number of epochs that gave the highest ``monitor`` in a history of :func:`pyg_kgrec.fit`, at least 1.
 
+    Epochs are told by the column ``epoch``, so that rows may be missing or stand in another order; of several as
+    good the first counts. Without the column the rows are the epochs.
+
     Raises:
         TypeError: If ``history`` is no DataFrame.
         ValueError: If the history has no such column, or nothing but NaN in it.
@@ -154,7 +157,9 @@ def best_epoch(history: pd.DataFrame, monitor: str = "ndcg@10") -> int:
             f"history has no values of {shown(repr(monitor), 60)} (it has {named}), expected the history of a "
             "training with val, or another monitor"
         )
-    return int(np.nanargmax(history[monitor].to_numpy(dtype=float))) + 1
+    values = history[monitor].to_numpy(dtype=float)
+    epochs = history["epoch"].to_numpy(dtype=float) if "epoch" in history else np.arange(values.size)
+    return int(np.nanmin(epochs[values == np.nanmax(values)])) + 1
 
 
 def _tuned(history: pd.DataFrame | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -152,3 +153,14 @@ def test_what_tuning_chose_for_a_part_counts_before_what_all_parts_get() -> None
     rows, expected, given = (next(x.parameters()) for x in (served.parts["mf"], alone, other))
     assert torch.equal(rows, expected)
     assert not torch.equal(expected, given)
+
+
+def test_the_best_epoch_is_found_in_whatever_order_and_selection_rows_stand() -> None:
+    values = [np.nan, 0.2, np.nan, 0.5, np.nan, 0.5, 0.4]
+    history = pd.DataFrame({"epoch": range(7), "ndcg@10": values})
+    assert best_epoch(history) == 4
+    assert best_epoch(history.dropna()) == 4
+    assert best_epoch(history.sort_values("ndcg@10", ascending=False)) == 4
+    assert best_epoch(history.iloc[::-1]) == 4
+    assert best_epoch(history[history["epoch"] > 4]) == 6
+    assert best_epoch(history.drop(columns="epoch")) == 4
