@@ -645,3 +645,18 @@ def test_what_cannot_be_served_is_said_at_once(world: World, files: tuple[Path, 
         serving.create_app(3, world.store)
     with pytest.raises((TypeError, ValueError)):
         serving.create_app(world.models[0], 3)
+
+
+def test_an_app_that_was_stopped_answers_when_it_is_started_again(world: World) -> None:
+    app = serving.create_app(world.models[0], world.store)
+    user = world.store["user"].id[0]
+    lists, before = [], threading.active_count()
+    for _ in range(2):
+        with TestClient(app, raise_server_exceptions=False) as client:
+            item = ids(client.post("/recommend", json={"users": [user], "k": 1}))[0][0]
+            answer = client.post("/explain", json={"user": user, "item": item})
+            assert answer.status_code == 200, answer.text
+            refused(client.post("/reload", json={}), 409, "in memory")
+            lists.append(answer.json()["reasons"])
+        assert threading.active_count() == before
+    assert lists[0] == lists[1] != []
