@@ -56,10 +56,11 @@ def refit(
         The new model, in evaluation mode.
 
     Raises:
-        TypeError: If ``data`` is no store.
-        ValueError: If a model that learns by gradients is given neither ``history`` nor ``max_epochs``, the history
-            has no column ``monitor``, or ``data`` is a part of a split, whose ``edge_label_index`` says what is to
-            be learned or found.
+        TypeError: If ``data`` is no store, or ``history`` no DataFrame.
+        ValueError: If a model that learns by gradients is given neither ``history`` nor ``max_epochs``, a part of a
+            blend has no history (it was fitted before, or the blend is one of a file) and there is no
+            ``max_epochs``, the history has no column ``monitor``, or ``data`` is a part of a split, whose
+            ``edge_label_index`` says what is to be learned or found.
     """
     check_recommender(model)
     validate(data)
@@ -71,6 +72,7 @@ def refit(
             "data holds edge_label_index, so it is a part of a split, expected the store before the split, with "
             "all interactions in edge_index"
         )
+    _check_lengths(model, history, max_epochs, monitor)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _refit(model, data, history, max_epochs, monitor, {"seed": seed, **arguments})
@@ -149,8 +151,7 @@ def best_epoch(history: pd.DataFrame, monitor: str = "ndcg@10") -> int:
         TypeError: If ``history`` is no DataFrame.
         ValueError: If the history has no such column, or nothing but NaN in it.
     """
-    if not isinstance(history, pd.DataFrame):
-        raise TypeError(f"history is a {type(history).__name__}, expected the DataFrame that fit returned")
+    _check_frame(history)
     if monitor not in history or not history[monitor].notna().any():
         named = shown(", ".join(map(str, history.columns)), 150)
         raise ValueError(
@@ -160,6 +161,30 @@ def best_epoch(history: pd.DataFrame, monitor: str = "ndcg@10") -> int:
     values = history[monitor].to_numpy(dtype=float)
     epochs = history["epoch"].to_numpy(dtype=float) if "epoch" in history else np.arange(values.size)
     return int(np.nanmin(epochs[values == np.nanmax(values)])) + 1
+
+
+def _check_frame(history: Any) -> None:
+    if not isinstance(history, pd.DataFrame):
+        raise TypeError(f"history is a {type(history).__name__}, expected the DataFrame that fit returned")
+
+
+def _check_lengths(
+    model: Recommender, history: pd.DataFrame | None, max_epochs: int | None, monitor: str, part: str = ""
+) -> None:
+    """Raises TypeError or ValueError, before anything is trained, where a number of epochs is not to be found."""
+    if history is not None:
+        _check_frame(history)
+    if isinstance(model, Blend):
+        for name, one in model.parts.items():
+            own = model.fit_arguments.get(name, {})
+            _check_lengths(one, model.histories.get(name), max_epochs, own.get("monitor", monitor), name)
+    elif model.learns():
+        if part and history is None and max_epochs is None:
+            raise ValueError(
+                f"the part {shown(part, 40)} of the Blend has no history: the Blend did not fit it, or was read "
+                "from a file, which keeps none; expected max_epochs"
+            )
+        _length(history, max_epochs, monitor)
 
 
 def _tuned(history: pd.DataFrame | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pyg_kgrec import ALS, BPRMF, EASE, MKR, Blend, ItemKNN, LightGCN, Popularity, fit, refit
+from pyg_kgrec import ALS, BPRMF, EASE, MKR, Blend, ItemKNN, LightGCN, Popularity, Recommender, fit, refit
 from pyg_kgrec.data import from_pandas
 from pyg_kgrec.refitting import best_epoch
 from pyg_kgrec.testing import build_splits, build_store, users_of
@@ -74,6 +74,7 @@ def test_nothing_to_learn_is_fitted_all_the_same() -> None:
         ({}, "neither history nor max_epochs is given"),
         ({"history": pd.DataFrame({"epoch": [0]})}, "history has no values of 'ndcg@10'"),
         ({"history": [1]}, "history is a list, expected the DataFrame"),
+        ({"history": [1], "max_epochs": 1}, "history is a list, expected the DataFrame"),
         ({"max_epochs": 0}, "max_epochs is 0, expected at least 1"),
         ({"max_epochs": 1, "val": None}, "refit takes neither val nor resume"),
         ({"max_epochs": 1, "seed": -1}, "seed is -1"),
@@ -164,3 +165,21 @@ def test_the_best_epoch_is_found_in_whatever_order_and_selection_rows_stand() ->
     assert best_epoch(history.iloc[::-1]) == 4
     assert best_epoch(history[history["epoch"] > 4]) == 6
     assert best_epoch(history.drop(columns="epoch")) == 4
+
+
+def test_a_part_without_a_history_is_told_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train, *_ = build_splits()
+    blend = Blend({n: BPRMF(train, hidden_channels=4) for n in ("first", "second")}, weights=[0.5, 0.5])
+    blend.histories["first"] = history = pd.DataFrame({"epoch": [0], "ndcg@10": [0.1]})
+    trained: list[Recommender] = []
+    monkeypatch.setattr("pyg_kgrec.refitting.fit", lambda model, *_, **__: trained.append(model))
+    with pytest.raises(ValueError, match=r"the part second of the Blend has no history.*expected max_epochs"):
+        refit(blend, build_store(), history)
+    blend.histories["second"] = pd.DataFrame({"epoch": [0], "auc": [0.1]})
+    with pytest.raises(ValueError, match=r"history has no values of 'ndcg@10' \(it has epoch, auc\)"):
+        refit(blend, build_store())
+    assert not trained
+    assert refit(blend, build_store(), max_epochs=1).weights == blend.weights  # type: ignore[attr-defined]
+    assert [type(model) for model in trained] == [BPRMF, BPRMF, Blend]
