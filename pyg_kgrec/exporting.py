@@ -439,7 +439,7 @@ class ItemIndex:
         user has seen, which are then left out. What it finds is ordered likewise, by inner products also where the
         index rounds embeddings (``'SQ8'``, ``'PQ16'``) and looks by what is left of them; which of the items that
         score as much as the last of the list it finds, it leaves open, and that may depend on who is asked for
-        together.
+        together. For a user of whom it finds fewer than ``k`` although there are more, all items are compared.
 
         Args:
             user: Rows of users, ``[B]`` int64.
@@ -447,7 +447,8 @@ class ItemIndex:
             exclude_seen: Leave out what the user has seen.
 
         Returns:
-            Rows of items ``[B, k]`` int64 and scores ``[B, k]``, highest first, padded with −1 and −inf.
+            Rows of items ``[B, k]`` int64 and scores ``[B, k]``, highest first, padded with −1 and −inf where a
+            user has fewer than ``k`` items left.
 
         Raises:
             TypeError: If an argument is of another type.
@@ -465,10 +466,18 @@ class ItemIndex:
             seen = PairIndex(torch.zeros_like(self.seen.start), self.seen.item[:0])
         if self.index is None or _compares_all(self.index):
             return ops.rank_topk(self.user_embeddings[user], self.item_embeddings, k, seen.rows(user), _BLOCK)
-        return self._by_index(user, k, seen)
+        items, scores = self._by_index(user, k, seen)
+        left = (number - seen.start.diff()[user]).clamp(max=k)
+        short = (items >= 0).sum(1) < left  # the lists that were looked into held no more
+        if bool(short.any()):
+            some = user[short]
+            items[short], scores[short] = ops.rank_topk(
+                self.user_embeddings[some], self.item_embeddings, k, seen.rows(some), _BLOCK
+            )
+        return items, scores
 
     def _by_index(self, user: Tensor, k: int, seen: PairIndex) -> tuple[Tensor, Tensor]:
-        """What :meth:`search` returns, as the index finds it."""
+        """What :meth:`search` returns, as the index finds it: of some users too few."""
         number = self.item_embeddings.size(0)
         items = torch.full((user.numel(), k), -1)
         scores = torch.full((user.numel(), k), -torch.inf, dtype=torch.float32)
@@ -487,14 +496,13 @@ class ItemIndex:
             top, place = best(score, k)
             scores[part] = top
             items[part] = item.gather(1, place).masked_fill(top == -torch.inf, -1)
-        if _keeps_embeddings(self.index):
-            return items, scores
-        items = (
-            items.masked_fill(items < 0, number).sort(dim=1).values
-        )  # of equal scores the first item first
-        items.masked_fill_(items == number, -1)
-        scores, place = self._scores(user, items).sort(dim=1, descending=True, stable=True)
-        return items.gather(1, place), scores
+        if not _keeps_embeddings(self.index):
+            # In the order of items, so that of equal scores the first one stays first.
+            items = items.masked_fill(items < 0, number).sort(dim=1).values
+            items.masked_fill_(items == number, -1)
+            scores, place = self._scores(user, items).sort(dim=1, descending=True, stable=True)
+            items = items.gather(1, place)
+        return items, scores
 
     def _scores(self, user: Tensor, items: Tensor) -> Tensor:
         """Inner products of users ``[B]`` and items of each ``[B, k]``, −inf where an item is −1."""
