@@ -45,6 +45,7 @@ _FILES: Final = (
 _ASKED: Final = 1000  # users, or pairs, that an index and a scorer are checked on
 _FEW: Final = 20_000  # items, up to which all are compared: lists of them would not be faster
 _BLOCK: Final = 1024  # users searched at a time
+_PRODUCTS: Final = 2**22  # numbers of embeddings that are multiplied at a time: 16 MiB
 
 
 @plain_numbers
@@ -322,7 +323,7 @@ def _indexed(found: ItemIndex, factory: str, recall: float, k: int) -> tuple[byt
             f"{shown(str(error), 120)}"
         ) from error
     user = torch.arange(0, len(found.users), max(1, len(found.users) // _ASKED))[:_ASKED]
-    exact = found.search(user, k)[1]
+    exact = found._scores(user, found.search(user, k)[0])
     found.index = index
     try:
         lists = int(faiss.extract_index_ivf(index).nlist)
@@ -332,7 +333,8 @@ def _indexed(found: ItemIndex, factory: str, recall: float, k: int) -> tuple[byt
     while True:
         if lists:
             faiss.ParameterSpace().set_index_parameter(index, "nprobe", probes)
-        reached = _recall(exact, found._by_index(user, k, found.seen)[1])
+        # An index that rounds embeddings says other scores than the embeddings have: those count.
+        reached = _recall(exact, found._scores(user, found._by_index(user, k, found.seen)[0]))
         if reached >= recall or probes >= lists:
             break
         probes = min(2 * probes, lists)
@@ -348,7 +350,12 @@ def _indexed(found: ItemIndex, factory: str, recall: float, k: int) -> tuple[byt
 
 
 def _recall(exact: Tensor, found: Tensor) -> float:
-    """Share of the best scores ``[B, k]`` that are found; one of several equal items is as good as another."""
+    """Share of the best scores ``[B, k]`` that are found; one of several equal items is as good as another.
+
+    Args:
+        exact: Scores of the best items, padded with −inf.
+        found: Scores of the items that were found, by the embeddings and not by the index.
+    """
     there = exact > -torch.inf
     last = exact.masked_fill(~there, torch.inf).amin(dim=1, keepdim=True)
     good = (found >= last - 1e-5 * last.abs()).sum(1)
@@ -361,6 +368,13 @@ def _compares_all(index: Any) -> bool:
     faiss = require("faiss", "ann", "an export with an index")
     flat = isinstance(faiss.downcast_index(index), faiss.IndexFlat)
     return flat and index.metric_type == faiss.METRIC_INNER_PRODUCT
+
+
+def _keeps_embeddings(index: Any) -> bool:
+    """Whether an index of faiss holds the embeddings as they are, so that its scores are inner products of them."""
+    faiss = require("faiss", "ann", "an export with an index")
+    exact = faiss.IndexFlat | faiss.IndexIVFFlat | faiss.IndexHNSWFlat | faiss.IndexNSGFlat
+    return isinstance(faiss.downcast_index(index), exact) and index.metric_type == faiss.METRIC_INNER_PRODUCT
 
 
 @dataclass
@@ -424,8 +438,10 @@ class ItemIndex:
 
         Of equal scores the first item comes first, as in the model's own lists. An index that compares all items
         (``'Flat'``) gives what comparing them without one gives. Any other is asked for as many more items as a
-        user has seen, which are then left out. What it finds is ordered likewise; which of the items that score
-        as much as the last of the list it finds, it leaves open, and that may depend on who is asked for together.
+        user has seen, which are then left out. What it finds is ordered likewise, by inner products also where the
+        index rounds embeddings (``'SQ8'``, ``'PQ16'``) and looks by what is left of them; which of the items that
+        score as much as the last of the list it finds, it leaves open, and that may depend on who is asked for
+        together. For a user of whom it finds fewer than ``k`` although there are more, all items are compared.
 
         Args:
             user: Rows of users, ``[B]`` int64.
@@ -433,7 +449,8 @@ class ItemIndex:
             exclude_seen: Leave out what the user has seen.
 
         Returns:
-            Rows of items ``[B, k]`` int64 and scores ``[B, k]``, highest first, padded with −1 and −inf.
+            Rows of items ``[B, k]`` int64 and scores ``[B, k]``, highest first, padded with −1 and −inf where a
+            user has fewer than ``k`` items left.
 
         Raises:
             TypeError: If an argument is of another type.
@@ -451,10 +468,18 @@ class ItemIndex:
             seen = PairIndex(torch.zeros_like(self.seen.start), self.seen.item[:0])
         if self.index is None or _compares_all(self.index):
             return ops.rank_topk(self.user_embeddings[user], self.item_embeddings, k, seen.rows(user), _BLOCK)
-        return self._by_index(user, k, seen)
+        items, scores = self._by_index(user, k, seen)
+        left = (number - seen.start.diff()[user]).clamp(max=k)
+        short = (items >= 0).sum(1) < left  # the lists that were looked into held no more
+        if bool(short.any()):
+            some = user[short]
+            items[short], scores[short] = ops.rank_topk(
+                self.user_embeddings[some], self.item_embeddings, k, seen.rows(some), _BLOCK
+            )
+        return items, scores
 
     def _by_index(self, user: Tensor, k: int, seen: PairIndex) -> tuple[Tensor, Tensor]:
-        """What :meth:`search` returns, as the index finds it."""
+        """What :meth:`search` returns, as the index finds it: of some users too few."""
         number = self.item_embeddings.size(0)
         items = torch.full((user.numel(), k), -1)
         scores = torch.full((user.numel(), k), -torch.inf, dtype=torch.float32)
@@ -473,7 +498,22 @@ class ItemIndex:
             top, place = best(score, k)
             scores[part] = top
             items[part] = item.gather(1, place).masked_fill(top == -torch.inf, -1)
+        if not _keeps_embeddings(self.index):
+            # In the order of items, so that of equal scores the first one stays first.
+            items = items.masked_fill(items < 0, number).sort(dim=1).values
+            items.masked_fill_(items == number, -1)
+            scores, place = self._scores(user, items).sort(dim=1, descending=True, stable=True)
+            items = items.gather(1, place)
         return items, scores
+
+    def _scores(self, user: Tensor, items: Tensor) -> Tensor:
+        """Inner products of users ``[B]`` and items of each ``[B, k]``, −inf where an item is −1."""
+        size = max(1, _PRODUCTS // max(1, items.size(1) * self.item_embeddings.size(1)))
+        scores = [
+            (self.user_embeddings[some].unsqueeze(1) * self.item_embeddings[row.clamp(min=0)]).sum(2)
+            for some, row in zip(user.split(size), items.split(size))
+        ]
+        return torch.cat(scores).masked_fill(items < 0, -torch.inf)
 
     def recommend(self, users: RawIds | str | int, k: int = 10, *, exclude_seen: bool = True) -> pd.DataFrame:
         """The k best items of some users by raw id.

@@ -16,7 +16,7 @@ from pyg_kgrec.data.store import INTERACTS, validate
 from pyg_kgrec.models.base import Recommender, check_recommender
 from pyg_kgrec.models.blend import Blend
 from pyg_kgrec.models.linear import SolvedRecommender
-from pyg_kgrec.training import fit
+from pyg_kgrec.training import arguments_of_part, fit
 
 
 def refit(
@@ -50,16 +50,17 @@ def refit(
         seed: Of the weights and of training.
         arguments: Further arguments of :func:`pyg_kgrec.fit`: those that the model was trained with (``lr``,
             ``batch_size``, …). What ``fit(…, tune=…)`` chose stands in ``history`` and counts where nothing
-            else is given.
+            else is given; for a part of a blend it counts whatever is given for all parts.
 
     Returns:
         The new model, in evaluation mode.
 
     Raises:
-        TypeError: If ``data`` is no store.
-        ValueError: If a model that learns by gradients is given neither ``history`` nor ``max_epochs``, the history
-            has no column ``monitor``, or ``data`` is a part of a split, whose ``edge_label_index`` says what is to
-            be learned or found.
+        TypeError: If ``data`` is no store, or ``history`` no DataFrame.
+        ValueError: If a model that learns by gradients is given neither ``history`` nor ``max_epochs``, a part of a
+            blend has no history (it was fitted before, or the blend is one of a file) and there is no
+            ``max_epochs``, the history has no column ``monitor``, or ``data`` is a part of a split, whose
+            ``edge_label_index`` says what is to be learned or found.
     """
     check_recommender(model)
     validate(data)
@@ -71,6 +72,7 @@ def refit(
             "data holds edge_label_index, so it is a part of a split, expected the store before the split, with "
             "all interactions in edge_index"
         )
+    _check_lengths(model, history, max_epochs, monitor)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _refit(model, data, history, max_epochs, monitor, {"seed": seed, **arguments})
@@ -104,14 +106,20 @@ def _refit(
     if isinstance(model, Blend):
         parts = {}
         for name, part in model.parts.items():
-            own = model.fit_arguments.get(name, {})
+            own, own_history = model.fit_arguments.get(name, {}), model.histories.get(name)
+            # What tuning chose for a part was chosen over what is given for all of them.
+            kept = {
+                key: value
+                for key, value in (*own.items(), *_tuned(own_history).items())
+                if key not in _OF_THE_SPLIT
+            }
             parts[name] = _refit(
                 part,
                 data,
-                model.histories.get(name),
+                own_history,
                 max_epochs,
                 own.get("monitor", monitor),
-                arguments | {key: value for key, value in own.items() if key not in _OF_THE_SPLIT},
+                arguments_of_part(name, part, arguments, kept),
             )
         model.check_ready()
         fresh = Blend(parts, weights=model.weights, fit=model.fit_arguments)
@@ -127,8 +135,7 @@ def _refit(
         fresh = type(model)(data, **model.settings)
         if fresh.learns():
             length = _length(history, max_epochs, monitor)
-            tuned = {} if history is None else history.attrs.get("tune", {}).get("fit", {})
-            arguments = tuned | arguments | {"max_epochs": length, "monitor": monitor}
+            arguments = _tuned(history) | arguments | {"max_epochs": length, "monitor": monitor}
     fit(fresh, data, **arguments)
     fresh.threshold = model.threshold
     return fresh
@@ -137,19 +144,52 @@ def _refit(
 def best_epoch(history: pd.DataFrame, monitor: str = "ndcg@10") -> int:
     """Number of epochs that gave the highest ``monitor`` in a history of :func:`pyg_kgrec.fit`, at least 1.
 
+    Epochs are told by the column ``epoch``, so that rows may be missing or stand in another order; of several as
+    good the first counts. Without the column the rows are the epochs.
+
     Raises:
         TypeError: If ``history`` is no DataFrame.
         ValueError: If the history has no such column, or nothing but NaN in it.
     """
-    if not isinstance(history, pd.DataFrame):
-        raise TypeError(f"history is a {type(history).__name__}, expected the DataFrame that fit returned")
+    _check_frame(history)
     if monitor not in history or not history[monitor].notna().any():
         named = shown(", ".join(map(str, history.columns)), 150)
         raise ValueError(
             f"history has no values of {shown(repr(monitor), 60)} (it has {named}), expected the history of a "
             "training with val, or another monitor"
         )
-    return int(np.nanargmax(history[monitor].to_numpy(dtype=float))) + 1
+    values = history[monitor].to_numpy(dtype=float)
+    epochs = history["epoch"].to_numpy(dtype=float) if "epoch" in history else np.arange(values.size)
+    return int(np.nanmin(epochs[values == np.nanmax(values)])) + 1
+
+
+def _check_frame(history: Any) -> None:
+    if not isinstance(history, pd.DataFrame):
+        raise TypeError(f"history is a {type(history).__name__}, expected the DataFrame that fit returned")
+
+
+def _check_lengths(
+    model: Recommender, history: pd.DataFrame | None, max_epochs: int | None, monitor: str, part: str = ""
+) -> None:
+    """Raises TypeError or ValueError, before anything is trained, where a number of epochs is not to be found."""
+    if history is not None:
+        _check_frame(history)
+    if isinstance(model, Blend):
+        for name, one in model.parts.items():
+            own = model.fit_arguments.get(name, {})
+            _check_lengths(one, model.histories.get(name), max_epochs, own.get("monitor", monitor), name)
+    elif model.learns():
+        if part and history is None and max_epochs is None:
+            raise ValueError(
+                f"the part {shown(part, 40)} of the Blend has no history: the Blend did not fit it, or was read "
+                "from a file, which keeps none; expected max_epochs"
+            )
+        _length(history, max_epochs, monitor)
+
+
+def _tuned(history: pd.DataFrame | None) -> dict[str, Any]:
+    """Arguments of :func:`~pyg_kgrec.fit` that its ``tune`` chose."""
+    return {} if history is None else dict(history.attrs.get("tune", {}).get("fit", {}))
 
 
 def _length(history: pd.DataFrame | None, max_epochs: int | None, monitor: str) -> int:

@@ -664,11 +664,7 @@ def _solve(
         raise ValueError("edge_label_index of train holds no pair, expected at least one to learn from")
 
     def fit_part(name: str, part: Recommender, own: dict[str, Any]) -> pd.DataFrame:
-        asked = arguments | own
-        if "scheduler" not in own and not learns_anywhere(part):
-            asked |= {"scheduler": None, "scheduler_interval": None}
-        if "checkpoint_dir" not in own and asked["checkpoint_dir"] is not None:
-            asked["checkpoint_dir"] = Path(asked["checkpoint_dir"]) / name
+        asked = arguments_of_part(name, part, arguments, own)
         return fit(part, inputs.data, None if val is None else val.data, **asked)
 
     before = _identities(model)
@@ -860,6 +856,22 @@ def _check_same_weights(model: Recommender, settings: Mapping[str, Any]) -> None
 def _identities(model: Recommender) -> list[int]:
     """What the stores that were prepared for a model and its parts are bound to."""
     return [id(model.identity), *(i for part in model.parts.values() for i in _identities(part))]
+
+
+def arguments_of_part(
+    name: str, part: Recommender, arguments: Mapping[str, Any], own: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Arguments of :func:`fit` for a part of a model, of those for all of it and those for the part alone.
+
+    A part that learns nothing by gradients takes no scheduler that is for the others, and each part has a folder of
+    its own for checkpoints.
+    """
+    asked = {**arguments, **own}
+    if "scheduler" not in own and not learns_anywhere(part):
+        asked |= {"scheduler": None, "scheduler_interval": None}
+    if "checkpoint_dir" not in own and asked.get("checkpoint_dir") is not None:
+        asked["checkpoint_dir"] = Path(asked["checkpoint_dir"]) / name
+    return asked
 
 
 def learns_anywhere(model: Recommender) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.testing import build_splits, build_store, users_of, with_newcomers
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore:.*stand there again")]
+faiss: Any = import_module("faiss") if find_spec("faiss") else None
 needs_faiss = pytest.mark.skipif(not find_spec("faiss"), reason="the extra ann is not installed")
 TABLES = [
     "npy",
@@ -227,6 +229,54 @@ def test_an_index_below_the_recall_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="faiss makes no index 'Nonsense'"):
         export(model, data, tmp_path / "new", tables="npy", index="Nonsense", scorer=False)
     assert not (tmp_path / "new").exists()
+
+
+@needs_faiss
+@pytest.mark.parametrize("factory", ["SQ4", "IVF8,SQ4", "L2norm,Flat"])
+def test_recall_and_scores_are_of_the_embeddings_where_an_index_rounds_them(
+    factory: str, tmp_path: Path
+) -> None:
+    model, data = many(num_users=100, num_items=600)
+    report = export(model, data, tmp_path, tables="npy", index=factory, recall=0.2, scorer=False)["index"]
+    served, users = ItemIndex.load(tmp_path), users_of(data)
+    items, scores = served.search(users, 10)
+    best, _ = model.rank(data, users, 10)
+    hits = (items.unsqueeze(2) == best.unsqueeze(1)).any(2).float().mean()
+    assert 0.2 < hits < 1
+    assert report["recall"] == pytest.approx(float(hits))
+    assert bool((items >= 0).all())
+    assert_close(scores, model.score_all(data, users).gather(1, items))
+    assert bool((scores[:, :-1] >= scores[:, 1:]).all())
+    everything, scores = served.search(users[:2], 600, exclude_seen=False)
+    assert_close(
+        scores,
+        model.score_all(data, users[:2])
+        .gather(1, everything.clamp(min=0))
+        .masked_fill(everything < 0, -torch.inf),
+    )
+    assert bool((served.search(users, 600)[0] == -1).any())
+
+
+@needs_faiss
+@pytest.mark.parametrize("factory", ["IVF16,Flat", "IVF16,SQ8", "HNSW8"])
+def test_a_list_is_shorter_only_where_fewer_items_are_left(factory: str, tmp_path: Path) -> None:
+    model, data = many(num_users=40, num_items=640)
+    export(model, data, tmp_path, tables="npy", index=factory, recall=0.3, scorer=False)
+    served, users = ItemIndex.load(tmp_path), users_of(data)
+    if "IVF" in factory:
+        faiss.extract_index_ivf(served.index).nprobe = 1
+    best, exact = model.rank(data, users, 640)
+    items, scores = served.search(users, 640)
+    assert torch.equal(items >= 0, best >= 0)
+    assert bool((items < 0).any())
+    assert_close(scores, exact)
+    found, _ = served.search(users, 60)
+    assert bool((found >= 0).all())
+    nearby = served.search(users, 5)[0]
+    assert bool((nearby >= 0).all())
+    assert factory != "IVF16,Flat" or not torch.equal(
+        nearby, best[:, :5]
+    )  # which the index still finds by itself
 
 
 @pytest.mark.parametrize("tables", TABLES)

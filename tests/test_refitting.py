@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from pyg_kgrec import ALS, BPRMF, EASE, MKR, Blend, ItemKNN, Popularity, fit, refit
+from pyg_kgrec import ALS, BPRMF, EASE, MKR, Blend, ItemKNN, LightGCN, Popularity, Recommender, fit, refit
 from pyg_kgrec.data import from_pandas
 from pyg_kgrec.refitting import best_epoch
 from pyg_kgrec.testing import build_splits, build_store, users_of
@@ -72,6 +74,7 @@ def test_nothing_to_learn_is_fitted_all_the_same() -> None:
         ({}, "neither history nor max_epochs is given"),
         ({"history": pd.DataFrame({"epoch": [0]})}, "history has no values of 'ndcg@10'"),
         ({"history": [1]}, "history is a list, expected the DataFrame"),
+        ({"history": [1], "max_epochs": 1}, "history is a list, expected the DataFrame"),
         ({"max_epochs": 0}, "max_epochs is 0, expected at least 1"),
         ({"max_epochs": 1, "val": None}, "refit takes neither val nor resume"),
         ({"max_epochs": 1, "seed": -1}, "seed is -1"),
@@ -125,3 +128,58 @@ def test_a_part_of_a_blend_is_refitted_with_its_own_arguments() -> None:
         assert torch.equal(one, other)
     assert served.fit_arguments == blend.fit_arguments
     assert (served.threshold, served.parts["items"].threshold) == (0.7, 0.4)
+
+
+def test_a_blend_is_refitted_with_a_scheduler_and_a_folder_as_it_was_fitted(tmp_path: Path) -> None:
+    data, (train, *_) = build_store(), build_splits()
+    parts = {"mf": BPRMF(train, hidden_channels=4), "graph": LightGCN(train), "items": EASE(train)}
+    fit(parts["items"], train, progress=False)
+    asked: dict[str, Any] = {"max_epochs": 1, "scheduler": "cosine", "progress": False}
+    served = refit(Blend(parts, weights=[0.2, 0.3, 0.5]), data, checkpoint_dir=tmp_path, **asked)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["graph", "mf"]
+    alone = refit(parts["mf"], data, **asked)
+    for one, other in zip(served.parts["mf"].parameters(), alone.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_what_tuning_chose_for_a_part_counts_before_what_all_parts_get() -> None:
+    data, (train, *_) = build_store(), build_splits()
+    blend = Blend({"mf": BPRMF(train, hidden_channels=4)}, weights=[1])
+    history = blend.histories["mf"] = pd.DataFrame({"epoch": [0], "ndcg@3": [0.1]})
+    history.attrs["tune"] = {"settings": {}, "fit": {"lr": 0.2, "max_epochs": 7}}
+    asked: dict[str, Any] = {"monitor": "ndcg@3", "progress": False}
+    served = refit(blend, data, lr=0.01, **asked)
+    alone = refit(blend.parts["mf"], data, history, **asked)
+    other = refit(blend.parts["mf"], data, history, lr=0.01, **asked)
+    rows, expected, given = (next(x.parameters()) for x in (served.parts["mf"], alone, other))
+    assert torch.equal(rows, expected)
+    assert not torch.equal(expected, given)
+
+
+def test_the_best_epoch_is_found_in_whatever_order_and_selection_rows_stand() -> None:
+    values = [np.nan, 0.2, np.nan, 0.5, np.nan, 0.5, 0.4]
+    history = pd.DataFrame({"epoch": range(7), "ndcg@10": values})
+    assert best_epoch(history) == 4
+    assert best_epoch(history.dropna()) == 4
+    assert best_epoch(history.sort_values("ndcg@10", ascending=False)) == 4
+    assert best_epoch(history.iloc[::-1]) == 4
+    assert best_epoch(history[history["epoch"] > 4]) == 6
+    assert best_epoch(history.drop(columns="epoch")) == 4
+
+
+def test_a_part_without_a_history_is_told_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train, *_ = build_splits()
+    blend = Blend({n: BPRMF(train, hidden_channels=4) for n in ("first", "second")}, weights=[0.5, 0.5])
+    blend.histories["first"] = history = pd.DataFrame({"epoch": [0], "ndcg@10": [0.1]})
+    trained: list[Recommender] = []
+    monkeypatch.setattr("pyg_kgrec.refitting.fit", lambda model, *_, **__: trained.append(model))
+    with pytest.raises(ValueError, match=r"the part second of the Blend has no history.*expected max_epochs"):
+        refit(blend, build_store(), history)
+    blend.histories["second"] = pd.DataFrame({"epoch": [0], "auc": [0.1]})
+    with pytest.raises(ValueError, match=r"history has no values of 'ndcg@10' \(it has epoch, auc\)"):
+        refit(blend, build_store())
+    assert not trained
+    assert refit(blend, build_store(), max_epochs=1).weights == blend.weights  # type: ignore[attr-defined]
+    assert [type(model) for model in trained] == [BPRMF, BPRMF, Blend]

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from pyg_kgrec._files import shown
@@ -48,7 +48,7 @@ async def read(request: Request, kind: type[A], most: int) -> A:
         most: Most bytes.
 
     Raises:
-        Refused: If it is too large, no JSON, or holds something else.
+        Refused: If it is too large, ends too soon, is no JSON, or holds something else.
     """
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json":
@@ -64,11 +64,14 @@ async def read(request: Request, kind: type[A], most: int) -> A:
     if length.isdecimal() and (len(length) > 18 or int(length) > most):
         raise too_large
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise too_large
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > most:
+                raise too_large
+            parts.append(part)
+    except ClientDisconnect:  # nobody hears this, and nothing has failed here
+        raise Refused(HTTPStatus.BAD_REQUEST, "the body ends before its end, expected all of it") from None
     try:
         return kind.model_validate_json(b"".join(parts))
     except ValidationError as error:

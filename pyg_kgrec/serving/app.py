@@ -54,10 +54,13 @@ class _Threads:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._waiting = 0
+        self._open()
+
+    def _open(self) -> None:
         self._work = ThreadPoolExecutor(2, thread_name_prefix="pyg_kgrec-work")
         self._slow = ThreadPoolExecutor(1, thread_name_prefix="pyg_kgrec-explain")
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="pyg_kgrec-reload")
-        self._waiting = 0
 
     async def short(self, seconds: float, answer: Callable[[], T]) -> T:
         """An answer that takes about so long."""
@@ -83,7 +86,10 @@ class _Threads:
         return await asyncio.get_running_loop().run_in_executor(self._aside, work)
 
     def close(self) -> None:
-        for pool in (self._work, self._slow, self._aside):
+        """Ends all threads; an app that is started again gets others, which begin with the first that they do."""
+        pools = self._work, self._slow, self._aside
+        self._open()
+        for pool in pools:
             pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -645,3 +645,47 @@ def test_what_cannot_be_served_is_said_at_once(world: World, files: tuple[Path, 
         serving.create_app(3, world.store)
     with pytest.raises((TypeError, ValueError)):
         serving.create_app(world.models[0], 3)
+
+
+def test_an_app_that_was_stopped_answers_when_it_is_started_again(world: World) -> None:
+    app = serving.create_app(world.models[0], world.store)
+    user = world.store["user"].id[0]
+    lists, before = [], threading.active_count()
+    for _ in range(2):
+        with TestClient(app, raise_server_exceptions=False) as client:
+            item = ids(client.post("/recommend", json={"users": [user], "k": 1}))[0][0]
+            answer = client.post("/explain", json={"user": user, "item": item})
+            assert answer.status_code == 200, answer.text
+            refused(client.post("/reload", json={}), 409, "in memory")
+            lists.append(answer.json()["reasons"])
+        assert threading.active_count() == before
+    assert lists[0] == lists[1] != []
+
+
+def test_who_hangs_up_in_the_middle_of_a_request_is_no_failure_of_the_service(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = serving.create_app(world.models[0], world.store)
+    client = TestClient(app)
+    sent: list[Any] = []
+    received = iter(
+        [{"type": "http.request", "body": b'{"us', "more_body": True}, {"type": "http.disconnect"}]
+    )
+
+    async def receive() -> Any:
+        return next(received)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/recommend", "query_string": b"", "http_version": "1.1",
+        "headers": [(b"content-type", b"application/json"), (b"content-length", b"99")], "scheme": "http",
+    }  # fmt: skip
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 400
+    assert not caplog.records
+    counted = client.get("/metrics").text
+    assert 'pyg_kgrec_requests_total{route="/recommend",status="400"} 1.0' in counted
+    assert 'status="500"' not in counted
+    assert "pyg_kgrec_requests_in_work 1.0" in counted  # that for the metrics
