@@ -16,6 +16,8 @@ from torch_geometric.typing import TensorFrame
 
 _INDEX: Final = "_index"
 _EDGE_INDEX: Final = "edge_index"
+_HALF: Final = object()
+"""Of a node type some of whose labels are those of selected nodes, and some those of all."""
 
 
 def is_pair_index(key: str, value: Any) -> bool:
@@ -224,6 +226,8 @@ class PairStorage(EdgeStorage):
             return
         if before is not None:
             row = [_selected(store, then, here) for store, then, here in zip(nodes, before, now)]
+            if any(r is _HALF for r in row):
+                return  # the other labels are to come: until then the pairs are those of the nodes before
             if any(r is False for r in row):
                 # Nodes of unknown origin: validate says so, unless the pairs are replaced, too.
                 self.__dict__.setdefault("_unfollowed", frozenset(self._further()))
@@ -363,10 +367,14 @@ def _size(store: NodeStorage) -> int | None:
 
 
 def _selected(store: NodeStorage, then: tuple[Any, Any], now: tuple[Any, Any]) -> Any:
-    """Number of each former node ``[n]`` or −1; None if they are the same nodes, False if nobody knows."""
+    """Number of each former node ``[n]`` or −1; None if they are the same nodes, False if nobody knows.
+
+    Where nodes are selected by hand, one list of labels after the other, :data:`_HALF` before the last one.
+    """
     (keys, number), (new_keys, new_number) = then, now
-    if set(keys) & set(new_keys):
-        return None
+    gone = set(keys) - set(new_keys)
+    if len(gone) < len(set(keys)):
+        return _HALF if any(_descends(value, gone) for value in store._mapping.values()) else None
     for value in store._mapping.values():
         if not isinstance(value, Labels):
             continue
@@ -381,6 +389,16 @@ def _selected(store: NodeStorage, then: tuple[Any, Any], now: tuple[Any, Any]) -
                 return new
     # Nodes that were added leave the numbers of the others as they are.
     return False if number is not None and new_number is not None and new_number < number else None
+
+
+def _descends(value: Any, keys: set[object]) -> bool:
+    """Whether labels were selected from others that are known by one of some keys."""
+    origin = value._origin if isinstance(value, Labels) and keys else None
+    while origin is not None:
+        key, _, origin = origin
+        if key in keys:
+            return True
+    return False
 
 
 def _look_up(row: Tensor, node: Tensor) -> Tensor:

@@ -384,3 +384,22 @@ def test_a_column_called_an_index_goes_with_its_pairs() -> None:
     out = data.subgraph({USER: users})[INTERACTS]
     assert out.visit_index.tolist() == (store.edge_index[0] > 0).nonzero().flatten().tolist()
     assert out.edge_label_visit_index.tolist() == (store.edge_label_index[0] > 0).nonzero().flatten().tolist()
+
+
+def test_held_out_pairs_follow_a_selection_by_hand_that_is_looked_at_half_way() -> None:
+    data = build_splits()[2]
+    data[USER].name = [f"user {i}" for i in data[USER].id]
+    users, items = data[USER].id, data[ITEM].id
+    pairs = [(users[u], items[i]) for u, i in data[INTERACTS].edge_label_index.t().tolist()]
+    order = torch.arange(data[USER].num_nodes).flip(0)
+    data[USER].id = data[USER].id[order]
+    assert data[INTERACTS].get("edge_label_index") is not None  # a look, as printing the store takes
+    data[USER].name = data[USER].name[order]
+    interactions = data[INTERACTS].edge_index
+    data[INTERACTS].edge_index = torch.stack([order.argsort()[interactions[0]], interactions[1]])
+    validate(data)
+    users = data[USER].id
+    assert [(users[u], items[i]) for u, i in data[INTERACTS].edge_label_index.t().tolist()] == pairs
+    # A further list made of another one is no selection.
+    data[USER].nick = data[USER].name[order]
+    assert [(users[u], items[i]) for u, i in data[INTERACTS].edge_label_index.t().tolist()] == pairs
