@@ -13,9 +13,12 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import EdgeStorage, NodeStorage
 from torch_geometric.data.view import ItemsView, ValuesView
 from torch_geometric.typing import TensorFrame
+from torch_geometric.utils import scatter, select
 
 _INDEX: Final = "_index"
 _EDGE_INDEX: Final = "edge_index"
+_EDGE_ATTR: Final = "edge_attr"
+_EDGE_TYPE: Final = "edge_type"
 _HALF: Final = object()
 """Of a node type some of whose labels are those of selected nodes, and some those of all."""
 
@@ -157,6 +160,38 @@ class PairStorage(EdgeStorage):
         if key == "relation_name" or self.index_of(key) is not None:
             return False
         return bool(super().is_edge_attr(key))
+
+    def coalesce(self, reduce: str = "sum") -> PairStorage:
+        """Sorts the edges and keeps each once, with its time, rating, relation and whatever else stands beside it.
+
+        PyG's own method moves ``edge_index`` and ``edge_attr`` and leaves the rest where it was. Triples of equal
+        ends are the same edge under one relation only; of these the first row is kept, of others the last, as
+        :func:`~pyg_kgrec.data.drop_repeats` has it.
+
+        Args:
+            reduce: What becomes of the ``edge_attr`` of equal edges: ``'sum'``, ``'mean'``, ``'min'``, ``'max'``,
+                ….
+        """
+        beside = [key for key in self.edge_attrs() if key not in (_EDGE_INDEX, _EDGE_ATTR)]
+        if not beside:
+            super().coalesce(reduce)
+            return self
+        pairs = self[_EDGE_INDEX]
+        rows = [*pairs]
+        if _EDGE_TYPE in beside:
+            rows.append(self[_EDGE_TYPE].to(rows[0].dtype))
+        edge, group = torch.stack(rows).unique(dim=1, return_inverse=True)
+        place = torch.arange(group.numel(), device=group.device)
+        row = place.new_zeros(edge.size(1)).scatter_reduce_(
+            0, group, place, "amin" if _EDGE_TYPE in beside else "amax", include_self=False
+        )
+        weight = self.get(_EDGE_ATTR)
+        for key in beside:
+            self[key] = select(self[key], row, dim=0)
+        self[_EDGE_INDEX] = pairs[:, row]
+        if isinstance(weight, Tensor):
+            self[_EDGE_ATTR] = scatter(weight, group, dim=0, dim_size=edge.size(1), reduce=reduce)
+        return self
 
     def __getitem__(self, key: str) -> Any:
         if key != _EDGE_INDEX and not key.startswith("_"):  # private attributes are asked for here, too
