@@ -107,6 +107,11 @@ class _Column(Labels, TensorFrame):  # type: ignore[misc]
         """Number of labels."""
         return len(self)
 
+    @property
+    def col_names_dict(self) -> dict[str, list[object]]:
+        """A column like no other: ``to_homogeneous`` joins columns of the same names, and leaves labels out."""
+        return {"labels": [object()]}
+
 
 # A dictionary of a store's content can be read with torch.load(weights_only=True), in which a list is no code.
 torch.serialization.add_safe_globals([Labels])

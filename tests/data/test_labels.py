@@ -431,3 +431,16 @@ def test_what_stands_beside_edges_moves_with_them_where_they_are_sorted_and_kept
     assert [tuple(triple) for triple in found] == sorted(triples)
     assert torch.equal(out[INTERACTS].edge_label_index, held)
     assert data[INTERACTS].time.numel() == store.time.numel() > len(times), "the store itself is not changed"
+
+
+def test_a_store_with_labels_becomes_a_homogeneous_graph() -> None:
+    data = build_splits()[2]
+    plain = HeteroData()
+    for store in (*data.node_stores, *data.edge_stores):
+        for key in store:
+            plain[store._key][key] = list(store[key]) if isinstance(store[key], Labels) else store[key]
+    found, wanted = data.to_homogeneous(), plain.to_homogeneous()
+    assert found.num_nodes == sum(data[kind].num_nodes for kind in data.node_types)
+    assert torch.equal(found.edge_index, wanted.edge_index)
+    assert torch.equal(found.node_type, wanted.node_type)
+    assert "id" not in found
