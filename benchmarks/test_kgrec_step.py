@@ -27,9 +27,9 @@ from torch_geometric.utils import scatter, softmax
 
 from pyg_kgrec import KGRec, ops
 from pyg_kgrec.data import read_atomic
+from pyg_kgrec.data.store import NODE_RELATES
 from pyg_kgrec.datasets import SyntheticKG
-from pyg_kgrec.transforms import RandomSplit
-from pyg_kgrec.transforms.collaborative import NODE_RELATES, CollaborativeKG
+from pyg_kgrec.transforms import CollaborativeKG, RandomSplit
 
 BATCH = 2048
 

@@ -381,7 +381,8 @@ class Table:
             return None
         series = self._series(column)
         there = series.notna().to_numpy(bool)
-        return [str(name if has else raw) for name, has, raw in zip(series.astype(object), there, ids)]
+        names = (name if has else raw for name, has, raw in zip(series.astype(object), there, ids))
+        return [str.__str__(name) if isinstance(name, str) else str(name) for name in names]
 
     def where(self, column: Any) -> str:
         """How error messages name a column."""
@@ -896,7 +897,8 @@ def _raw_ids(series: pd.Series, where: str) -> Array:
     if kinds <= {str}:
         return values
     if all(issubclass(kind, str) for kind in kinds):
-        return np.array([str(value) for value in values], dtype=object)
+        # What a string holds: str() of a member of an enumeration is its name.
+        return np.array([str.__str__(value) for value in values], dtype=object)
     if all(issubclass(kind, int | np.integer) and kind is not bool for kind in kinds):
         try:
             return values.astype(np.int64)

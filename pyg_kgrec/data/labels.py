@@ -13,9 +13,14 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import EdgeStorage, NodeStorage
 from torch_geometric.data.view import ItemsView, ValuesView
 from torch_geometric.typing import TensorFrame
+from torch_geometric.utils import scatter, select
 
 _INDEX: Final = "_index"
 _EDGE_INDEX: Final = "edge_index"
+_EDGE_ATTR: Final = "edge_attr"
+_EDGE_TYPE: Final = "edge_type"
+_HALF: Final = object()
+"""Of a node type some of whose labels are those of selected nodes, and some those of all."""
 
 
 def is_pair_index(key: str, value: Any) -> bool:
@@ -102,6 +107,11 @@ class _Column(Labels, TensorFrame):  # type: ignore[misc]
         """Number of labels."""
         return len(self)
 
+    @property
+    def col_names_dict(self) -> dict[str, list[object]]:
+        """A column like no other: ``to_homogeneous`` joins columns of the same names, and leaves labels out."""
+        return {"labels": [object()]}
+
 
 # A dictionary of a store's content can be read with torch.load(weights_only=True), in which a list is no code.
 torch.serialization.add_safe_globals([Labels])
@@ -155,6 +165,38 @@ class PairStorage(EdgeStorage):
         if key == "relation_name" or self.index_of(key) is not None:
             return False
         return bool(super().is_edge_attr(key))
+
+    def coalesce(self, reduce: str = "sum") -> PairStorage:
+        """Sorts the edges and keeps each once, with its time, rating, relation and whatever else stands beside it.
+
+        PyG's own method moves ``edge_index`` and ``edge_attr`` and leaves the rest where it was. Triples of equal
+        ends are the same edge under one relation only; of these the first row is kept, of others the last, as
+        :func:`~pyg_kgrec.data.drop_repeats` has it.
+
+        Args:
+            reduce: What becomes of the ``edge_attr`` of equal edges: ``'sum'``, ``'mean'``, ``'min'``, ``'max'``,
+                ….
+        """
+        beside = [key for key in self.edge_attrs() if key not in (_EDGE_INDEX, _EDGE_ATTR)]
+        if not beside:
+            super().coalesce(reduce)
+            return self
+        pairs = self[_EDGE_INDEX]
+        rows = [*pairs]
+        if _EDGE_TYPE in beside:
+            rows.append(self[_EDGE_TYPE].to(rows[0].dtype))
+        edge, group = torch.stack(rows).unique(dim=1, return_inverse=True)
+        place = torch.arange(group.numel(), device=group.device)
+        row = place.new_zeros(edge.size(1)).scatter_reduce_(
+            0, group, place, "amin" if _EDGE_TYPE in beside else "amax", include_self=False
+        )
+        weight = self.get(_EDGE_ATTR)
+        for key in beside:
+            self[key] = select(self[key], row, dim=0)
+        self[_EDGE_INDEX] = pairs[:, row]
+        if isinstance(weight, Tensor):
+            self[_EDGE_ATTR] = scatter(weight, group, dim=0, dim_size=edge.size(1), reduce=reduce)
+        return self
 
     def __getitem__(self, key: str) -> Any:
         if key != _EDGE_INDEX and not key.startswith("_"):  # private attributes are asked for here, too
@@ -224,6 +266,8 @@ class PairStorage(EdgeStorage):
             return
         if before is not None:
             row = [_selected(store, then, here) for store, then, here in zip(nodes, before, now)]
+            if any(r is _HALF for r in row):
+                return  # the other labels are to come: until then the pairs are those of the nodes before
             if any(r is False for r in row):
                 # Nodes of unknown origin: validate says so, unless the pairs are replaced, too.
                 self.__dict__.setdefault("_unfollowed", frozenset(self._further()))
@@ -363,10 +407,14 @@ def _size(store: NodeStorage) -> int | None:
 
 
 def _selected(store: NodeStorage, then: tuple[Any, Any], now: tuple[Any, Any]) -> Any:
-    """Number of each former node ``[n]`` or −1; None if they are the same nodes, False if nobody knows."""
+    """Number of each former node ``[n]`` or −1; None if they are the same nodes, False if nobody knows.
+
+    Where nodes are selected by hand, one list of labels after the other, :data:`_HALF` before the last one.
+    """
     (keys, number), (new_keys, new_number) = then, now
-    if set(keys) & set(new_keys):
-        return None
+    gone = set(keys) - set(new_keys)
+    if len(gone) < len(set(keys)):
+        return _HALF if any(_descends(value, gone) for value in store._mapping.values()) else None
     for value in store._mapping.values():
         if not isinstance(value, Labels):
             continue
@@ -381,6 +429,16 @@ def _selected(store: NodeStorage, then: tuple[Any, Any], now: tuple[Any, Any]) -
                 return new
     # Nodes that were added leave the numbers of the others as they are.
     return False if number is not None and new_number is not None and new_number < number else None
+
+
+def _descends(value: Any, keys: set[object]) -> bool:
+    """Whether labels were selected from others that are known by one of some keys."""
+    origin = value._origin if isinstance(value, Labels) and keys else None
+    while origin is not None:
+        key, _, origin = origin
+        if key in keys:
+            return True
+    return False
 
 
 def _look_up(row: Tensor, node: Tensor) -> Tensor:

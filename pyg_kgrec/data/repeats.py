@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data.labels import indexable
+from pyg_kgrec.data.labels import indexable, row_columns
+from pyg_kgrec.data.splitting import is_labelled, train_collaborative
 from pyg_kgrec.data.store import INTERACTS, IS, RELATES, EdgeType, has_knowledge, validate
 
 
@@ -34,6 +35,9 @@ def count_repeats(data: HeteroData) -> dict[str, int]:
 def drop_repeats(data: HeteroData) -> HeteroData:
     """The store with each interaction, link and triple once: the last row of an interaction, the first of others.
 
+    Where ``edge_label_index`` holds the pairs that a model learns from, as in the training store of a split, or all
+    labelled pairs of a store that is not split, each of them (with its label) is kept once, too, in its last row.
+
     Args:
         data: A store, which is validated first. It is not changed.
 
@@ -41,20 +45,60 @@ def drop_repeats(data: HeteroData) -> HeteroData:
         A shallow copy. Further tensors with one entry per row are thinned out alike; held-out pairs stay as they
         are.
     """
+    from pyg_kgrec.transforms.collaborative import made_anew  # transforms are made of this package
+
     validate(data)
     out = indexable(data)
+    _drop_learned(out)
+    dropped = set()
     for _, edge_type in _of(data):
-        row, number = _first(data, edge_type), _rows(data, edge_type).size(1)
+        row, store = _first(data, edge_type), out[edge_type]
+        number = store.edge_index.size(1)
         if row.numel() == number:
             continue
-        for key, value in data[edge_type].items():
-            if not isinstance(value, Tensor) or key.startswith(("edge_label", "seen_")) or not value.dim():
-                continue
-            if key == "edge_index":
-                out[edge_type][key] = value[:, row]
-            elif value.size(0) == number:
-                out[edge_type][key] = value[row]
-    return out
+        dropped.add(edge_type)
+        for key, value in row_columns(store, number).items():
+            if not key.startswith(("edge_label", "seen_")):
+                store[key] = value[row]
+        store.edge_index = store.edge_index[:, row]
+        if edge_type == INTERACTS:
+            train_collaborative(out, row)
+    return made_anew(out) if dropped - {INTERACTS} else out
+
+
+def _drop_learned(data: HeteroData) -> None:
+    """Leaves each pair to learn from once in ``edge_label_index``, in place; models learn from these."""
+    store = data[INTERACTS]
+    if store.get("edge_label_index") is None:
+        return
+    if not (is_labelled(data) or holds_what_is_learned(data, INTERACTS)):
+        return
+    pairs: Tensor = store.edge_label_index
+    label = store.get("edge_label")
+    row = _distinct(pairs if label is None else torch.cat([pairs, (label > 0).long()[None]]), last=True)
+    if row.numel() < pairs.size(1):
+        for key in store.columns_of("edge_label_index"):
+            store[key] = store[key][row]
+        store.edge_label_index = pairs[:, row]
+
+
+def holds_what_is_learned(data: HeteroData, kind: EdgeType) -> bool:
+    """Whether what ``edge_label_index`` holds is what the store learns from, and not what is to be found."""
+    store = data[kind]
+    seen = store.get("seen_edge_index")
+    if seen is not None and seen.size(1):
+        return False
+    ends, size = store.edge_label_index.cpu(), int(data[kind[2]].num_nodes)
+    edges = store.edge_index.cpu()
+    label = store.get("edge_label")
+    if label is not None:
+        ends = ends[:, label.cpu() > 0]
+    of_edges, of_ends = edges[0] * size + edges[1], ends[0] * size + ends[1]
+    if kind == RELATES:
+        parts = max(len(data.relation_name), 1)
+        of_edges = of_edges * parts + store.edge_type.cpu()
+        of_ends = of_ends * parts + store.edge_label_type.cpu()
+    return of_ends.numel() > 0 and bool(torch.isin(of_ends, of_edges).all())
 
 
 def repeats_told(data: HeteroData) -> str | None:
@@ -88,13 +132,16 @@ def _rows(data: HeteroData, edge_type: EdgeType) -> Tensor:
 
 def _first(data: HeteroData, edge_type: EdgeType) -> Tensor:
     """Positions of the rows to keep, ascending."""
-    rows = _rows(data, edge_type)
+    return _distinct(_rows(data, edge_type), last=edge_type == INTERACTS)
+
+
+def _distinct(rows: Tensor, last: bool) -> Tensor:
+    """Positions of the last, or the first, of equal columns ``[k, n]``, ascending."""
     if rows.size(1) == 0:
         return rows[0]
     key = rows[0]
     for column in rows[1:]:  # in two steps: three factors would not fit into 63 bits on a large graph
         key = torch.unique(key, return_inverse=True)[1] * (int(column.max()) + 1) + column
-    last = edge_type == INTERACTS
     order = torch.arange(key.numel(), device=key.device)
     unique, number = torch.unique(key, return_inverse=True)
     start = torch.full_like(unique, -1 if last else key.numel())

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.labels import indexable, row_columns
-from pyg_kgrec.data.store import INTERACTS, USER
+from pyg_kgrec.data.store import INTERACTS, USER, USER_NODE, has_collaborative_graph
 
 TRAIN: Final = 0
 VAL: Final = 1
@@ -65,9 +65,29 @@ def apply_split(data: HeteroData, split: Tensor) -> tuple[HeteroData, HeteroData
         out = copy.copy(data)
         out[INTERACTS].update({"edge_index": pairs[TRAIN], **values[TRAIN]})
         out[INTERACTS].update({"edge_label_index": pairs[part], **_prefixed("edge_label_", values[part])})
+        train_collaborative(out, rows[TRAIN])
         parts.append(out)
     parts[TEST][INTERACTS].update({"seen_edge_index": pairs[VAL], **_prefixed("seen_", values[VAL])})
     return parts[TRAIN], parts[VAL], parts[TEST]
+
+
+def train_collaborative(data: HeteroData, row: Tensor | None = None) -> None:
+    """Leaves the training pairs alone in the graph that ``CollaborativeKG`` made of all interactions, if any.
+
+    Args:
+        data: A part of a split, whose ``edge_index`` holds the training pairs; its graph is changed in place.
+        row: Their positions among all interactions ``[n]`` int64, by which further tensors with one entry per
+            interaction are selected; without it these are left out.
+    """
+    if not has_collaborative_graph(data):
+        return
+    store = data[USER_NODE]
+    for key, column in row_columns(store, store.edge_index.size(1)).items():
+        if row is None:
+            del store[key]
+        else:
+            store[key] = column[row.to(column.device)]
+    store.edge_index = data[INTERACTS].edge_index
 
 
 def is_labelled(data: HeteroData) -> bool:
@@ -152,6 +172,7 @@ def _split_labelled(data: HeteroData, split: Tensor) -> tuple[HeteroData, Hetero
         out = copy.copy(data)
         del out[INTERACTS]["unsplit"]
         out[INTERACTS].update(training)
+        train_collaborative(out, (positives == TRAIN).nonzero().flatten())
         for key, value in labelled.items():
             out[INTERACTS][key] = value[:, rows] if key == "edge_label_index" else value[rows]
         parts.append(out)

@@ -29,6 +29,11 @@ INTERACTS: Final[EdgeType] = (USER, "interacts", ITEM)
 IS: Final[EdgeType] = (ITEM, "is", ENTITY)
 RELATES: Final[EdgeType] = (ENTITY, "relates", ENTITY)
 
+# What CollaborativeKG makes of these.
+NODE: Final = "node"
+NODE_RELATES: Final[EdgeType] = (NODE, "relates", NODE)
+USER_NODE: Final[EdgeType] = (USER, "interacts", NODE)
+
 
 def has_knowledge(data: HeteroData) -> bool:
     """Whether the store holds a knowledge graph (triples between entities)."""
@@ -38,6 +43,11 @@ def has_knowledge(data: HeteroData) -> bool:
 def num_relations(data: HeteroData) -> int:
     """The number of relations R that the store names; 0 for a store without knowledge graph."""
     return len(data.relation_name) if has_knowledge(data) else 0
+
+
+def has_collaborative_graph(data: HeteroData) -> bool:
+    """Whether the store holds what :class:`~pyg_kgrec.transforms.CollaborativeKG` adds to it."""
+    return NODE_RELATES in data.edge_types and USER_NODE in data.edge_types and "entity_node" in data[NODE]
 
 
 def validate(data: HeteroData) -> None:

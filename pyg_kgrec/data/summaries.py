@@ -16,6 +16,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec._tables import frame_of, table_of
 from pyg_kgrec.data.leaks import SplitReport, check_split
+from pyg_kgrec.data.repeats import holds_what_is_learned
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, EdgeType, has_knowledge, validate
 from pyg_kgrec.data.text import shorten
 
@@ -178,7 +179,7 @@ def _leaks(data: HeteroData) -> SplitReport | None:
         _drop(shown[kind], "edge_label", "seen_")
         if held[kind].get("edge_label_index") is None:
             continue
-        if _is_learned(data, kind):
+        if holds_what_is_learned(data, kind):
             _drop(held[kind], "edge_label")
         else:
             finds = True
@@ -193,22 +194,3 @@ def _drop(storage: Any, *beginnings: str) -> None:
     """Takes what is said of other pairs than those of ``edge_index`` out of a copy of a store."""
     for key in [key for key in storage if key.startswith(beginnings)]:
         del storage[key]
-
-
-def _is_learned(data: HeteroData, kind: EdgeType) -> bool:
-    """Whether what ``edge_label_index`` holds is what the store learns from, and not what is to be found."""
-    store = data[kind]
-    seen = store.get("seen_edge_index")
-    if seen is not None and seen.size(1):
-        return False
-    ends, size = store.edge_label_index.cpu(), int(data[kind[2]].num_nodes)
-    edges = store.edge_index.cpu()
-    label = store.get("edge_label")
-    if label is not None:
-        ends = ends[:, label.cpu() > 0]
-    of_edges, of_ends = edges[0] * size + edges[1], ends[0] * size + ends[1]
-    if kind == RELATES:
-        parts = max(len(data.relation_name), 1)
-        of_edges = of_edges * parts + store.edge_type.cpu()
-        of_ends = of_ends * parts + store.edge_label_type.cpu()
-    return of_ends.numel() > 0 and bool(torch.isin(of_ends, of_edges).all())

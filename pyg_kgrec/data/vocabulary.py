@@ -284,6 +284,6 @@ def _as_list(ids: Any, what: str) -> list[RawId]:
     if all(issubclass(kind, int | np.integer) and kind is not bool for kind in kinds):
         return [int(i) for i in raw]
     if all(issubclass(kind, str) for kind in kinds):
-        return [str(i) for i in raw]
+        return [str.__str__(i) for i in raw]  # what it holds: str() of a member of an enumeration is its name
     found = " and ".join(sorted(kind.__name__ for kind in kinds))
     raise TypeError(f"The {what} ids hold {found}, expected raw ids that are all str or all int.")

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyg_kgrec.data.store import ENTITY, ITEM
+from pyg_kgrec.data.store import ENTITY, ITEM, NODE, NODE_RELATES
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.nn.attn_hgcn import AttnHGCN
 from pyg_kgrec.nn.encoder import embed_rows
 from pyg_kgrec.nn.rationale import ItemTriples
 from pyg_kgrec.ops import BipartiteIndex, TripleIndex
-from pyg_kgrec.transforms.collaborative import NODE, NODE_RELATES, CollaborativeKG
+from pyg_kgrec.transforms.collaborative import CollaborativeKG
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch_geometric.transforms import BaseTransform
 from pyg_kgrec._checks import check_held_out, check_seed
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.labels import indexable
-from pyg_kgrec.data.splitting import TEST, TRAIN, VAL, check_unsplit, is_labelled
+from pyg_kgrec.data.splitting import TEST, TRAIN, VAL, check_unsplit, is_labelled, train_collaborative
 from pyg_kgrec.data.store import INTERACTS, ITEM, USER, validate
 
 _BLOCK = 2**24  # numbers drawn at a time
@@ -82,6 +82,7 @@ class ClickThroughSplit(BaseTransform):
                     "edge_label": label[split == part].to(device),
                 }
             )
+            train_collaborative(out)
             parts.append(out)
         parts[TEST][INTERACTS].seen_edge_index = liked[1]
         return parts[0], parts[1], parts[2]

@@ -12,12 +12,20 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from pyg_kgrec._checks import check_flag
-from pyg_kgrec.data.labels import indexable
-from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, EdgeType, validate
+from pyg_kgrec.data.labels import indexable, row_columns
+from pyg_kgrec.data.store import (
+    ENTITY,
+    INTERACTS,
+    IS,
+    ITEM,
+    NODE,
+    NODE_RELATES,
+    RELATES,
+    USER_NODE,
+    has_collaborative_graph,
+    validate,
+)
 
-NODE: Final = "node"
-NODE_RELATES: Final[EdgeType] = (NODE, "relates", NODE)
-USER_NODE: Final[EdgeType] = (USER, "interacts", NODE)
 IS_RELATION: Final = "is"
 
 
@@ -37,6 +45,9 @@ class CollaborativeKG(BaseTransform):
     * ``data['node', 'relates', 'node']``: ``edge_index`` ``[2, T']`` head → tail, ``edge_type`` ``[T']``, and
       ``triple`` ``[T']``, the position of the triple in the store (−1 for a link); ``relation_name``;
     * ``data['user', 'interacts', 'node']``: the training pairs, ``edge_index`` ``[2, n]``.
+
+    Splits and the other transforms of this package, applied afterwards, keep it up to date: what is held out of
+    interactions or triples is held out here, too.
 
     Args:
         inverse: Add for each triple (h, r, t) the triple (t, r + R', h), where R' counts the relations with
@@ -97,6 +108,20 @@ class CollaborativeKG(BaseTransform):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(inverse={self.inverse})"
+
+
+def made_anew(data: HeteroData) -> HeteroData:
+    """The store with the graph of its triples as they are now, where :class:`CollaborativeKG` made one before.
+
+    What else was known of the edges of that graph is left out. The nodes stay, since they come from the links.
+    """
+    if not has_collaborative_graph(data):
+        return data
+    store = data[NODE_RELATES]
+    names = store.get("relation_name") or []
+    for key in row_columns(store, store.edge_index.size(1)):
+        del store[key]
+    return CollaborativeKG(inverse=names[-1:] == [f"~{IS_RELATION}"])(data)
 
 
 def number_entities(links: Tensor, num_items: int, num_entities: int) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_kgrec.data.labels import indexable, row_columns
 from pyg_kgrec.data.store import RELATES, has_knowledge, validate
+from pyg_kgrec.transforms.collaborative import made_anew
 
 _MARK = "~"
 
@@ -59,4 +60,4 @@ class AddInverseTriples(BaseTransform):
             if key not in ("edge_type", "seen_edge_type"):
                 store[key] = torch.cat([column, column])
         out.relation_name = names + [_MARK + name for name in names]
-        return out
+        return made_anew(out)

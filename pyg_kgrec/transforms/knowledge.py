@@ -10,7 +10,15 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_kgrec._checks import check_seed
 from pyg_kgrec.data.labels import indexable
-from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, validate
+from pyg_kgrec.data.store import (
+    ENTITY,
+    NODE,
+    RELATES,
+    has_collaborative_graph,
+    has_knowledge,
+    validate,
+)
+from pyg_kgrec.transforms.collaborative import made_anew
 
 
 @functional_transform("without_knowledge")
@@ -19,7 +27,7 @@ class WithoutKnowledge(BaseTransform):
 
     Links go with the triples: without these a link would only give an item a second embedding, or two items of
     one entity a common one. A store without knowledge graph is returned as it is. Users, items, their features and
-    all interactions stay, and nothing is copied.
+    all interactions stay, and nothing is copied. The graph of :class:`CollaborativeKG` goes, too.
 
     Raises:
         ValueError: When called: if the store is not valid.
@@ -31,9 +39,11 @@ class WithoutKnowledge(BaseTransform):
         if not has_knowledge(data):
             return data
         out = indexable(data)
-        for edge_type in [e for e in out.edge_types if ENTITY in (e[0], e[-1])]:
+        kinds = [ENTITY, NODE] if has_collaborative_graph(out) else [ENTITY]
+        for edge_type in [e for e in out.edge_types if e[0] in kinds or e[-1] in kinds]:
             del out[edge_type]
-        del out[ENTITY]
+        for kind in kinds:
+            del out[kind]
         del out.relation_name
         return out
 
@@ -75,7 +85,7 @@ class _Rewired(BaseTransform):
             del store[key]
         device = store.edge_index.device
         store.edge_index, store.edge_type = torch.stack([head, tail]).to(device), relation.to(device)
-        return out
+        return made_anew(out)
 
     def rewire(
         self, head: Tensor, relation: Tensor, tail: Tensor, sizes: tuple[int, int], rng: torch.Generator

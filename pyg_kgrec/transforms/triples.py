@@ -17,6 +17,7 @@ from pyg_kgrec.data.labels import indexable, row_columns
 from pyg_kgrec.data.splitting import TEST, TRAIN, VAL
 from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, validate
 from pyg_kgrec.data.triples import number_triples, triples
+from pyg_kgrec.transforms.collaborative import made_anew
 
 Inverse = Literal["apart", "together"]
 
@@ -148,7 +149,7 @@ def _apply(data: HeteroData, split: Tensor) -> tuple[HeteroData, HeteroData, Het
         out = copy.copy(data)
         out[RELATES].update({"edge_index": pairs[TRAIN], **values[TRAIN]})
         out[RELATES].update({"edge_label_index": pairs[part], **_named("edge_label_", values[part])})
-        parts.append(out)
+        parts.append(made_anew(out))
     parts[TEST][RELATES].update({"seen_edge_index": pairs[VAL], **_named("seen_", values[VAL])})
     return parts[0], parts[1], parts[2]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import enum
 import warnings
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyg_kgrec.data import INTERACTS, IS, RELATES, from_pandas, has_knowledge, validate
+from pyg_kgrec.data import INTERACTS, IS, ITEM, RELATES, Vocabulary, from_pandas, has_knowledge, validate
 from pyg_kgrec.data.interactions import labelled_pairs, positive_pairs, seen_pairs
 
 
@@ -695,3 +696,16 @@ def test_dictionaries_of_arrow_are_the_ids_they_stand_for(ids: list[Any]) -> Non
     data = from_pandas(interactions(user_id=column))
     assert data["user"].id == ids[:2]
     assert set(map(type, data["user"].id)) == {type(ids[0])}
+
+
+def test_members_of_an_enumeration_of_strings_are_the_strings() -> None:
+    class Kind(str, enum.Enum):  # noqa: UP042 - str() of a StrEnum is its value
+        FILM = "film"
+        BOOK = "book"
+
+    frame = pd.DataFrame({"user_id": ["u", "v"], "item_id": [Kind.FILM, Kind.BOOK]})
+    items = pd.DataFrame({"item_id": ["book", "film"], "name": [Kind.BOOK, Kind.FILM]})
+    data = from_pandas(frame, items=items)
+    assert data[ITEM].id == data[ITEM].name == ["book", "film"]
+    assert data[INTERACTS].edge_index.tolist() == [[0, 1], [1, 0]]
+    assert Vocabulary(data[ITEM].id, ITEM).index([Kind.FILM, Kind.BOOK]).tolist() == [1, 0]

@@ -384,3 +384,63 @@ def test_a_column_called_an_index_goes_with_its_pairs() -> None:
     out = data.subgraph({USER: users})[INTERACTS]
     assert out.visit_index.tolist() == (store.edge_index[0] > 0).nonzero().flatten().tolist()
     assert out.edge_label_visit_index.tolist() == (store.edge_label_index[0] > 0).nonzero().flatten().tolist()
+
+
+def test_held_out_pairs_follow_a_selection_by_hand_that_is_looked_at_half_way() -> None:
+    data = build_splits()[2]
+    data[USER].name = [f"user {i}" for i in data[USER].id]
+    users, items = data[USER].id, data[ITEM].id
+    pairs = [(users[u], items[i]) for u, i in data[INTERACTS].edge_label_index.t().tolist()]
+    order = torch.arange(data[USER].num_nodes).flip(0)
+    data[USER].id = data[USER].id[order]
+    assert data[INTERACTS].get("edge_label_index") is not None  # a look, as printing the store takes
+    data[USER].name = data[USER].name[order]
+    interactions = data[INTERACTS].edge_index
+    data[INTERACTS].edge_index = torch.stack([order.argsort()[interactions[0]], interactions[1]])
+    validate(data)
+    users = data[USER].id
+    assert [(users[u], items[i]) for u, i in data[INTERACTS].edge_label_index.t().tolist()] == pairs
+    # A further list made of another one is no selection.
+    data[USER].nick = data[USER].name[order]
+    assert [(users[u], items[i]) for u, i in data[INTERACTS].edge_label_index.t().tolist()] == pairs
+
+
+def test_what_stands_beside_edges_moves_with_them_where_they_are_sorted_and_kept_once() -> None:
+    data = build_splits()[0]
+    for edge_type, again in ((INTERACTS, 3), (RELATES, 4)):
+        store = data[edge_type]
+        for key in [key for key in store if store.is_edge_attr(key)]:
+            store[key] = torch.cat([store[key], store[key][..., :again]], dim=-1)
+    store = data[INTERACTS]
+    store.time = torch.arange(store.edge_index.size(1))
+    store.edge_attr = torch.ones(store.edge_index.size(1), 1)
+    times = {tuple(pair): time for time, pair in enumerate(store.edge_index.t().tolist())}  # the last of each
+    triples = {
+        (*ends, kind)
+        for *ends, kind in torch.cat([data[RELATES].edge_index, data[RELATES].edge_type[None]]).t().tolist()
+    }
+    held = store.edge_label_index.clone()
+    out = data.coalesce()
+    validate(out)
+    assert out[INTERACTS].is_coalesced()
+    assert (
+        dict(zip(map(tuple, out[INTERACTS].edge_index.t().tolist()), out[INTERACTS].time.tolist())) == times
+    )
+    assert out[INTERACTS].edge_attr.sum() == store.edge_index.size(1)
+    found = torch.cat([out[RELATES].edge_index, out[RELATES].edge_type[None]]).t().tolist()
+    assert [tuple(triple) for triple in found] == sorted(triples)
+    assert torch.equal(out[INTERACTS].edge_label_index, held)
+    assert data[INTERACTS].time.numel() == store.time.numel() > len(times), "the store itself is not changed"
+
+
+def test_a_store_with_labels_becomes_a_homogeneous_graph() -> None:
+    data = build_splits()[2]
+    plain = HeteroData()
+    for store in (*data.node_stores, *data.edge_stores):
+        for key in store:
+            plain[store._key][key] = list(store[key]) if isinstance(store[key], Labels) else store[key]
+    found, wanted = data.to_homogeneous(), plain.to_homogeneous()
+    assert found.num_nodes == sum(data[kind].num_nodes for kind in data.node_types)
+    assert torch.equal(found.edge_index, wanted.edge_index)
+    assert torch.equal(found.node_type, wanted.node_type)
+    assert "id" not in found

@@ -9,11 +9,17 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import DatasetAdapter
 
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
-from pyg_kgrec.transforms import CollaborativeKG
+from pyg_kgrec.data.store import NODE, NODE_RELATES, USER_NODE
+from pyg_kgrec.transforms import (
+    AddInverseTriples,
+    ClickThroughSplit,
+    CollaborativeKG,
+    RandomSplit,
+    ShuffleTails,
+    TripleSplit,
+    WithoutKnowledge,
+)
 from pyg_kgrec.transforms.collaborative import (
-    NODE,
-    NODE_RELATES,
-    USER_NODE,
     number_entities,
     one_to_one,
 )
@@ -144,3 +150,54 @@ def test_a_damaged_store_is_refused(make_store: Callable[..., HeteroData]) -> No
 def test_inverse_is_true_or_false(inverse: Any) -> None:
     with pytest.raises(TypeError, match=f"inverse is {inverse!r}, expected True or False"):
         CollaborativeKG(inverse)
+
+
+def test_the_graph_follows_a_split_of_interactions_that_comes_after_it(
+    make_store: Callable[..., Any],
+) -> None:
+    data = make_store()
+    whole = CollaborativeKG()(data)
+    number = data[INTERACTS].edge_index.size(1)
+    whole[USER_NODE].weight = torch.arange(number)
+    for split in (RandomSplit(0.2, 0.2), ClickThroughSplit(0.2, 0.2)):
+        for part in split(whole):
+            # Nothing that is held out stands in the graph that a model of one's own propagates over.
+            assert part[USER_NODE].edge_index.equal(part[INTERACTS].edge_index)
+            assert part[USER_NODE].edge_index.size(1) < number
+            weight = part[USER_NODE].get("weight")
+            if weight is not None:
+                assert data[INTERACTS].edge_index[:, weight].equal(part[INTERACTS].edge_index)
+    assert whole[USER_NODE].edge_index.equal(data[INTERACTS].edge_index)
+    assert whole[USER_NODE].weight.numel() == number
+
+
+def test_the_graph_follows_a_split_of_labelled_pairs_that_comes_after_it() -> None:
+    data = small_store([[0, 2], [4, 1]])
+    pairs = torch.tensor([[0, 0, 1, 1], [0, 3, 1, 2]])
+    label = torch.tensor([1.0, 1.0, 0.0, 1.0])
+    data[INTERACTS].update({"edge_label_index": pairs, "edge_label": label, "unsplit": True})
+    train, _, test = RandomSplit(0.0, 0.5)(CollaborativeKG()(data))
+    assert train[USER_NODE].edge_index.equal(train[INTERACTS].edge_index)
+    assert test[USER_NODE].edge_index.size(1) == 2
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_the_graph_follows_what_becomes_of_the_triples(make_store: Callable[..., Any], inverse: bool) -> None:
+    data, graph = make_store(), CollaborativeKG(inverse)
+    whole = graph(data)
+    whole[NODE_RELATES].weight = torch.ones(whole[NODE_RELATES].edge_index.size(1))
+    changes: list[Callable[[HeteroData], Any]] = [
+        AddInverseTriples(),
+        ShuffleTails(),
+        lambda store: TripleSplit(0.0, 0.1)(store)[2],
+    ]
+    for change in changes:
+        found, wanted = change(whole), graph(change(data))
+        for key in ("edge_index", "edge_type", "triple"):
+            assert found[NODE_RELATES][key].equal(wanted[NODE_RELATES][key])
+        assert found[NODE_RELATES].relation_name == wanted[NODE_RELATES].relation_name
+        assert "weight" not in found[NODE_RELATES]
+    assert whole[NODE_RELATES].edge_index.equal(graph(data)[NODE_RELATES].edge_index)
+    bare = WithoutKnowledge()(whole)
+    assert bare.node_types == [USER, ITEM]
+    assert bare.edge_types == [INTERACTS]
