@@ -63,6 +63,7 @@ WEIGHT_NAMES: Final = frozenset(
     [
         "weight", "weights", "count", "counts", "plays", "listens", "views", "frequency", "confidence",
         "strength", "score", "scores", "stars", "rating", "ratings", "rate", "implicit", "preference",
+        "quantity", "quantities", "qty", "amount", "amounts",
     ]
 )  # fmt: skip
 WEIGHT_ENDS: Final = frozenset(["rating", "weight", "count", "score"])
@@ -145,8 +146,9 @@ def from_pandas(
     ``links=pd.DataFrame({'item_id': ids, 'entity_id': ids})``.
 
     Args:
-        interactions: One row per interaction: user, item, and optionally rating and time. Times may be numbers
-            or datetimes, which become Unix seconds; whole numbers are stored as int64, others as float64.
+        interactions: One row per interaction: user, item, and optionally rating and time. Times may be numbers,
+            or datetimes and text as in ISO 8601 (``2026-11-28 10:00:00``), which become Unix seconds, of UTC where
+            no offset stands there; whole numbers are stored as int64, others as float64.
         triples: One row per triple: head, relation, tail.
         links: One row a link: item, entity. An item may have none, one or several.
         items: One row per item: its id, and optionally its name and features.
@@ -302,13 +304,16 @@ class Table:
         return self._present(None, list(USUAL_NAMES[role]), role) if column is None else column
 
     def numbers(self, column: str) -> Array:
-        """A numeric column as float64 (datetimes as Unix seconds), checked to be finite."""
+        """A numeric column as float64 (datetimes and ISO 8601 text as Unix seconds), checked to be finite."""
         series, where = _plain(self._series(column)), self.where(column)
         if not len(series):  # an empty column is of no type
             return np.empty(0)
         dtype = series.dtype
         if pd.api.types.is_datetime64_any_dtype(dtype) or str(dtype).startswith(("date32", "date64")):
             return _finite(_unix_seconds(series), where)
+        is_time = column == self.find("time")
+        if is_time and (stamps := _iso_seconds(series)) is not None:
+            return _finite(stamps, where)
         numeric = pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
         numeric = numeric and not pd.api.types.is_complex_dtype(dtype)
         try:
@@ -316,8 +321,11 @@ class Table:
         except (TypeError, ValueError, OverflowError):
             values = None
         if values is None:
+            times = (
+                ", datetimes, or times as ISO 8601 writes them, like 2026-11-28 10:00:00" if is_time else ""
+            )
             raise TypeError(
-                f"{where} has the dtype {shorten(str(dtype), 40)}, expected numbers "
+                f"{where} has the dtype {shorten(str(dtype), 40)}, expected numbers{times} "
                 "(pd.to_numeric and pd.to_datetime help)."
             )
         return _finite(values, where)
@@ -428,11 +436,16 @@ class Table:
                     f"{self.where(name)} is not read: all rows count as positives alike, whatever it holds "
                     f"(rating_col={quoted(name)} reads it, min_rating= says from where on a row counts)."
                 )
+            elif self.find("time") is None and self._holds_times(name):
+                warn_caller(
+                    f"{self.where(name)} holds times and is not read: interactions have none "
+                    f"(time_col={quoted(name)} reads it)."
+                )
 
     def _refuse_to_guess(self) -> None:
         """Raises ValueError if a column that nobody named looks like labels of two kinds."""
         for name in self._others():
-            if not is_label(name):
+            if not is_label(name) or self._holds_times(name):
                 continue
             kinds = self._kinds(name)
             numbers = pd.to_numeric(pd.Series(kinds, dtype=object), errors="coerce")
@@ -447,6 +460,13 @@ class Table:
                     f"{self.where(name)} is not read: all rows count as positives, whatever it holds "
                     f"(label_col= reads labels 0 and 1, rating_col={quoted(name)} with min_rating= numbers)."
                 )
+
+    def _holds_times(self, name: str) -> bool:
+        """Whether a column that nothing looks at holds datetimes, each of its columns where there are several."""
+        return all(
+            pd.api.types.is_datetime64_any_dtype(self.frame.dtypes.iloc[place])
+            for place in self.positions[name]
+        )
 
     def _others(self) -> list[str]:
         """The columns whose names are ``str`` and play no role."""
@@ -925,6 +945,22 @@ def _unix_seconds(series: pd.Series) -> Array:
     per_second = _PER_SECOND[np.datetime_data(stamps.dtype)[0]]
     whole, rest = np.divmod(stamps.astype(np.int64), per_second)
     return np.where(np.isnat(stamps), np.nan, whole + rest / per_second)
+
+
+def _iso_seconds(series: pd.Series) -> Array | None:
+    """Times written as in ISO 8601 as float64 seconds since 1970, NaN where missing; None if one is not written so.
+
+    A time without an offset is one of UTC.
+    """
+    if not (series.dtype == object or isinstance(series.dtype, pd.StringDtype)):
+        return None
+    some = series[series.notna()]
+    try:
+        if not len(some) or not some.str.match(r"\d{4}-\d{2}-\d{2}").all():
+            return None
+        return _unix_seconds(pd.to_datetime(series, format="ISO8601", utc=True))
+    except (AttributeError, ValueError, TypeError):  # a column of other objects, a day that is none
+        return None
 
 
 def _latest_rows(pair: Array, time: Array | None) -> Array:

@@ -140,5 +140,6 @@ def _check_time(data: HeteroData, transform: BaseTransform) -> None:
     if data[INTERACTS].get("time") is None:
         raise ValueError(
             "data['user', 'interacts', 'item'].time is missing, "
-            f"expected the time of each interaction for {transform.__class__.__name__} to sort by."
+            f"expected the time of each interaction for {transform.__class__.__name__} to sort by "
+            "(from_pandas(…, time_col=…) reads it)."
         )

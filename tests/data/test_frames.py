@@ -709,3 +709,43 @@ def test_members_of_an_enumeration_of_strings_are_the_strings() -> None:
     assert data[ITEM].id == data[ITEM].name == ["book", "film"]
     assert data[INTERACTS].edge_index.tolist() == [[0, 1], [1, 0]]
     assert Vocabulary(data[ITEM].id, ITEM).index([Kind.FILM, Kind.BOOK]).tolist() == [1, 0]
+
+
+def test_times_as_iso_8601_writes_them_are_unix_seconds() -> None:
+    written = ["2025-01-01 10:00:00", "2025-01-01T10:00:00+02:00", "2025-01-02", "2025-01-03 00:00:00.5"]
+    frame = pd.DataFrame({"user": list("aabb"), "item": [1, 2, 1, 3], "time": written})
+    time = from_pandas(frame)[INTERACTS].time
+    assert time.tolist() == [1735725600.0, 1735718400.0, 1735776000.0, 1735862400.5]
+    whole = from_pandas(frame.assign(time=pd.array([text[:10] for text in written], dtype="string")))
+    assert whole[INTERACTS].time.dtype == torch.int64
+    named = from_pandas(frame.rename(columns={"time": "bought_at"}), time_col="bought_at")
+    assert torch.equal(named[INTERACTS].time, time)
+    for bad in ("2025-13-01", "1.1.2025", "20250101", "978300760", "soon"):
+        with pytest.raises(
+            TypeError, match=r"'time' has the dtype .*, expected numbers, datetimes, or times as ISO"
+        ):
+            from_pandas(frame.assign(time=bad))
+    with pytest.raises(ValueError, match="'time' holds nan in row 1"):
+        from_pandas(frame.assign(time=[written[0], None, *written[2:]]))
+    with pytest.raises(
+        TypeError, match=r"'rating' has the dtype .*, expected numbers \("
+    ):  # a rating is no time
+        from_pandas(frame.assign(rating="2025-01-01"))
+
+
+def test_times_that_nobody_reads_are_named() -> None:
+    frame = pd.DataFrame({"user": ["a", "b"], "item": [1, 2], "bought": pd.to_datetime(["2025-01-01"] * 2)})
+    with pytest.warns(
+        UserWarning, match=r"'bought' holds times and is not read: .*time_col='bought' reads it"
+    ):
+        from_pandas(frame)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from_pandas(frame, time_col="bought")
+        from_pandas(frame.assign(time=[1, 2]))
+
+
+def test_quantities_that_nobody_reads_are_named() -> None:
+    frame = pd.DataFrame({"user": ["a", "b"], "item": [1, 2], "qty": [1, 3]})
+    with pytest.warns(UserWarning, match=r"'qty' is not read: all rows count as positives alike"):
+        from_pandas(frame)
