@@ -575,12 +575,13 @@ def fit(
     if done is not None and _is_over(
         done["rows"], max_epochs, patience, min_epochs, None if val is None else monitor
     ):
-        model.load_state_dict(done["state"] if val is None else done["best"].state)
+        # Before its first evaluation a training has no best weights but those that it began with.
+        best = None if val is None or done["best"].epoch < 0 else done["best"]
+        model.load_state_dict(done["state"] if best is None else best.state)
         model.eval()
         _set_threshold(model, val_inputs, monitor)
         if progress:
             rows, watched = done["rows"], None if val is None else monitor
-            best = None if val is None else done["best"]
             why = "all of them in the checkpoint"
             print(closing_line(type(model).__name__, rows, best, watched, why, 0.0))
         return History.of(done["rows"], None if val is None else monitor)

@@ -706,6 +706,19 @@ def test_a_training_that_is_over_is_not_trained_again(
     assert not again.training
 
 
+def test_a_training_that_is_over_before_its_first_evaluation_keeps_the_last_weights(
+    splits: Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, val, _ = splits
+    model = build(BPRMF, train)
+    quick(model, train, val, eval_every=5, checkpoint_dir=tmp_path)
+    again = build(BPRMF, train, seed=3)
+    quick(again, train, val, eval_every=5, resume=tmp_path / "last.ckpt", progress=True)
+    assert equal(weights(again), weights(model))
+    assert not equal(weights(again), weights(build(BPRMF, train)))
+    assert capsys.readouterr().out.rstrip().endswith("the weights of the last epoch are kept.")
+
+
 def test_more_patience_goes_on_where_less_had_stopped(
     splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
