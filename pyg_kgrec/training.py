@@ -572,6 +572,8 @@ def fit(
     if val_inputs is not None:
         val_inputs = model.prepare(val_inputs)
         model.warn_of_strangers(val_inputs, val_inputs.labels.start.diff().nonzero().flatten(), stacklevel=3)
+    if done is not None:
+        _take_precision(model, done["state"])
     if done is not None and _is_over(
         done["rows"], max_epochs, patience, min_epochs, None if val is None else monitor
     ):
@@ -897,6 +899,16 @@ def _is_over(
         )
     stopped = patience is not None and monitor is not None and waited(rows, monitor, "max") >= patience
     return (stopped and len(rows) >= min_epochs) or len(rows) >= max_epochs
+
+
+def _take_precision(model: Recommender, state: Mapping[str, Tensor]) -> None:
+    """Gives a model the precision of the weights of a checkpoint, if all have the same.
+
+    With ``precision='64-true'`` Lightning makes a double one of the model, but only after it has read the weights.
+    """
+    found = {state[name].dtype for name, _ in model.named_parameters()}
+    if len(found) == 1 and found != {weight.dtype for weight in model.parameters()}:
+        model.to(found.pop())
 
 
 def _warn_of_large_features(model: Recommender, inputs: Inputs) -> None:

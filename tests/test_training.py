@@ -719,6 +719,21 @@ def test_a_training_that_is_over_before_its_first_evaluation_keeps_the_last_weig
     assert capsys.readouterr().out.rstrip().endswith("the weights of the last epoch are kept.")
 
 
+@pytest.mark.parametrize("epochs", [4, 2], ids=["goes on", "over"])
+def test_a_training_in_double_precision_goes_on_to_the_last_bit(
+    epochs: int, splits: Splits, tmp_path: Path
+) -> None:
+    train, val, _ = splits
+    whole, rest = build(BPRMF, train), build(BPRMF, train, seed=3)
+    double: dict[str, Any] = {"precision": "64-true", "lr": 0.1}
+    expected = quick(whole, train, val, max_epochs=epochs, **double)
+    quick(build(BPRMF, train), train, val, max_epochs=2, checkpoint_dir=tmp_path, **double)
+    found = quick(rest, train, val, max_epochs=epochs, resume=tmp_path / "last.ckpt", **double)
+    assert found.drop(columns="seconds").equals(expected.drop(columns="seconds"))
+    assert {weight.dtype for weight in weights(rest)} == {torch.float64}
+    assert equal(weights(rest), weights(whole))
+
+
 def test_more_patience_goes_on_where_less_had_stopped(
     splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
