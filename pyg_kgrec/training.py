@@ -258,6 +258,9 @@ class _Module(Epochs):
         self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
         if self._schedule is None:
             return optimizers
+        self.trainer.fit_loop.setup_data()  # now known: how many batches an epoch has, and how many make a step
+        batches, per_step = int(self.trainer.num_training_batches), self.trainer.accumulate_grad_batches
+        self._schedule.steps = max(1, -(-batches // per_step))
         self._schedulers = [self._schedule.make(optimizer) for optimizer in optimizers]
         # Lightning keeps their states and shows them to its callbacks, and never takes a step: it would take that
         # of a plateau after the epoch's checkpoint, and none at all for two optimizers.
