@@ -383,7 +383,8 @@ def fit(
     A model without anything to be learned by gradients (:class:`~pyg_kgrec.EASE`, :class:`~pyg_kgrec.Blend`) is
     solved instead: its few numbers are chosen by ``monitor`` on ``val``, and the history has one row for each
     choice that was tried. Of this function's other arguments only ``num_threads`` counts then, and for the parts
-    of a blend all.
+    of a blend all. Ctrl-C ends that at once: such a model is not solved then, and a blend has the weights of
+    before.
 
     With ``monitor='mrr'`` or ``'hits@10'`` a model that completes triples (:class:`~pyg_kgrec.KTUP`) is stopped by
     the triples of ``val``, a validation store of :class:`~pyg_kgrec.transforms.TripleSplit`.
