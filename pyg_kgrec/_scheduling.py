@@ -100,17 +100,18 @@ class Schedule:
         scheduler: As :func:`pyg_kgrec.fit` is given it.
         interval: Likewise.
         max_epochs: Length of the training.
-        steps: Batches per epoch.
+        steps: Batches per epoch; a trainer that takes fewer steps says so by :attr:`steps`.
         patience: Evaluations without improvement before training stops; a plateau is a third of that.
 
     Attributes:
         interval: Whether the rate changes after an epoch or after a step.
+        steps: Steps of the first epoch.
     """
 
     def __init__(
         self, scheduler: Any, interval: Interval | None, max_epochs: int, steps: int, patience: int | None
     ) -> None:
-        self._scheduler, self._max_epochs, self._steps = scheduler, max_epochs, steps
+        self._scheduler, self._max_epochs, self.steps = scheduler, max_epochs, steps
         self._patience = max(1, 10 // 3 if patience is None else patience // 3)
         self.interval = _interval(scheduler, interval)
 
@@ -127,7 +128,7 @@ class Schedule:
         if scheduler == "linear":
             return LinearLR(optimizer, 1.0, 1 / self._max_epochs, max(1, self._max_epochs - 1))
         if scheduler == "warmup":
-            return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / self._steps))
+            return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / self.steps))
         if scheduler == "plateau":
             return ReduceLROnPlateau(optimizer, mode="max", factor=0.5, patience=self._patience)
         made = scheduler(optimizer)

@@ -37,8 +37,9 @@ def refit(
     :class:`~pyg_kgrec.Blend` its weights; its parts are refitted one by one, by their histories and with their own
     arguments of ``fit``. A threshold of clicks stays what it was.
 
-    The weights are drawn anew from ``seed``; the generators of the caller stay where they were. ``model`` is left
-    as it is.
+    The weights are drawn anew from ``seed``; the generators of the caller stay where they were. Embeddings of a
+    knowledge graph that ``model`` was made with (``kg_embedding`` of a :class:`~pyg_kgrec.KSR`) are taken over; a
+    file of the model does not say that they were given. ``model`` is left as it is.
 
     Args:
         model: The model that was trained on a split.
@@ -59,8 +60,9 @@ def refit(
         TypeError: If ``data`` is no store, or ``history`` no DataFrame.
         ValueError: If a model that learns by gradients is given neither ``history`` nor ``max_epochs``, a part of a
             blend has no history (it was fitted before, or the blend is one of a file) and there is no
-            ``max_epochs``, the history has no column ``monitor``, or ``data`` is a part of a split, whose
-            ``edge_label_index`` says what is to be learned or found.
+            ``max_epochs``, the history has no column ``monitor``, ``data`` is a part of a split, whose
+            ``edge_label_index`` says what is to be learned or found, or embeddings that were given have no row of
+            one of its entities.
     """
     check_recommender(model)
     validate(data)
@@ -132,7 +134,7 @@ def _refit(
         }
         fresh = type(model)(data, **model.settings | chosen)
     else:
-        fresh = type(model)(data, **model.settings)
+        fresh = type(model)(data, **model.settings | model._of_graph(data))
         if fresh.learns():
             length = _length(history, max_epochs, monitor)
             arguments = _tuned(history) | arguments | {"max_epochs": length, "monitor": monitor}

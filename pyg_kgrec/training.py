@@ -259,6 +259,9 @@ class _Module(Epochs):
         self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
         if self._schedule is None:
             return optimizers
+        self.trainer.fit_loop.setup_data()  # now known: how many batches an epoch has, and how many make a step
+        batches, per_step = int(self.trainer.num_training_batches), self.trainer.accumulate_grad_batches
+        self._schedule.steps = max(1, -(-batches // per_step))
         self._schedulers = [self._schedule.make(optimizer) for optimizer in optimizers]
         # Lightning keeps their states and shows them to its callbacks, and never takes a step: it would take that
         # of a plateau after the epoch's checkpoint, and none at all for two optimizers.
@@ -382,7 +385,8 @@ def fit(
     A model without anything to be learned by gradients (:class:`~pyg_kgrec.EASE`, :class:`~pyg_kgrec.Blend`) is
     solved instead: its few numbers are chosen by ``monitor`` on ``val``, and the history has one row for each
     choice that was tried. Of this function's other arguments only ``num_threads`` counts then, and for the parts
-    of a blend all.
+    of a blend all. Ctrl-C ends that at once: such a model is not solved then, and a blend has the weights of
+    before.
 
     With ``monitor='mrr'`` or ``'hits@10'`` a model that completes triples (:class:`~pyg_kgrec.KTUP`) is stopped by
     the triples of ``val``, a validation store of :class:`~pyg_kgrec.transforms.TripleSplit`.
@@ -574,15 +578,18 @@ def fit(
     if val_inputs is not None:
         val_inputs = model.prepare(val_inputs)
         model.warn_of_strangers(val_inputs, val_inputs.labels.start.diff().nonzero().flatten(), stacklevel=3)
+    if done is not None:
+        _take_precision(model, done["state"])
     if done is not None and _is_over(
         done["rows"], max_epochs, patience, min_epochs, None if val is None else monitor
     ):
-        model.load_state_dict(done["state"] if val is None else done["best"].state)
+        # Before its first evaluation a training has no best weights but those that it began with.
+        best = None if val is None or done["best"].epoch < 0 else done["best"]
+        model.load_state_dict(done["state"] if best is None else best.state)
         model.eval()
         _set_threshold(model, val_inputs, monitor)
         if progress:
             rows, watched = done["rows"], None if val is None else monitor
-            best = None if val is None else done["best"]
             why = "all of them in the checkpoint"
             print(closing_line(type(model).__name__, rows, best, watched, why, 0.0))
         return History.of(done["rows"], None if val is None else monitor)
@@ -910,6 +917,16 @@ def _is_over(
         )
     stopped = patience is not None and monitor is not None and waited(rows, monitor, "max") >= patience
     return (stopped and len(rows) >= min_epochs) or len(rows) >= max_epochs
+
+
+def _take_precision(model: Recommender, state: Mapping[str, Tensor]) -> None:
+    """Gives a model the precision of the weights of a checkpoint, if all have the same.
+
+    With ``precision='64-true'`` Lightning makes a double one of the model, but only after it has read the weights.
+    """
+    found = {state[name].dtype for name, _ in model.named_parameters()}
+    if len(found) == 1 and found != {weight.dtype for weight in model.parameters()}:
+        model.to(found.pop())
 
 
 def _warn_of_large_features(model: Recommender, inputs: Inputs) -> None:

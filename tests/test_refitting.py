@@ -10,8 +10,21 @@ import pandas as pd
 import pytest
 import torch
 
-from pyg_kgrec import ALS, BPRMF, EASE, MKR, Blend, ItemKNN, LightGCN, Popularity, Recommender, fit, refit
-from pyg_kgrec.data import from_pandas
+from pyg_kgrec import (
+    ALS,
+    BPRMF,
+    EASE,
+    KSR,
+    MKR,
+    Blend,
+    ItemKNN,
+    LightGCN,
+    Popularity,
+    Recommender,
+    fit,
+    refit,
+)
+from pyg_kgrec.data import ENTITY, IS, RELATES, from_pandas
 from pyg_kgrec.refitting import best_epoch
 from pyg_kgrec.testing import build_splits, build_store, users_of
 from pyg_kgrec.transforms import RandomSplit
@@ -60,6 +73,29 @@ def test_a_blend_keeps_its_weights_and_refits_its_parts() -> None:
     assert served.weights == pytest.approx(blend.weights)
     assert served.parts["items"].choice == blend.parts["items"].choice  # type: ignore[attr-defined]
     assert bool((served.recommend(data, k=3)[0] >= 0).all())
+
+
+def test_given_embeddings_of_the_graph_are_taken_over() -> None:
+    data, (train, *_) = build_store(), build_splits()
+    order = torch.arange(data[ENTITY].num_nodes).flip(0)
+    turned = data.clone()  # the same graph, its entities and relations in another order
+    turned[ENTITY].id = [data[ENTITY].id[i] for i in order.tolist()]
+    turned[IS].edge_index = torch.stack([data[IS].edge_index[0], order[data[IS].edge_index[1]]])
+    turned[RELATES].edge_index = order[data[RELATES].edge_index]
+    turned.relation_name = data.relation_name[::-1]
+    turned[RELATES].edge_type = len(data.relation_name) - 1 - data[RELATES].edge_type
+    tables = torch.randn(order.numel(), 4), torch.randn(len(data.relation_name), 4)
+    model = KSR(train, embedding_channels=4, hidden_channels=4, kg_embedding=tables)
+    served = refit(model, turned, max_epochs=1, progress=False)
+    assert isinstance(served, KSR)
+    assert torch.equal(served.entity_start, tables[0][order])
+    assert torch.equal(served.relation_key, tables[1].flip(0))
+    again = refit(served, data, max_epochs=1, progress=False)
+    assert isinstance(again, KSR)
+    assert torch.equal(again.entity_start, tables[0])
+    turned[ENTITY].id = ["another", *turned[ENTITY].id[1:]]
+    with pytest.raises(ValueError, match=r"1 of \d+ entities of data have no row in the kg_embedding"):
+        refit(model, turned, max_epochs=1, progress=False)
 
 
 def test_nothing_to_learn_is_fitted_all_the_same() -> None:

@@ -52,6 +52,28 @@ def test_named_schedules_change_the_rate_as_they_say(splits: Splits) -> None:
     assert shares(quick(build(model, train), train, val, scheduler="warmup")) == [1.0] * 4
 
 
+@pytest.mark.parametrize(
+    "fewer",
+    [{"accumulate_grad_batches": 2}, {"limit_train_batches": 2}, {"limit_train_batches": 0.5}],
+    ids=str,
+)
+def test_a_warm_up_ends_with_the_first_epoch_however_few_steps_that_has(
+    fewer: dict[str, Any], splits: Splits
+) -> None:
+    rates: list[float] = []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"] / 0.02)
+
+    warm: dict[str, Any] = {"scheduler": "warmup", "batch_size": 32, "max_epochs": 2, "callbacks": [Watch()]}
+    history = quick(build(BPRMF, splits[0]), splits[0], **warm, **fewer)
+    assert shares(history) == [1.0, 1.0]
+    first = rates[: len(rates) // 2]
+    assert first == sorted(first)
+    assert 0 < first[0] < first[-1] == 1
+
+
 def test_a_plateau_halves_the_rate_after_a_third_of_patience(
     splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -706,6 +706,34 @@ def test_a_training_that_is_over_is_not_trained_again(
     assert not again.training
 
 
+def test_a_training_that_is_over_before_its_first_evaluation_keeps_the_last_weights(
+    splits: Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, val, _ = splits
+    model = build(BPRMF, train)
+    quick(model, train, val, eval_every=5, checkpoint_dir=tmp_path)
+    again = build(BPRMF, train, seed=3)
+    quick(again, train, val, eval_every=5, resume=tmp_path / "last.ckpt", progress=True)
+    assert equal(weights(again), weights(model))
+    assert not equal(weights(again), weights(build(BPRMF, train)))
+    assert capsys.readouterr().out.rstrip().endswith("the weights of the last epoch are kept.")
+
+
+@pytest.mark.parametrize("epochs", [4, 2], ids=["goes on", "over"])
+def test_a_training_in_double_precision_goes_on_to_the_last_bit(
+    epochs: int, splits: Splits, tmp_path: Path
+) -> None:
+    train, val, _ = splits
+    whole, rest = build(BPRMF, train), build(BPRMF, train, seed=3)
+    double: dict[str, Any] = {"precision": "64-true", "lr": 0.1}
+    expected = quick(whole, train, val, max_epochs=epochs, **double)
+    quick(build(BPRMF, train), train, val, max_epochs=2, checkpoint_dir=tmp_path, **double)
+    found = quick(rest, train, val, max_epochs=epochs, resume=tmp_path / "last.ckpt", **double)
+    assert found.drop(columns="seconds").equals(expected.drop(columns="seconds"))
+    assert {weight.dtype for weight in weights(rest)} == {torch.float64}
+    assert equal(weights(rest), weights(whole))
+
+
 def test_more_patience_goes_on_where_less_had_stopped(
     splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

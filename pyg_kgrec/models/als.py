@@ -179,7 +179,9 @@ class ALS(SolvedRecommender):
         self._start = self.item.clone(), users, items
 
     def end(self) -> None:
-        """Frees what :meth:`begin` kept."""
+        """Frees what :meth:`begin` kept; a search that was interrupted can begin there again."""
+        if self._start is not None and not bool(self.solved):
+            self.item.copy_(self._start[0])
         self._start = None
 
     def search(self, search: Search, validated: bool) -> None:

@@ -141,6 +141,10 @@ class Recommender(torch.nn.Module, ABC):
     of_graph_given: tuple[str, ...] = ()
     """Those of :attr:`of_graph` that the model was made with."""
 
+    def _of_graph(self, data: HeteroData) -> dict[str, Any]:
+        """Arguments of :attr:`of_graph` that were given and are no settings, for a model of another store."""
+        return {}
+
     shown: ClassVar[tuple[str, ...]] = ()
     """Settings that the model's ``repr`` shows after the sizes of its store."""
 

@@ -394,15 +394,16 @@ class Blend(Recommender):
         return next(iter(self.parts.values())).training_examples(inputs.graph[self._names[0]])
 
     def fit_parts(self, fit_part: Callable[[str, Recommender, dict[str, Any]], pd.DataFrame]) -> None:
-        """Fits the parts that were never fitted."""
+        """Fits the parts that were never fitted, or not to the end."""
         for name, part in self.parts.items():
-            if part.signature.trained is None:
+            if part.signature.trained is None or not _is_ready(part):
                 self.histories[name] = fit_part(name, part, self.fit_arguments.get(name, {}))
 
     def solve(self, inputs: Inputs, validate: Validation | None) -> list[dict[str, float]]:
-        """Chooses the weights on validation, unless they are given."""
+        """Chooses the weights on validation, unless they are given; interrupted, it leaves them as they were."""
         if self.settings["weights"] is not None:
             return []
+        before = self.weight.clone(), self.chosen.clone()
         self.chosen.fill_(True)
         number = self.weight.numel()
         if validate is None:
@@ -419,6 +420,10 @@ class Blend(Recommender):
                 _climb(search, step)
                 step /= 2
             return search.finish()
+        except BaseException:
+            self.weight.copy_(before[0])
+            self.chosen.copy_(before[1])
+            raise
         finally:
             kept.clear()
             kept.open, self._kept = False, None
@@ -560,6 +565,14 @@ class Blend(Recommender):
     def __repr__(self) -> str:
         weights = (f"{name}: {weight:.3g}" for name, weight in self.weights.items())
         return f"{type(self).__name__}({', '.join(weights)})"
+
+
+def _is_ready(part: Recommender) -> bool:
+    try:
+        part.check_ready()
+    except ValueError:
+        return False
+    return True
 
 
 def numbered(units: Units) -> Tensor:

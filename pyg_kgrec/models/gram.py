@@ -37,7 +37,8 @@ def gram(columns: PairIndex, num_rows: int, weight: Tensor | None = None) -> Ten
         block = torch.zeros(some.numel(), num_rows, dtype=dtype, device=device)
         block[place, row] = 1
         weighted = block if weight is None else block * weight[some].to(dtype).unsqueeze(1)
-        out += weighted.t() @ block
+        with torch.autocast(device.type, enabled=False):  # which counts no further than to 256
+            out += weighted.t() @ block
     return out
 
 

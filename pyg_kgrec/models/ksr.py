@@ -299,6 +299,22 @@ class KSR(SessionRecommender):
         if self.entity is not None:
             self.entity.data.copy_(self.entity_start)
 
+    def _of_graph(self, data: HeteroData) -> dict[str, Any]:
+        """The embeddings that were given, in the order of a store's entities and relations."""
+        if not self.use_kg or "kg_embedding" not in self.of_graph_given:
+            return {}
+        if not bool(self.pretrained):  # a file that is not there yet
+            return {"kg_embedding": self.kg_file}
+        row, number = self.signature.match(data, ENTITY), self.signature.relations(data)
+        if row is not None and bool((row < 0).any()):
+            raise ValueError(
+                f"{int((row < 0).sum())} of {row.numel()} entities of data have no row in the kg_embedding of this "
+                "KSR, expected the knowledge graph that the embeddings are of"
+            )
+        entity, relation = self.entity_start.cpu(), self.relation_key.cpu()
+        tables = entity if row is None else entity[row], relation if number is None else relation[number]
+        return {"kg_embedding": tables}
+
     def check_ready(self) -> None:
         """Raises ValueError while embeddings of entities and relations are missing."""
         if self.use_kg and not bool(self.pretrained):

@@ -169,7 +169,10 @@ class SolvedRecommender(Recommender):
         """Frees what :meth:`begin` computed."""
 
     def solve(self, inputs: Inputs, validate: Validation | None) -> list[dict[str, float]]:
-        """Solves the model for each choice of its numbers, and keeps what is best on validation."""
+        """Solves the model for each choice of its numbers, and keeps what is best on validation.
+
+        Where that is interrupted the model counts as not solved.
+        """
         pairs = torch.stack(self.training_examples(inputs)).to(inputs.device)
         if (
             row := inputs.row[ITEM]
@@ -178,8 +181,12 @@ class SolvedRecommender(Recommender):
         users = PairIndex.from_pairs(pairs, inputs.num_users)
         items = PairIndex.from_pairs(pairs.flip(0), self.signature.num_nodes[ITEM])
 
+        touched = False
+
         def apply(choice: tuple[Any, ...]) -> None:
-            self.take(choice)
+            nonlocal touched
+            self.take(choice)  # which leaves the weights as they are where it fails
+            touched = True
             self.chosen.copy_(torch.tensor([float(number) for number in choice], dtype=torch.float64))
             self.solved.fill_(True)
 
@@ -188,6 +195,10 @@ class SolvedRecommender(Recommender):
             self.begin(inputs, users, items)
             self.search(search, validate is not None)
             return search.finish()
+        except BaseException:
+            if touched:  # what was tried last is not what was chosen
+                self.solved.fill_(False)
+            raise
         finally:
             self.end()
 

@@ -142,9 +142,11 @@ def _placed(pairs: Tensor, place: Tensor) -> Tensor:
 def _scores(weight: Tensor, history: PairIndex, user: Tensor, *, hide: bool) -> Tensor:
     """Scores ``[B, m]``, −inf for what stands in the history."""
     where, item = history.select(user)
-    x = torch.zeros(user.numel(), weight.size(0), device=weight.device)
+    x = weight.new_zeros(user.numel(), weight.size(0))
     x[where, item] = 1
-    score = x @ weight
+    # A step in mixed precision may be what asks first: the advice is the same all the same.
+    with torch.autocast(weight.device.type, enabled=False):
+        score = x @ weight
     return score.masked_fill_(x > 0, -torch.inf) if hide else score
 
 
@@ -153,7 +155,7 @@ def _choose(
 ) -> tuple[float, float, float]:
     """λ, then α and p, by NDCG@10 on interactions that are held out."""
     generator = torch.Generator().manual_seed(0)
-    held = torch.rand(pairs.size(1), generator=generator).to(pairs.device) < _HELD_OUT
+    held = torch.rand(pairs.size(1), dtype=torch.float32, generator=generator).to(pairs.device) < _HELD_OUT
     train, rest = pairs[:, ~held], pairs[:, held]
     users = rest[0].unique()
     if users.numel() > _FEW_USERS:
@@ -174,7 +176,9 @@ def _choose(
             where, found = sought.select(some)
             target = torch.zeros(some.numel(), item.numel(), dtype=torch.bool, device=item.device)
             target[where, found] = True
-            gain = torch.arange(2, top.size(1) + 2, device=item.device).log2().reciprocal()
+            gain = (
+                torch.arange(2, top.size(1) + 2, dtype=weight.dtype, device=item.device).log2().reciprocal()
+            )
             ideal = gain.cumsum(0)[(target.sum(1).clamp(1, top.size(1)) - 1)]
             total += float(((target.gather(1, top) * gain).sum(1) / ideal).sum())
         return total

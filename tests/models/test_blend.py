@@ -126,6 +126,25 @@ def test_the_best_weights_on_validation_are_kept(make_splits: SplitBuilder) -> N
     assert set(blend.histories) == {"ItemKNN", "EASE", "Popularity"}
 
 
+def test_weights_that_were_not_chosen_to_the_end_are_not_kept(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val, _ = splits
+    blend = Blend([EASE(train, l2=[1.0, 2.0]), Popularity(train)])
+    for number in (1, 5):  # in the search of a part, and in that of the weights
+        with monkeypatch.context() as patch:
+            figures = iter([{"ndcg@3": 0.2}] * number)
+            patch.setattr("pyg_kgrec.training.ranking", lambda *args, figures=figures: next(figures))
+            with pytest.raises(StopIteration):
+                fit(blend, train, val, monitor="ndcg@3", progress=False)
+    assert blend.parts["EASE"].choice["l2"] == 1  # type: ignore[attr-defined]
+    assert list(blend.weights.values()) == [0.5, 0.5]
+    with pytest.raises(ValueError, match="this Blend has no weights yet"):
+        blend.recommend(train, k=3)
+    fit(blend, train, val, monitor="ndcg@3", progress=False)
+    assert bool((blend.recommend(train, k=3)[0] >= 0).all())
+
+
 def test_weights_by_click_through(splits: Splits) -> None:
     train, val, _ = splits
     val = copy.copy(val)

@@ -296,6 +296,33 @@ def test_als_begins_where_the_seed_says(make_splits: SplitBuilder) -> None:
 # ------------------------------------------------------------------ what they share
 
 
+@pytest.mark.parametrize("kind", [EASE, ItemKNN, ALS])
+def test_a_search_that_is_interrupted_chooses_nothing(
+    kind: type, make_splits: SplitBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val, _ = make_splits()
+    grid = {"num_neighbors": 2, "shrinkage": [1.0, 2.0]} if kind is ItemKNN else {"l2": [1.0, 2.0]}
+    if kind is ALS:
+        grid |= {"hidden_channels": 4, "unobserved_weight": 0.1, "num_sweeps": 2}
+    torch.manual_seed(0)
+    model = kind(train, **grid)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    with monkeypatch.context() as patch:
+        figures = iter([{"ndcg@3": 0.2}])
+        patch.setattr("pyg_kgrec.training.ranking", lambda *args: next(figures))
+        with pytest.raises(StopIteration):
+            fit(model, train, val, monitor="ndcg@3", progress=False)
+    assert model.choice == {}
+    with pytest.raises(ValueError, match="has not been solved, expected a call of fit"):
+        model.recommend(train, k=3)
+    fit(model, train, val, monitor="ndcg@3", progress=False)
+    torch.manual_seed(0)
+    again = kind(train, **grid)
+    assert all(torch.equal(weight, before[name]) for name, weight in again.state_dict().items())
+    fit(again, train, val, monitor="ndcg@3", progress=False)
+    assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in model.state_dict().items())
+
+
 @pytest.mark.parametrize("model", SOLVED)
 def test_what_the_history_adds_is_the_score(make_splits: SplitBuilder, model: type) -> None:
     train, _, test = make_splits()

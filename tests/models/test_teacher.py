@@ -10,7 +10,9 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import EASE, KGRec, fit
 from pyg_kgrec.data import INTERACTS, ITEM, USER
+from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.models import teacher as teacher_module
+from pyg_kgrec.models.gram import gram
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.teacher import Teacher
 
@@ -78,3 +80,29 @@ def test_a_store_with_nothing_to_hold_out_and_one_without_interactions() -> None
         assert teacher.count.tolist() == [0, 0]
         user = torch.tensor([0, 1])
         assert torch.equal(teacher.sample(user, user, torch.Generator()), user)
+
+
+@pytest.mark.parametrize("setting", ["autocast", "default dtype"])
+def test_its_advice_is_the_same_whatever_precision_a_step_has(
+    setting: str, make_splits: SplitBuilder
+) -> None:
+    train = make_splits(num_users=24, num_items=30, per_user=10)[0]
+    inputs = KGRec(train).prepare(train)
+    expected = Teacher.of(inputs)
+    before = torch.get_default_dtype()
+    try:
+        if setting == "default dtype":
+            torch.set_default_dtype(torch.float64)
+        with torch.autocast("cpu", torch.bfloat16, enabled=setting == "autocast"):
+            found = Teacher.of(inputs)
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.equal(found.item, expected.item)
+    assert (found.l2, found.knowledge, found.power) == (expected.l2, expected.knowledge, expected.power)
+
+
+def test_long_histories_are_counted_exactly_in_mixed_precision() -> None:
+    every = torch.arange(301)
+    users = PairIndex.from_pairs(torch.stack([every.repeat_interleave(3), torch.arange(3).repeat(301)]), 301)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert gram(users, 3).unique().tolist() == [301]
