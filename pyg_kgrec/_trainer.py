@@ -19,7 +19,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 import lightning
 import torch
 from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ProgressBar
+from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.data import DataLoader
@@ -513,6 +515,21 @@ def check_arguments(arguments: Mapping[str, Any], of_fit: Iterable[str] = ()) ->
             f"strategy {shown(method)} trains in processes whose weights and history would be lost, expected "
             "one that trains in this process, like 'auto'"
         )
+
+
+def check_lightning(accelerator: Any, logger: Any, callbacks: Any) -> None:
+    """Raises TypeError for what Lightning takes no accelerator, logger or callbacks for."""
+    if not isinstance(accelerator, str | Accelerator):
+        raise TypeError(f"accelerator is {shown(repr(accelerator))}, expected 'auto', 'cpu', 'gpu', …")
+    loggers = logger if isinstance(logger, list | tuple) else [logger]
+    if not all(one is None or isinstance(one, bool | Logger) for one in loggers):
+        raise TypeError(
+            f"logger is {shown(repr(logger))}, expected a Lightning logger, a list of them, True or False"
+        )
+    if callbacks is not None and not (
+        isinstance(callbacks, list | tuple) and all(isinstance(one, Callback) for one in callbacks)
+    ):
+        raise TypeError(f"callbacks is {shown(repr(callbacks))}, expected a list of Lightning callbacks")
 
 
 def read_checkpoint(path: str | Path, model: torch.nn.Module, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from pyg_kgrec._trainer import (
     Generator,
     NonFiniteError,
     check_arguments,
+    check_lightning,
     check_rate,
     interruptions,
     least_epochs,
@@ -51,7 +52,8 @@ from pyg_kgrec._trainer import (
 from pyg_kgrec._tuning import Space, check_names, check_space, in_words, search
 from pyg_kgrec.calibration import choose_threshold
 from pyg_kgrec.data.interactions import labelled_pairs
-from pyg_kgrec.data.store import ENTITY, ITEM, NODE_TYPES
+from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, NODE_TYPES, USER
+from pyg_kgrec.data.text import warn_caller
 from pyg_kgrec.data.triples import first_shared, triple_name, triples
 from pyg_kgrec.evaluation import (
     CTR_METRICS,
@@ -491,6 +493,7 @@ def fit(
     check_arguments(trainer_arguments, inspect.signature(fit).parameters)
     _check_arguments(monitor, max_epochs, lr, batch_size, patience, min_epochs, eval_every, seed)
     check_optional(1, num_threads=num_threads)
+    check_lightning(accelerator, logger, callbacks)
     if checkpoint_dir is not None and Path(checkpoint_dir).is_file():
         raise ValueError(f"checkpoint_dir {shown(checkpoint_dir)} is a file, expected a folder")
     if resume is not None and not Path(resume).is_file():
@@ -525,10 +528,10 @@ def fit(
             f"scheduler is given, but {type(model).__name__} learns nothing by gradients, expected None"
         )
     if tune is not None:
-        val_inputs = None if val is None else validation_inputs(model, val, monitor)
+        val_inputs = _held_out_inputs(model, inputs, val, monitor)
         return _tune(model, inputs, val_inputs, tune, n_trials, arguments, resume)
     if not model.learns():
-        val_inputs = None if val is None else validation_inputs(model, val, monitor)
+        val_inputs = _held_out_inputs(model, inputs, val, monitor)
         return _solve(model, inputs, val_inputs, monitor, arguments, resume)
     min_epochs = least_epochs(min_epochs, patience, eval_every)
     if resume is None:  # else they are replaced
@@ -539,7 +542,7 @@ def fit(
         raise ValueError("edge_label_index of train holds no pair, expected at least one to learn from")
     few = power_of_two(len(examples) / 40, 256, 2048)
     batch_size = defaults.get("batch_size", few) if batch_size is None else batch_size
-    val_inputs = None if val is None else validation_inputs(model, val, monitor)
+    val_inputs = _held_out_inputs(model, inputs, val, monitor)
     if val_inputs is not None and _COMPLETION.fullmatch(monitor):
         _check_held_out(inputs.data, val_inputs.data)
     asked = {
@@ -988,6 +991,39 @@ def validation_inputs(model: Recommender, val: Store, monitor: str) -> Inputs:
     else:
         check_to_be_found(inputs, "val")
     return inputs
+
+
+def _held_out_inputs(model: Recommender, inputs: Inputs, val: Store | None, monitor: str) -> Inputs | None:
+    """:func:`validation_inputs`, with a warning where its pairs are those that are learned."""
+    if val is None:
+        return None
+    found = validation_inputs(model, val, monitor)
+    _warn_of_learned(inputs.data, found.data)
+    return found
+
+
+def _warn_of_learned(train: HeteroData, val: HeteroData) -> None:
+    """Warns where all pairs that are to be found are learned; stores of other users or items pass."""
+    for node_type in (USER, ITEM):
+        ours, theirs = (store[node_type].get("id") for store in (train, val))
+        if train[node_type].num_nodes != val[node_type].num_nodes or list(ours or ()) != list(theirs or ()):
+            return
+    (user, item), (other, wanted) = _positives(train), _positives(val)
+    number = train[ITEM].num_nodes
+    if wanted.numel() and bool(torch.isin(other * number + wanted, user * number + item).all()):
+        warn_caller(
+            f"all {wanted.numel()} pairs of val stand in the training store: how well they are ranked says nothing "
+            "of new ones (was the store given that was not split?)"
+        )
+
+
+def _positives(data: HeteroData) -> Tensor:
+    """The positives of ``edge_label_index``, or all of ``edge_index`` without it, on the CPU, ``[2, n]``."""
+    store = data[INTERACTS]
+    if "edge_label_index" not in store:
+        return store.edge_index.cpu()
+    pairs = store.edge_label_index
+    return (pairs[:, store.edge_label > 0] if "edge_label" in store else pairs).cpu()
 
 
 def _check_held_out(train: HeteroData, val: HeteroData) -> None:

@@ -24,6 +24,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec import (
     BPRMF,
+    EASE,
     KSR,
     KTUP,
     MKR,
@@ -39,6 +40,7 @@ from pyg_kgrec import (
 from pyg_kgrec._files import pack, read_packed
 from pyg_kgrec.data import ENTITY, INTERACTS, ITEM, RELATES, USER
 from pyg_kgrec.models.inputs import Inputs
+from pyg_kgrec.testing import build_splits, build_store
 from pyg_kgrec.transforms import TripleSplit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -1219,6 +1221,12 @@ def test_bad_arguments_are_refused_before_anything_happens(
         ({"batch_size": "64"}, "batch_size is '64'"),
         ({"patience": "3"}, "patience is '3'"),
         ({"seed": "0"}, "seed is '0'"),
+        ({"accelerator": ["cpu"]}, r"accelerator is \['cpu'\], expected 'auto', 'cpu', 'gpu', …"),
+        ({"logger": "runs"}, "logger is 'runs', expected a Lightning logger, a list of them, True or False"),
+        ({"logger": [CSVLogger, 3]}, "logger is .*, expected a Lightning logger"),
+        ({"callbacks": "x"}, "callbacks is 'x', expected a list of Lightning callbacks"),
+        ({"callbacks": [EarlyStopping]}, "callbacks is .*, expected a list of Lightning callbacks"),
+        ({"callbacks": EarlyStopping("loss")}, "callbacks is .*, expected a list of Lightning callbacks"),
     ],
 )
 def test_arguments_of_other_types_are_refused(
@@ -1226,6 +1234,19 @@ def test_arguments_of_other_types_are_refused(
 ) -> None:
     with pytest.raises(TypeError, match=message):
         quick(build(BPRMF, splits[0]), *splits[:2], **arguments)
+
+
+@pytest.mark.parametrize("kind", [BPRMF, EASE])
+def test_a_validation_store_that_is_learned_is_named(kind: Any) -> None:
+    whole, (train, val, _) = build_store(), build_splits()
+    with pytest.warns(UserWarning, match=r"^all 10 pairs of val stand in the training store: .*not split"):
+        fit(kind(train), whole, val, max_epochs=1, monitor="ndcg@3", progress=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "all .* pairs of val")
+        fit(kind(train), train, val, max_epochs=1, monitor="ndcg@3", progress=False)
+        renamed = whole.clone()  # other users, who happen to have the same numbers
+        renamed[USER].id = [f"someone {i}" for i in range(10)]
+        fit(kind(renamed), renamed, val, max_epochs=1, monitor="ndcg@3", progress=False)
 
 
 def test_a_folder_that_is_a_file_is_refused(splits: Splits, tmp_path: Path) -> None:
