@@ -15,11 +15,11 @@ def paired_t(difference: ArrayLike) -> float:
     """The two-sided p-value of Student's t-test of differences ``[n]`` against a mean of 0.
 
     Returns:
-        1 where all differences are 0; NaN for fewer than two, and where all are the same number: without variance
-        there is nothing to test by.
+        NaN for fewer than two differences, and where all are the same number other than 0: without variance there
+        is nothing to test by. 1 where all are 0.
     """
     value = np.asarray(difference, dtype=np.float64)
-    if value.size and not value.any():
+    if value.size > 1 and not value.any():
         return 1.0
     if value.size < 2 or np.ptp(value) <= 1e-12 * np.abs(value).max():
         return math.nan

@@ -23,6 +23,7 @@ def test_the_paired_t_test_is_scipys() -> None:
     assert paired_t(ours - theirs) == pytest.approx(stats.ttest_rel(ours, theirs).pvalue)
     assert paired_t([0.0, 0.0]) == 1
     assert math.isnan(paired_t([0.1]))
+    assert math.isnan(paired_t([0.0]))
     assert math.isnan(paired_t([0.1, 0.1, 0.1]))
 
 
