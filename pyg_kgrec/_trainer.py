@@ -52,6 +52,8 @@ OURS = {
     "inference_mode": "nothing: evaluation runs without gradients",
     "enable_checkpointing": "checkpoint_dir",
     "reload_dataloaders_every_n_epochs": "nothing: each epoch is shuffled anew",
+    "overfit_batches": "limit_train_batches",
+    "barebones": "progress=False",
 }
 """Arguments of Lightning's trainer that this package sets itself, with what stands for them."""
 

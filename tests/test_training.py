@@ -1088,6 +1088,8 @@ def test_arguments_of_lightning_are_passed_on(splits: Splits, capsys: pytest.Cap
         ),
         ({"enable_checkpointing": True}, "expected checkpoint_dir"),
         ({"inference_mode": True}, "inference_mode is set by this package"),
+        ({"overfit_batches": 2}, "overfit_batches is set by this package, expected limit_train_batches"),
+        ({"barebones": True}, "barebones is set by this package, expected progress=False"),
         (
             {"strategy": "ddp_fork"},
             "strategy ddp_fork trains in processes whose weights and history would be lost",
