@@ -442,8 +442,8 @@ def fit(
         logger: A Lightning logger, several of them, True for Lightning's own choice, or False for none. It is told
             the settings of model and training as hyperparameters, and after each epoch what the history has of it.
         progress: Say what is done. A terminal or a notebook shows a bar: epoch n of ``max_epochs``, counted from
-            1 (the history's ``epoch`` counts from 0), the loss so far, the last value of ``monitor`` and the
-            best, with the epochs that they are of. A log that is no terminal has one line per epoch instead. One
+            1 (the history's ``epoch`` counts from 0), the loss so far, the last and the best value of
+            ``monitor``, each with its epoch. A log that is no terminal has one line per epoch instead. One
             closing line says how many epochs and seconds it took, why it ended (patience, ``max_epochs``, Ctrl-C)
             and which epoch was best. With False nothing is printed, unless Ctrl-C is pressed.
         callbacks: Further Lightning callbacks.

@@ -17,9 +17,10 @@ from pyg_kgrec.models.signature import StoreSignature
 
 
 class Popularity(Recommender):
-    """Scores an item by the number of its training interactions; equally popular items come in item order.
+    """Scores an item by the number of its interactions; equally popular items come in item order.
 
-    Nothing is learned by gradients: the counts are those of the store that the model is used on.
+    Nothing is learned by gradients: the counts are those of the store that the model is used on (``edge_index``; in
+    the stores of a split those are the training interactions).
 
     Args:
         data: The training store.
