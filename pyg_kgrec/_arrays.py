@@ -26,7 +26,8 @@ def as_python(value: Any) -> Any:
 def plain_numbers(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Lets a function see numbers of NumPy as Python's (:func:`as_python`)."""
 
-    @functools.wraps(function)
+    # Who looks at, or changes, the defaults of what is wrapped finds them here, too.
+    @functools.wraps(function, (*functools.WRAPPER_ASSIGNMENTS, "__kwdefaults__"))
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         return function(*map(as_python, args), **{name: as_python(x) for name, x in kwargs.items()})
 

@@ -23,6 +23,7 @@ def test_numbers_of_numpy_become_pythons() -> None:
 
     assert told(np.int8(1), np.float64(2), "x", key=np.bool_(False)) == [int, float, str, bool]
     assert told.__doc__ == "What came."
+    assert told.__kwdefaults__ == {"key": None}
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64])

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec.data.collaborative import made_anew
 from pyg_kgrec.data.labels import indexable, row_columns
 from pyg_kgrec.data.splitting import is_labelled, train_collaborative
 from pyg_kgrec.data.store import INTERACTS, IS, RELATES, EdgeType, has_knowledge, validate
@@ -45,8 +46,6 @@ def drop_repeats(data: HeteroData) -> HeteroData:
         A shallow copy. Further tensors with one entry per row are thinned out alike; held-out pairs stay as they
         are.
     """
-    from pyg_kgrec.transforms.collaborative import made_anew  # transforms are made of this package
-
     validate(data)
     out = indexable(data)
     _drop_learned(out)

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._files import shown
+from pyg_kgrec.data.collaborative import number_entities
 from pyg_kgrec.data.repeats import repeats_told
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, NODE_TYPES, RELATES, USER, validate
 from pyg_kgrec.data.vocabulary import Vocabulary
-from pyg_kgrec.transforms.collaborative import number_entities
 
 
 @dataclass(frozen=True, eq=False)

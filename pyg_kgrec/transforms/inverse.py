@@ -7,9 +7,9 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from pyg_kgrec.data.collaborative import made_anew
 from pyg_kgrec.data.labels import indexable, row_columns
 from pyg_kgrec.data.store import RELATES, has_knowledge, validate
-from pyg_kgrec.transforms.collaborative import made_anew
 
 _MARK = "~"
 

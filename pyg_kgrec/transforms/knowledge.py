@@ -9,6 +9,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from pyg_kgrec._checks import check_seed
+from pyg_kgrec.data.collaborative import made_anew
 from pyg_kgrec.data.labels import indexable
 from pyg_kgrec.data.store import (
     ENTITY,
@@ -18,7 +19,6 @@ from pyg_kgrec.data.store import (
     has_knowledge,
     validate,
 )
-from pyg_kgrec.transforms.collaborative import made_anew
 
 
 @functional_transform("without_knowledge")

@@ -13,11 +13,11 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from pyg_kgrec._checks import check_choices, check_held_out, check_seed
+from pyg_kgrec.data.collaborative import made_anew
 from pyg_kgrec.data.labels import indexable, row_columns
 from pyg_kgrec.data.splitting import TEST, TRAIN, VAL
 from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, validate
 from pyg_kgrec.data.triples import number_triples, triples
-from pyg_kgrec.transforms.collaborative import made_anew
 
 Inverse = Literal["apart", "together"]
 

@@ -9,6 +9,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import DatasetAdapter
 
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
+from pyg_kgrec.data.collaborative import number_entities, one_to_one
 from pyg_kgrec.data.store import NODE, NODE_RELATES, USER_NODE
 from pyg_kgrec.transforms import (
     AddInverseTriples,
@@ -18,10 +19,6 @@ from pyg_kgrec.transforms import (
     ShuffleTails,
     TripleSplit,
     WithoutKnowledge,
-)
-from pyg_kgrec.transforms.collaborative import (
-    number_entities,
-    one_to_one,
 )
 
 
