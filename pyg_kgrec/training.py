@@ -580,7 +580,9 @@ def fit(
     inputs = model.prepare(inputs)
     if val_inputs is not None:
         val_inputs = model.prepare(val_inputs)
-        model.warn_of_strangers(val_inputs, val_inputs.labels.start.diff().nonzero().flatten(), stacklevel=3)
+        if "edge_label_index" in val_inputs.data[INTERACTS]:  # else its triples alone are to be found
+            asked_for = val_inputs.labels.start.diff().nonzero().flatten()
+            model.warn_of_strangers(val_inputs, asked_for, stacklevel=3)
     if done is not None:
         _take_precision(model, done["state"])
     if done is not None and _is_over(
@@ -1004,9 +1006,11 @@ def _held_out_inputs(model: Recommender, inputs: Inputs, val: Store | None, moni
 
 def _warn_of_learned(train: HeteroData, val: HeteroData) -> None:
     """Warns where all pairs that are to be found are learned; stores of other users or items pass."""
+    if "edge_label_index" not in val[INTERACTS]:  # its triples are to be found
+        return
     for node_type in (USER, ITEM):
-        ours, theirs = (store[node_type].get("id") for store in (train, val))
-        if train[node_type].num_nodes != val[node_type].num_nodes or list(ours or ()) != list(theirs or ()):
+        ours, theirs = (list(store[node_type].get("id", ())) for store in (train, val))
+        if train[node_type].num_nodes != val[node_type].num_nodes or ours != theirs:
             return
     (user, item), (other, wanted) = _positives(train), _positives(val)
     number = train[ITEM].num_nodes

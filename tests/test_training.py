@@ -1251,6 +1251,15 @@ def test_a_validation_store_that_is_learned_is_named(kind: Any) -> None:
         fit(kind(renamed), renamed, val, max_epochs=1, monitor="ndcg@3", progress=False)
 
 
+def test_the_triples_of_a_store_that_was_not_split_before_are_found() -> None:
+    """It has no pairs to be found, which are neither asked for nor warned of."""
+    train, val, _ = TripleSplit(val=0.2, test=0.2)(build_store())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "all .* pairs of val")
+        history = fit(KTUP(train, 4), train, val, max_epochs=1, monitor="mrr", progress=False)
+    assert len(history["mrr"]) == 1
+
+
 def test_a_folder_that_is_a_file_is_refused(splits: Splits, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="file is a file, expected a folder"):
