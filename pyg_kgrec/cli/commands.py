@@ -107,6 +107,10 @@ def fit(arguments: Namespace) -> None:
     }
     make, further = row.make(settings)
     training |= further
+    if arguments.refit and training.get("scheduler") == "plateau":
+        raise ValueError(
+            "scheduler is 'plateau', which watches validation, and --refit trains without, expected another one"
+        )
     seed_everything(arguments.seed)
     model = make(train)
     started = time.perf_counter()

@@ -445,6 +445,26 @@ def test_pairs_are_left_out_by_ids_of_the_stores_kind(
         assert "is no whole number" in capsys.readouterr().err
 
 
+def test_what_the_second_training_cannot_do_is_said_before_the_first(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (
+        "--out",
+        tmp_path / "m.pt",
+        "--refit",
+        tmp_path / "r.pt",
+        "--set",
+        "scheduler=plateau",
+        "max_epochs=1",
+    )
+    assert run("fit", folder / "s", "BPRMF", *words) == 2
+    assert (
+        "scheduler is 'plateau', which watches validation, and --refit trains without"
+        in capsys.readouterr().err
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_length_of_lists(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     written = []
