@@ -51,7 +51,7 @@ from pyg_kgrec._trainer import (
 )
 from pyg_kgrec._tuning import Space, check_names, check_space, in_words, search
 from pyg_kgrec.calibration import choose_threshold
-from pyg_kgrec.data.interactions import labelled_pairs
+from pyg_kgrec.data.interactions import labelled_pairs, positive_pairs
 from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, NODE_TYPES, USER
 from pyg_kgrec.data.text import warn_caller
 from pyg_kgrec.data.triples import first_shared, triple_name, triples
@@ -1000,34 +1000,26 @@ def _held_out_inputs(model: Recommender, inputs: Inputs, val: Store | None, moni
     if val is None:
         return None
     found = validation_inputs(model, val, monitor)
-    _warn_of_learned(inputs.data, found.data)
+    if not _COMPLETION.fullmatch(
+        monitor
+    ):  # else triples are to be found, and its pairs may be those of training
+        _warn_of_learned(inputs.data, found.data)
     return found
 
 
 def _warn_of_learned(train: HeteroData, val: HeteroData) -> None:
     """Warns where all pairs that are to be found are learned; stores of other users or items pass."""
-    if "edge_label_index" not in val[INTERACTS]:  # its triples are to be found
-        return
     for node_type in (USER, ITEM):
         ours, theirs = (list(store[node_type].get("id", ())) for store in (train, val))
         if train[node_type].num_nodes != val[node_type].num_nodes or ours != theirs:
             return
-    (user, item), (other, wanted) = _positives(train), _positives(val)
+    (user, item), (other, wanted) = (positive_pairs(store).cpu() for store in (train, val))
     number = train[ITEM].num_nodes
-    if wanted.numel() and bool(torch.isin(other * number + wanted, user * number + item).all()):
+    if bool(torch.isin(other * number + wanted, user * number + item).all()):
         warn_caller(
             f"all {wanted.numel()} pairs of val stand in the training store: how well they are ranked says nothing "
             "of new ones (was the store given that was not split?)"
         )
-
-
-def _positives(data: HeteroData) -> Tensor:
-    """The positives of ``edge_label_index``, or all of ``edge_index`` without it, on the CPU, ``[2, n]``."""
-    store = data[INTERACTS]
-    if "edge_label_index" not in store:
-        return store.edge_index.cpu()
-    pairs = store.edge_label_index
-    return (pairs[:, store.edge_label > 0] if "edge_label" in store else pairs).cpu()
 
 
 def _check_held_out(train: HeteroData, val: HeteroData) -> None:

@@ -1252,12 +1252,13 @@ def test_a_validation_store_that_is_learned_is_named(kind: Any) -> None:
 
 
 def test_the_triples_of_a_store_that_was_not_split_before_are_found() -> None:
-    """It has no pairs to be found, which are neither asked for nor warned of."""
-    train, val, _ = TripleSplit(val=0.2, test=0.2)(build_store())
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", "all .* pairs of val")
-        history = fit(KTUP(train, 4), train, val, max_epochs=1, monitor="mrr", progress=False)
-    assert len(history["mrr"]) == 1
+    """It has no pairs to be found, which are neither asked for nor warned of; nor are those of a training store."""
+    for store in (build_store(), build_splits()[0]):
+        train, val, _ = TripleSplit(val=0.2, test=0.2)(store)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "all .* pairs of val")
+            history = fit(KTUP(train, 4), train, val, max_epochs=1, monitor="mrr", progress=False)
+        assert len(history["mrr"]) == 1
 
 
 def test_a_folder_that_is_a_file_is_refused(splits: Splits, tmp_path: Path) -> None:
