@@ -527,6 +527,7 @@ def fit(
         raise ValueError(
             f"scheduler is given, but {type(model).__name__} learns nothing by gradients, expected None"
         )
+    _warn_of_cut_pairs(inputs.data)
     if tune is not None:
         val_inputs = _held_out_inputs(model, inputs, val, monitor)
         return _tune(model, inputs, val_inputs, tune, n_trials, arguments, resume)
@@ -1019,6 +1020,25 @@ def _warn_of_learned(train: HeteroData, val: HeteroData) -> None:
         warn_caller(
             f"all {wanted.numel()} pairs of val stand in the training store: how well they are ranked says nothing "
             "of new ones (was the store given that was not split?)"
+        )
+
+
+def _warn_of_cut_pairs(train: HeteroData) -> None:
+    """Warns where some pairs are learned whose edges are gone; where all are, a split has set them apart."""
+    store = train[INTERACTS]
+    if store.get("edge_label_index") is None:
+        return
+    learned = positive_pairs(train)
+    if learned is store.edge_index or torch.equal(learned, store.edge_index):
+        return
+    number = train[ITEM].num_nodes
+    (user, item), (other, edge) = learned, store.edge_index
+    there = torch.isin(user * number + item, other * number + edge)
+    lost = int((~there).sum())
+    if lost and bool(there.any()):
+        warn_caller(
+            f"{lost} of the {there.numel()} pairs to learn (edge_label_index of train) do not stand in edge_index: "
+            "they are learned all the same (to leave them out, select from both)"
         )
 
 

@@ -1331,3 +1331,21 @@ def test_kgrec_beats_popularity_on_movielens_in_two_epochs(data_root: Path) -> N
     assert result["ndcg@10"] > 0.1498
     assert result["recall@20"] > 0.1848
     assert len(history) == 2
+
+
+@pytest.mark.parametrize("kind", [BPRMF, EASE])
+def test_pairs_to_learn_whose_edges_are_gone_are_named(kind: Any) -> None:
+    train, val, _ = build_splits()
+    number = train[INTERACTS].num_edges
+    cut = train.edge_subgraph({INTERACTS: torch.arange(number - 3)})
+    apart = train.clone()  # as RandomLinkSplit sets pairs apart: those to learn are in no message
+    apart[INTERACTS].edge_index = train[INTERACTS].edge_index[:, ::2]
+    apart[INTERACTS].edge_label_index = train[INTERACTS].edge_index[:, 1::2]
+    for name in [k for k in apart[INTERACTS] if k.endswith(("time", "rating"))]:
+        del apart[INTERACTS][name]
+    with pytest.warns(UserWarning, match=rf"^3 of the {number} pairs to learn .* are learned all the same"):
+        fit(kind(train), cut, val, max_epochs=1, monitor="ndcg@3", progress=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*pairs to learn")
+        for store in (train, train.up_to(int(train[INTERACTS].time.median())), apart):
+            fit(kind(store), store, max_epochs=1, progress=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable
 from typing import Any, Final, SupportsIndex
 
@@ -198,6 +199,34 @@ class PairStorage(EdgeStorage):
             self[_EDGE_ATTR] = scatter(weight, group, dim=0, dim_size=edge.size(1), reduce=reduce)
         return self
 
+    def snapshot(self, start_time: float, end_time: float, attr: str = "time") -> PairStorage:
+        """Leaves the edges of a period, and of every further index the pairs whose own time falls into it.
+
+        Args:
+            start_time: The first moment that counts.
+            end_time: The last moment that counts.
+            attr: The column with the times; beside ``edge_label_index`` and ``seen_edge_index`` it is
+                ``edge_label_time`` and ``seen_time``. An index without such a column stays as it is.
+        """
+        if attr in self:
+            for index in self._further():
+                time = self._mapping.get(f"{_stem(index).rstrip('_')}_{attr}")
+                if isinstance(time, Tensor) and list(time.shape) == [self._mapping[index].size(1)]:
+                    self._keep(index, (time >= start_time) & (time <= end_time))
+            super().snapshot(start_time, end_time, attr)
+        return self
+
+    def up_to(self, time: float) -> PairStorage:
+        """Leaves the edges up to a moment, and the pairs of every further index alike (:meth:`snapshot`)."""
+        return self.snapshot(-math.inf, time)
+
+    def _keep(self, index: str, kept: Tensor) -> None:
+        """Leaves some pairs of an index ``[2, m]``, and their entries beside it, by a mask ``[m]``."""
+        for column in (index, *self.columns_of(index)):
+            value = self._mapping[column]
+            self._mapping[column] = value[:, kept] if column == index else value[kept]
+            self._pop_cache(column)
+
     def __getitem__(self, key: str) -> Any:
         if key != _EDGE_INDEX and not key.startswith("_"):  # private attributes are asked for here, too
             self.settle()
@@ -317,7 +346,7 @@ class PairStorage(EdgeStorage):
     def columns_of(self, index: str) -> list[str]:
         """Keys of the tensors with one entry per pair of an index."""
         pairs = self._mapping.get(index)
-        stem = index.removesuffix(_EDGE_INDEX if index.endswith("_" + _EDGE_INDEX) else _INDEX)
+        stem = _stem(index)
         if not isinstance(pairs, Tensor) or not pairs.dim():
             return []
         return [
@@ -380,6 +409,11 @@ def indexable(data: HeteroData) -> HeteroData:
             object.__setattr__(edges, "__class__", PairStorage)
             edges.settle()
     return out
+
+
+def _stem(index: str) -> str:
+    """What the names of the columns beside an index begin with: ``edge_label``, ``seen_``."""
+    return index.removesuffix(_EDGE_INDEX if index.endswith("_" + _EDGE_INDEX) else _INDEX)
 
 
 def _holds_tensors(value: list[Any]) -> bool:

@@ -222,6 +222,34 @@ def test_what_loaders_filter_by(parts: list[HeteroData]) -> None:
         assert part[USER].id == data[USER].id[::-1]
 
 
+def test_a_period_is_left_of_every_index(parts: list[HeteroData]) -> None:
+    """Of a training store the pairs to learn as well: its edges alone would leave what was cut to be learned."""
+    for data in parts:
+        store = data[INTERACTS]
+        if "time" not in store:
+            continue
+        times = {
+            index: stem + "time"
+            for index, stem in (
+                ("edge_index", ""),
+                ("edge_label_index", "edge_label_"),
+                ("seen_edge_index", "seen_"),
+            )
+            if index in store
+        }
+        low, high = (int(store.time.double().quantile(q)) for q in (0.3, 0.7))
+        before = {key: value.clone() for key, value in store.items() if isinstance(value, torch.Tensor)}
+        for part, start in ((data.snapshot(low, high), low), (data.up_to(high), -1)):
+            validate(part)
+            for index, time in times.items():
+                kept = (store[time] >= start) & (store[time] <= high)
+                assert index != "edge_index" or 0 < int(kept.sum()) < kept.numel()
+                assert torch.equal(part[INTERACTS][index], store[index][:, kept])
+                for column in [c for c in BESIDE[index] if c in store]:
+                    assert torch.equal(part[INTERACTS][column], store[column][kept]), column
+        assert all(torch.equal(store[key], value) for key, value in before.items())
+
+
 @pytest.mark.parametrize(
     "split", [LeaveOneOut(), ClickThroughSplit(), TripleSplit(0.1, 0.1)], ids=lambda s: type(s).__name__
 )
