@@ -29,6 +29,10 @@ ALPHA: Final = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
 BETA: Final = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _BLOCK: Final = 2**22  # pairs, or entries of a dense block, held at a time
 _DENSE: Final = 2**24  # entries of a matrix that is kept whole: 64 MiB
+_KEPT: Final = 2**24  # numbers that serve several choices: up to 384 MiB
+_SPARSE: Final = 8  # an entry that is looked for costs about as much as so many of a dense row
+_Together = tuple[Tensor, Tensor | None, Tensor, Tensor]
+"""Items, and of each entry the row among them (None: a dense block), the other item and the sum of weights."""
 _K1, _B = 100.0, 0.8  # BM25's
 
 
@@ -169,6 +173,7 @@ class NeighbourRecommender(SolvedRecommender):
         self.register_buffer("neighbour", torch.zeros(number, most, dtype=torch.long))
         self.register_buffer("nearness", torch.zeros(number, most))
         self._pairs: tuple[PairIndex, PairIndex] | None = None
+        self._together: tuple[Tensor, list[_Together]] | None = None
         self._nearest: tuple[Any, Tensor, Tensor] | None = None
 
     def reset_parameters(self) -> None:
@@ -189,7 +194,7 @@ class NeighbourRecommender(SolvedRecommender):
 
     def end(self) -> None:
         """Frees what :meth:`begin` kept."""
-        self._pairs, self._nearest = None, None
+        self._pairs, self._together, self._nearest = None, None, None
 
     @abstractmethod
     def user_weight(self, numbers: tuple[Any, ...], size: Tensor) -> Tensor:
@@ -197,19 +202,26 @@ class NeighbourRecommender(SolvedRecommender):
 
     @abstractmethod
     def near(
-        self, numbers: tuple[Any, ...], together: Tensor, item: Tensor, size: Tensor, own: Tensor
+        self,
+        numbers: tuple[Any, ...],
+        together: Tensor,
+        item: Tensor,
+        other: Tensor,
+        size: Tensor,
+        own: Tensor,
     ) -> Tensor:
-        """How near all items are to some.
+        """How near items are to some.
 
         Args:
             numbers: The choice, without the number of neighbours.
-            together: Sums of users' weights, ``[b, num_items]``.
-            item: Which items, ``[b]``.
+            together: Sums of the weights of the users who had both.
+            item: Which items, in a shape that broadcasts with ``together``.
+            other: Whose nearness to them is asked for, alike.
             size: Number of users of each item, ``[num_items]`` float.
             own: Sum of the users' weights of each item, ``[num_items]`` float.
 
         Returns:
-            ``[b, num_items]``, not negative.
+            Numbers in the shape of ``together``, not negative.
         """
 
     def take(self, choice: tuple[Any, ...]) -> None:
@@ -230,11 +242,35 @@ class NeighbourRecommender(SolvedRecommender):
         place, user = items.select(torch.arange(size.numel(), device=size.device))
         own = weight.new_zeros(size.numel()).index_add_(0, place, weight[user])
         neighbour, nearness = torch.zeros_like(self.neighbour), torch.zeros_like(self.nearness)
-        for some, together in _together(users, items, weight):
-            near = self.near(numbers, together, some, size.double(), own).to(nearness.dtype)
-            near[torch.arange(some.numel(), device=size.device), some] = 0
-            nearness[some], neighbour[some] = largest(near, min(nearness.size(1), near.size(1)))
+        every = torch.arange(size.numel(), device=size.device)
+        most = nearness.size(1)
+        for part in self._parts(users, items, weight):
+            some, row, other, together = part
+            if row is None:
+                near = self.near(numbers, together, some.unsqueeze(1), every, size.double(), own)
+                near = near.to(nearness.dtype)
+                near[torch.arange(some.numel(), device=size.device), some] = 0
+                nearness[some], neighbour[some] = largest(near, min(most, near.size(1)))
+                continue
+            near = self.near(numbers, together, some[row], other, size.double(), own).to(nearness.dtype)
+            row, place, entry = _nearest_first(row, near, some.numel(), most)
+            nearness[some[row], place] = near[entry]
+            neighbour[some[row], place] = other[entry]
         return neighbour, nearness
+
+    def _parts(self, users: PairIndex, items: PairIndex, weight: Tensor) -> Iterator[_Together]:
+        """:func:`_together`, kept for the next choice where users weigh the same in it and there is room."""
+        if self._together is not None and torch.equal(self._together[0], weight):
+            yield from self._together[1]
+            return
+        self._together, kept, room = None, [], _KEPT
+        for part in _together(users, items, weight):
+            room -= part[3].numel()
+            if room >= 0:
+                kept.append(part)
+            yield part
+        if room >= 0:
+            self._together = weight, kept
 
     def encode(self, inputs: Inputs) -> NeighbourEncoding:
         """The weights of each item's neighbours, and the history of every user of the store."""
@@ -246,21 +282,61 @@ class NeighbourRecommender(SolvedRecommender):
         return kind(source, target, value, number, history, Columns(inputs), self.by_target)
 
 
-def _together(users: PairIndex, items: PairIndex, weight: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Blocks of items, and the weights of the users who had them and each item, ``[b, num_items]`` float64."""
+def _together(users: PairIndex, items: PairIndex, weight: Tensor) -> Iterator[_Together]:
+    """Blocks of items, and the weights of the users who had them and each other item.
+
+    Of most items of a large catalogue nearly all others share no user with them: then only those that do are looked
+    at, so that the work grows with the pairs of items in histories and not with the square of the catalogue.
+    """
     number = items.start.numel() - 1
     every = torch.arange(number, device=weight.device)
     if number**2 <= _DENSE:
-        yield every, gram(users, number, weight)
+        yield every, None, every, gram(users, number, weight)
         return
     place, user = items.select(every)
     pairs = torch.zeros_like(every).index_add_(0, place, users.start.diff()[user])
-    for some in _blocks(pairs.clamp(min=number)):
-        row, user = items.select(some)
-        entry, other = users.select(user)
-        together = weight.new_zeros(some.numel() * number)
-        together.index_add_(0, row[entry] * number + other, weight[user][entry])
-        yield some, together.view(-1, number)
+    few = pairs * _SPARSE <= number
+    for chosen, sparse in ((few, True), (~few, False)):
+        those = chosen.nonzero().flatten()
+        for block in _blocks(pairs[those] if sparse else pairs[those].clamp(min=number)):
+            some = those[block]
+            row, user = items.select(some)
+            entry, other = users.select(user)
+            row, added = row[entry], weight[user][entry]
+            if not sparse:
+                together = weight.new_zeros(some.numel() * number).index_add_(0, row * number + other, added)
+                yield some, None, every, together.view(-1, number)
+                continue
+            key, order = (row * number + other).sort()
+            key, of = key.unique_consecutive(return_inverse=True)
+            together = weight.new_zeros(key.numel()).index_add_(0, of, added[order])
+            row, other = key // number, key % number
+            apart = some[row] != other
+            yield some, row[apart], other[apart], together[apart]
+
+
+def _nearest_first(row: Tensor, near: Tensor, number: int, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The nearest of the entries of each row, of equal ones the first.
+
+    Args:
+        row: Row of each entry, ``[n]`` int64, ascending.
+        near: Its nearness, ``[n]`` float32, not negative.
+        number: Number of rows.
+        most: How many of each row.
+
+    Returns:
+        Row, place within the row and entry, ``[m]`` int64 each; entries of nearness 0 are none.
+    """
+    entry = (near > 0).nonzero().flatten()
+    # The bits of positive floats are in the order of the numbers.
+    key = (row[entry] << 31) + (0x7FFFFFFF - near[entry].view(torch.int32).long())
+    order = key.argsort(stable=True)
+    count = torch.bincount(row[entry], minlength=number)
+    place = torch.arange(entry.numel(), device=row.device) - (count.cumsum(0) - count).repeat_interleave(
+        count
+    )
+    kept = place < most
+    return row[entry[order]][kept], place[kept], entry[order][kept]
 
 
 class ItemKNN(NeighbourRecommender):
@@ -333,16 +409,22 @@ class ItemKNN(NeighbourRecommender):
         return (self.signature.num_nodes[ITEM] / (1 + size)).log().clamp(min=0).square()
 
     def near(
-        self, numbers: tuple[Any, ...], together: Tensor, item: Tensor, size: Tensor, own: Tensor
+        self,
+        numbers: tuple[Any, ...],
+        together: Tensor,
+        item: Tensor,
+        other: Tensor,
+        size: Tensor,
+        own: Tensor,
     ) -> Tensor:
         """Cosines with shrinkage."""
         norm = own.sqrt()
         if self.weights == "bm25":
             length = 1 - _B + _B * size / size.mean().clamp(min=1e-9)
             scale = (_K1 + 1) / (_K1 * length + 1)
-            together, norm = together * scale[item].unsqueeze(1) * scale, norm * scale
+            together, norm = together * scale[item] * scale[other], norm * scale
         # Where nobody had one of the items nothing is above the line either.
-        return together / (norm[item].unsqueeze(1) * norm + float(numbers[0])).clamp(min=1e-9)
+        return together / (norm[item] * norm[other] + float(numbers[0])).clamp(min=1e-9)
 
 
 class RP3beta(NeighbourRecommender):
@@ -404,12 +486,18 @@ class RP3beta(NeighbourRecommender):
         return size.clamp(min=1).pow(-numbers[0])
 
     def near(
-        self, numbers: tuple[Any, ...], together: Tensor, item: Tensor, size: Tensor, own: Tensor
+        self,
+        numbers: tuple[Any, ...],
+        together: Tensor,
+        item: Tensor,
+        other: Tensor,
+        size: Tensor,
+        own: Tensor,
     ) -> Tensor:
         """Weights of the walks that begin at the items."""
         alpha, beta = numbers
         size = size.clamp(min=1)
-        return together * size[item].pow(-alpha).unsqueeze(1) / size.pow(beta)
+        return together * size[item].pow(-alpha) / size[other].pow(beta)
 
 
 def _blocks(size: Tensor) -> list[Tensor]:

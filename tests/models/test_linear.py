@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -164,6 +166,16 @@ def test_a_file_asks_for_the_memory_of_its_weights_alone(
 # ------------------------------------------------------------------ neighbours
 
 
+def in_blocks(monkeypatch: pytest.MonkeyPatch, block: str, kept: int) -> None:
+    """Lets a small catalogue be solved as a large one is: all pairs of items, or those that share users."""
+    if block == "whole":
+        return
+    monkeypatch.setattr(neighbours, "_DENSE", 0)
+    monkeypatch.setattr(neighbours, "_BLOCK", 40)
+    monkeypatch.setattr(neighbours, "_KEPT", kept)
+    monkeypatch.setattr(neighbours, "_SPARSE", {"dense": 10**9, "sparse": 0, "either": 1.2}[block])
+
+
 def neighbours_by_hand(similar: Tensor, k: int, rows: bool) -> Tensor:
     """The k largest entries of each row (or column), of equal ones the first."""
     kept = torch.zeros_like(similar)
@@ -175,14 +187,13 @@ def neighbours_by_hand(similar: Tensor, k: int, rows: bool) -> Tensor:
     return kept
 
 
-@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("kept", [0, neighbours._KEPT])
+@pytest.mark.parametrize("block", ["whole", "dense", "sparse", "either"])
 @pytest.mark.parametrize("weights", [None, "tf-idf", "bm25"])
 def test_item_neighbours_by_a_dense_matrix(
-    make_splits: SplitBuilder, weights: str | None, dense: bool, monkeypatch: pytest.MonkeyPatch
+    make_splits: SplitBuilder, weights: str | None, block: str, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not dense:
-        monkeypatch.setattr(neighbours, "_DENSE", 0)
-        monkeypatch.setattr(neighbours, "_BLOCK", 40)
+    in_blocks(monkeypatch, block, kept)
     train, _, test = make_splits(num_users=11, per_user=5)
     x = matrix(train)
     weighted = x.clone()
@@ -202,13 +213,12 @@ def test_item_neighbours_by_a_dense_matrix(
     torch.testing.assert_close(model.score(test, *pairs).double(), expected.flatten(), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("kept", [0, neighbours._KEPT])
+@pytest.mark.parametrize("block", ["whole", "dense", "sparse", "either"])
 def test_rp3beta_walks_three_steps(
-    make_splits: SplitBuilder, dense: bool, monkeypatch: pytest.MonkeyPatch
+    make_splits: SplitBuilder, block: str, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not dense:
-        monkeypatch.setattr(neighbours, "_DENSE", 0)
-        monkeypatch.setattr(neighbours, "_BLOCK", 40)
+    in_blocks(monkeypatch, block, kept)
     train, _, test = make_splits()
     x = matrix(train)
     to_user = (x.t() / x.sum(0).clamp(min=1)[:, None]) ** 0.7
@@ -590,3 +600,24 @@ def test_what_needs_no_weights_answers_in_another_precision(
     frame = model.to(precision).recommend(test, torch.tensor([0, 1]), k=3, as_frame=True)
     assert frame["rank"].tolist() == [1, 2, 3, 1, 2, 3]
     assert frame["score"].notna().all()
+
+
+@pytest.mark.parametrize("block", ["dense", "sparse", "either"])
+@pytest.mark.parametrize(
+    "make", [ItemKNN, partial(ItemKNN, weights="bm25"), partial(RP3beta, beta=[0.0, 0.6])]
+)
+def test_what_serves_several_choices_changes_none(
+    make_splits: SplitBuilder, make: Any, block: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val, _ = make_splits(num_users=11, per_user=5)
+    found = []
+    for kind, kept in (("whole", 0), (block, 0), (block, neighbours._KEPT)):
+        with monkeypatch.context() as patch:
+            in_blocks(patch, kind, kept)
+            model = make(train)
+            fit(model, train, val, monitor="ndcg@5", progress=False)
+        found.append((model.choice, model.nearness, model.neighbour.masked_fill(model.nearness == 0, -1)))
+    for choice, nearness, neighbour in found[1:]:
+        assert choice == found[0][0]
+        torch.testing.assert_close(nearness, found[0][1])
+        assert torch.equal(neighbour, found[0][2])
