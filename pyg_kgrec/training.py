@@ -478,7 +478,8 @@ def fit(
         History with a row per epoch (or per choice that was tried), those before ``resume`` included: ``epoch``,
         the parts of the loss, ``loss``, ``seconds`` (without evaluation) and the validation metrics. It is a
         :class:`pandas.DataFrame` with a picture of its own: ``history.plot()`` draws losses and metrics, each on
-        axes of their own, and marks the best epoch.
+        axes of their own, and marks the best epoch. ``history.attrs['max_epochs']`` is the number that was asked
+        for, where gradients were followed.
 
     Raises:
         TypeError: If an argument is of another type.
@@ -597,7 +598,7 @@ def fit(
             rows, watched = done["rows"], None if val is None else monitor
             why = "all of them in the checkpoint"
             print(closing_line(type(model).__name__, rows, best, watched, why, 0.0))
-        return History.of(done["rows"], None if val is None else monitor)
+        return _lasting(History.of(done["rows"], None if val is None else monitor), max_epochs)
 
     if done is None:  # else it is among the weights
         model.pretrain(inputs, progress=progress)
@@ -635,6 +636,12 @@ def fit(
         **trainer_arguments,
     )
     _set_threshold(model, val_inputs, monitor)
+    return _lasting(history, max_epochs)
+
+
+def _lasting(history: History, max_epochs: int) -> History:
+    """A history that knows the length that was asked for, over which schedules go: refit needs it."""
+    history.attrs["max_epochs"] = int(max_epochs)
     return history
 
 

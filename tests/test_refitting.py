@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from pyg_kgrec import (
     ALS,
@@ -176,6 +177,56 @@ def test_a_blend_is_refitted_with_a_scheduler_and_a_folder_as_it_was_fitted(tmp_
     alone = refit(parts["mf"], data, **asked)
     for one, other in zip(served.parts["mf"].parameters(), alone.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+class _Rates(Callback):
+    """The rate of the last step of each epoch."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize("scheduler", ["cosine", "linear"])
+def test_each_epoch_has_the_rate_that_the_training_on_the_split_had(scheduler: Any) -> None:
+    data, (train, val, _) = build_store(), build_splits()
+    model, rates, asked = BPRMF(train, hidden_channels=4), _Rates(), {"scheduler": scheduler, "progress": False}
+    history = fit(model, train, val, max_epochs=8, patience=None, monitor="ndcg@3", **asked)
+    history["ndcg@3"] = [0.1, 0.2, 0.3, 0.4, 0.3, 0.2, 0.1, 0.1]
+    refit(model, data, history, monitor="ndcg@3", callbacks=[rates], **asked)
+    assert rates.seen == history["lr"].tolist()[:4]
+    blend, rates.seen[:] = Blend({"mf": model}, weights=[1]), []
+    blend.histories["mf"] = history
+    refit(blend, data, monitor="ndcg@3", callbacks=[rates], **asked)
+    assert rates.seen == history["lr"].tolist()[:4]
+    rates.seen[:] = []
+    refit(model, data, history, max_epochs=9, monitor="ndcg@3", callbacks=[rates], **asked)
+    assert len(rates.seen) == 9
+    assert rates.seen == sorted(rates.seen, reverse=True)
+    assert rates.seen[-1] > 0
+
+
+def test_a_schedule_that_cannot_be_repeated_is_refused() -> None:
+    data, (train, *_) = build_store(), build_splits()
+    model, asked = BPRMF(train, hidden_channels=4), {"monitor": "ndcg@3", "progress": False}
+    read = pd.DataFrame({"epoch": [0, 1], "ndcg@3": [0.1, 0.2]})
+    with pytest.raises(ValueError, match=r"scheduler is 'cosine', but history does not say over how many epochs"):
+        refit(model, data, read, scheduler="cosine", **asked)
+    with pytest.raises(ValueError, match="scheduler is 'plateau', which waits for the metric of a validation"):
+        refit(model, data, read, scheduler="plateau", **asked)
+    read.attrs["max_epochs"] = 0
+    with pytest.raises(ValueError, match=r"history.attrs\['max_epochs'\] is 0, expected at least 1"):
+        refit(model, data, read, scheduler="cosine", **asked)
+
+
+def test_a_training_that_was_over_says_how_long_it_was_to_be(tmp_path: Path) -> None:
+    train, *_ = build_splits()
+    asked: dict[str, Any] = {"max_epochs": 2, "progress": False}
+    fit(BPRMF(train, hidden_channels=4), train, checkpoint_dir=tmp_path, **asked)
+    again = fit(BPRMF(train, hidden_channels=4), train, resume=tmp_path / "last.ckpt", **asked)
+    assert again.attrs["max_epochs"] == 2
 
 
 def test_what_tuning_chose_for_a_part_counts_before_what_all_parts_get() -> None:
