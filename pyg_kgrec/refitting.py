@@ -17,7 +17,7 @@ from pyg_kgrec.data.store import INTERACTS, validate
 from pyg_kgrec.models.base import Recommender, check_recommender
 from pyg_kgrec.models.blend import Blend
 from pyg_kgrec.models.linear import SolvedRecommender
-from pyg_kgrec.training import arguments_of_part, fit
+from pyg_kgrec.training import arguments_of_part, check_fit, check_monitor, fit
 
 
 def refit(
@@ -61,13 +61,14 @@ def refit(
         The new model, in evaluation mode.
 
     Raises:
-        TypeError: If ``data`` is no store, or ``history`` no DataFrame.
-        ValueError: If a model that learns by gradients is given neither ``history`` nor ``max_epochs``, a part of a
-            blend has no history (it was fitted before, or the blend is one of a file) and there is no
-            ``max_epochs``, the history has no column ``monitor``, ``data`` is a part of a split, whose
-            ``edge_label_index`` says what is to be learned or found, or embeddings that were given have no row of
-            one of its entities; if ``scheduler`` is ``'plateau'``, which waits for a validation store, or is
-            ``'cosine'`` or ``'linear'`` and neither ``history`` nor ``max_epochs`` says over how many epochs.
+        TypeError: If ``data`` is no store, ``history`` no DataFrame, or an argument of another type.
+        ValueError: If an argument is out of range, a model that learns by gradients is given neither ``history``
+            nor ``max_epochs``, a part of a blend has no history (it was fitted before, or the blend is one of a
+            file) and there is no ``max_epochs``, the history has no column ``monitor``, ``data`` is a part of a
+            split, whose ``edge_label_index`` says what is to be learned or found, or embeddings that were given
+            have no row of one of its entities; if ``scheduler`` is ``'plateau'``, which waits for a validation
+            store, or is ``'cosine'`` or ``'linear'`` and neither ``history`` nor ``max_epochs`` says over how many
+            epochs.
     """
     check_recommender(model)
     validate(data)
@@ -79,7 +80,7 @@ def refit(
             "data holds edge_label_index, so it is a part of a split, expected the store before the split, with "
             "all interactions in edge_index"
         )
-    _check_lengths(model, history, max_epochs, monitor, arguments)
+    _check_lengths(model, history, max_epochs, monitor, {"seed": seed, **arguments})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _refit(model, data, history, max_epochs, monitor, {"seed": seed, **arguments})
@@ -142,9 +143,7 @@ def _of_part(
     """History, monitor and arguments of fit by which a part of a blend is refitted."""
     own, history = blend.fit_arguments.get(name, {}), blend.histories.get(name)
     # What tuning chose for a part was chosen over what is given for all of them.
-    kept = {
-        key: value for key, value in (*own.items(), *_tuned(history).items()) if key not in _OF_THE_SPLIT
-    }
+    kept = {key: value for key, value in (*own.items(), *_tuned(history).items()) if key not in _OF_THE_SPLIT}
     return history, own.get("monitor", monitor), arguments_of_part(name, part, arguments, kept)
 
 
@@ -155,10 +154,14 @@ def best_epoch(history: pd.DataFrame, monitor: str = "ndcg@10") -> int:
     good the first counts. Without the column the rows are the epochs.
 
     Raises:
-        TypeError: If ``history`` is no DataFrame.
+        TypeError: If ``history`` is no DataFrame, or ``monitor`` no text.
         ValueError: If the history has no such column, or nothing but NaN in it.
     """
     _check_frame(history)
+    if not isinstance(monitor, str):
+        raise TypeError(
+            f"monitor is {shown(repr(monitor), 60)}, expected the name of a metric, like 'ndcg@10'"
+        )
     if monitor not in history or not history[monitor].notna().any():
         named = shown(", ".join(map(str, history.columns)), 150)
         raise ValueError(
@@ -183,14 +186,16 @@ def _check_lengths(
     arguments: dict[str, Any],
     part: str = "",
 ) -> None:
-    """Raises TypeError or ValueError, before anything is trained, where a number of epochs is not to be found."""
+    """Raises TypeError or ValueError, before anything is trained, for what fit refuses or a missing length."""
     if history is not None:
         _check_frame(history)
     if isinstance(model, Blend):
         for name, one in model.parts.items():
             own, watched, asked = _of_part(model, name, one, monitor, arguments)
             _check_lengths(one, own, max_epochs, watched, asked, name)
-    elif model.learns():
+        return
+    check_monitor(monitor)
+    if model.learns():
         if part and history is None and max_epochs is None:
             raise ValueError(
                 f"the part {shown(part, 40)} of the Blend has no history: the Blend did not fit it, or was read "
@@ -198,6 +203,8 @@ def _check_lengths(
             )
         _length(history, max_epochs, monitor)
         _check_scheduled(history, max_epochs, arguments)
+        arguments = _tuned(history) | arguments
+    check_fit({"monitor": monitor, **arguments}, watched=False)
 
 
 def _tuned(history: pd.DataFrame | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +116,32 @@ def test_nothing_to_learn_is_fitted_all_the_same() -> None:
         ({"max_epochs": 0}, "max_epochs is 0, expected at least 1"),
         ({"max_epochs": 1, "val": None}, "refit takes neither val nor resume"),
         ({"max_epochs": 1, "seed": -1}, "seed is -1"),
+        ({"max_epochs": 1, "monitor": ["x"]}, r"monitor is \['x'\], expected the name of a metric"),
+        ({"max_epochs": 1, "monitor": "x"}, "monitor is 'x', expected a metric and a length"),
+        ({"max_epochs": 1, "lr": -1}, "lr is -1, expected a positive learning rate"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     train, *_ = build_splits()
     with pytest.raises((TypeError, ValueError), match=message):
         refit(BPRMF(train, hidden_channels=4), build_store(), **arguments)
+
+
+def test_what_a_part_cannot_be_fitted_with_is_refused_before_another_is_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, (train, *_) = build_store(), build_splits()
+    parts = {"one": BPRMF(train, hidden_channels=4), "two": BPRMF(train, hidden_channels=4)}
+    blend = Blend(parts, weights=[0.5, 0.5], fit={"two": {"batch_size": "x"}})
+    trained: list[Any] = []
+    monkeypatch.setattr(
+        import_module("pyg_kgrec.refitting"), "fit", lambda *args, **kwargs: trained.append(1)
+    )
+    with pytest.raises(TypeError, match="batch_size is 'x', expected a whole number"):
+        refit(blend, data, max_epochs=1, progress=False)
+    assert not trained
+    with pytest.raises(TypeError, match=r"monitor is \['x'\], expected the name of a metric"):
+        best_epoch(pd.DataFrame({"ndcg@3": [0.1]}), ["x"])  # type: ignore[arg-type]
 
 
 def test_a_part_of_a_split_is_refused() -> None:
@@ -192,7 +213,11 @@ class _Rates(Callback):
 @pytest.mark.parametrize("scheduler", ["cosine", "linear"])
 def test_each_epoch_has_the_rate_that_the_training_on_the_split_had(scheduler: Any) -> None:
     data, (train, val, _) = build_store(), build_splits()
-    model, rates, asked = BPRMF(train, hidden_channels=4), _Rates(), {"scheduler": scheduler, "progress": False}
+    model, rates, asked = (
+        BPRMF(train, hidden_channels=4),
+        _Rates(),
+        {"scheduler": scheduler, "progress": False},
+    )
     history = fit(model, train, val, max_epochs=8, patience=None, monitor="ndcg@3", **asked)
     history["ndcg@3"] = [0.1, 0.2, 0.3, 0.4, 0.3, 0.2, 0.1, 0.1]
     refit(model, data, history, monitor="ndcg@3", callbacks=[rates], **asked)
@@ -212,9 +237,13 @@ def test_a_schedule_that_cannot_be_repeated_is_refused() -> None:
     data, (train, *_) = build_store(), build_splits()
     model, asked = BPRMF(train, hidden_channels=4), {"monitor": "ndcg@3", "progress": False}
     read = pd.DataFrame({"epoch": [0, 1], "ndcg@3": [0.1, 0.2]})
-    with pytest.raises(ValueError, match=r"scheduler is 'cosine', but history does not say over how many epochs"):
+    with pytest.raises(
+        ValueError, match=r"scheduler is 'cosine', but history does not say over how many epochs"
+    ):
         refit(model, data, read, scheduler="cosine", **asked)
-    with pytest.raises(ValueError, match="scheduler is 'plateau', which waits for the metric of a validation"):
+    with pytest.raises(
+        ValueError, match="scheduler is 'plateau', which waits for the metric of a validation"
+    ):
         refit(model, data, read, scheduler="plateau", **asked)
     read.attrs["max_epochs"] = 0
     with pytest.raises(ValueError, match=r"history.attrs\['max_epochs'\] is 0, expected at least 1"):

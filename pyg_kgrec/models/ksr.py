@@ -291,7 +291,9 @@ class KSR(SessionRecommender):
             return
         # Drawn and learned as the model's own numbers are, whatever PyTorch's default dtype is by now.
         with default_dtype(self.entity_start.dtype):
-            tables = pretrained_embeddings(inputs.data, self.kg_channels, path=self.kg_file, progress=progress)
+            tables = pretrained_embeddings(
+                inputs.data, self.kg_channels, path=self.kg_file, progress=progress
+            )
         row, number = inputs.row[ENTITY], self.signature.relations(inputs.data)
         for mine, theirs, to in (
             (self.entity_start, tables.entity, row), (self.relation_key, tables.relation, number)
