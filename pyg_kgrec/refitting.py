@@ -39,8 +39,9 @@ def refit(
     arguments of ``fit``. A threshold of clicks stays what it was.
 
     The weights are drawn anew from ``seed``; the generators of the caller stay where they were. Embeddings of a
-    knowledge graph that ``model`` was made with (``kg_embedding`` of a :class:`~pyg_kgrec.KSR`) are taken over; a
-    file of the model does not say that they were given. ``model`` is left as it is.
+    knowledge graph that ``model`` was made with (``kg_embedding`` of a :class:`~pyg_kgrec.KSR`) are taken over,
+    also by way of a file of the model (older files do not say that they were given: a TransE is
+    learned anew then). ``model`` is left as it is.
 
     Args:
         model: The model that was trained on a split.

@@ -846,7 +846,7 @@ def _tune(
 def _with_settings(model: Recommender, settings: Mapping[str, Any]) -> Recommender:
     """A model with the weights of another one, and other settings."""
     with torch.random.fork_rng(devices=[]):  # what is drawn is replaced at once
-        one = type(model)(model.signature, **{**model.settings, **settings})
+        one = type(model)(model.signature, **{**model._kept_settings(), **settings})
     one.load_state_dict(model.state_dict())
     one.threshold = model.threshold
     return one.to(model.device)

@@ -100,6 +100,28 @@ def test_given_embeddings_of_the_graph_are_taken_over() -> None:
         refit(model, turned, max_epochs=1, progress=False)
 
 
+@pytest.mark.parametrize("way", ["file", "folder", "tuned"])
+def test_given_embeddings_are_taken_over_from_a_model_that_was_read_or_tuned(way: str, tmp_path: Path) -> None:
+    data, (train, val, _) = build_store(), build_splits()
+    tables = torch.randn(data[ENTITY].num_nodes, 4), torch.randn(len(data.relation_name), 4)
+    model = KSR(train, embedding_channels=4, hidden_channels=4, kg_embedding=tables)
+    if way == "file":
+        model.save(tmp_path / "model.pt")
+        model = KSR.load(tmp_path / "model.pt")
+    elif way == "folder":
+        pytest.importorskip("safetensors")
+        model.save_pretrained(tmp_path / "model")
+        model = KSR.from_pretrained(tmp_path / "model")
+    else:
+        pytest.importorskip("optuna")
+        fit(model, train, val, tune={"gamma": [2.0]}, max_epochs=1, monitor="ndcg@3", progress=False)
+    assert model.settings["kg_embedding"] is None
+    served = refit(model, data, max_epochs=1, progress=False)
+    assert isinstance(served, KSR)
+    assert torch.equal(served.entity_start, tables[0])
+    assert torch.equal(served.relation_key, tables[1])
+
+
 def test_nothing_to_learn_is_fitted_all_the_same() -> None:
     data, (train, *_) = build_store(), build_splits()
     served = refit(Popularity(train), data)
