@@ -101,7 +101,9 @@ def test_given_embeddings_of_the_graph_are_taken_over() -> None:
 
 
 @pytest.mark.parametrize("way", ["file", "folder", "tuned"])
-def test_given_embeddings_are_taken_over_from_a_model_that_was_read_or_tuned(way: str, tmp_path: Path) -> None:
+def test_given_embeddings_are_taken_over_from_a_model_that_was_read_or_tuned(
+    way: str, tmp_path: Path
+) -> None:
     data, (train, val, _) = build_store(), build_splits()
     tables = torch.randn(data[ENTITY].num_nodes, 4), torch.randn(len(data.relation_name), 4)
     model = KSR(train, embedding_channels=4, hidden_channels=4, kg_embedding=tables)

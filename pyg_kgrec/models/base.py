@@ -142,7 +142,7 @@ class Recommender(torch.nn.Module, ABC):
     """Those of :attr:`of_graph` that the model was made with."""
 
     def _kept_settings(self) -> dict[str, Any]:
-        """Settings for a constructor that is given a signature, which say what was given and stands in the weights."""
+        """Settings for a constructor that is given a signature, with what was given and stands in the weights."""
         given = {name: "given" for name in self.of_graph_given if self.settings.get(name) is None}
         return self.settings | given
 

@@ -911,3 +911,16 @@ def test_a_search_may_be_watched_by_triples() -> None:
     )
     assert table.to_frame()["status"].tolist() == ["ok"]
     assert table.to_frame()["trials"].tolist() == [2]
+
+
+def test_what_is_loaded_once_is_no_part_of_the_first_run(
+    small: HeteroData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warming = import_module("pyg_kgrec.comparison.warming")
+    made: list[str] = []
+    fitting, rows = runs.fit, {"BPRMF": MF, "a subclass": Stumbles, "many": lambda train: EASE(train)}
+    monkeypatch.setattr(warming, "_warm", set())
+    monkeypatch.setattr(warming, "fit", lambda model, *args, **kwargs: made.append(type(model).__name__))
+    monkeypatch.setattr(runs, "fit", lambda *args, **kwargs: made.append("run") or fitting(*args, **kwargs))
+    compare(rows, small, **SETTINGS | {"seeds": [0], "fit": {"max_epochs": 1}})
+    assert made == ["BPRMF", "run", "run", "EASE", "run"]
