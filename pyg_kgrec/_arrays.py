@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -39,3 +40,20 @@ def to_numpy(values: Tensor) -> NDArray[Any]:
     values = values.detach().cpu()
     array: NDArray[Any] = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     return array
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """PyTorch's default dtype set to float64 where ``dtype`` is that, else to float32; as it was afterwards.
+
+    It is the whole process's, so nothing is set where it stands already.
+    """
+    before, wide = torch.get_default_dtype(), dtype if dtype == torch.float64 else torch.float32
+    if before == wide:
+        yield
+        return
+    torch.set_default_dtype(wide)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

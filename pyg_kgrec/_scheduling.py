@@ -21,7 +21,7 @@ Scheduler: TypeAlias = (
 Interval: TypeAlias = Literal["epoch", "step"]
 
 NAMES: Final = ("cosine", "linear", "plateau", "warmup")
-_WITH_A_LENGTH: Final = ("cosine", "linear")
+WITH_A_LENGTH: Final = ("cosine", "linear")
 
 
 def check_scheduler(scheduler: Any, interval: Any, monitor: str | None) -> None:
@@ -79,7 +79,9 @@ def describe(scheduler: Any, interval: Interval | None, max_epochs: int) -> str 
     if scheduler is None:
         return None
     if isinstance(scheduler, str):
-        return f"{scheduler} over {max_epochs} epochs" if scheduler in _WITH_A_LENGTH else scheduler
+        return f"{scheduler} over {max_epochs} epochs" if scheduler in WITH_A_LENGTH else scheduler
+    if isinstance(scheduler, Over):
+        return f"{scheduler.name} over {scheduler.max_epochs} epochs"
     settings: dict[str, Any] = {}
     arguments: list[Any] = []
     make = scheduler
@@ -91,6 +93,26 @@ def describe(scheduler: Any, interval: Interval | None, max_epochs: int) -> str 
     )
     words = f"{name}({given}) per {_interval(scheduler, interval)}"
     return re.sub(r" at 0x[0-9a-f]+", "", words)
+
+
+class Over:
+    """A schedule by name over a number of epochs that may be another one than those of the training.
+
+    Args:
+        name: ``'cosine'`` or ``'linear'``.
+        max_epochs: Epochs over which the rate falls.
+    """
+
+    def __init__(self, name: str, max_epochs: int) -> None:
+        self.name, self.max_epochs = name, max_epochs
+
+    def __call__(self, optimizer: Optimizer) -> LRScheduler:
+        """The scheduler of an optimizer, which takes a step after each epoch."""
+        length = self.max_epochs
+        if self.name == "cosine":
+            # Closed form: the rate of an epoch does not hang on those before, as one that is multiplied on does.
+            return LambdaLR(optimizer, lambda epoch: _cosine(epoch / length))
+        return LinearLR(optimizer, 1.0, 1 / length, max(1, length - 1))
 
 
 class Schedule:
@@ -122,11 +144,8 @@ class Schedule:
             TypeError: If the callable returns something else.
         """
         scheduler: Any = self._scheduler
-        if scheduler == "cosine":
-            # Closed form: the rate of an epoch does not hang on those before, as one that is multiplied on does.
-            return LambdaLR(optimizer, lambda epoch: _cosine(epoch / self._max_epochs))
-        if scheduler == "linear":
-            return LinearLR(optimizer, 1.0, 1 / self._max_epochs, max(1, self._max_epochs - 1))
+        if scheduler in WITH_A_LENGTH:
+            return Over(scheduler, self._max_epochs)(optimizer)
         if scheduler == "warmup":
             return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / self.steps))
         if scheduler == "plateau":

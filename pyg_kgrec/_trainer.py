@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import lightning
 import torch
@@ -30,6 +30,7 @@ from pyg_kgrec._checks import check_number, check_weights, meant
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
 from pyg_kgrec._history import History
 from pyg_kgrec._progress import EpochProgress, closing_line
+from pyg_kgrec._tuning import in_words
 
 _NUMBERS_PER_THREAD = 2**24
 """What one thread passes over in some ten milliseconds: longer than a system lets a thread run at a stretch."""
@@ -517,6 +518,66 @@ def check_arguments(arguments: Mapping[str, Any], of_fit: Iterable[str] = ()) ->
             f"strategy {shown(method)} trains in processes whose weights and history would be lost, expected "
             "one that trains in this process, like 'auto'"
         )
+
+
+_PRECISIONS: Final = ("32-true", "64-true", "bf16-mixed", "16-mixed")
+_SAME_PRECISION: Final = (None, "32", "64", "bf16", "16")
+"""Other names that Lightning has for these."""
+
+
+def check_precision(precision: Any, accelerator: Any) -> None:
+    """Raises ValueError for a precision in which no training comes to its end.
+
+    Args:
+        precision: As Lightning is given it.
+        accelerator: Likewise; weights of 16 bits are for GPUs alone, whose operations take them.
+    """
+    plain = isinstance(precision, str | int | None) and not isinstance(precision, bool)
+    name = None if precision is None else str(precision)
+    if plain and (name in _SAME_PRECISION or name in _PRECISIONS):
+        return
+    if plain and name in ("bf16-true", "16-true"):
+        gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+        if gpu or not isinstance(accelerator, str):
+            return
+        raise ValueError(
+            f"precision is {precision!r}, whose weights of 16 bits no operation takes on a CPU, expected "
+            f"{precision.replace('true', 'mixed')!r}, which keeps weights of 32 bits, or another one of "
+            f"{', '.join(map(repr, _PRECISIONS))}"
+        )
+    raise ValueError(
+        f"precision is {shown(repr(precision), 60)}, expected one of {', '.join(map(repr, _PRECISIONS))}"
+    )
+
+
+_NOT_TRIED: Final = ("strategy", "plugins", "profiler", "deterministic", "benchmark", "default_root_dir")
+"""Arguments of Lightning's trainer that change more than the trainer when one is made, or that it keeps."""
+
+
+def check_trainer(accelerator: Any, arguments: Mapping[str, Any]) -> None:
+    """Raises TypeError or ValueError for values that Lightning's trainer refuses when it is made.
+
+    Args:
+        accelerator: As Lightning is given it.
+        arguments: Its further arguments.
+    """
+    asked = {name: value for name, value in arguments.items() if name not in _NOT_TRIED}
+    if accelerator not in ("auto", "cpu"):
+        asked["accelerator"] = accelerator
+    if not asked:
+        return
+    quietly = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            lightning.Trainer(
+                **{"accelerator": accelerator, "enable_model_summary": False, **quietly, **asked}
+            )
+    except Exception as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
+            f"Lightning's Trainer refuses {shown(in_words(asked), 120)}: {shown(str(error), 200)}"
+        ) from error
 
 
 def check_lightning(accelerator: Any, logger: Any, callbacks: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Collection, Mapping
@@ -54,6 +55,50 @@ def check_names(names: Collection[Any], known: Collection[str], where: str, whos
             raise ValueError(
                 f"{where} has {shown(repr(name), 60)}, which no trial may change{hint}, expected {whose}"
             )
+
+
+_COMBINATIONS: Final = 32
+"""Most values of other settings that one value is tried with before it is refused."""
+
+
+def check_tried(
+    tried: Mapping[str, Any], attempt: Callable[[dict[str, Any]], Any], where: str, use: str
+) -> None:
+    """Refuses a search that tries what is refused, before hours have gone into other trials.
+
+    Args:
+        tried: By name a list of values or a pair of the lowest and the highest number.
+        attempt: Raises TypeError or ValueError for settings that are refused.
+        where: The search's name, for the message.
+        use: What no trial comes to with such a value, likewise.
+
+    Raises:
+        ValueError: If a value goes with none of the others that are tried, of many with none of the first.
+    """
+    drawn = {name: _drawn(values) for name, values in tried.items()}
+    for name, values in drawn.items():
+        others = [[(other, value) for value in drawn[other]] for other in drawn if other != name]
+        combinations = [(), *itertools.islice(itertools.product(*others), _COMBINATIONS)]
+        for value in values:
+            refused: list[Exception] = []
+            for combination in combinations:
+                try:
+                    attempt({name: value, **dict(combination)})
+                    break
+                except (TypeError, ValueError) as error:
+                    refused.append(error)
+            else:
+                raise ValueError(
+                    f"{where} tries {shown(repr(value), 60)} for {name}, which no trial can be {use} with: "
+                    f"{shown(str(refused[0]), 200)}"
+                )
+
+
+def _drawn(values: list[Any] | tuple[Any, Any]) -> list[Any]:
+    """What is drawn of what is tried: all of a list, the ends of whole numbers, of others one between them."""
+    if isinstance(values, list) or all(isinstance(end, int | np.integer) for end in values):
+        return list(values)
+    return [sum(values) / 2]
 
 
 def is_grid(space: Any) -> bool:

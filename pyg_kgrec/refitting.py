@@ -11,12 +11,13 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec._checks import check_at_least
 from pyg_kgrec._files import shown
+from pyg_kgrec._scheduling import WITH_A_LENGTH, Over
 from pyg_kgrec.data.splitting import is_labelled
 from pyg_kgrec.data.store import INTERACTS, validate
 from pyg_kgrec.models.base import Recommender, check_recommender
 from pyg_kgrec.models.blend import Blend
 from pyg_kgrec.models.linear import SolvedRecommender
-from pyg_kgrec.training import arguments_of_part, fit
+from pyg_kgrec.training import arguments_of_part, check_fit, check_monitor, fit
 
 
 def refit(
@@ -38,8 +39,9 @@ def refit(
     arguments of ``fit``. A threshold of clicks stays what it was.
 
     The weights are drawn anew from ``seed``; the generators of the caller stay where they were. Embeddings of a
-    knowledge graph that ``model`` was made with (``kg_embedding`` of a :class:`~pyg_kgrec.KSR`) are taken over; a
-    file of the model does not say that they were given. ``model`` is left as it is.
+    knowledge graph that ``model`` was made with (``kg_embedding`` of a :class:`~pyg_kgrec.KSR`) are taken over,
+    also by way of a file of the model (older files do not say that they were given: a TransE is
+    learned anew then). ``model`` is left as it is.
 
     Args:
         model: The model that was trained on a split.
@@ -51,18 +53,23 @@ def refit(
         seed: Of the weights and of training.
         arguments: Further arguments of :func:`pyg_kgrec.fit`: those that the model was trained with (``lr``,
             ``batch_size``, …). What ``fit(…, tune=…)`` chose stands in ``history`` and counts where nothing
-            else is given; for a part of a blend it counts whatever is given for all parts.
+            else is given; for a part of a blend it counts whatever is given for all parts. ``scheduler='cosine'``
+            and ``'linear'`` go over the epochs that the first training was to have
+            (``history.attrs['max_epochs']``, or ``max_epochs`` where that is larger or there is no ``history``),
+            so that each epoch has the rate that it had there.
 
     Returns:
         The new model, in evaluation mode.
 
     Raises:
-        TypeError: If ``data`` is no store, or ``history`` no DataFrame.
-        ValueError: If a model that learns by gradients is given neither ``history`` nor ``max_epochs``, a part of a
-            blend has no history (it was fitted before, or the blend is one of a file) and there is no
-            ``max_epochs``, the history has no column ``monitor``, ``data`` is a part of a split, whose
-            ``edge_label_index`` says what is to be learned or found, or embeddings that were given have no row of
-            one of its entities.
+        TypeError: If ``data`` is no store, ``history`` no DataFrame, or an argument of another type.
+        ValueError: If an argument is out of range, a model that learns by gradients is given neither ``history``
+            nor ``max_epochs``, a part of a blend has no history (it was fitted before, or the blend is one of a
+            file) and there is no ``max_epochs``, the history has no column ``monitor``, ``data`` is a part of a
+            split, whose ``edge_label_index`` says what is to be learned or found, or embeddings that were given
+            have no row of one of its entities; if ``scheduler`` is ``'plateau'``, which waits for a validation
+            store, or is ``'cosine'`` or ``'linear'`` and neither ``history`` nor ``max_epochs`` says over how many
+            epochs.
     """
     check_recommender(model)
     validate(data)
@@ -74,7 +81,7 @@ def refit(
             "data holds edge_label_index, so it is a part of a split, expected the store before the split, with "
             "all interactions in edge_index"
         )
-    _check_lengths(model, history, max_epochs, monitor)
+    _check_lengths(model, history, max_epochs, monitor, {"seed": seed, **arguments})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _refit(model, data, history, max_epochs, monitor, {"seed": seed, **arguments})
@@ -108,21 +115,8 @@ def _refit(
     if isinstance(model, Blend):
         parts = {}
         for name, part in model.parts.items():
-            own, own_history = model.fit_arguments.get(name, {}), model.histories.get(name)
-            # What tuning chose for a part was chosen over what is given for all of them.
-            kept = {
-                key: value
-                for key, value in (*own.items(), *_tuned(own_history).items())
-                if key not in _OF_THE_SPLIT
-            }
-            parts[name] = _refit(
-                part,
-                data,
-                own_history,
-                max_epochs,
-                own.get("monitor", monitor),
-                arguments_of_part(name, part, arguments, kept),
-            )
+            history, watched, asked = _of_part(model, name, part, monitor, arguments)
+            parts[name] = _refit(part, data, history, max_epochs, watched, asked)
         model.check_ready()
         fresh = Blend(parts, weights=model.weights, fit=model.fit_arguments)
     elif isinstance(model, SolvedRecommender):
@@ -138,9 +132,20 @@ def _refit(
         if fresh.learns():
             length = _length(history, max_epochs, monitor)
             arguments = _tuned(history) | arguments | {"max_epochs": length, "monitor": monitor}
+            arguments = _as_scheduled(arguments, history)
     fit(fresh, data, **arguments)
     fresh.threshold = model.threshold
     return fresh
+
+
+def _of_part(
+    blend: Blend, name: str, part: Recommender, monitor: str, arguments: dict[str, Any]
+) -> tuple[pd.DataFrame | None, str, dict[str, Any]]:
+    """History, monitor and arguments of fit by which a part of a blend is refitted."""
+    own, history = blend.fit_arguments.get(name, {}), blend.histories.get(name)
+    # What tuning chose for a part was chosen over what is given for all of them.
+    kept = {key: value for key, value in (*own.items(), *_tuned(history).items()) if key not in _OF_THE_SPLIT}
+    return history, own.get("monitor", monitor), arguments_of_part(name, part, arguments, kept)
 
 
 def best_epoch(history: pd.DataFrame, monitor: str = "ndcg@10") -> int:
@@ -150,10 +155,14 @@ def best_epoch(history: pd.DataFrame, monitor: str = "ndcg@10") -> int:
     good the first counts. Without the column the rows are the epochs.
 
     Raises:
-        TypeError: If ``history`` is no DataFrame.
+        TypeError: If ``history`` is no DataFrame, or ``monitor`` no text.
         ValueError: If the history has no such column, or nothing but NaN in it.
     """
     _check_frame(history)
+    if not isinstance(monitor, str):
+        raise TypeError(
+            f"monitor is {shown(repr(monitor), 60)}, expected the name of a metric, like 'ndcg@10'"
+        )
     if monitor not in history or not history[monitor].notna().any():
         named = shown(", ".join(map(str, history.columns)), 150)
         raise ValueError(
@@ -171,27 +180,70 @@ def _check_frame(history: Any) -> None:
 
 
 def _check_lengths(
-    model: Recommender, history: pd.DataFrame | None, max_epochs: int | None, monitor: str, part: str = ""
+    model: Recommender,
+    history: pd.DataFrame | None,
+    max_epochs: int | None,
+    monitor: str,
+    arguments: dict[str, Any],
+    part: str = "",
 ) -> None:
-    """Raises TypeError or ValueError, before anything is trained, where a number of epochs is not to be found."""
+    """Raises TypeError or ValueError, before anything is trained, for what fit refuses or a missing length."""
     if history is not None:
         _check_frame(history)
     if isinstance(model, Blend):
         for name, one in model.parts.items():
-            own = model.fit_arguments.get(name, {})
-            _check_lengths(one, model.histories.get(name), max_epochs, own.get("monitor", monitor), name)
-    elif model.learns():
+            own, watched, asked = _of_part(model, name, one, monitor, arguments)
+            _check_lengths(one, own, max_epochs, watched, asked, name)
+        return
+    check_monitor(monitor)
+    if model.learns():
         if part and history is None and max_epochs is None:
             raise ValueError(
                 f"the part {shown(part, 40)} of the Blend has no history: the Blend did not fit it, or was read "
                 "from a file, which keeps none; expected max_epochs"
             )
         _length(history, max_epochs, monitor)
+        _check_scheduled(history, max_epochs, arguments)
+        arguments = _tuned(history) | arguments
+    check_fit({"monitor": monitor, **arguments}, watched=False)
 
 
 def _tuned(history: pd.DataFrame | None) -> dict[str, Any]:
     """Arguments of :func:`~pyg_kgrec.fit` that its ``tune`` chose."""
     return {} if history is None else dict(history.attrs.get("tune", {}).get("fit", {}))
+
+
+def _as_scheduled(arguments: dict[str, Any], history: pd.DataFrame | None) -> dict[str, Any]:
+    """The arguments of :func:`~pyg_kgrec.fit` with the rates per epoch that the first training had."""
+    scheduler, asked = arguments.get("scheduler"), _asked_length(history)
+    if not isinstance(scheduler, str) or scheduler not in WITH_A_LENGTH or asked is None:
+        return arguments
+    # More epochs than the first training was to have are all to have a rate above 0.
+    return arguments | {"scheduler": Over(scheduler, max(asked, arguments["max_epochs"]))}
+
+
+def _asked_length(history: pd.DataFrame | None) -> int | None:
+    """The ``max_epochs`` of the training that a history is of; None where it does not say."""
+    asked = None if history is None else history.attrs.get("max_epochs")
+    if asked is not None:
+        check_at_least(1, **{"history.attrs['max_epochs']": asked})
+    return asked
+
+
+def _check_scheduled(history: pd.DataFrame | None, max_epochs: int | None, arguments: dict[str, Any]) -> None:
+    """Raises ValueError where the rates per epoch of the first training are not to be found, or waited for val."""
+    scheduler = (_tuned(history) | arguments).get("scheduler")
+    if isinstance(scheduler, str) and scheduler == "plateau":
+        raise ValueError(
+            "scheduler is 'plateau', which waits for the metric of a validation store, expected another one or "
+            "None: refit trains on everything and watches nothing"
+        )
+    named = isinstance(scheduler, str) and scheduler in WITH_A_LENGTH
+    if named and max_epochs is None and _asked_length(history) is None:
+        raise ValueError(
+            f"scheduler is {scheduler!r}, but history does not say over how many epochs it went (was it read from "
+            "a file?), expected what fit returned, or history.attrs['max_epochs'] set to the max_epochs of fit"
+        )
 
 
 def _length(history: pd.DataFrame | None, max_epochs: int | None, monitor: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import os
 import re
 import sys
 import time
@@ -24,7 +25,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec._arrays import plain_numbers
+from pyg_kgrec._arrays import as_python, plain_numbers
 from pyg_kgrec._checks import check_at_least, check_optional, check_weights
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import shown
@@ -39,7 +40,9 @@ from pyg_kgrec._trainer import (
     NonFiniteError,
     check_arguments,
     check_lightning,
+    check_precision,
     check_rate,
+    check_trainer,
     interruptions,
     least_epochs,
     power_of_two,
@@ -49,7 +52,7 @@ from pyg_kgrec._trainer import (
     threads,
     waited,
 )
-from pyg_kgrec._tuning import Space, check_names, check_space, in_words, search
+from pyg_kgrec._tuning import Space, check_names, check_space, check_tried, in_words, search
 from pyg_kgrec.calibration import choose_threshold
 from pyg_kgrec.data.interactions import labelled_pairs, positive_pairs
 from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, NODE_TYPES, USER
@@ -438,7 +441,8 @@ def fit(
             before: where another process has a core, the threads of smaller operations wait for it much longer
             than they work. On an otherwise idle machine tensors of millions of numbers gain by more threads.
         accelerator: Lightning's: ``'auto'``, ``'cpu'``, ``'gpu'``, …
-        precision: Lightning's: ``'32-true'``, ``'bf16-mixed'``, …
+        precision: Lightning's: ``'32-true'``, ``'64-true'``, ``'bf16-mixed'`` or ``'16-mixed'``; on a GPU also
+            ``'bf16-true'`` and ``'16-true'``, whose weights no operation takes on a CPU.
         logger: A Lightning logger, several of them, True for Lightning's own choice, or False for none. It is told
             the settings of model and training as hyperparameters, and after each epoch what the history has of it.
         progress: Say what is done. A terminal or a notebook shows a bar: epoch n of ``max_epochs``, counted from
@@ -478,7 +482,8 @@ def fit(
         History with a row per epoch (or per choice that was tried), those before ``resume`` included: ``epoch``,
         the parts of the loss, ``loss``, ``seconds`` (without evaluation) and the validation metrics. It is a
         :class:`pandas.DataFrame` with a picture of its own: ``history.plot()`` draws losses and metrics, each on
-        axes of their own, and marks the best epoch.
+        axes of their own, and marks the best epoch. ``history.attrs['max_epochs']`` is the number that was asked
+        for, where gradients were followed.
 
     Raises:
         TypeError: If an argument is of another type.
@@ -490,15 +495,6 @@ def fit(
         ImportError: If ``tune`` is asked for and Optuna is missing.
     """
     check_recommender(model)
-    check_arguments(trainer_arguments, inspect.signature(fit).parameters)
-    _check_arguments(monitor, max_epochs, lr, batch_size, patience, min_epochs, eval_every, seed)
-    check_optional(1, num_threads=num_threads)
-    check_lightning(accelerator, logger, callbacks)
-    if checkpoint_dir is not None and Path(checkpoint_dir).is_file():
-        raise ValueError(f"checkpoint_dir {shown(checkpoint_dir)} is a file, expected a folder")
-    if resume is not None and not Path(resume).is_file():
-        raise FileNotFoundError(f"there is no checkpoint {shown(resume)} to resume from")
-    check_scheduler(scheduler, scheduler_interval, None if val is None else monitor)
     arguments = {
         "max_epochs": max_epochs,
         "seed": seed,
@@ -518,6 +514,7 @@ def fit(
         "callbacks": callbacks,
         "checkpoint_dir": checkpoint_dir,
     } | trainer_arguments
+    check_fit(arguments | {"resume": resume}, val is not None)
     if torch.is_inference_mode_enabled():
         with torch.inference_mode(False):
             return fit(model, train, val, tune=tune, n_trials=n_trials, resume=resume, **arguments)
@@ -533,6 +530,7 @@ def fit(
         return _tune(model, inputs, val_inputs, tune, n_trials, arguments, resume)
     if not model.learns():
         val_inputs = _held_out_inputs(model, inputs, val, monitor)
+        _check_parts(model, arguments, val is not None)
         return _solve(model, inputs, val_inputs, monitor, arguments, resume)
     min_epochs = least_epochs(min_epochs, patience, eval_every)
     if resume is None:  # else they are replaced
@@ -598,7 +596,7 @@ def fit(
             rows, watched = done["rows"], None if val is None else monitor
             why = "all of them in the checkpoint"
             print(closing_line(type(model).__name__, rows, best, watched, why, 0.0))
-        return History.of(done["rows"], None if val is None else monitor)
+        return _lasting(History.of(done["rows"], None if val is None else monitor), max_epochs)
 
     if done is None:  # else it is among the weights
         model.pretrain(inputs, progress=progress)
@@ -636,6 +634,12 @@ def fit(
         **trainer_arguments,
     )
     _set_threshold(model, val_inputs, monitor)
+    return _lasting(history, max_epochs)
+
+
+def _lasting(history: History, max_epochs: int) -> History:
+    """A history that knows the length that was asked for, over which schedules go: refit needs it."""
+    history.attrs["max_epochs"] = int(max_epochs)
     return history
 
 
@@ -769,6 +773,8 @@ def _tune(
 
     if isinstance(space, Mapping):
         check(space)
+        of_ours = {setting: values for setting, values in space.items() if setting in of_fit}
+        check_tried(of_ours, lambda tried: check_fit({**arguments, **tried}), "tune", "trained")
         for setting, values in space.items():
             if setting not in of_fit:
                 for value in values:
@@ -841,7 +847,7 @@ def _tune(
 def _with_settings(model: Recommender, settings: Mapping[str, Any]) -> Recommender:
     """A model with the weights of another one, and other settings."""
     with torch.random.fork_rng(devices=[]):  # what is drawn is replaced at once
-        one = type(model)(model.signature, **{**model.settings, **settings})
+        one = type(model)(model.signature, **{**model._kept_settings(), **settings})
     one.load_state_dict(model.state_dict())
     one.threshold = model.threshold
     return one.to(model.device)
@@ -1057,22 +1063,54 @@ def _check_held_out(train: HeteroData, val: HeteroData) -> None:
         )
 
 
-def _check_arguments(
-    monitor: str,
-    max_epochs: int,
-    lr: float | None,
-    batch_size: int | None,
-    patience: int | None,
-    min_epochs: int | None,
-    eval_every: int,
-    seed: int,
-) -> None:
-    check_monitor(monitor)
-    check_at_least(1, max_epochs=max_epochs, eval_every=eval_every)
-    check_optional(1, patience=patience, min_epochs=min_epochs, batch_size=batch_size)
-    check_at_least(0, seed=seed)
-    if lr is not None:
-        check_rate(lr)
+def check_fit(arguments: Mapping[str, Any], watched: bool = True) -> None:
+    """Raises for values of :func:`fit`'s arguments that it refuses whatever the model; nothing is trained.
+
+    Args:
+        arguments: By name, as far as they are given: fit's own and those of Lightning's trainer.
+        watched: Whether there is a validation store.
+
+    Raises:
+        TypeError: If there is no such argument, or it is of another type.
+        ValueError: If an argument is out of range, is set by this package, or needs a validation store.
+        FileNotFoundError: If there is no checkpoint ``resume``.
+    """
+    parameters = inspect.signature(fit).parameters
+    own = {name: x.default for name, x in parameters.items() if x.kind is x.KEYWORD_ONLY}
+    further = {name: as_python(value) for name, value in arguments.items() if name not in own}
+    own |= {name: as_python(value) for name, value in arguments.items() if name in own}
+    check_arguments(further, parameters)
+    check_monitor(own["monitor"])
+    check_at_least(1, max_epochs=own["max_epochs"], eval_every=own["eval_every"])
+    check_optional(1, **{name: own[name] for name in ("patience", "min_epochs", "batch_size")})
+    check_at_least(0, seed=own["seed"])
+    if own["lr"] is not None:
+        check_rate(own["lr"])
+    check_optional(1, num_threads=own["num_threads"])
+    check_lightning(own["accelerator"], own["logger"], own["callbacks"])
+    check_precision(own["precision"], own["accelerator"])
+    for name in ("checkpoint_dir", "resume"):
+        if not isinstance(own[name], str | os.PathLike | None):
+            raise TypeError(f"{name} is {shown(repr(own[name]), 60)}, expected a path")
+    if own["checkpoint_dir"] is not None and Path(own["checkpoint_dir"]).is_file():
+        raise ValueError(f"checkpoint_dir {shown(own['checkpoint_dir'])} is a file, expected a folder")
+    if own["resume"] is not None and not Path(own["resume"]).is_file():
+        raise FileNotFoundError(f"there is no checkpoint {shown(own['resume'])} to resume from")
+    check_scheduler(own["scheduler"], own["scheduler_interval"], own["monitor"] if watched else None)
+    check_trainer(own["accelerator"], further)
+
+
+def _check_parts(model: Recommender, arguments: Mapping[str, Any], watched: bool) -> None:
+    """Raises, before any part of a model is trained, for what one of them is to be fitted with."""
+    own: Mapping[str, Any] = getattr(model, "fit_arguments", {})
+    for name, part in model.parts.items():
+        asked = arguments_of_part(name, part, arguments, own.get(name, {}))
+        try:
+            check_fit(asked, watched)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"the part {shown(name, 40)} cannot be fitted: {error}") from error
+        _check_parts(part, asked, watched)
 
 
 def check_monitor(monitor: str) -> None:

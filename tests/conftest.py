@@ -60,3 +60,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def double_by_default() -> Iterator[Callable[[], None]]:
+    """Makes float64 PyTorch's default dtype when it is called, for the rest of the test."""
+    before = torch.get_default_dtype()
+    yield lambda: torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from pyg_kgrec import (
     ALS,
@@ -98,6 +100,30 @@ def test_given_embeddings_of_the_graph_are_taken_over() -> None:
         refit(model, turned, max_epochs=1, progress=False)
 
 
+@pytest.mark.parametrize("way", ["file", "folder", "tuned"])
+def test_given_embeddings_are_taken_over_from_a_model_that_was_read_or_tuned(
+    way: str, tmp_path: Path
+) -> None:
+    data, (train, val, _) = build_store(), build_splits()
+    tables = torch.randn(data[ENTITY].num_nodes, 4), torch.randn(len(data.relation_name), 4)
+    model = KSR(train, embedding_channels=4, hidden_channels=4, kg_embedding=tables)
+    if way == "file":
+        model.save(tmp_path / "model.pt")
+        model = KSR.load(tmp_path / "model.pt")
+    elif way == "folder":
+        pytest.importorskip("safetensors")
+        model.save_pretrained(tmp_path / "model")
+        model = KSR.from_pretrained(tmp_path / "model")
+    else:
+        pytest.importorskip("optuna")
+        fit(model, train, val, tune={"gamma": [2.0]}, max_epochs=1, monitor="ndcg@3", progress=False)
+    assert model.settings["kg_embedding"] is None
+    served = refit(model, data, max_epochs=1, progress=False)
+    assert isinstance(served, KSR)
+    assert torch.equal(served.entity_start, tables[0])
+    assert torch.equal(served.relation_key, tables[1])
+
+
 def test_nothing_to_learn_is_fitted_all_the_same() -> None:
     data, (train, *_) = build_store(), build_splits()
     served = refit(Popularity(train), data)
@@ -114,12 +140,32 @@ def test_nothing_to_learn_is_fitted_all_the_same() -> None:
         ({"max_epochs": 0}, "max_epochs is 0, expected at least 1"),
         ({"max_epochs": 1, "val": None}, "refit takes neither val nor resume"),
         ({"max_epochs": 1, "seed": -1}, "seed is -1"),
+        ({"max_epochs": 1, "monitor": ["x"]}, r"monitor is \['x'\], expected the name of a metric"),
+        ({"max_epochs": 1, "monitor": "x"}, "monitor is 'x', expected a metric and a length"),
+        ({"max_epochs": 1, "lr": -1}, "lr is -1, expected a positive learning rate"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     train, *_ = build_splits()
     with pytest.raises((TypeError, ValueError), match=message):
         refit(BPRMF(train, hidden_channels=4), build_store(), **arguments)
+
+
+def test_what_a_part_cannot_be_fitted_with_is_refused_before_another_is_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, (train, *_) = build_store(), build_splits()
+    parts = {"one": BPRMF(train, hidden_channels=4), "two": BPRMF(train, hidden_channels=4)}
+    blend = Blend(parts, weights=[0.5, 0.5], fit={"two": {"batch_size": "x"}})
+    trained: list[Any] = []
+    monkeypatch.setattr(
+        import_module("pyg_kgrec.refitting"), "fit", lambda *args, **kwargs: trained.append(1)
+    )
+    with pytest.raises(TypeError, match="batch_size is 'x', expected a whole number"):
+        refit(blend, data, max_epochs=1, progress=False)
+    assert not trained
+    with pytest.raises(TypeError, match=r"monitor is \['x'\], expected the name of a metric"):
+        best_epoch(pd.DataFrame({"ndcg@3": [0.1]}), ["x"])  # type: ignore[arg-type]
 
 
 def test_a_part_of_a_split_is_refused() -> None:
@@ -176,6 +222,64 @@ def test_a_blend_is_refitted_with_a_scheduler_and_a_folder_as_it_was_fitted(tmp_
     alone = refit(parts["mf"], data, **asked)
     for one, other in zip(served.parts["mf"].parameters(), alone.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+class _Rates(Callback):
+    """The rate of the last step of each epoch."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize("scheduler", ["cosine", "linear"])
+def test_each_epoch_has_the_rate_that_the_training_on_the_split_had(scheduler: Any) -> None:
+    data, (train, val, _) = build_store(), build_splits()
+    model, rates, asked = (
+        BPRMF(train, hidden_channels=4),
+        _Rates(),
+        {"scheduler": scheduler, "progress": False},
+    )
+    history = fit(model, train, val, max_epochs=8, patience=None, monitor="ndcg@3", **asked)
+    history["ndcg@3"] = [0.1, 0.2, 0.3, 0.4, 0.3, 0.2, 0.1, 0.1]
+    refit(model, data, history, monitor="ndcg@3", callbacks=[rates], **asked)
+    assert rates.seen == history["lr"].tolist()[:4]
+    blend, rates.seen[:] = Blend({"mf": model}, weights=[1]), []
+    blend.histories["mf"] = history
+    refit(blend, data, monitor="ndcg@3", callbacks=[rates], **asked)
+    assert rates.seen == history["lr"].tolist()[:4]
+    rates.seen[:] = []
+    refit(model, data, history, max_epochs=9, monitor="ndcg@3", callbacks=[rates], **asked)
+    assert len(rates.seen) == 9
+    assert rates.seen == sorted(rates.seen, reverse=True)
+    assert rates.seen[-1] > 0
+
+
+def test_a_schedule_that_cannot_be_repeated_is_refused() -> None:
+    data, (train, *_) = build_store(), build_splits()
+    model, asked = BPRMF(train, hidden_channels=4), {"monitor": "ndcg@3", "progress": False}
+    read = pd.DataFrame({"epoch": [0, 1], "ndcg@3": [0.1, 0.2]})
+    with pytest.raises(
+        ValueError, match=r"scheduler is 'cosine', but history does not say over how many epochs"
+    ):
+        refit(model, data, read, scheduler="cosine", **asked)
+    with pytest.raises(
+        ValueError, match="scheduler is 'plateau', which waits for the metric of a validation"
+    ):
+        refit(model, data, read, scheduler="plateau", **asked)
+    read.attrs["max_epochs"] = 0
+    with pytest.raises(ValueError, match=r"history.attrs\['max_epochs'\] is 0, expected at least 1"):
+        refit(model, data, read, scheduler="cosine", **asked)
+
+
+def test_a_training_that_was_over_says_how_long_it_was_to_be(tmp_path: Path) -> None:
+    train, *_ = build_splits()
+    asked: dict[str, Any] = {"max_epochs": 2, "progress": False}
+    fit(BPRMF(train, hidden_channels=4), train, checkpoint_dir=tmp_path, **asked)
+    again = fit(BPRMF(train, hidden_channels=4), train, resume=tmp_path / "last.ckpt", **asked)
+    assert again.attrs["max_epochs"] == 2
 
 
 def test_what_tuning_chose_for_a_part_counts_before_what_all_parts_get() -> None:

@@ -1200,6 +1200,21 @@ def test_stopping_by_triples_asks_for_triples_that_are_held_out(
         ({"monitor": "hits@0"}, r"monitor is 'hits@0', expected .* or of triples 'mrr' or 'hits@10'"),
         ({"monitor": "mean_rank"}, "monitor is 'mean_rank'"),
         ({"monitor": "tail_"}, "monitor is 'tail_'"),
+        ({"precision": "double"}, "precision is 'double', expected one of '32-true', '64-true'"),
+        ({"precision": ["x"]}, r"precision is \['x'\], expected one of '32-true', '64-true'"),
+        ({"precision": True}, "precision is True, expected one of '32-true', '64-true'"),
+        ({"precision": "transformer-engine"}, "precision is 'transformer-engine', expected one of"),
+        (
+            {"precision": "bf16-true", "accelerator": "cpu"},
+            "precision is 'bf16-true', whose weights of 16 bits no .* on a CPU, expected 'bf16-mixed'",
+        ),
+        (
+            {"precision": "16-true", "accelerator": "cpu"},
+            "expected '16-mixed', which keeps weights of 32 bits",
+        ),
+        ({"devices": 0, "accelerator": "cpu"}, "Lightning's Trainer refuses devices 0: .* not a valid input"),
+        ({"max_time": "x"}, "Lightning's Trainer refuses max_time x: .* is not a valid duration"),
+        ({"limit_train_batches": -1}, "Lightning's Trainer refuses limit_train_batches -1"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_happens(
@@ -1211,6 +1226,7 @@ def test_bad_arguments_are_refused_before_anything_happens(
         quick(model, *splits[:2], **arguments)
     assert equal(weights(model), before)
     assert not model.training
+    assert model.signature.trained is None
 
 
 @pytest.mark.parametrize(
@@ -1218,6 +1234,9 @@ def test_bad_arguments_are_refused_before_anything_happens(
     [
         ({"lr": "1e-3"}, "lr is '1e-3', expected a number"),
         ({"lr": True}, "lr is True"),
+        ({"checkpoint_dir": 3}, "checkpoint_dir is 3, expected a path"),
+        ({"resume": 3}, "resume is 3, expected a path"),
+        ({"limit_train_batches": "x"}, "Lightning's Trainer refuses limit_train_batches x: "),
         ({"monitor": 10}, "monitor is 10, expected the name of a metric"),
         ({"max_epochs": 2.0}, r"max_epochs is 2\.0, expected a whole number"),
         ({"batch_size": "64"}, "batch_size is '64'"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-import itertools
 import json
 import os
 import typing
@@ -14,16 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._files import shown
 from pyg_kgrec._trainer import check_arguments
 from pyg_kgrec._tuning import check_names
+from pyg_kgrec._tuning import check_tried as _check_tried
 from pyg_kgrec.comparison.digest import without_addresses
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.blend import Blend
-from pyg_kgrec.training import fit, learns_anywhere
+from pyg_kgrec.training import check_fit, fit, learns_anywhere
 
 Maker: TypeAlias = type[Recommender] | Callable[..., Recommender]
 ModelLike: TypeAlias = Maker | tuple[Maker, Mapping[str, Any]]
@@ -115,7 +114,27 @@ def _entry(name: Any, value: Any, fit_arguments: Mapping[str, Any], loss: str | 
         raise TypeError(f"{where} is a {type(make).__name__}, {_EXPECTED}")
     if loss is not None and isinstance(make, type) and "loss" not in settings and loss in losses(make):
         settings["loss"] = loss
-    return Entry(name, make, settings, {**fit_arguments, **own})
+    entry = Entry(name, make, settings, {**fit_arguments, **own})
+    check_values(entry)
+    return entry
+
+
+def check_values(entry: Entry, watched: bool = True) -> None:
+    """Refuses values of fit's arguments with which no run of a row could be trained.
+
+    Args:
+        entry: The row.
+        watched: Whether there are validation pairs.
+
+    Raises:
+        TypeError: If a value is of another type.
+        ValueError: If a value is out of range.
+    """
+    try:
+        check_fit(entry.fit, watched)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"models[{shown(repr(entry.name), 60)}] cannot be fitted: {error}") from error
 
 
 _OURS = (
@@ -171,10 +190,8 @@ def check_tuned(entry: Entry, space: Any, model: Recommender | None = None) -> N
     expected = " or ".join(f"{what} ({_first(names)})" for what, names in listed if names)
     where = f"tune[{shown(repr(entry.name), 60)}]"
     check_names(space, [*own, *of_fit], where, expected or "no search: nothing of it can be set")
-
-
-_COMBINATIONS = 32
-"""Most values of other settings that one value is tried with before it is refused."""
+    values = {name: tried for name, tried in space.items() if name in fit_names()}
+    _check_tried(values, lambda tried: check_fit({**entry.fit, **tried}), where, "trained")
 
 
 def check_tried(entry: Entry, space: Any, train: HeteroData) -> None:
@@ -190,30 +207,9 @@ def check_tried(entry: Entry, space: Any, train: HeteroData) -> None:
     """
     if not isinstance(space, Mapping) or not isinstance(entry.make, type):
         return
-    tried = {name: _drawn(values) for name, values in space.items() if name not in fit_names()}
-    for name, values in tried.items():
-        others = [[(other, value) for value in tried[other]] for other in tried if other != name]
-        combinations = [(), *itertools.islice(itertools.product(*others), _COMBINATIONS)]
-        for value in values:
-            refused: list[Exception] = []
-            for combination in combinations:
-                try:
-                    entry.build(train, **{name: value}, **dict(combination))
-                    break
-                except (TypeError, ValueError) as error:
-                    refused.append(error)
-            else:
-                raise ValueError(
-                    f"tune[{shown(repr(entry.name), 60)}] tries {shown(repr(value), 60)} for {name}, which no "
-                    f"trial can be made with: {shown(str(refused[0]), 200)}"
-                )
-
-
-def _drawn(values: list[Any] | tuple[Any, Any]) -> list[Any]:
-    """What is drawn of what is tried: all of a list, the ends of whole numbers, of others one between them."""
-    if isinstance(values, list) or all(isinstance(end, int | np.integer) for end in values):
-        return list(values)
-    return [sum(values) / 2]
+    settings = {name: values for name, values in space.items() if name not in fit_names()}
+    where = f"tune[{shown(repr(entry.name), 60)}]"
+    _check_tried(settings, lambda tried: entry.build(train, **tried), where, "made")
 
 
 def _first(names: list[str]) -> str:

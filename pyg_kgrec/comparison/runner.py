@@ -19,7 +19,9 @@ from tqdm.auto import tqdm
 
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
 from pyg_kgrec.comparison.entries import check_tuned, files_of
+from pyg_kgrec.comparison.entries import check_values as check_of_fit
 from pyg_kgrec.comparison.runs import FAILURES, Plan, Row, check_values, describe, run
+from pyg_kgrec.training import learns_anywhere
 
 _KIND: Final = "comparison"
 Pairs = dict[str, Tensor]
@@ -98,7 +100,8 @@ def trainable(plan: Plan, seed: int) -> tuple[dict[str, Row], dict[str, str]]:
     """What each row is made with, and of those that cannot be trained on this store, why.
 
     Raises:
-        ValueError: If a search tries what makes no difference to its model.
+        ValueError: If a search tries what makes no difference to its model or what fit refuses, or a schedule waits
+            for a metric and there are no validation pairs.
     """
     described: dict[str, Row] = {}
     left_out: dict[str, str] = {}
@@ -109,6 +112,8 @@ def trainable(plan: Plan, seed: int) -> tuple[dict[str, Row], dict[str, str]]:
             left_out[entry.name] = f"{type(error).__name__}: {shown(str(error), 300)}"
             continue
         check_tuned(entry, plan.tune.get(entry.name), model)
+        if learns_anywhere(model):  # else no schedule is followed
+            check_of_fit(entry, plan.splits(seed)[1] is not None)
         check_values(plan, entry, seed)
         described[entry.name] = row
     return described, left_out

@@ -38,6 +38,7 @@ from pyg_kgrec.comparison.entries import (
     settings_of,
     written,
 )
+from pyg_kgrec.comparison.warming import Kind, kinds_of, warm_up
 from pyg_kgrec.data.store import INTERACTS
 from pyg_kgrec.evaluation import check_rankable, ranking_with_ranks
 from pyg_kgrec.models.base import Recommender
@@ -64,6 +65,7 @@ class Plan:
         num_threads: PyTorch's threads.
         tune: By name of a row, what is searched.
         num_trials: Number of trials of each that is searched.
+        kinds: By name of a row, what its model is made of, as :func:`describe` found it.
     """
 
     entries: Sequence[Entry]
@@ -74,6 +76,7 @@ class Plan:
     num_threads: int
     tune: Mapping[str, Any]
     num_trials: int
+    kinds: dict[str, list[Kind]] = field(default_factory=dict)
     _kept: tuple[int, Splits] | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -182,6 +185,7 @@ def describe(plan: Plan, entry: Entry, seed: int) -> tuple[Row, Recommender]:
         if val is not None:
             validation_inputs(model, val, plan.monitor)
         check_rankable(model.prepare(test), list(plan.ks), "test")
+    plan.kinds[entry.name] = kinds_of(model)
     row = _settings(entry, model) | {"given": given}
     if entry.transform is not None:
         row["transform"] = entry.name
@@ -229,6 +233,10 @@ def run(plan: Plan, name: str, seed: int) -> tuple[Row, dict[str, Tensor] | None
     files = files_of(entry)
     before = interruptions()
     try:
+        with _own_randomness(seed), _threads(plan.num_threads):
+            warm_up(plan.kinds.get(name, []), entry.fit, plan.num_threads)
+        if interruptions() != before:
+            raise KeyboardInterrupt
         with _own_randomness(seed), _threads(plan.num_threads):
             splits = plan.transformed(entry, seed)
             found, trained = _trained(plan, entry, splits, seed)

@@ -47,7 +47,7 @@ class TripleSampler:
         other_tail, some_tail = self._tails.draw(relation * self.num_entities + head, generator)
         other_head, some_head = self._heads.draw(relation * self.num_entities + tail, generator)
         self._check(head, relation, tail, some_head | some_tail)
-        coin = torch.rand(head.shape, device=head.device, generator=generator) < 0.5
+        coin = torch.rand(head.shape, dtype=torch.float32, device=head.device, generator=generator) < 0.5
         change_head = torch.where(some_tail, coin & some_head, True)
         return torch.where(change_head, other_head, head), torch.where(change_head, tail, other_tail)
 

@@ -141,6 +141,11 @@ class Recommender(torch.nn.Module, ABC):
     of_graph_given: tuple[str, ...] = ()
     """Those of :attr:`of_graph` that the model was made with."""
 
+    def _kept_settings(self) -> dict[str, Any]:
+        """Settings for a constructor that is given a signature, with what was given and stands in the weights."""
+        given = {name: "given" for name in self.of_graph_given if self.settings.get(name) is None}
+        return self.settings | given
+
     def _of_graph(self, data: HeteroData) -> dict[str, Any]:
         """Arguments of :attr:`of_graph` that were given and are no settings, for a model of another store."""
         return {}

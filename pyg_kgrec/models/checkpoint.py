@@ -103,7 +103,7 @@ def content_of(model: Recommender) -> dict[str, Any]:
     """What a file says of a model: plain things only."""
     own = {
         "model": type(model).__name__,
-        "settings": model.settings,
+        "settings": model._kept_settings(),
         "signature": model.signature.state(),
         "state_dict": model.state_dict(),
         "threshold": float(model.threshold),

@@ -18,6 +18,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn.inits import glorot, zeros
 
 from pyg_kgrec import ops
+from pyg_kgrec._arrays import default_dtype
 from pyg_kgrec._checks import (
     MOST_LAYERS,
     check_channels,
@@ -288,7 +289,11 @@ class KSR(SessionRecommender):
         """Trains a TransE on the store's triples where no embeddings were given, and writes the file named."""
         if not self.use_kg or bool(self.pretrained):
             return
-        tables = pretrained_embeddings(inputs.data, self.kg_channels, path=self.kg_file, progress=progress)
+        # Drawn and learned as the model's own numbers are, whatever PyTorch's default dtype is by now.
+        with default_dtype(self.entity_start.dtype):
+            tables = pretrained_embeddings(
+                inputs.data, self.kg_channels, path=self.kg_file, progress=progress
+            )
         row, number = inputs.row[ENTITY], self.signature.relations(inputs.data)
         for mine, theirs, to in (
             (self.entity_start, tables.entity, row), (self.relation_key, tables.relation, number)
@@ -437,8 +442,10 @@ class KSR(SessionRecommender):
         if not self.training or self.dropout == 0:
             return None
         size = (*session.shape, self.embedding_channels)
-        noise = torch.rand(size, device=session.device, generator=generator)
-        return (noise >= self.dropout).to(self.session_layer.weight.dtype) / (1 - self.dropout)
+        dtype = self.session_layer.weight.dtype
+        wide = dtype if dtype == torch.float64 else torch.float32  # whatever PyTorch's default dtype is
+        noise = torch.rand(size, dtype=wide, device=session.device, generator=generator)
+        return (noise >= self.dropout).to(dtype) / (1 - self.dropout)
 
     def session_scores(self, inputs: Inputs, item: Tensor) -> Tensor:
         """Scores of all items after a session of nobody's, whose first state of the GRU is 0."""

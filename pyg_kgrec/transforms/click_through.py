@@ -118,7 +118,7 @@ def draw_unwatched(positive: PairIndex, num_items: int, generator: torch.Generat
         )
     drawn = []
     for users in torch.arange(degree.numel()).split(max(1, _BLOCK // num_items)):
-        key = torch.rand(users.numel(), num_items, generator=generator)
+        key = torch.rand(users.numel(), num_items, dtype=torch.float32, generator=generator)
         key[positive.select(users)] = 2.0
         order = key.argsort(dim=1)[:, : int(degree[users].max())]
         drawn.append(order[torch.arange(order.size(1)) < degree[users].unsqueeze(1)])

@@ -817,6 +817,8 @@ def test_a_search_over_what_makes_no_difference_is_refused_at_the_entrance(
             {"hidden_channels": [4, 6], "num_heads": [4, 5]},
             "tries 5 for num_heads, .* expected a divisor",
         ),
+        ({"lr": [0.1, -1]}, "tries -1 for lr, which no trial can be trained with: lr is -1, expected a pos"),
+        ({"patience": (0, 5)}, "tries 0 for patience, .*: patience is 0, expected at least 1"),
     ],
 )
 def test_a_search_of_what_a_model_refuses_is_refused_at_the_entrance(
@@ -851,6 +853,22 @@ def test_what_a_callable_takes_by_any_name_may_be_searched(small: HeteroData) ->
         ({"monitor": "ndcg10"}, ValueError, "monitor is 'ndcg10', expected a metric and a length"),
         ({"monitor": 3}, TypeError, "monitor is 3, expected the name of a metric"),
         ({"fit": {"max_epoch": 1}}, TypeError, "max_epoch is no argument of fit"),
+        ({"fit": {"lr": -1}}, ValueError, r"models\['P'\] cannot be fitted: lr is -1, expected a positive"),
+        ({"fit": {"batch_size": "x"}}, TypeError, "batch_size is 'x', expected a whole number"),
+        ({"fit": {"patience": 0}}, ValueError, "patience is 0, expected at least 1"),
+        ({"fit": {"precision": "double"}}, ValueError, "precision is 'double', expected one of '32-true'"),
+        ({"fit": {"devices": "many"}}, TypeError, "Lightning's Trainer refuses devices many: `devices` "),
+        ({"fit": {"scheduler": "cosin"}}, ValueError, "scheduler is 'cosin', expected 'cosine'"),
+        (
+            {"models": {"P": Popularity, "M": (MF, {"eval_every": 0})}},
+            ValueError,
+            r"^models\['M'\] cannot be fitted: eval_every is 0, expected at least 1",
+        ),
+        (
+            {"models": {"M": (MF, {"scheduler": "plateau"})}, "split": RandomSplit(0.0, 0.2)},
+            ValueError,
+            r"^models\['M'\] cannot be fitted: scheduler is 'plateau' without val",
+        ),
         ({"k": 15}, ValueError, "^k is 15, expected a whole number from 1 to the 14 items"),
         (
             {"monitor": "ndcg@15"},
@@ -893,3 +911,16 @@ def test_a_search_may_be_watched_by_triples() -> None:
     )
     assert table.to_frame()["status"].tolist() == ["ok"]
     assert table.to_frame()["trials"].tolist() == [2]
+
+
+def test_what_is_loaded_once_is_no_part_of_the_first_run(
+    small: HeteroData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warming = import_module("pyg_kgrec.comparison.warming")
+    made: list[str] = []
+    fitting, rows = runs.fit, {"BPRMF": MF, "a subclass": Stumbles, "many": lambda train: EASE(train)}
+    monkeypatch.setattr(warming, "_warm", set())
+    monkeypatch.setattr(warming, "fit", lambda model, *args, **kwargs: made.append(type(model).__name__))
+    monkeypatch.setattr(runs, "fit", lambda *args, **kwargs: made.append("run") or fitting(*args, **kwargs))
+    compare(rows, small, **SETTINGS | {"seeds": [0], "fit": {"max_epochs": 1}})
+    assert made == ["BPRMF", "run", "run", "EASE", "run"]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -143,3 +145,11 @@ def test_triples_can_be_asked_about_before_anything_is_drawn() -> None:
         sampler.check(as_tensor(cross))
     TripleSampler(as_tensor(ROWS_OF_ONE), N).check(as_tensor(ROWS_OF_ONE))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_is_drawn_does_not_depend_on_the_default_dtype(double_by_default: Callable[[], None]) -> None:
+    triple = as_tensor([(0, 0, 1), (1, 1, 2), (3, 0, 4)] * 20)
+    sampler = TripleSampler(triple, N)
+    before = draw(sampler, triple)
+    double_by_default()
+    assert all(map(torch.equal, draw(sampler, triple), before))

@@ -376,6 +376,14 @@ def test_parts_that_are_none(splits: Splits, make_splits: SplitBuilder) -> None:
             Blend([ease], fit=arguments)  # type: ignore[arg-type]
 
 
+def test_what_a_part_cannot_be_fitted_with_is_refused_before_another_is_fitted(splits: Splits) -> None:
+    train, val, _ = splits
+    blend = Blend({"one": bprmf(train), "two": bprmf(train)}, fit={"two": {"patience": 0}})
+    with pytest.raises(ValueError, match=r"^the part two cannot be fitted: patience is 0, expected at"):
+        fit(blend, train, val, max_epochs=1, monitor="ndcg@5", progress=False)
+    assert all(part.signature.trained is None for part in blend.parts.values())
+
+
 def test_two_of_a_kind_are_numbered(splits: Splits) -> None:
     train = splits[0]
     parts: list[Recommender] = [EASE(train), bprmf(train), EASE(train, 5.0)]

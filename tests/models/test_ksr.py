@@ -23,7 +23,7 @@ from torch_geometric.nn.kge import TransE
 from pyg_kgrec import KSR, evaluate, fit, pretrain_transe
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
 from pyg_kgrec.datasets import SyntheticKG
-from pyg_kgrec.kge import training
+from pyg_kgrec.kge import embedding, training
 from pyg_kgrec.models import newcomers
 from pyg_kgrec.models.base import predicting
 from pyg_kgrec.testing import permuted
@@ -240,6 +240,31 @@ def test_dropout_draws_in_training_only(splits: Any) -> None:
     assert loss(0) == loss(0) != loss(1)
     model.eval()
     assert loss(0) == loss(1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_number_that_is_drawn_depends_on_the_default_dtype(
+    splits: Any,
+    quick_transe: Callable[..., TransE],
+    double_by_default: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+) -> None:
+    train = splits[0]
+    model = KSR(train, 4, 4, kg_channels=4, dropout=0.5).to(dtype)
+    other = copy.deepcopy(model)
+    found = []
+    for one in (model, other):
+        monkeypatch.setattr(embedding, "_last", {})
+        inputs = one.prepare(train)
+        one.pretrain(inputs, progress=False)
+        one.train()
+        examples = one.training_examples(inputs)
+        found.append(one.training_losses(inputs, examples, torch.Generator().manual_seed(0))["ranking"])
+        double_by_default()
+    assert torch.equal(model.entity_start, other.entity_start)
+    assert torch.equal(*found)
+    assert torch.get_default_dtype() == torch.float64
 
 
 def test_knowledge_is_frozen_or_learned_on(splits: Any) -> None:

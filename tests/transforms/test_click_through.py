@@ -96,3 +96,12 @@ def split_often(data: HeteroData) -> None:
 def test_a_split_without_a_positive_to_learn_from_is_refused(make_store: StoreBuilder) -> None:
     with pytest.raises(ValueError, match="the 2 labelled pairs leave no positive for training"):
         split_often(make_store(num_users=1, num_items=8, per_user=1))
+
+
+def test_what_is_drawn_does_not_depend_on_the_default_dtype(
+    make_store: StoreBuilder, double_by_default: Callable[[], None]
+) -> None:
+    data = make_store()
+    before = [pairs_of(part, 0) for part in ClickThroughSplit(0.2, 0.2)(data)]
+    double_by_default()
+    assert [pairs_of(part, 0) for part in ClickThroughSplit(0.2, 0.2)(data)] == before
