@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -52,6 +53,20 @@ class ExplainedGraph:
     def __post_init__(self) -> None:
         # Listed edges are places in these tensors: a store that gets others must not move them.
         object.__setattr__(self, "data", copy.copy(self.data))
+
+    @cached_property
+    def is_seen(self) -> bool:
+        """Whether the user has the item already: the store holds the pair, so that no list shows it."""
+        store = self.data[INTERACTS] if INTERACTS in self.data.edge_types else {}
+        parts = [store[name] for name in ("edge_index", "seen_edge_index") if name in store]
+        return any(bool(((pair[0] == self.user) & (pair[1] == self.item)).any()) for pair in parts)
+
+    def is_itself(self, kind: str, raw: Any) -> bool:
+        """Whether a unit of this kind and raw id is the item, in the history of a user who has it already.
+
+        Its effect is as real as any, but it is no reason for itself.
+        """
+        return kind == HISTORY and self.is_seen and bool(raw == Names(self.data).item_id(self.item))
 
     def to_hetero(self) -> HeteroExplanation:
         """The store's graph with a mask over the nodes and over the edges of each type.
@@ -133,7 +148,7 @@ class ExplainedGraph:
         """Paths and units whose items and entities have names of their own, as :meth:`named` has them.
 
         A picture knows what is the same by its name: of items with one name all but the explained one get their
-        ids, and so do entities.
+        ids, and so do entities. The item itself is left out of the history: no arrow leads from it to itself.
 
         Args:
             paths: The listed paths by name, one row for each of :attr:`paths`.
@@ -153,8 +168,10 @@ class ExplainedGraph:
             )
         past = units["kind"] == HISTORY
         if past.any() and "id" in units:
-            ids = self.data[ITEM].get("id")
-            items = {item if ids is None else ids[item]: label for item, label in self._items.items()}
+            itself = [self.is_itself(kind, raw) for kind, raw in zip(units["kind"], units["id"])]
+            units = units[~np.array(itself, dtype=bool)]
+            past, names = units["kind"] == HISTORY, Names(self.data)
+            items = {names.item_id(item): label for item, label in self._items.items()}
             told = units["name"].where(
                 ~past, [items.get(raw, name) for raw, name in zip(units["id"], units["name"])]
             )
@@ -169,9 +186,8 @@ class ExplainedGraph:
         for edge_index in (store.edge_index, store.get("seen_edge_index")):
             if edge_index is not None:
                 items |= dict.fromkeys(edge_index[1, edge_index[0] == self.user].tolist())
-        ids = self.data[ITEM].get("id")
         labels = {item: names.item(item) for item in items}
-        return _apart(labels, lambda item: item if ids is None else ids[item], keep=self.item)
+        return _apart(labels, names.item_id, keep=self.item)
 
     def _entities(self, entities: Iterable[int]) -> dict[int, str]:
         """Labels of entities by their own names; of those that are listed equal ones have their ids."""
