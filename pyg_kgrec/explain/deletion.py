@@ -85,6 +85,7 @@ class DeletionExplanation(Explanation):
                 dict(zip(triples["position"].tolist(), triples["weight"].tolist())),
                 _sizes(units, HISTORY),
                 _sizes(units, ENTITY),
+                about=triples["item"].tolist(),
             ),
             weight_name=weight_name,
             units=frame_of(

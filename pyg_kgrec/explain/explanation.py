@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -361,7 +362,9 @@ class Explanation:
         return [*units, (f"Triples ({self.weight_name})", self.triples)]
 
     def _own_triples(self) -> pd.DataFrame:
-        """The triples of the item itself."""
+        """The triples of the item itself: an item of the history may have its name."""
+        if len(self.graph.about) == len(self.triples):
+            return self.triples[np.array(self.graph.about, dtype=np.int64) == self.graph.item]
         return self.triples[self.triples["about"] == self.item]
 
     # ------------------------------------------------------------------ picture
