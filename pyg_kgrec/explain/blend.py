@@ -10,7 +10,7 @@ import pandas as pd
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._tables import frame_of
-from pyg_kgrec.explain.explanation import Explanation
+from pyg_kgrec.explain.explanation import ALREADY, Explanation
 from pyg_kgrec.explain.graph import ExplainedGraph
 from pyg_kgrec.explain.names import Names
 from pyg_kgrec.explain.tables import empty_frame, rows
@@ -119,4 +119,6 @@ class BlendExplanation(Explanation):
 
 
 def _lines(explanation: Explanation) -> list[tuple[bool, str]]:
-    return [(place == 0, line) for place, line in enumerate(str(explanation).splitlines())]
+    # That the user has the item already is said once, of the whole.
+    lines = [line for line in str(explanation).splitlines() if line.strip() != ALREADY]
+    return [(place == 0, line) for place, line in enumerate(lines)]

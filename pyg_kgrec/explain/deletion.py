@@ -71,6 +71,7 @@ class DeletionExplanation(Explanation):
                 return labels[node]
             return "its entities" if kind == "all" else "x"
 
+        ids = {ENTITY: names.entity_id, HISTORY: names.item_id}
         triples = strongest(triples_of(data, entities_of(data, [item]), weight), per_item)
         return cls(
             user=names.user(user),
@@ -84,13 +85,14 @@ class DeletionExplanation(Explanation):
                 dict(zip(triples["position"].tolist(), triples["weight"].tolist())),
                 _sizes(units, HISTORY),
                 _sizes(units, ENTITY),
+                about=triples["item"].tolist(),
             ),
             weight_name=weight_name,
             units=frame_of(
                 {
                     "kind": [kind for kind, _, _ in units],
                     "name": [called(kind, node) for kind, node, _ in units],
-                    "id": [names.entity_id(node) if kind == ENTITY else "" for kind, node, _ in units],
+                    "id": [ids[kind](node) if kind in ids else "" for kind, node, _ in units],
                     "contribution": np.array([value for _, _, value in units], dtype=float),
                 }
             ).sort_values("contribution", ascending=False, kind="stable", ignore_index=True),

@@ -99,10 +99,11 @@ def heat_map(
     ax: Axes | None,
     title: str,
     table: pd.DataFrame,
-    steps: Mapping[str, Collection[float]] | None = None,
+    steps: Mapping[Any, Collection[float]] | None = None,
     slots: Mapping[str, Collection[float]] | None = None,
     most_steps: int = 25,
     most_relations: int = 15,
+    keys: Sequence[Any] | None = None,
 ) -> Axes:
     """A heat map of the latest steps and the relations of the most attention among them.
 
@@ -113,14 +114,17 @@ def heat_map(
         ax: Axes to draw on; new ones if None.
         title: Of the picture.
         table: One row per step of a session, oldest first, and one column per relation.
-        steps: What the score loses without each item, by name: one value per step of that name.
+        steps: What the score loses without each item, by the item's key: one value per step of that key.
         slots: What the score loses without each relation's slot, by name.
         most_steps: Most steps drawn.
         most_relations: Most relations drawn.
+        keys: Which item each step is, since items may share a name; by default their names.
     """
     steps, slots = steps or {}, slots or {}
     first_step, first_slot = _largest(steps), _largest(slots)
-    table = table.tail(most_steps)
+    items = [str(name) for name in table.index] if keys is None else list(keys)
+    called = dict(zip(items, map(str, table.index))).get(first_step, "")
+    table, items = table.tail(most_steps), items[-most_steps:]
     strongest = table.max().sort_values(ascending=False, kind="stable").index
     if first_slot in strongest[most_relations:]:  # the one that decides is never cut off
         strongest = strongest.drop(first_slot).insert(most_relations - 1, first_slot)
@@ -136,11 +140,11 @@ def heat_map(
     wide = 7.5 if own else _fitting(ax, sum(name.count("\n") + 1 for name in relations), across=True)
     ax.set_xticks(range(table.shape[1]), relations, fontsize=wide, color=INK, rotation=90, **PLAIN)
     beside: dict[str, Any] = {"textcoords": "offset points", "color": INK, "annotation_clip": False}
-    for place, told in _effects(table.index, steps):
+    for place, told in _effects(items, steps):
         ax.annotate(
             told, (table.shape[1] - 0.5, place), (4, 0), va="center", ha="left", fontsize=size, **beside
         )
-    for place, told in _effects(table.columns, slots):
+    for place, told in _effects(map(str, table.columns), slots):
         ax.annotate(
             told, (place, -0.5), (0, 4), va="bottom", ha="center", fontsize=wide, rotation=90, **beside
         )
@@ -148,11 +152,20 @@ def heat_map(
     bar.set_label("attention", color=INK, fontsize=8)
     bar.ax.tick_params(colors=INK, labelsize=7)
     bar.outline.set_edgecolor(INK)
-    _frame_first(ax, table, first_step, first_slot)
+    relation = "" if first_slot is None else str(first_slot)
+    _frame_first(
+        ax,
+        table.shape,
+        [place for place, key in enumerate(items) if first_step is not None and key == first_step],
+        [place for place, label in enumerate(table.columns) if relation and str(label) == relation],
+    )
     made = [
-        f"{kind} {shorten(name, 24)} ({max(found[name]):+.3g})"
-        for kind, name, found in (("item", first_step, steps), ("relation", first_slot, slots))
-        if name
+        f"{kind} {shorten(name, 24)} ({max(found[key]):+.3g})"
+        for kind, key, name, found in (
+            ("item", first_step, called, steps),
+            ("relation", first_slot, relation, slots),
+        )
+        if key is not None
     ]
     if made:
         ax.set_xlabel(f"figures: {LEFT_OUT}", fontsize=8, color=INK)
@@ -332,30 +345,30 @@ def _widest(texts: Iterable[Any]) -> float:
     return max((float(text.get_window_extent().width) for text in texts), default=0.0)
 
 
-def _largest(found: Mapping[str, Collection[float]]) -> str:
-    """The name of the largest value above zero; empty where there is none."""
-    best = max(found, key=lambda name: max(found[name], default=0.0), default="")
-    return best if best and max(found[best], default=0.0) > 0 else ""
+def _largest(found: Mapping[Any, Collection[float]]) -> Any:
+    """The key of the largest value above zero; None where there is none."""
+    best = max(found, key=lambda key: max(found[key], default=0.0), default=None)
+    return best if best is not None and max(found[best], default=0.0) > 0 else None
 
 
-def _effects(names: Iterable[Any], found: Mapping[str, Collection[float]]) -> Iterable[tuple[int, str]]:
-    """Place of each name and what the score loses without it, as far as that shows beside the largest."""
+def _effects(keys: Iterable[Any], found: Mapping[Any, Collection[float]]) -> Iterable[tuple[int, str]]:
+    """Place of each key and what the score loses without it, as far as that shows beside the largest."""
     least = max((abs(value) for values in found.values() for value in values), default=0.0) / 100
-    for place, name in enumerate(names):
-        shown = [value for value in found.get(str(name), ()) if abs(value) > least]
+    for place, key in enumerate(keys):
+        shown = [value for value in found.get(key, ()) if abs(value) > least]
         if shown:
             yield place, " / ".join(f"{value:+.2g}" for value in shown[:3])
 
 
-def _frame_first(ax: Axes, table: pd.DataFrame, step: str, slot: str) -> None:
+def _frame_first(ax: Axes, shape: tuple[int, ...], steps: list[int], slots: list[int]) -> None:
     """A frame around the rows and the column that decided."""
     rectangle = import_module("matplotlib.patches").Rectangle
     style = {"fill": False, "edgecolor": AGAINST, "linewidth": 1.6, "clip_on": False, "zorder": 5}
-    for place in np.flatnonzero([str(label) == step for label in table.index]):
-        ax.add_patch(rectangle((-0.5, place - 0.5), table.shape[1], 1, **style))
+    for place in steps:
+        ax.add_patch(rectangle((-0.5, place - 0.5), shape[1], 1, **style))
         _bold(ax.get_yticklabels()[place])
-    for place in np.flatnonzero([str(label) == slot for label in table.columns]):
-        ax.add_patch(rectangle((place - 0.5, -0.5), 1, len(table), **style))
+    for place in slots:
+        ax.add_patch(rectangle((place - 0.5, -0.5), 1, shape[0], **style))
         _bold(ax.get_xticklabels()[place])
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -36,6 +37,9 @@ from pyg_kgrec.explain.without import Without, compare_lists, rows_of, scores_wi
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+ALREADY: Final = "you have this item already"
+"""First line of the text on an item of the user's history, which no list of recommendations holds."""
 
 _NOTHING = "no triple describes the item and no path leads to it from the user's history"
 PICTURES: Final = ("graph", "units", "attention")
@@ -187,7 +191,8 @@ class Explanation:
     def reasons(self, max_reasons: int = 3) -> list[Reason]:
         """What lowers the score when it is left out, and has something in the store to stand for it.
 
-        One reason for each entity or relation; triples that share both are one. Largest effect first.
+        One reason for each entity or relation; triples that share both are one. Largest effect first. An item that
+        the user has already is no reason for itself.
 
         Args:
             max_reasons: Most reasons.
@@ -205,22 +210,31 @@ class Explanation:
     def text(self, max_reasons: int = 3) -> str:
         """The reasons in plain English, one line each.
 
-        Where no supported unit lowers the score, one sentence says so.
+        Where no supported unit lowers the score, one sentence says so. Where the user has the item already, the
+        first line says that.
 
         Args:
             max_reasons: Most reasons.
         """
+        return "\n".join([*self._already(), *self._reasons_told(max_reasons)])
+
+    def _already(self) -> list[str]:
+        """That the user has the item, where that is so: nobody would take it for a recommendation then."""
+        return [ALREADY] if self.graph.is_seen else []
+
+    def _reasons_told(self, max_reasons: int) -> list[str]:
+        """The lines of :meth:`text` on what the score is made of."""
         reasons = self.reasons(max_reasons)
         if self.told is None:
-            return "\n".join(self._summary() or self._details()[:max_reasons] or [_NOTHING])
+            return self._summary() or self._details()[:max_reasons] or [_NOTHING]
         if not reasons:
             liked = self.told.history
             more = f"; together, {len(liked)} items of your history do: {listed(liked)}" if liked else ""
-            return NO_REASON + more
-        return "\n".join(
+            return [NO_REASON + more]
+        return [
             f"{'because' if first else 'and'} {reason.text}   [{self._effect(reason)}]"
             for first, reason in zip([True] + [False] * len(reasons), reasons)
-        )
+        ]
 
     def _effect(self, reason: Reason) -> str:
         """What happens without a reason."""
@@ -304,24 +318,28 @@ class Explanation:
     # ------------------------------------------------------------------ text and HTML
 
     def __str__(self) -> str:
-        told = [] if self.told is None else self.text().splitlines()
-        lines = [self._title(), *(f"  {line}" for line in (*told, *self._summary(), *self._details()))]
+        told = self._head()
+        said = [*self._summary(), *self._details()]
+        lines = [self._title(), *(f"  {line}" for line in (*told, *said))]
         own = self._own_triples().head(5)
         if len(own) and self.told is None:  # what leaving out has said needs no weights beside it
             lines.append(f"  {self.item} is best described by ({self.weight_name})")
             lines += [f"    {r.head} – {r.relation} → {r.tail}   [{r.weight:.2f}]" for r in rows(own)]
-        if len(lines) == 1:
+        if len(lines) == 1 + len(self._already()):
             lines.append(f"  {_NOTHING}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         parts = [f"<p><b>{html.escape(self._title())}</b></p>"]
-        told = [] if self.told is None else self.text().splitlines()
-        parts += [f"<p>{html.escape(sentence)}</p>" for sentence in (*told, *self._summary())]
+        parts += [f"<p>{html.escape(sentence)}</p>" for sentence in (*self._head(), *self._summary())]
         for caption, frame in self._tables():
             table = frame.head(10).to_html(index=False, float_format="{:.2f}".format, escape=True)
             parts.append(f"<p>{html.escape(caption)}</p>{table}")
         return "".join(parts)
+
+    def _head(self) -> list[str]:
+        """Sentences after the title: the text, or where nothing was left out what stands before its reasons."""
+        return self._already() if self.told is None else self.text().splitlines()
 
     def _title(self) -> str:
         return f"{self.item} for {self.user} (score {self.score:.3f})"
@@ -333,7 +351,7 @@ class Explanation:
     def _details(self) -> list[str]:
         """Sentences of the text for what the HTML has in tables."""
         return [
-            f"without {r.kind} {r.name} the score would be {self.score - r.contribution:.3f}"
+            f"without {r.kind} {r.name}{self._itself(r)} the score would be {self.score - r.contribution:.3f}"
             f"   [{r.contribution:+.3f}]"
             for r in rows(self.units.head(8))
         ]
@@ -344,7 +362,9 @@ class Explanation:
         return [*units, (f"Triples ({self.weight_name})", self.triples)]
 
     def _own_triples(self) -> pd.DataFrame:
-        """The triples of the item itself."""
+        """The triples of the item itself: an item of the history may have its name."""
+        if len(self.graph.about) == len(self.triples):
+            return self.triples[np.array(self.graph.about, dtype=np.int64) == self.graph.item]
         return self.triples[self.triples["about"] == self.item]
 
     # ------------------------------------------------------------------ picture
@@ -412,8 +432,13 @@ class Explanation:
         )
 
     def _picture_title(self) -> str:
-        return f"{self.item} for {self.user}  (score {self.score:.3f})"
+        already = ", who has it already" if self.graph.is_seen else ""
+        return f"{self.item} for {self.user}{already}  (score {self.score:.3f})"
 
     def _unit_labels(self, units: pd.DataFrame) -> list[str]:
         """Labels of units in the picture."""
-        return [f"{r.kind}: {r.name}" for r in rows(units)]
+        return [f"{r.kind}: {r.name}{self._itself(r)}" for r in rows(units)]
+
+    def _itself(self, unit: Any) -> str:
+        """What stands behind the name of a unit that is the item."""
+        return " (the item itself)" if self.graph.is_itself(unit.kind, unit.id) else ""

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -17,8 +18,9 @@ from torch_geometric.explain import HeteroExplanation
 
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, EdgeType
 from pyg_kgrec.explain.names import Names, membership
-from pyg_kgrec.explain.units import HISTORY
+from pyg_kgrec.explain.units import HISTORY, OF_ENTITY
 
+_ROUNDS: Final = 3
 Fact = tuple[str, str, str]
 """Head, relation and tail of a triple, by name."""
 
@@ -38,6 +40,8 @@ class ExplainedGraph:
             links to other entities weigh what the triples listed of them do.
         effects: What the score loses without each triple that was left out by itself, by its place.
         paths: Item of the history and entity between (−1 for none) of each path that is listed.
+        about: The item that each listed triple is told of, row by row of the explanation's table; empty where that
+            is not known.
     """
 
     data: HeteroData
@@ -48,10 +52,25 @@ class ExplainedGraph:
     entities: Mapping[int, float] = field(default_factory=dict)
     effects: Mapping[int, float] = field(default_factory=dict)
     paths: Sequence[tuple[int, int]] = ()
+    about: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         # Listed edges are places in these tensors: a store that gets others must not move them.
         object.__setattr__(self, "data", copy.copy(self.data))
+
+    @cached_property
+    def is_seen(self) -> bool:
+        """Whether the user has the item already: the store holds the pair, so that no list shows it."""
+        store = self.data[INTERACTS] if INTERACTS in self.data.edge_types else {}
+        parts = [store[name] for name in ("edge_index", "seen_edge_index") if name in store]
+        return any(bool(((pair[0] == self.user) & (pair[1] == self.item)).any()) for pair in parts)
+
+    def is_itself(self, kind: str, raw: Any) -> bool:
+        """Whether a unit of this kind and raw id is the item, in the history of a user who has it already.
+
+        Its effect is as real as any, but it is no reason for itself.
+        """
+        return kind == HISTORY and self.is_seen and bool(raw == Names(self.data).item_id(self.item))
 
     def to_hetero(self) -> HeteroExplanation:
         """The store's graph with a mask over the nodes and over the edges of each type.
@@ -133,7 +152,8 @@ class ExplainedGraph:
         """Paths and units whose items and entities have names of their own, as :meth:`named` has them.
 
         A picture knows what is the same by its name: of items with one name all but the explained one get their
-        ids, and so do entities.
+        ids, and so do entities, also those that only have the name of an item. The item itself is left out of the
+        history: no arrow leads from it to itself.
 
         Args:
             paths: The listed paths by name, one row for each of :attr:`paths`.
@@ -141,7 +161,7 @@ class ExplainedGraph:
         """
         if len(self.paths) == len(paths) and len(paths):
             entity = {-1: ""} | self._entities(other for _, other in self.paths if other >= 0)
-            names, linked = Names(self.data), self._linked()
+            names, linked = Names(self.data), self._linked
             for (_, other), called in zip(self.paths, paths["entity"]):
                 if other in linked and called == names.item(linked[other]):
                     entity[other] = self._items[linked[other]]
@@ -153,13 +173,32 @@ class ExplainedGraph:
             )
         past = units["kind"] == HISTORY
         if past.any() and "id" in units:
-            ids = self.data[ITEM].get("id")
-            items = {item if ids is None else ids[item]: label for item, label in self._items.items()}
+            itself = [self.is_itself(kind, raw) for kind, raw in zip(units["kind"], units["id"])]
+            units = units[~np.array(itself, dtype=bool)]
+            past, names = units["kind"] == HISTORY, Names(self.data)
+            items = {names.item_id(item): label for item, label in self._items.items()}
             told = units["name"].where(
                 ~past, [items.get(raw, name) for raw, name in zip(units["id"], units["name"])]
             )
             units = units.assign(name=told)
+        if "id" in units and (units["kind"] == OF_ENTITY).any():
+            alike = self._own_entities()
+            columns = zip(units["kind"], units["id"], units["name"])
+            called = [alike.get(raw, name) if kind == OF_ENTITY else name for kind, raw, name in columns]
+            units = units.assign(name=called)
         return paths, units
+
+    def _own_entities(self) -> dict[Any, str]:
+        """Labels of the entities that the item is, by raw id: all may be called as the item itself."""
+        if IS not in self.data.edge_types:
+            return {}
+        item, entity = self.data[IS].edge_index
+        own = list(dict.fromkeys(entity[item == self.item].tolist()))
+        names = Names(self.data)
+        others = [e for e in self._listed_entities() if e not in self._linked]
+        taken = self._entities(others).values()
+        labels = _apart(names.entities(own, about=self.item), names.entity_id, taken=taken)
+        return {names.entity_id(e): label for e, label in labels.items()}
 
     @cached_property
     def _items(self) -> dict[int, str]:
@@ -169,21 +208,28 @@ class ExplainedGraph:
         for edge_index in (store.edge_index, store.get("seen_edge_index")):
             if edge_index is not None:
                 items |= dict.fromkeys(edge_index[1, edge_index[0] == self.user].tolist())
-        ids = self.data[ITEM].get("id")
         labels = {item: names.item(item) for item in items}
-        return _apart(labels, lambda item: item if ids is None else ids[item], keep=self.item)
+        return _apart(labels, names.item_id, keep=self.item)
 
     def _entities(self, entities: Iterable[int]) -> dict[int, str]:
         """Labels of entities by their own names; of those that are listed equal ones have their ids."""
-        asked = list(entities)
-        listed: list[int] = [other for _, other in self.paths if other >= 0]
+        asked, names = list(entities), Names(self.data)
+        labels = names.entities([*asked, *self._listed_entities()])
+        # One that is an item in the picture is called as it; another may only have its name.
+        others = {entity: label for entity, label in labels.items() if entity not in self._linked}
+        labels |= _apart(others, names.entity_id, taken=self._items.values())
+        labels = _apart(labels, names.entity_id)
+        return {entity: labels[entity] for entity in asked}
+
+    def _listed_entities(self) -> list[int]:
+        """The entities of listed paths and triples, some of them several times."""
+        listed = [other for _, other in self.paths if other >= 0]
         if RELATES in self.data.edge_types and (places := sorted({*self.triples, *self.effects})):
             edge_index = self.data[RELATES].edge_index
             listed += edge_index[:, torch.tensor(places, device=edge_index.device)].flatten().tolist()
-        names = Names(self.data)
-        labels = _apart(names.entities([*asked, *listed]), names.entity_id)
-        return {entity: labels[entity] for entity in asked}
+        return listed
 
+    @cached_property
     def _linked(self) -> dict[int, int]:
         """Which of the item and the listed items of the history an entity is, the item where it is that too."""
         if IS not in self.data.edge_types:
@@ -203,7 +249,7 @@ class ExplainedGraph:
         relation = store.edge_type[position.to(store.edge_type.device)].tolist()
         names = Names(self.data)
         entity = self._entities([*head, *tail])
-        entity |= {linked: self._items[item] for linked, item in self._linked().items() if linked in entity}
+        entity |= {linked: self._items[item] for linked, item in self._linked.items() if linked in entity}
         return {
             place: (entity[h], names.relation(r), entity[t])
             for place, h, r, t in zip(position.tolist(), head, relation, tail)
@@ -246,13 +292,22 @@ class ExplainedGraph:
         return masks
 
 
-def _apart(labels: dict[int, str], raw: Callable[[int], Any], keep: int = -1) -> dict[int, str]:
-    """Labels of nodes, of which equal ones get the raw id of their node behind them, all but that of ``keep``."""
-    often = Counter(labels.values())
-    return {
-        node: f"{label} ({raw(node)})" if often[label] > 1 and node != keep else label
-        for node, label in labels.items()
-    }
+def _apart(
+    labels: Mapping[int, str], raw: Callable[[int], Any], keep: int = -1, taken: Iterable[str] = ()
+) -> dict[int, str]:
+    """Labels of nodes, of which equal ones get the raw id of their node behind them, all but that of ``keep``.
+
+    So do those that other nodes have ``taken``. A name may look like another's with its id behind it: then it gets
+    one as well.
+    """
+    found, others = dict(labels), Counter(set(taken))
+    for _ in range(_ROUNDS):
+        often = others + Counter(found.values())
+        alike = [node for node, label in found.items() if often[label] > 1 and node != keep]
+        if not alike:
+            break
+        found |= {node: f"{found[node]} ({raw(node)})" for node in alike}
+    return found
 
 
 def _spread(weights: Mapping[int, float], size: int, device: torch.device) -> Tensor:

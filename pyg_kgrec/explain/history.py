@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -56,14 +58,23 @@ class HistoryExplanation(DeletionExplanation):
         """How much the first items of the history add, where that is all that is known."""
         if self.told is not None:
             return []
-        if self.units.empty:
+        others = self._others()
+        if others.empty:
             return ["nothing of your history speaks for it or against it"]
-        named = ", ".join(f"{row.name} ({row.contribution:+.3f})" for row in rows(self.units.head(3)))
-        number = len(self.units)
+        named = ", ".join(f"{row.name} ({row.contribution:+.3f})" for row in rows(others.head(3)))
+        number = len(others)
         more = f" and {number - 3} more items" if number > 4 else " and one more item" if number == 4 else ""
-        return [f"because of {named}{more} of your history, which add up to the score"]
+        itself = len(self.units) - number
+        adds = "with what it adds itself" if itself else "which"
+        return [f"because of {named}{more} of your history, {adds} add up to the score"]
 
     def _details(self) -> list[str]:
         """The items that speak against it, which the summary does not name."""
-        against = self.units[self.units["contribution"] < 0].tail(3).iloc[::-1]
+        against = self._others()
+        against = against[against["contribution"] < 0].tail(3).iloc[::-1]
         return [f"less for {row.name}   [{row.contribution:+.3f}]" for row in rows(against)]
+
+    def _others(self) -> pd.DataFrame:
+        """The units without the item itself, which the user may have already."""
+        itself = [self.graph.is_itself(row.kind, row.id) for row in rows(self.units)]
+        return self.units[~np.array(itself, dtype=bool)]

@@ -126,7 +126,7 @@ class Measured:
 
     def known_first(self, score: Tensor) -> Tensor:
         """Scores ``[R, num_items]`` with items that the model knows nothing of below all others, as in lists."""
-        last: Tensor = self.model.known(self.inputs).bare_last(score)
+        last: Tensor = self.model.known(self.inputs).bare_last_after(score)
         return last
 
     def ranks(self, score: Tensor) -> Tensor:
@@ -245,7 +245,7 @@ def _leave_out(
             mine = pair[first : first + size]
             score = scorer.scores_without(inputs, user, item, units, block, every=True)
             parts.append(score.gather(1, item[mine].unsqueeze(1)).squeeze(1))
-            moved = ranks(known.bare_last(score), user[mine], item[mine], inputs, order) - now[mine]
+            moved = ranks(known.bare_last_after(score), user[mine], item[mine], inputs, order) - now[mine]
             change[first : first + size] = moved.tolist()
         return torch.cat(parts) if parts else now.new_empty(0).float(), change
     without = scorer.scores_without(inputs, user, item, units, removals)
@@ -254,7 +254,7 @@ def _leave_out(
         block = Removals.together([removals.unit[removals.start[r] : removals.start[r + 1]] for r in chosen])
         mine = pair[chosen]
         score = scorer.scores_without(inputs, user, item, units, block, every=True)
-        moved = ranks(known.bare_last(score), user[mine], item[mine], inputs, order) - now[mine]
+        moved = ranks(known.bare_last_after(score), user[mine], item[mine], inputs, order) - now[mine]
         for r, by in zip(chosen.tolist(), moved.tolist()):
             change[r] = by
     return without, change

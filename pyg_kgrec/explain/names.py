@@ -58,6 +58,11 @@ class Names:
         self._describe([entity for entity, _ in pairs if len(items_of.get(entity, [])) != 1])
         return [self._entity(entity, items_of.get(entity, []), item) for entity, item in pairs]
 
+    def item_id(self, index: int) -> Any:
+        """Raw id of an item, or its index where the store has no raw ids."""
+        ids = self._data[ITEM].get("id")
+        return index if ids is None else ids[index]
+
     def entity_id(self, index: int) -> Any:
         """Raw id of an entity, or its index where the store has no raw ids."""
         ids = self._data[ENTITY].get("id")

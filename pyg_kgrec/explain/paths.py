@@ -70,6 +70,7 @@ class PathExplanation(Explanation):
                 _listed(triples, paths, gamma),
                 _heaviest(triples, paths, item),
                 paths=list(zip(paths["history"].tolist(), paths["other"].tolist())),
+                about=triples["item"].tolist(),
             ),
             weight_name="γ, 1 is an average triple",
             paths=_named(names, paths),

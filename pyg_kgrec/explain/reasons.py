@@ -113,7 +113,10 @@ def tell(data: HeteroData, measured: Measured) -> Told:
             "rank_change": _whole([g.rank_change for g in measured.together]),
         }
     )
-    groups = _candidates(measured, kind, contribution, change, supported, len(kind))
+    # What the user has already is no reason for itself.
+    itself = [k == HISTORY and n == measured.item for k, n in zip(kind, node)]
+    stands = [is_there and not own for is_there, own in zip(supported, itself)]
+    groups = _candidates(measured, kind, contribution, change, stands, len(kind))
     reasons = [
         Reason(
             shown[g.members[0]],
@@ -127,7 +130,7 @@ def tell(data: HeteroData, measured: Measured) -> Told:
         for name, text in [facts.sentence(g, kind, node, called)]
     ]
     members = [*((place,) for place in range(len(kind))), *(group.members for group in entities)]
-    liked = facts.liked(kind, node, called, contribution)
+    liked = [] if any(itself) else facts.liked(kind, node, called, contribution)
     return Told(table, together, reasons, liked, [members[place] for place in order.tolist()])
 
 
@@ -313,7 +316,7 @@ class _Facts:
         near = membership(ends.flatten(), size, link.device)
         near[entity] = False
         items = link[0][near[link[1]]].unique()
-        past = items[torch.isin(items, self.past.to(items.device))].tolist()
+        past = items[torch.isin(items, self.past.to(items.device)) & (items != self.item)].tolist()
         name = self.names.entities([entity], about=self.item)[entity]
         said = f"'{_short(self.names.relation(relation))}' {_short(name)}"
         own = bool((items == self.item).any())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 import torch
@@ -34,10 +34,12 @@ class SessionExplanation(DeletionExplanation):
             step), and the entities nearest to its slot, among those that the relation joins to items of the session
             or else among all its tails: ``entity``, ``similarity`` (a cosine) and ``items``, the number of items
             that it joins to it.
+        session: Raw id of the item of each step, or its index where the store has no raw ids.
     """
 
     attention: pd.DataFrame = field(default_factory=empty_frame)
     memory: pd.DataFrame = field(default_factory=lambda: empty_frame(MEMORY))
+    session: tuple[Any, ...] = ()
 
     @classmethod
     def from_memory(
@@ -91,7 +93,12 @@ class SessionExplanation(DeletionExplanation):
         table["relation"] = text_of([relations[r] for r in table["relation"]])
         table["entity"] = text_of(["" if pd.isna(e) else entity[int(e)] for e in table["entity"]])
         table["items"] = table["items"].fillna(0).astype(int)
-        return replace(found, attention=steps, memory=table[list(MEMORY)].reset_index(drop=True))
+        return replace(
+            found,
+            attention=steps,
+            memory=table[list(MEMORY)].reset_index(drop=True),
+            session=tuple(names.item_id(i) for i in session.tolist()),
+        )
 
     def _summary(self) -> list[str]:
         """The relation of the most attention, and what its slot is nearest to."""
@@ -128,10 +135,14 @@ class SessionExplanation(DeletionExplanation):
     def _draw(self, ax: Axes | None, most: int, kind: str) -> Axes:
         if self.attention.empty or kind != "attention":
             return super()._draw(ax, most, kind)
-        effects: dict[str, dict[str, list[float]]] = {HISTORY: {}, SLOT: {}}
+        effects: dict[str, dict[Any, list[float]]] = {HISTORY: {}, SLOT: {}}
         for unit in rows(self.units[self.units["kind"].isin(list(effects))]):
-            effects[unit.kind].setdefault(unit.name, []).append(unit.contribution)
-        return draw.heat_map(ax, self._picture_title(), self.attention, effects[HISTORY], effects[SLOT])
+            key = unit.id if unit.kind == HISTORY else unit.name  # two items may share a name
+            effects[unit.kind].setdefault(key, []).append(unit.contribution)
+        keys = self.session if len(self.session) == len(self.attention) else None
+        return draw.heat_map(
+            ax, self._picture_title(), self.attention, effects[HISTORY], effects[SLOT], keys=keys
+        )
 
 
 def nearest_to_slots(

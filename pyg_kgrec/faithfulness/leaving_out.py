@@ -124,7 +124,7 @@ class Scorer:
     def _ranked(self, removals: Removals, pair: Tensor) -> tuple[Tensor, Tensor]:
         user, item = self.pairs.user, self.pairs.item
         scores = self.model.scores_without(self.inputs, user, item, self.units, removals, every=True)
-        scores = self.model.known(self.inputs).bare_last(scores)
+        scores = self.model.known(self.inputs).bare_last_after(scores)
         own = scores.gather(1, item[pair].unsqueeze(1)).squeeze(1)
         return own.double(), rank_among_equals(scores, user[pair], item[pair], self.inputs)
 

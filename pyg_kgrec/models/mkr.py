@@ -540,7 +540,9 @@ class MKR(LinkedRecommender):
         known = known.index_put((own[lost[some]], what[some][lost[some]]), known.new_zeros(()))
         now_bare = self.known(inputs).item & ~known
         if bool(now_bare.any()):
-            score = torch.where(now_bare, below_known(score, known).unsqueeze(1), score)
+            # With them all that were bare before: at one score, as on a store without what is left out.
+            last = now_bare.any(1, keepdim=True) & ~known
+            score = torch.where(last, below_known(score, known).unsqueeze(1), score)
         return score
 
     def _also_changed(self, without: _Without, some: Tensor) -> tuple[Tensor, Tensor]:

@@ -70,6 +70,22 @@ class Known:
             return score
         return torch.where(self.item, score, self.below(score).unsqueeze(1))
 
+    def bare_last_after(self, score: Tensor) -> Tensor:
+        """:meth:`bare_last` of scores ``[B, num_items]`` without some units, where fewer items may be known.
+
+        A row of which the model has already put all that it knows nothing of at the one score below all others
+        (:func:`below_known`) stays as it is: an item of which nothing is left would count as the lowest known one
+        here, and push those that were never known further down.
+        """
+        last = self.bare_last(score)
+        if last is score or not bool(self.item.any()):
+            return last
+        bare, own = score[:, ~self.item], score[:, self.item]
+        at = bare[:, :1]
+        lowest = own.masked_fill(own <= at, torch.inf).amin(dim=1, keepdim=True)
+        there = (bare == at).all(dim=1, keepdim=True) & (_below(lowest) == at)
+        return torch.where(there, score, last)
+
 
 def _below(lowest: Tensor) -> Tensor:
     return lowest - (1 + lowest.abs())

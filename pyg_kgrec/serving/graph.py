@@ -36,7 +36,8 @@ class ReasonGraph:
         self.edges: list[dict[str, Any]] = []
         self._user = self._node("user", measured.user, self._names.user(measured.user))
         self._item = self._node("item", measured.item, self._names.item(measured.item))
-        self._edge(self._user, self._item, "gets", None, [])
+        has_it = bool((measured.inputs.seen.of(measured.user) == measured.item).any())
+        self._edge(self._user, self._item, "has had" if has_it else "gets", None, [])
         who, what = measured.model.history(measured.inputs)
         self._past = what[who == measured.user].unique()
         for reason in reasons:

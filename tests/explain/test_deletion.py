@@ -30,7 +30,7 @@ def test_units_by_name_and_size(splits: Splits) -> None:
     assert list(why.units.itertuples(index=False, name=None)) == [
         ("preference", "second", "", 2.0),
         ("all", "its entities", "", 1.0),
-        ("history", "Item <4>", "", 0.25),
+        ("history", "Item <4>", 104, 0.25),
         ("item features", "x", "", 0.125),
         ("memory", "first", "", 0.0),
         ("entity", "E5", "e5", -0.5),

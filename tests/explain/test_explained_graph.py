@@ -227,3 +227,61 @@ def test_a_store_without_knowledge(make_splits: Callable[..., Splits]) -> None:
     part = graph.get_explanation_subgraph()
     assert part[USER].num_nodes == 1
     assert 4 in part[ITEM].n_id.tolist()
+
+
+def test_the_items_own_triples_are_not_those_of_an_item_of_its_name(splits: Splits) -> None:
+    test = splits[2]
+    test[ITEM].name = ["Heat"] * test[ITEM].num_nodes
+    gamma = torch.rand(test[RELATES].num_edges, generator=torch.Generator().manual_seed(0)) + 0.5
+    why = PathExplanation.from_rationale(test, 3, 10, gamma, 1.0)
+    mine = set(test[IS].edge_index[1, test[IS].edge_index[0] == 10].tolist())
+    number = sum(bool(mine & set(pair)) for pair in test[RELATES].edge_index.t().tolist())
+    assert len(why.triples) > number > 0
+    assert len(why._own_triples()) == number
+    lines = str(why).splitlines()
+    assert len(lines) - 1 - lines.index(f"  Heat is best described by ({why.weight_name})") == number
+
+
+def test_entities_that_are_one_item_are_told_apart_in_its_picture(splits: Splits) -> None:
+    test = splits[2]
+    del test[ENTITY].name  # they are called as the item
+    free = next(e for e in range(test[ENTITY].num_nodes) if e not in test[IS].edge_index[1].tolist())
+    test[IS].edge_index = torch.cat([test[IS].edge_index, torch.tensor([[4], [free]])], dim=1)
+    own = test[IS].edge_index[1, test[IS].edge_index[0] == 4].tolist()
+    none = torch.zeros(test[RELATES].num_edges)
+    units = [("entity", e, 0.5 - i) for i, e in enumerate(own)]
+    why = DeletionExplanation.from_units(test, 3, 4, 1.0, units, none, "none")
+    assert why.units["name"].tolist() == ["Item <4>", "Item <4>"]
+    told = why.graph.told_apart(why.paths, why.units)[1]
+    assert told["name"].tolist() == [f"Item <4> (e{e})" for e in own]
+    assert told["contribution"].tolist() == [0.5, -0.5]
+
+
+def test_a_name_that_looks_like_another_with_its_id_is_told_apart(splits: Splits) -> None:
+    test = splits[2]
+    names = list(test[ITEM].name)
+    names[9] = names[7] = "Heat"
+    names[5] = f"Heat ({test[ITEM].id[7]})"
+    test[ITEM].name = names
+    graph = ExplainedGraph(test, 3, 4, history={9: 1.0, 7: 1.0, 5: 1.0})
+    called = [graph._items[i] for i in (9, 7, 5)]
+    assert called == ["Heat (109)", "Heat (107) (107)", "Heat (107) (105)"]
+
+
+def test_an_entity_with_the_name_of_the_item_is_another_box(splits: Splits) -> None:
+    test = splits[2]
+    entity = int(test[IS].edge_index[1, test[IS].edge_index[0] == 4][0])
+    free = next(e for e in range(test[ENTITY].num_nodes) if e not in test[IS].edge_index[1].tolist())
+    test[ENTITY].name = ["Item <4>" if e == free else f"E{e}" for e in range(test[ENTITY].num_nodes)]
+    both = torch.tensor([[entity, free], [free, entity]])
+    test[RELATES].edge_index = torch.cat([test[RELATES].edge_index, both], dim=1)
+    test[RELATES].edge_type = torch.cat([test[RELATES].edge_type, torch.tensor([2, 2])])
+    last = test[RELATES].num_edges
+    graph = ExplainedGraph(
+        test, 3, 4, {last - 2: 1.0, last - 1: 1.0}, effects={last - 2: 0.5, last - 1: -0.25}
+    )
+    box = f"Item <4> (e{free})"
+    assert graph.named()[1] == {
+        ("Item <4>", "never used", box): 0.5,
+        (box, "never used", "Item <4>"): -0.25,
+    }

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, EASE, KTUP, MKR, ItemKNN, KGRec, fit
+from pyg_kgrec import ALS, BPRMF, EASE, KTUP, MKR, Blend, ItemKNN, KGRec, fit
 from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, RELATES, USER
 from pyg_kgrec.datasets import SyntheticKG
 from pyg_kgrec.explain import Explanation, Explanations
@@ -345,3 +345,43 @@ def test_an_item_of_the_history_is_in_no_list(splits: Splits) -> None:
     found = solved(train).explain(test, test[USER].id[user], test[ITEM].id[item]).counterfactual(k=10)
     assert not found.found
     assert "is in the user's history and so in no list" in str(found)
+
+
+@pytest.mark.parametrize("kind", ["ALS", "KGRec", "Blend"])
+def test_an_item_that_the_user_has_is_said_to_be_there_and_is_no_reason_for_itself(
+    splits: Splits, axes: Any, kind: str
+) -> None:
+    train, _, test = splits
+    parts = {"ALS": ALS(train, 4), "KGRec": KGRec(train, hidden_channels=8)}
+    fit(parts["ALS"], train, progress=False)
+    model = Blend(list(parts.values()), weights=[0.5, 0.5]) if kind == "Blend" else parts[kind]
+    had = int(test[INTERACTS].edge_index[1, test[INTERACTS].edge_index[0] == 3][0])
+    why = model.explain(test, torch.tensor(3), torch.tensor(had))
+    itself = (why.units["kind"] == "history") & (why.units["id"] == test[ITEM].id[had])
+    assert itself.sum() == 1  # measured like any other
+    assert all(int(itself.idxmax()) not in reason.units for reason in why.reasons(50))
+    for reason in why.reasons(50):
+        assert "of your history" not in reason.text or why.item not in reason.text
+    assert why.text().splitlines()[0] == str(why).splitlines()[1].strip() == "you have this item already"
+    assert str(why).count("you have this item already") == 1
+    assert "you have this item already" in why._repr_html_()
+    boxes = [text.get_text() for text in why.plot(kind="graph").texts]
+    assert sum(why.item in box for box in boxes) == 1  # no arrow leads from the item to itself
+    assert "who has it already" in why.plot(kind="units").get_title()
+    assert "already" not in str(model.explain(test, torch.tensor(3), torch.tensor(10)))
+
+
+def test_what_a_user_has_without_another_reason_is_told_no_reason(splits: Splits) -> None:
+    train, _, test = splits
+    model = ALS(train, 4)
+    fit(model, train, progress=False)
+    for name in list(test[INTERACTS].keys()):
+        del test[INTERACTS][name]
+    test[INTERACTS].edge_index = torch.tensor([[3], [9]])
+    why = model.explain(test, torch.tensor(3), torch.tensor(9))
+    assert (why.units["contribution"] > 0).tolist() == [True]
+    assert why.text().splitlines() == [
+        "you have this item already",
+        "no single fact explains this: it comes from what people like you chose",
+    ]
+    assert "because" not in str(why)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec.data import IS, RELATES
+from pyg_kgrec.data import IS, ITEM, RELATES
 from pyg_kgrec.explain import SessionExplanation, nearest_to_slots
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -161,3 +161,18 @@ def test_the_heat_map(splits: Splits, axes: Any) -> None:
     assert [t.get_text() for t in ax.get_xticklabels()] == ["never used", "made by", "has genre"]
     assert [t.get_text() for t in ax.get_yticklabels()] == why.attention.index.tolist()
     np.testing.assert_allclose(ax.images[0].get_array()[-1], [0.25, 0.5, 0.25])
+
+
+def test_items_of_one_name_keep_their_own_figures_in_the_heat_map(splits: Splits, axes: Any) -> None:
+    test = splits[2]
+    test[ITEM].name = ["Heat" if i in (3, 10) else name for i, name in enumerate(test[ITEM].name)]
+    ax = explained(test).plot(kind="attention")
+    assert [label.get_text() for label in ax.get_yticklabels()][:2] == ["Heat", "Heat"]
+    beside = {round(text.xy[1]): text.get_text() for text in ax.texts if text.xy[0] > 0 and text.xy[1] >= 0}
+    assert beside == {0: "+0.5", 1: "-0.25", 3: "+1"}
+    # What is framed is the one that decides, not its namesake.
+    test[ITEM].name = ["Heat" if i in (3, 12) else name for i, name in enumerate(test[ITEM].name)]
+    ax = explained(test).plot(kind="attention")
+    bold = [place for place, label in enumerate(ax.get_yticklabels()) if label.get_fontweight() == "bold"]
+    assert bold == [3]
+    assert "framed: item Heat (+1)" in ax.get_title()

@@ -157,6 +157,23 @@ def test_two_new_items_of_mkr_are_told_apart_by_their_entities() -> None:
             assert not torch.isclose(score[:, 14], score[:, 15], rtol=1e-6, atol=1e-9).any(), (unit, head)
 
 
+@pytest.mark.parametrize("head", ["dot", "mlp"])
+def test_an_item_of_which_nothing_is_left_ties_with_those_that_were_never_known(head: str) -> None:
+    train, _, test = build_splits()
+    entity = int(test[IS].edge_index[1, 0])
+    data, bare = with_newcomers(test, links=[(15, entity)]), with_newcomers(test, links=[])
+    model = MKR(train, **SMALL, head=head)
+    why = model.explain(data, torch.tensor(3), torch.tensor(15))
+    assert len(why.units) == 1
+    expected = model.score_all(bare, torch.tensor([3]))[0]
+    torch.testing.assert_close(why.scores_without([0]), expected, rtol=0, atol=1e-6)
+    assert expected[14] == expected[15]
+    # The older of the two stands first, as it does on a store without the link.
+    seen = set(model.prepare(data).seen.of(3).tolist())
+    last = int(sum(i not in seen for i in range(data[ITEM].num_nodes)))
+    assert why.rank + int(why.units["rank_change"][0]) == last
+
+
 def test_links_to_entities_of_which_nothing_is_known_count_for_nothing() -> None:
     train, _, test = build_splits()
     number = test[ENTITY].num_nodes

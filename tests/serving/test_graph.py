@@ -66,3 +66,15 @@ def test_preferences_and_memories_are_no_entities() -> None:
     reason = Reason(PREFERENCE, "genre", 0.5, None, (row,), "you lean on genre")
     kinds = {node["label"]: node["kind"] for node in ReasonGraph(measured, told, [reason]).to_dict()["nodes"]}
     assert kinds == {"user ann": "user", "Name of film 15": "item", "genre": "preference"}
+
+
+def test_an_item_that_the_user_has_is_drawn_as_had() -> None:
+    data = _one_genre()
+    seed_everything(0)
+    model = KGRec(data, hidden_channels=4).eval()
+    for film, verb in (("film 3", "has had"), ("film 15", "gets")):
+        explanation = model.explain(data, "ann", film)
+        assert explanation.measured is not None
+        assert explanation.told is not None
+        graph = ReasonGraph(explanation.measured, explanation.told, []).to_dict()
+        assert [edge["label"] for edge in graph["edges"]] == [verb]
