@@ -69,7 +69,7 @@ def compare(
             seeds vary.
         seeds: Number of seeds, from 0, or the seeds.
         k: One or several lengths of the list.
-        fit: Arguments of :func:`~pyg_kgrec.fit` for all models.
+        fit: Arguments of :func:`~pyg_kgrec.fit` for all models. Each run has a copy of ``callbacks``.
         loss: Loss that classes are built with where their constructor offers it and no setting says otherwise; None
             leaves each its own. Each row names the loss that it was trained with; a note says where they differ.
         monitor: Metric that training watches and tuning chooses by; by default NDCG at the shortest k.

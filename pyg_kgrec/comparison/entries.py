@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import inspect
@@ -145,6 +146,13 @@ def _check_fit(arguments: Any, where: str) -> None:
                 f"{where} sets {name}, expected other arguments of fit: compare sets this one itself"
             )
     check_arguments({name: x for name, x in arguments.items() if name not in fit_names()}, fit_names())
+    try:
+        copy.deepcopy(arguments.get("callbacks"))
+    except Exception as error:  # whatever callbacks hold
+        raise ValueError(
+            f"{where} has callbacks that cannot be copied ({shown(str(error), 120)}), expected some that can: each "
+            "run has a copy of them"
+        ) from error
 
 
 def check_tuned(entry: Entry, space: Any, model: Recommender | None = None) -> None:

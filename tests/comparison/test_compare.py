@@ -4,6 +4,7 @@ import copy
 import functools
 import json
 import random
+import threading
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
@@ -178,6 +180,29 @@ def test_a_seed_that_fails_leaves_its_row_with_the_reason(small: HeteroData) -> 
     assert rows.loc[("Stumbles", 1), "reason"] == "RuntimeError: out of luck"
     assert table.summary().loc["Stumbles", "seeds"] == 1
     assert "Stumbles failed with seed 1: RuntimeError: out of luck" in table.notes
+
+
+class Tires(Callback):
+    """Ends a training after its second epoch, and does not forget."""
+
+    def __init__(self, lock: Any = None) -> None:
+        self.epochs, self.lock = 0, lock
+
+    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        self.epochs += 1
+        trainer.should_stop |= self.epochs >= 2
+
+
+def test_what_a_run_leaves_in_callbacks_is_nothing_to_the_next(small: HeteroData, tmp_path: Path) -> None:
+    tires = Tires()
+    given = SETTINGS | {"seeds": 1, "fit": {"max_epochs": 3, "callbacks": [tires]}, "path": tmp_path / "rows"}
+    table = compare({"MF": MF, "other": MF}, small, **given)
+    assert table.to_frame()["epochs"].tolist() == [2, 2]
+    assert tires.epochs == 0
+    assert compare({"MF": MF, "other": MF}, small, **given).to_frame().equals(table.to_frame())  # none anew
+    own = {"MF": (MF, {"callbacks": [Tires(threading.Lock())]})}
+    with pytest.raises(ValueError, match=r"models\['MF'\] has callbacks that cannot be copied"):
+        compare(own, small, **SETTINGS)
 
 
 def test_a_file_goes_on_in_another_process() -> None:
