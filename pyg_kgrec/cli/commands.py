@@ -20,6 +20,7 @@ from torch_geometric.data import HeteroData
 import pyg_kgrec
 from pyg_kgrec._checks import check_at_least
 from pyg_kgrec._files import replace_file, shown
+from pyg_kgrec._tables import text_of
 from pyg_kgrec.cli import doctor as examination
 from pyg_kgrec.cli import reading
 from pyg_kgrec.cli.building import Row
@@ -191,7 +192,16 @@ def explain(arguments: Namespace) -> None:
     elif not (arguments.out or arguments.json):
         print(found if isinstance(found, Explanation) else "\n\n".join(map(str, found)))
     else:
-        write_table(found.to_frame(), arguments.out, arguments.json)
+        table = _units_of(found, users, items) if isinstance(found, Explanation) else found.to_frame()
+        write_table(table, arguments.out, arguments.json)
+
+
+def _units_of(found: Explanation, users: Any, items: Any) -> pd.DataFrame:
+    """The units of the only pair, in the columns that several pairs have."""
+    table = found.units.copy()
+    for place, (name, ids) in enumerate(((USER, users), (ITEM, items))):
+        table.insert(place, name, text_of([ids.tolist()[0] if isinstance(ids, torch.Tensor) else ids[0]] * len(table)))
+    return table
 
 
 def _check_without(arguments: Namespace) -> None:

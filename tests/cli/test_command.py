@@ -180,6 +180,10 @@ def test_many_are_explained(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert {(row["user"], row["item"]) for row in rows} == {
         (u, i) for u in ("p3", "p1") for i in ("f1", "f2")
     }
+    assert run("explain", stores, "--user", "p1", "--item", "f2", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == [
+        row for row in rows if (row["user"], row["item"]) == ("p1", "f2")
+    ]
     best = model.recommend(test, ["p3"], k=1, as_frame=True)["item"][0]
     assert run("explain", stores, "--user", "p3", "--counterfactual", "-k", 3) == 0
     what = model.explain(test, ["p3"], [best]).counterfactual(3)
