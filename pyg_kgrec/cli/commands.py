@@ -78,7 +78,7 @@ def data(arguments: Namespace) -> None:
         raise ValueError(f"--out {shown(folder)} is a file, expected a folder")
     whole, parts = reading.read(arguments, settings)
     if parts is None:
-        parts = reading.split(whole, arguments.split, settings, arguments.seed)
+        parts = reading.split(whole, arguments, settings)
     reading.save(folder, whole, parts)
     held_out = {
         name: part["user", "interacts", "item"].edge_label_index.size(1)
@@ -200,7 +200,9 @@ def _units_of(found: Explanation, users: Any, items: Any) -> pd.DataFrame:
     """The units of the only pair, in the columns that several pairs have."""
     table = found.units.copy()
     for place, (name, ids) in enumerate(((USER, users), (ITEM, items))):
-        table.insert(place, name, text_of([ids.tolist()[0] if isinstance(ids, torch.Tensor) else ids[0]] * len(table)))
+        table.insert(
+            place, name, text_of([ids.tolist()[0] if isinstance(ids, torch.Tensor) else ids[0]] * len(table))
+        )
     return table
 
 

@@ -49,6 +49,7 @@ def read(arguments: Any, settings: dict[str, Any]) -> tuple[HeteroData | None, A
         raise ValueError(
             "expected one of --dataset, --atomic, --kgat and --interactions, to say what is read"
         )
+    _check_taken(arguments, settings)
     if arguments.dataset is not None:
         kind = DATASETS[one_of(arguments.dataset, DATASETS, "data set")]
         taken = _take(settings, names_of(kind, _HIDDEN))
@@ -61,11 +62,35 @@ def read(arguments: Any, settings: dict[str, Any]) -> tuple[HeteroData | None, A
         stores = read_atomic(root, name, **taken)
         return (None, stores) if isinstance(stores, tuple) else (stores, None)
     if arguments.kgat is not None:
-        return None, read_kgat(arguments.kgat, **_take(settings, names_of(read_kgat, ("root",))))
+        return None, read_kgat(
+            arguments.kgat, **{"seed": arguments.seed} | _take(settings, names_of(read_kgat, ("root",)))
+        )
     taken = _take(settings, names_of(from_pandas, FRAMES))
     how = _take(settings, list(TEXT))
     heads = _heads(arguments, settings)
     return from_pandas(**_frames(arguments, how, heads, taken), **taken), None
+
+
+def _check_taken(arguments: Any, settings: dict[str, Any]) -> None:
+    """Raises ValueError for a file or a way to split that nothing would take."""
+    if arguments.interactions is None:
+        source = next(name for name in ("dataset", "atomic", "kgat") if getattr(arguments, name) is not None)
+        if beside := next((name for name in FRAMES if getattr(arguments, name) is not None), None):
+            raise ValueError(
+                f"--{beside} stands beside --{source}, which brings {beside} of its own, expected it beside "
+                "--interactions"
+            )
+    of_reader = names_of(read_kgat if arguments.kgat is not None else read_atomic)
+    if arguments.kgat is None and (arguments.atomic is None or settings.get("splits") is None):
+        return
+    asked = [f"--split {arguments.split}"] if arguments.split is not None else []
+    asked += [f"{name}=" for name in settings if name not in of_reader]
+    if arguments.kgat is None and arguments.seed:
+        asked.append(f"--seed {arguments.seed}")
+    if asked:
+        raise ValueError(
+            f"{shown(asked[0], 60)} is given, but these files come split, expected no other split"
+        )
 
 
 def _heads(arguments: Any, settings: dict[str, Any]) -> dict[str, list[str]]:
@@ -133,13 +158,18 @@ def _columns(argument: str, role: str, taken: dict[str, Any]) -> tuple[Any, ...]
     return USUAL_NAMES[role] if (given := taken.get(argument)) is None else (given,)
 
 
-def split(data: HeteroData, name: str, settings: dict[str, Any], seed: int) -> Any:
+def split(data: HeteroData, arguments: Any, settings: dict[str, Any]) -> Any:
     """Train, validation and test of a store."""
-    kind = SPLITS[one_of(name, SPLITS, "split")]
+    kind = SPLITS[one_of(_split(arguments), SPLITS, "split")]
     taken = _take(settings, names_of(kind))
     if "seed" in names_of(kind):
-        taken.setdefault("seed", seed)
+        taken.setdefault("seed", arguments.seed)
     return kind(**taken)(data)
+
+
+def _split(arguments: Any) -> str:
+    """The name of the split; None says that none was asked for."""
+    return "random" if arguments.split is None else str(arguments.split)
 
 
 def known_names(arguments: Any) -> list[str]:
@@ -155,7 +185,7 @@ def known_names(arguments: Any) -> list[str]:
     )
     hidden = (*_HIDDEN, *FRAMES, "root", "name") if reader is not DATASETS.get(arguments.dataset) else _HIDDEN
     text = (*TEXT, *COLUMNS.values()) if reader is from_pandas else ()
-    return [*names_of(reader, hidden), *text, *names_of(SPLITS[one_of(arguments.split, SPLITS, "split")])]
+    return [*names_of(reader, hidden), *text, *names_of(SPLITS[one_of(_split(arguments), SPLITS, "split")])]
 
 
 def _take(settings: dict[str, Any], names: list[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pytest
 import pyg_kgrec
 from pyg_kgrec.cli import commands, main
 from pyg_kgrec.cli.building import Row
-from pyg_kgrec.data import load_store
+from pyg_kgrec.data import load_store, read_kgat
 from pyg_kgrec.testing import build_store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -325,6 +325,20 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
         ),
         (("data", "--atomic", "{t}/none", "--out", "{t}/d"), "none"),
         (("data", "--kgat", "{t}/none", "--out", "{t}/d"), "none"),
+        (
+            ("data", "--dataset", "SyntheticKG", "--triples", "{t}/none.csv", "--out", "{t}/d"),
+            "--triples stands beside --dataset, which brings triples of its own, expected it beside --interactions",
+        ),
+        (("data", "--kgat", "{t}", "--items", "{t}/i.csv", "--out", "{t}/d"), "--items stands beside --kgat"),
+        (
+            ("data", "--kgat", "{t}", "--split", "temporal", "--out", "{t}/d"),
+            "--split temporal is given, but these files come split, expected no other split",
+        ),
+        (("data", "--kgat", "{t}", "--set", "val=0.2", "test=0.2", "--out", "{t}/d"), "test= is given, but"),
+        (
+            ("data", "--atomic", "{t}/x", "--seed", "3", "--set", "splits=['a', 'b', 'c']", "--out", "{t}/d"),
+            "--seed 3 is given, but these files come split",
+        ),
         (("compare", "{s}", "--models", "EASE", "Eas"), "there is no model 'Eas'"),
         (
             ("compare", "{s}", "--models", "EASE", "--set", "EASE.knowledg=1"),
@@ -564,6 +578,14 @@ def test_a_folder_holds_the_stores_of_one_split(tmp_path: Path) -> None:
     (tmp_path / "k" / "kg_final.txt").write_text("0 0 9\n")
     assert run("data", "--kgat", tmp_path / "k", "--out", tmp_path / "s") == 0
     assert sorted(p.name for p in (tmp_path / "s").iterdir()) == ["test.store", "train.store", "val.store"]
+    drawn = ("data", "--kgat", tmp_path / "k", "--set", "val=0.4", "--out", tmp_path / "s", "--seed")
+    pairs = []
+    for seed in (1, 2):
+        assert run(*drawn, seed) == 0
+        pairs.append(load_store(tmp_path / "s" / "val.store")["user", "interacts", "item"].edge_label_index)
+        val = read_kgat(tmp_path / "k", val=0.4, seed=seed)[1]
+        assert pairs[-1].equal(val["user", "interacts", "item"].edge_label_index)
+    assert not pairs[0].equal(pairs[1])
 
 
 def test_what_the_machine_has_not_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
