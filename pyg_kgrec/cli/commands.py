@@ -99,7 +99,7 @@ def fit(arguments: Namespace) -> None:
     settings = _settings(arguments, [*own, *of_fit, *row.known()], f"{arguments.model} or fit")
     train, val = (reading.load(arguments.folder, part) for part in reading.PARTS[:2])
     everything = reading.load(arguments.folder, "all") if arguments.refit else None
-    path = Path(arguments.out or Path(arguments.folder) / "model.pt")
+    path = Path(arguments.out or Path(arguments.folder) / reading.MODEL)
     for file in filter(None, (path, arguments.refit and Path(arguments.refit))):
         if not file.parent.is_dir():
             raise FileNotFoundError(f"{shown(file.parent)} is not a folder to save {shown(file.name)} in")
@@ -333,7 +333,7 @@ def _progress(arguments: Namespace) -> bool:
 def _served(arguments: Namespace) -> tuple[HeteroData, Recommender]:
     """The part of the folder and the model that are asked for."""
     store = reading.load(arguments.folder, one_of(arguments.part, (*reading.PARTS, "all"), "part"))
-    return store, pyg_kgrec.load(arguments.model or Path(arguments.folder) / "model.pt", store)
+    return store, pyg_kgrec.load(arguments.model or Path(arguments.folder) / reading.MODEL, store)
 
 
 def _take(ids: Any, places: list[int]) -> Any:

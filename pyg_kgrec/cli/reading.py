@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,8 @@ from pyg_kgrec.datasets import LastFM, MovieLens100K, SyntheticKG
 from pyg_kgrec.transforms import LeaveOneOut, RandomSplit, TemporalSplit
 
 PARTS: Final = ("train", "val", "test")
+MODEL: Final = "model.pt"
+"""The model of a folder, where no other file is named."""
 SPLITS: Final[dict[str, Callable[..., Any]]] = {
     "random": RandomSplit,
     "temporal": TemporalSplit,
@@ -195,13 +198,21 @@ def _take(settings: dict[str, Any], names: list[str]) -> dict[str, Any]:
 def save(folder: Path, whole: HeteroData | None, parts: Any) -> None:
     """Keeps the stores of a split in a folder, and the one before the split beside them.
 
-    All are written under other names first: a folder never holds parts of two splits.
+    All are written under other names first: a folder never holds parts of two splits. A model that was trained on
+    another split stays, with a warning.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stores = dict(zip(PARTS, parts, strict=True)) | ({} if whole is None else {"all": whole})
     try:
         for name, store in stores.items():
             save_store(store, folder / f".{name}.new")
+        if (folder / MODEL).is_file() and not all(_is_same(folder, name) for name in PARTS[:2]):
+            warnings.warn(
+                f"{shown(folder / MODEL)} is older than the stores that are written here, and they are others than "
+                "before: it may have learned what they ask for, fit it anew before it is evaluated",
+                UserWarning,
+                stacklevel=2,
+            )
         for name in (*PARTS, "all"):  # one that is missing is named, one of another split would be taken
             (folder / f"{name}.store").unlink(missing_ok=True)
         for name in stores:
@@ -209,6 +220,12 @@ def save(folder: Path, whole: HeteroData | None, parts: Any) -> None:
     finally:
         for name in stores:
             (folder / f".{name}.new").unlink(missing_ok=True)
+
+
+def _is_same(folder: Path, name: str) -> bool:
+    """Whether a store that is written anew is the one that a folder holds, to the last byte."""
+    old = folder / f"{name}.store"
+    return old.is_file() and old.read_bytes() == (folder / f".{name}.new").read_bytes()
 
 
 def load(folder: str, part: str) -> HeteroData:
@@ -246,7 +263,7 @@ def served_files(folder: str, store: str | None, model: str | None, part: str | 
         if part is None:
             part = "all" if (first / "all.store").is_file() else "test"
         one_of(part, (*PARTS, "all"), "part")
-        files = Path(model) if model is not None else first / "model.pt", first / f"{part}.store"
+        files = Path(model) if model is not None else first / MODEL, first / f"{part}.store"
     for file in files:
         if not file.is_file():
             raise FileNotFoundError(

@@ -588,6 +588,20 @@ def test_a_folder_holds_the_stores_of_one_split(tmp_path: Path) -> None:
     assert not pairs[0].equal(pairs[1])
 
 
+def test_a_model_of_another_split_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stores = tmp_path / "s"
+    made = ("data", "--dataset", "SyntheticKG", "--set", "num_users=20", "num_items=15", "--out", stores)
+    assert run(*made) == 0
+    (stores / "model.pt").write_bytes(b"a model")
+    assert run(*made) == 0
+    assert capsys.readouterr().err == ""
+    assert run(*made, "--seed", 1) == 0
+    assert "model.pt is older than the stores that are written here, and they are others" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert (stores / "model.pt").read_bytes() == b"a model"
+
+
 def test_what_the_machine_has_not_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for setting in ("hidden_channels=10000000000000", "accelerator=tpu"):
         assert run("fit", folder / "s", "BPRMF", "--out", folder / "b.pt", "--set", setting) == 2
