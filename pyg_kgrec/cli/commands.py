@@ -277,6 +277,8 @@ def compare(arguments: Namespace) -> None:
     check_out(arguments.out)
     own = names_of(pyg_kgrec.compare, ("models", "data", "split", "fit", "tune", "n_trials", "progress"))
     of_fit = names_of(pyg_kgrec.fit, (*_OF_FIT, "monitor", "num_threads", "resume"))
+    if twice := next((name for name in arguments.models if arguments.models.count(name) > 1), None):
+        raise ValueError(f"--models names {shown(repr(twice), 60)} twice, expected each model once")
     rows = [Row(name, MODELS, of_fit) for name in arguments.models]
     known = [*own, *of_fit, *(name for row in rows for name in row.known())]
     settings = _settings(arguments, known, "compare or fit")

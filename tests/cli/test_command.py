@@ -341,6 +341,10 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
         ),
         (("compare", "{s}", "--models", "EASE", "Eas"), "there is no model 'Eas'"),
         (
+            ("compare", "{s}", "--models", "EASE", "ALS", "EASE"),
+            "names 'EASE' twice, expected each model once",
+        ),
+        (
             ("compare", "{s}", "--models", "EASE", "--set", "EASE.knowledg=1"),
             "'EASE.knowledg' .did you mean EASE.knowledge",
         ),
