@@ -38,7 +38,7 @@ from pyg_kgrec import (
 )
 from pyg_kgrec._files import pack
 from pyg_kgrec._look import INK
-from pyg_kgrec.comparison import runs
+from pyg_kgrec.comparison import runner, runs
 from pyg_kgrec.comparison.entries import Entry, files_of, written
 from pyg_kgrec.comparison.statistics import holm, paired_t, wilcoxon
 from pyg_kgrec.data import INTERACTS, SplitReport, check_split
@@ -203,6 +203,26 @@ def test_what_a_run_leaves_in_callbacks_is_nothing_to_the_next(small: HeteroData
     own = {"MF": (MF, {"callbacks": [Tires(threading.Lock())]})}
     with pytest.raises(ValueError, match=r"models\['MF'\] has callbacks that cannot be copied"):
         compare(own, small, **SETTINGS)
+
+
+def test_rows_that_another_call_writes_meanwhile_are_kept(
+    small: HeteroData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, made, others = SETTINGS | {"path": tmp_path / "rows", "seeds": 1}, [], [EASE]
+    trained = runner.run
+
+    def run(plan: runs.Plan, name: str, seed: int) -> Any:
+        made.append(name)
+        while others:
+            compare({"EASE": others.pop()}, small, **given)
+        return trained(plan, name, seed)
+
+    monkeypatch.setattr(runner, "run", run)
+    first = compare({"Popularity": Popularity}, small, **given)
+    again = compare({"EASE": EASE, "Popularity": Popularity}, small, **given)
+    assert sorted(made) == ["EASE", "Popularity"]
+    assert again.models == ["EASE", "Popularity"]
+    assert metrics(again).loc["Popularity"].equals(metrics(first).loc["Popularity"])
 
 
 def test_a_file_goes_on_in_another_process() -> None:
