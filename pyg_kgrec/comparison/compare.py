@@ -6,14 +6,14 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_kgrec._checks import check_at_least, check_k
+from pyg_kgrec._checks import check_at_least, check_k, check_within
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import shown
 from pyg_kgrec._tuning import check_space
@@ -27,6 +27,9 @@ from pyg_kgrec.data.store import ITEM, USER, validate
 from pyg_kgrec.evaluation import METRICS, check_holds_pairs
 from pyg_kgrec.training import check_monitor, check_watched
 from pyg_kgrec.transforms import LeaveOneOut, TemporalSplit
+
+_LARGEST_SEED: Final = 2**32 - 1
+"""What NumPy's global generator takes."""
 
 
 def compare(
@@ -180,7 +183,7 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
     if isinstance(seeds, Iterable) and not isinstance(seeds, str):
         numbers = list(seeds)
         for seed in numbers:
-            check_at_least(0, seeds=seed)
+            check_within(0, _LARGEST_SEED, seeds=seed)
         if not numbers or len(set(numbers)) < len(numbers):
             raise ValueError(f"seeds is {shown(repr(seeds))}, expected at least one seed, each once")
         return [int(seed) for seed in numbers]
@@ -205,8 +208,8 @@ def _check_data(data: Any, split: Any) -> None:
             raise ValueError(
                 f"data has {len(data)} stores, expected three: training, validation (or None), test"
             )
-        for store in data:
-            if store is not None or store is not data[1]:
+        for place, store in enumerate(data):
+            if store is not None or place != 1:
                 validate(store)
         return
     validate(data)
