@@ -75,6 +75,7 @@ def compare(
         fit: Arguments of :func:`~pyg_kgrec.fit` for all models. Each run has a copy of ``callbacks``.
         loss: Loss that classes are built with where their constructor offers it and no setting says otherwise; None
             leaves each its own. Each row names the loss that it was trained with; a note says where they differ.
+            One that none of them offers is refused.
         monitor: Metric that training watches and tuning chooses by; by default NDCG at the shortest k.
         tune: By name of a row, what is searched for it by Optuna (extra ``tune``), on validation alone: a
             dictionary of settings or arguments of ``fit``, each a list of values or a pair of lowest and highest

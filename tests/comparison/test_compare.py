@@ -560,6 +560,11 @@ def test_one_seed_has_no_deviation_to_draw(table: Comparison, monkeypatch: pytes
             "split is a Pairs, expected a transform that makes three stores, such as",
         ),
         ({"data": (None, None, None), "split": None}, TypeError, "data is a NoneType, expected a torch_geo"),
+        (
+            {"loss": "sofmax"},
+            ValueError,
+            r"loss is 'sofmax', which none of the models offers, .*'bpr', 'softmax'.* mean softmax",
+        ),
         ({"seeds": 0}, ValueError, "seeds is 0, expected at least 1"),
         ({"seeds": [1, 1]}, ValueError, "each once"),
         ({"seeds": 1.5}, TypeError, "seeds is 1.5, expected a whole number"),
