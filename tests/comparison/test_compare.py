@@ -743,6 +743,12 @@ def test_names_are_no_marks_in_markdown(small: HeteroData) -> None:
     lines = compare({name: Popularity}, small, **QUICK | {"seeds": 1}).to_markdown().splitlines()
     assert len(lines) == 3
     assert lines[2].startswith("| a\\|b\\\\\\|c d &lt;b> \\*x\\* is_it | 1 |")
+    data = copy.copy(small)
+    del data[INTERACTS].time
+    two = {"$a$ [b](c)": Popularity, "*c* <d>": KSR}
+    lines = compare(two, data, **QUICK | {"seeds": 1}).to_markdown().splitlines()
+    assert lines[2].startswith("| \\$a\\$ \\[b\\](c) | 1 |")
+    assert lines[4].startswith("- \\*c\\* &lt;d> is left out: ")
 
 
 def test_a_share_of_0_is_no_validation(small: HeteroData) -> None:
