@@ -450,7 +450,8 @@ def fit(
             ``monitor``, each with its epoch. A log that is no terminal has one line per epoch instead. One
             closing line says how many epochs and seconds it took, why it ended (patience, ``max_epochs``, Ctrl-C)
             and which epoch was best. With False nothing is printed, unless Ctrl-C is pressed.
-        callbacks: Further Lightning callbacks.
+        callbacks: Further Lightning callbacks. Of those with a state (``state_dict``), such as EarlyStopping, each
+            part of a :class:`Blend` has a copy.
         checkpoint_dir: Folder that keeps checkpoints of the best and of the last whole epoch, ``best.ckpt`` and
             ``last.ckpt``, in Lightning's form but with a sum of their bytes and nothing to be run; by default none
             is written.
@@ -883,9 +884,14 @@ def arguments_of_part(
     """Arguments of :func:`fit` for a part of a model, of those for all of it and those for the part alone.
 
     A part that learns nothing by gradients takes no scheduler that is for the others, and each part has a folder of
-    its own for checkpoints.
+    its own for checkpoints. Callbacks that say what they keep of a training, as Lightning's EarlyStopping does, are
+    copied: the best value of one part would end the training of the next.
     """
     asked = {**arguments, **own}
+    if "callbacks" not in own and isinstance(callbacks := asked.get("callbacks"), list | tuple):
+        asked["callbacks"] = [
+            copy.deepcopy(one) if isinstance(one, Callback) and one.state_dict() else one for one in callbacks
+        ]
     if "scheduler" not in own and not learns_anywhere(part):
         asked |= {"scheduler": None, "scheduler_interval": None}
     if "checkpoint_dir" not in own and asked.get("checkpoint_dir") is not None:

@@ -20,6 +20,7 @@ from torch_geometric.data import HeteroData
 import pyg_kgrec
 from pyg_kgrec._checks import check_at_least
 from pyg_kgrec._files import replace_file, shown
+from pyg_kgrec._tables import text_of
 from pyg_kgrec.cli import doctor as examination
 from pyg_kgrec.cli import reading
 from pyg_kgrec.cli.building import Row
@@ -77,7 +78,7 @@ def data(arguments: Namespace) -> None:
         raise ValueError(f"--out {shown(folder)} is a file, expected a folder")
     whole, parts = reading.read(arguments, settings)
     if parts is None:
-        parts = reading.split(whole, arguments.split, settings, arguments.seed)
+        parts = reading.split(whole, arguments, settings)
     reading.save(folder, whole, parts)
     held_out = {
         name: part["user", "interacts", "item"].edge_label_index.size(1)
@@ -98,7 +99,7 @@ def fit(arguments: Namespace) -> None:
     settings = _settings(arguments, [*own, *of_fit, *row.known()], f"{arguments.model} or fit")
     train, val = (reading.load(arguments.folder, part) for part in reading.PARTS[:2])
     everything = reading.load(arguments.folder, "all") if arguments.refit else None
-    path = Path(arguments.out or Path(arguments.folder) / "model.pt")
+    path = Path(arguments.out or Path(arguments.folder) / reading.MODEL)
     for file in filter(None, (path, arguments.refit and Path(arguments.refit))):
         if not file.parent.is_dir():
             raise FileNotFoundError(f"{shown(file.parent)} is not a folder to save {shown(file.name)} in")
@@ -191,7 +192,18 @@ def explain(arguments: Namespace) -> None:
     elif not (arguments.out or arguments.json):
         print(found if isinstance(found, Explanation) else "\n\n".join(map(str, found)))
     else:
-        write_table(found.to_frame(), arguments.out, arguments.json)
+        table = _units_of(found, users, items) if isinstance(found, Explanation) else found.to_frame()
+        write_table(table, arguments.out, arguments.json)
+
+
+def _units_of(found: Explanation, users: Any, items: Any) -> pd.DataFrame:
+    """The units of the only pair, in the columns that several pairs have."""
+    table = found.units.copy()
+    for place, (name, ids) in enumerate(((USER, users), (ITEM, items))):
+        table.insert(
+            place, name, text_of([ids.tolist()[0] if isinstance(ids, torch.Tensor) else ids[0]] * len(table))
+        )
+    return table
 
 
 def _check_without(arguments: Namespace) -> None:
@@ -265,6 +277,8 @@ def compare(arguments: Namespace) -> None:
     check_out(arguments.out)
     own = names_of(pyg_kgrec.compare, ("models", "data", "split", "fit", "tune", "n_trials", "progress"))
     of_fit = names_of(pyg_kgrec.fit, (*_OF_FIT, "monitor", "num_threads", "resume"))
+    if twice := next((name for name in arguments.models if arguments.models.count(name) > 1), None):
+        raise ValueError(f"--models names {shown(repr(twice), 60)} twice, expected each model once")
     rows = [Row(name, MODELS, of_fit) for name in arguments.models]
     known = [*own, *of_fit, *(name for row in rows for name in row.known())]
     settings = _settings(arguments, known, "compare or fit")
@@ -321,7 +335,7 @@ def _progress(arguments: Namespace) -> bool:
 def _served(arguments: Namespace) -> tuple[HeteroData, Recommender]:
     """The part of the folder and the model that are asked for."""
     store = reading.load(arguments.folder, one_of(arguments.part, (*reading.PARTS, "all"), "part"))
-    return store, pyg_kgrec.load(arguments.model or Path(arguments.folder) / "model.pt", store)
+    return store, pyg_kgrec.load(arguments.model or Path(arguments.folder) / reading.MODEL, store)
 
 
 def _take(ids: Any, places: list[int]) -> Any:

@@ -99,9 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--atomic", metavar="FOLDER/NAME", help="RecBole's atomic files FOLDER/NAME.inter, …")
     data.add_argument("--kgat", metavar="FOLDER", help="train.txt, test.txt, kg_final.txt")
     data.add_argument("--dataset", metavar="NAME", help=", ".join(DATASETS))
-    data.add_argument("--split", default="random", help=f"{', '.join(SPLITS)} (default: random)")
+    data.add_argument("--split", help=f"{', '.join(SPLITS)} (default: random)")
     data.add_argument("--out", required=True, metavar="FOLDER", help="folder that the stores are kept in")
-    data.add_argument("--seed", type=int, default=0, help="of a random split (default: 0)")
+    data.add_argument("--seed", type=int, default=0, help="of what is drawn for the split (default: 0)")
     data.set_defaults(run=commands.data)
 
     fit = some.add_parser("fit", help="train a model on the stores of a folder")

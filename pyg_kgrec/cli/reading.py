@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,8 @@ from pyg_kgrec.datasets import LastFM, MovieLens100K, SyntheticKG
 from pyg_kgrec.transforms import LeaveOneOut, RandomSplit, TemporalSplit
 
 PARTS: Final = ("train", "val", "test")
+MODEL: Final = "model.pt"
+"""The model of a folder, where no other file is named."""
 SPLITS: Final[dict[str, Callable[..., Any]]] = {
     "random": RandomSplit,
     "temporal": TemporalSplit,
@@ -49,6 +52,7 @@ def read(arguments: Any, settings: dict[str, Any]) -> tuple[HeteroData | None, A
         raise ValueError(
             "expected one of --dataset, --atomic, --kgat and --interactions, to say what is read"
         )
+    _check_taken(arguments, settings)
     if arguments.dataset is not None:
         kind = DATASETS[one_of(arguments.dataset, DATASETS, "data set")]
         taken = _take(settings, names_of(kind, _HIDDEN))
@@ -61,11 +65,35 @@ def read(arguments: Any, settings: dict[str, Any]) -> tuple[HeteroData | None, A
         stores = read_atomic(root, name, **taken)
         return (None, stores) if isinstance(stores, tuple) else (stores, None)
     if arguments.kgat is not None:
-        return None, read_kgat(arguments.kgat, **_take(settings, names_of(read_kgat, ("root",))))
+        return None, read_kgat(
+            arguments.kgat, **{"seed": arguments.seed} | _take(settings, names_of(read_kgat, ("root",)))
+        )
     taken = _take(settings, names_of(from_pandas, FRAMES))
     how = _take(settings, list(TEXT))
     heads = _heads(arguments, settings)
     return from_pandas(**_frames(arguments, how, heads, taken), **taken), None
+
+
+def _check_taken(arguments: Any, settings: dict[str, Any]) -> None:
+    """Raises ValueError for a file or a way to split that nothing would take."""
+    if arguments.interactions is None:
+        source = next(name for name in ("dataset", "atomic", "kgat") if getattr(arguments, name) is not None)
+        if beside := next((name for name in FRAMES if getattr(arguments, name) is not None), None):
+            raise ValueError(
+                f"--{beside} stands beside --{source}, which brings {beside} of its own, expected it beside "
+                "--interactions"
+            )
+    of_reader = names_of(read_kgat if arguments.kgat is not None else read_atomic)
+    if arguments.kgat is None and (arguments.atomic is None or settings.get("splits") is None):
+        return
+    asked = [f"--split {arguments.split}"] if arguments.split is not None else []
+    asked += [f"{name}=" for name in settings if name not in of_reader]
+    if arguments.kgat is None and arguments.seed:
+        asked.append(f"--seed {arguments.seed}")
+    if asked:
+        raise ValueError(
+            f"{shown(asked[0], 60)} is given, but these files come split, expected no other split"
+        )
 
 
 def _heads(arguments: Any, settings: dict[str, Any]) -> dict[str, list[str]]:
@@ -133,13 +161,18 @@ def _columns(argument: str, role: str, taken: dict[str, Any]) -> tuple[Any, ...]
     return USUAL_NAMES[role] if (given := taken.get(argument)) is None else (given,)
 
 
-def split(data: HeteroData, name: str, settings: dict[str, Any], seed: int) -> Any:
+def split(data: HeteroData, arguments: Any, settings: dict[str, Any]) -> Any:
     """Train, validation and test of a store."""
-    kind = SPLITS[one_of(name, SPLITS, "split")]
+    kind = SPLITS[one_of(_split(arguments), SPLITS, "split")]
     taken = _take(settings, names_of(kind))
     if "seed" in names_of(kind):
-        taken.setdefault("seed", seed)
+        taken.setdefault("seed", arguments.seed)
     return kind(**taken)(data)
+
+
+def _split(arguments: Any) -> str:
+    """The name of the split; None says that none was asked for."""
+    return "random" if arguments.split is None else str(arguments.split)
 
 
 def known_names(arguments: Any) -> list[str]:
@@ -155,7 +188,7 @@ def known_names(arguments: Any) -> list[str]:
     )
     hidden = (*_HIDDEN, *FRAMES, "root", "name") if reader is not DATASETS.get(arguments.dataset) else _HIDDEN
     text = (*TEXT, *COLUMNS.values()) if reader is from_pandas else ()
-    return [*names_of(reader, hidden), *text, *names_of(SPLITS[one_of(arguments.split, SPLITS, "split")])]
+    return [*names_of(reader, hidden), *text, *names_of(SPLITS[one_of(_split(arguments), SPLITS, "split")])]
 
 
 def _take(settings: dict[str, Any], names: list[str]) -> dict[str, Any]:
@@ -165,13 +198,21 @@ def _take(settings: dict[str, Any], names: list[str]) -> dict[str, Any]:
 def save(folder: Path, whole: HeteroData | None, parts: Any) -> None:
     """Keeps the stores of a split in a folder, and the one before the split beside them.
 
-    All are written under other names first: a folder never holds parts of two splits.
+    All are written under other names first: a folder never holds parts of two splits. A model that was trained on
+    another split stays, with a warning.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stores = dict(zip(PARTS, parts, strict=True)) | ({} if whole is None else {"all": whole})
     try:
         for name, store in stores.items():
             save_store(store, folder / f".{name}.new")
+        if (folder / MODEL).is_file() and not all(_is_same(folder, name) for name in PARTS[:2]):
+            warnings.warn(
+                f"{shown(folder / MODEL)} is older than the stores that are written here, and they are others than "
+                "before: it may have learned what they ask for, fit it anew before it is evaluated",
+                UserWarning,
+                stacklevel=2,
+            )
         for name in (*PARTS, "all"):  # one that is missing is named, one of another split would be taken
             (folder / f"{name}.store").unlink(missing_ok=True)
         for name in stores:
@@ -179,6 +220,12 @@ def save(folder: Path, whole: HeteroData | None, parts: Any) -> None:
     finally:
         for name in stores:
             (folder / f".{name}.new").unlink(missing_ok=True)
+
+
+def _is_same(folder: Path, name: str) -> bool:
+    """Whether a store that is written anew is the one that a folder holds, to the last byte."""
+    old = folder / f"{name}.store"
+    return old.is_file() and old.read_bytes() == (folder / f".{name}.new").read_bytes()
 
 
 def load(folder: str, part: str) -> HeteroData:
@@ -216,7 +263,7 @@ def served_files(folder: str, store: str | None, model: str | None, part: str | 
         if part is None:
             part = "all" if (first / "all.store").is_file() else "test"
         one_of(part, (*PARTS, "all"), "part")
-        files = Path(model) if model is not None else first / "model.pt", first / f"{part}.store"
+        files = Path(model) if model is not None else first / MODEL, first / f"{part}.store"
     for file in files:
         if not file.is_file():
             raise FileNotFoundError(

@@ -6,14 +6,14 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_kgrec._checks import check_at_least, check_k
+from pyg_kgrec._checks import check_at_least, check_k, check_within
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import shown
 from pyg_kgrec._tuning import check_space
@@ -27,6 +27,9 @@ from pyg_kgrec.data.store import ITEM, USER, validate
 from pyg_kgrec.evaluation import METRICS, check_holds_pairs
 from pyg_kgrec.training import check_monitor, check_watched
 from pyg_kgrec.transforms import LeaveOneOut, TemporalSplit
+
+_LARGEST_SEED: Final = 2**32 - 1
+"""What NumPy's global generator takes."""
 
 
 def compare(
@@ -69,9 +72,10 @@ def compare(
             seeds vary.
         seeds: Number of seeds, from 0, or the seeds.
         k: One or several lengths of the list.
-        fit: Arguments of :func:`~pyg_kgrec.fit` for all models.
+        fit: Arguments of :func:`~pyg_kgrec.fit` for all models. Each run has a copy of ``callbacks``.
         loss: Loss that classes are built with where their constructor offers it and no setting says otherwise; None
             leaves each its own. Each row names the loss that it was trained with; a note says where they differ.
+            One that none of them offers is refused.
         monitor: Metric that training watches and tuning chooses by; by default NDCG at the shortest k.
         tune: By name of a row, what is searched for it by Optuna (extra ``tune``), on validation alone: a
             dictionary of settings or arguments of ``fit``, each a list of values or a pair of lowest and highest
@@ -180,7 +184,7 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
     if isinstance(seeds, Iterable) and not isinstance(seeds, str):
         numbers = list(seeds)
         for seed in numbers:
-            check_at_least(0, seeds=seed)
+            check_within(0, _LARGEST_SEED, seeds=seed)
         if not numbers or len(set(numbers)) < len(numbers):
             raise ValueError(f"seeds is {shown(repr(seeds))}, expected at least one seed, each once")
         return [int(seed) for seed in numbers]
@@ -205,8 +209,8 @@ def _check_data(data: Any, split: Any) -> None:
             raise ValueError(
                 f"data has {len(data)} stores, expected three: training, validation (or None), test"
             )
-        for store in data:
-            if store is not None or store is not data[1]:
+        for place, store in enumerate(data):
+            if store is not None or place != 1:
                 validate(store)
         return
     validate(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import inspect
@@ -11,10 +12,11 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec._checks import meant
 from pyg_kgrec._files import shown
 from pyg_kgrec._trainer import check_arguments
 from pyg_kgrec._tuning import check_names
@@ -29,6 +31,10 @@ ModelLike: TypeAlias = Maker | tuple[Maker, Mapping[str, Any]]
 Transform: TypeAlias = Callable[[HeteroData, int], HeteroData]
 
 _EXPECTED = "expected a model's class, a callable that makes a model of a training store, or a pair of either and a dictionary of fit's arguments"  # noqa: E501
+
+
+_LOSS: Final = "softmax"
+"""What :func:`compare` asks for where nothing is said: models that do not offer it have their own."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,8 @@ def entries_of(
 
     Raises:
         TypeError: If a value is of another kind, or a name no text.
-        ValueError: If there is no model, a name is empty, or an argument is not one of fit's.
+        ValueError: If there is no model, a name is empty, an argument is not one of fit's, or no model that offers
+            a choice of losses offers this one.
     """
     if not isinstance(models, Mapping):
         raise TypeError(f"models is a {type(models).__name__}, expected a dictionary of models by name")
@@ -89,7 +96,14 @@ def entries_of(
     _check_fit(fit_arguments, "fit")
     if loss is not None and not isinstance(loss, str):
         raise TypeError(f"loss is {shown(repr(loss))}, expected the name of a loss, like 'softmax'")
-    return [_entry(name, value, fit_arguments, loss) for name, value in models.items()]
+    entries = [_entry(name, value, fit_arguments, loss) for name, value in models.items()]
+    offered = {name for entry in entries if isinstance(entry.make, type) for name in losses(entry.make)}
+    if offered and loss not in offered and loss not in (None, _LOSS):
+        raise ValueError(
+            f"loss is {shown(repr(loss))}, which none of the models offers, expected one of "
+            f"{shown(', '.join(map(repr, sorted(offered))), 100)}, or None for their own{meant(loss, offered)}"
+        )
+    return entries
 
 
 def _entry(name: Any, value: Any, fit_arguments: Mapping[str, Any], loss: str | None) -> Entry:
@@ -164,6 +178,13 @@ def _check_fit(arguments: Any, where: str) -> None:
                 f"{where} sets {name}, expected other arguments of fit: compare sets this one itself"
             )
     check_arguments({name: x for name, x in arguments.items() if name not in fit_names()}, fit_names())
+    try:
+        copy.deepcopy(arguments.get("callbacks"))
+    except Exception as error:  # whatever callbacks hold
+        raise ValueError(
+            f"{where} has callbacks that cannot be copied ({shown(str(error), 120)}), expected some that can: each "
+            "run has a copy of them"
+        ) from error
 
 
 def check_tuned(entry: Entry, space: Any, model: Recommender | None = None) -> None:

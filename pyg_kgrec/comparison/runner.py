@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from pyg_kgrec.training import learns_anywhere
 
 _KIND: Final = "comparison"
 Pairs = dict[str, Tensor]
+_Key = tuple[str, int, str]
 
 
 class Record:
@@ -39,7 +40,7 @@ class Record:
 
     def __init__(self, plan: Plan, path: Path | None) -> None:
         self.key, self.path = plan.key(), path
-        self.rows: dict[tuple[str, int, str], Row] = {}
+        self.rows: dict[_Key, Row] = {}
         self.pairs: dict[int, Pairs] = {}
         if path is None:
             return
@@ -48,9 +49,9 @@ class Record:
         if not path.parent.is_dir():
             raise FileNotFoundError(f"{shown(path.parent)} is not a folder to keep {shown(path.name)} in")
         if path.exists():
-            self._read(path)
+            self.rows, self.pairs = self._read(path)
 
-    def _read(self, path: Path) -> None:
+    def _read(self, path: Path) -> tuple[dict[_Key, Row], dict[int, Pairs]]:
         content = read_packed(path, _KIND)
         if not _is_key(content.get("key"), self.key):
             raise ValueError(
@@ -58,20 +59,29 @@ class Record:
                 "threads, expected a file of this one or a new name"
             )
         try:
-            for row in content["rows"]:
-                self.rows[str(row["model"]), int(row["seed"]), str(row["made with"])] = dict(row)
-            self.pairs = {int(seed): dict(pairs) for seed, pairs in content["pairs"].items()}
-            for row in self.rows.values():
-                held = self.pairs.get(row["seed"], self.pairs.get(0)) if row["status"] == "ok" else None
+            rows = {
+                (str(row["model"]), int(row["seed"]), str(row["made with"])): dict(row)
+                for row in content["rows"]
+            }
+            every = {int(seed): dict(pairs) for seed, pairs in content["pairs"].items()}
+            for row in rows.values():
+                held = every.get(row["seed"], every.get(0)) if row["status"] == "ok" else None
                 if held is not None and len({x.numel() for x in (row["rank"], *held.values())}) > 1:
                     raise ValueError("a row has another number of pairs than its split")
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(
                 f"{shown(path)} is damaged or no file of a {_KIND} of this package: what it holds cannot be read"
             ) from error
+        return rows, every
 
     def add(self, row: Row, split: int, pairs: Pairs | None) -> None:
-        """Keeps a row, and writes the file anew."""
+        """Keeps a row, and writes the file anew, with what another call wrote into it meanwhile."""
+        if self.path is not None and self.path.exists():
+            with suppress(
+                OSError, ValueError
+            ):  # it is gone, or is none of this comparison: it is written anew
+                rows, every = self._read(self.path)
+                self.rows, self.pairs = self.rows | rows, self.pairs | every
         self.rows[row["model"], row["seed"], row["made with"]] = row
         if pairs is not None:
             self.pairs.setdefault(split, pairs)
@@ -149,9 +159,6 @@ def complete(
             record.add(row, 0 if plan.is_fixed else key[1], pairs)
             bar.update()
     return [record.rows[key] for key in wanted]
-
-
-_Key = tuple[str, int, str]
 
 
 def _results(

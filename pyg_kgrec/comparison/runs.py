@@ -307,6 +307,8 @@ def _fitted(
         started = time.perf_counter()  # a callable may train within: what it does is a part of the price
         model = entry.build(train, **{n: x for n, x in asked.items() if n not in of_fit})
         arguments = {"num_threads": plan.num_threads} | dict(entry.fit) | of_fit
+        if arguments.get("callbacks") is not None:  # what one run leaves in them is nothing to the next
+            arguments["callbacks"] = copy.deepcopy(arguments["callbacks"])
         if not learns_anywhere(model):  # what is asked of all models
             arguments = {n: x for n, x in arguments.items() if n not in ("scheduler", "scheduler_interval")}
         history = fit(model, train, val, seed=seed, monitor=plan.monitor, progress=False, **arguments)

@@ -47,7 +47,9 @@ def permutation(difference: ArrayLike, num_permutations: int = 9999, seed: int =
     value = np.asarray(difference, dtype=np.float64)
     if not value.any():
         return 1.0
-    rng, total, extreme, done = np.random.default_rng(seed), abs(value.sum()) * (1 - 1e-9), 0, 0
+    # Sums in another order are others in their last digits, of which a sum of nearly 0 has none but those.
+    rng, total = np.random.default_rng(seed), abs(value.sum()) * (1 - 1e-9) - 1e-12 * np.abs(value).sum()
+    extreme, done = 0, 0
     while done < num_permutations:
         number = min(num_permutations - done, max(1, _BLOCK // value.size))
         signs = rng.integers(0, 2, (number, value.size), dtype=np.int8) * 2 - 1

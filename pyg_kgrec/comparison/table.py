@@ -309,7 +309,7 @@ class Comparison:
         for model, row in summary.iterrows():
             cells = [_cell(name, row[name], row.get(f"{name} ±")) for name in names]
             lines.append("| " + " | ".join([_plain(str(model)), *cells]) + " |")
-        notes = [f"- {' '.join(note.split())}" for note in self.notes]
+        notes = [f"- {_plain(note)}" for note in self.notes]
         return "\n".join([*lines, *(["", *notes] if notes else [])])
 
     def plot(self, ax: Axes | None = None, metric: str | None = None) -> Axes:
@@ -373,9 +373,9 @@ def _first_of_each(ascending: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _plain(text: str) -> str:
-    """Text as a cell of a table in Markdown shows it: on one line, and no character a mark."""
+    """Text as Markdown shows it in a cell or a list: on one line, and no character a mark."""
     line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\|*`~]|(?<!\w)_|_(?!\w))", r"\\\1", line)
+    return re.sub(r"([\\|*`~$\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", line)
 
 
 def _cell(name: str, value: Any, deviation: Any) -> str:

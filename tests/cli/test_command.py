@@ -16,7 +16,7 @@ import pytest
 import pyg_kgrec
 from pyg_kgrec.cli import commands, main
 from pyg_kgrec.cli.building import Row
-from pyg_kgrec.data import load_store
+from pyg_kgrec.data import load_store, read_kgat
 from pyg_kgrec.testing import build_store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -180,6 +180,10 @@ def test_many_are_explained(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert {(row["user"], row["item"]) for row in rows} == {
         (u, i) for u in ("p3", "p1") for i in ("f1", "f2")
     }
+    assert run("explain", stores, "--user", "p1", "--item", "f2", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == [
+        row for row in rows if (row["user"], row["item"]) == ("p1", "f2")
+    ]
     best = model.recommend(test, ["p3"], k=1, as_frame=True)["item"][0]
     assert run("explain", stores, "--user", "p3", "--counterfactual", "-k", 3) == 0
     what = model.explain(test, ["p3"], [best]).counterfactual(3)
@@ -321,7 +325,25 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
         ),
         (("data", "--atomic", "{t}/none", "--out", "{t}/d"), "none"),
         (("data", "--kgat", "{t}/none", "--out", "{t}/d"), "none"),
+        (
+            ("data", "--dataset", "SyntheticKG", "--triples", "{t}/none.csv", "--out", "{t}/d"),
+            "--triples stands beside --dataset, which brings triples of its own, expected it beside --interactions",
+        ),
+        (("data", "--kgat", "{t}", "--items", "{t}/i.csv", "--out", "{t}/d"), "--items stands beside --kgat"),
+        (
+            ("data", "--kgat", "{t}", "--split", "temporal", "--out", "{t}/d"),
+            "--split temporal is given, but these files come split, expected no other split",
+        ),
+        (("data", "--kgat", "{t}", "--set", "val=0.2", "test=0.2", "--out", "{t}/d"), "test= is given, but"),
+        (
+            ("data", "--atomic", "{t}/x", "--seed", "3", "--set", "splits=['a', 'b', 'c']", "--out", "{t}/d"),
+            "--seed 3 is given, but these files come split",
+        ),
         (("compare", "{s}", "--models", "EASE", "Eas"), "there is no model 'Eas'"),
+        (
+            ("compare", "{s}", "--models", "EASE", "ALS", "EASE"),
+            "names 'EASE' twice, expected each model once",
+        ),
         (
             ("compare", "{s}", "--models", "EASE", "--set", "EASE.knowledg=1"),
             "'EASE.knowledg' .did you mean EASE.knowledge",
@@ -560,6 +582,28 @@ def test_a_folder_holds_the_stores_of_one_split(tmp_path: Path) -> None:
     (tmp_path / "k" / "kg_final.txt").write_text("0 0 9\n")
     assert run("data", "--kgat", tmp_path / "k", "--out", tmp_path / "s") == 0
     assert sorted(p.name for p in (tmp_path / "s").iterdir()) == ["test.store", "train.store", "val.store"]
+    drawn = ("data", "--kgat", tmp_path / "k", "--set", "val=0.4", "--out", tmp_path / "s", "--seed")
+    pairs = []
+    for seed in (1, 2):
+        assert run(*drawn, seed) == 0
+        pairs.append(load_store(tmp_path / "s" / "val.store")["user", "interacts", "item"].edge_label_index)
+        val = read_kgat(tmp_path / "k", val=0.4, seed=seed)[1]
+        assert pairs[-1].equal(val["user", "interacts", "item"].edge_label_index)
+    assert not pairs[0].equal(pairs[1])
+
+
+def test_a_model_of_another_split_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stores = tmp_path / "s"
+    made = ("data", "--dataset", "SyntheticKG", "--set", "num_users=20", "num_items=15", "--out", stores)
+    assert run(*made) == 0
+    (stores / "model.pt").write_bytes(b"a model")
+    assert run(*made) == 0
+    assert capsys.readouterr().err == ""
+    assert run(*made, "--seed", 1) == 0
+    assert "model.pt is older than the stores that are written here, and they are others" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert (stores / "model.pt").read_bytes() == b"a model"
 
 
 def test_what_the_machine_has_not_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

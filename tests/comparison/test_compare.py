@@ -4,6 +4,7 @@ import copy
 import functools
 import json
 import random
+import threading
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
@@ -36,7 +38,7 @@ from pyg_kgrec import (
 )
 from pyg_kgrec._files import pack
 from pyg_kgrec._look import INK
-from pyg_kgrec.comparison import runs
+from pyg_kgrec.comparison import runner, runs
 from pyg_kgrec.comparison.entries import Entry, files_of, written
 from pyg_kgrec.comparison.statistics import holm, paired_t, wilcoxon
 from pyg_kgrec.data import INTERACTS, SplitReport, check_split
@@ -178,6 +180,49 @@ def test_a_seed_that_fails_leaves_its_row_with_the_reason(small: HeteroData) -> 
     assert rows.loc[("Stumbles", 1), "reason"] == "RuntimeError: out of luck"
     assert table.summary().loc["Stumbles", "seeds"] == 1
     assert "Stumbles failed with seed 1: RuntimeError: out of luck" in table.notes
+
+
+class Tires(Callback):
+    """Ends a training after its second epoch, and does not forget."""
+
+    def __init__(self, lock: Any = None) -> None:
+        self.epochs, self.lock = 0, lock
+
+    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        self.epochs += 1
+        trainer.should_stop |= self.epochs >= 2
+
+
+def test_what_a_run_leaves_in_callbacks_is_nothing_to_the_next(small: HeteroData, tmp_path: Path) -> None:
+    tires = Tires()
+    given = SETTINGS | {"seeds": 1, "fit": {"max_epochs": 3, "callbacks": [tires]}, "path": tmp_path / "rows"}
+    table = compare({"MF": MF, "other": MF}, small, **given)
+    assert table.to_frame()["epochs"].tolist() == [2, 2]
+    assert tires.epochs == 0
+    assert compare({"MF": MF, "other": MF}, small, **given).to_frame().equals(table.to_frame())  # none anew
+    own = {"MF": (MF, {"callbacks": [Tires(threading.Lock())]})}
+    with pytest.raises(ValueError, match=r"models\['MF'\] has callbacks that cannot be copied"):
+        compare(own, small, **SETTINGS)
+
+
+def test_rows_that_another_call_writes_meanwhile_are_kept(
+    small: HeteroData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, made, others = SETTINGS | {"path": tmp_path / "rows", "seeds": 1}, [], [EASE]
+    trained = runner.run
+
+    def run(plan: runs.Plan, name: str, seed: int) -> Any:
+        made.append(name)
+        while others:
+            compare({"EASE": others.pop()}, small, **given)
+        return trained(plan, name, seed)
+
+    monkeypatch.setattr(runner, "run", run)
+    first = compare({"Popularity": Popularity}, small, **given)
+    again = compare({"EASE": EASE, "Popularity": Popularity}, small, **given)
+    assert sorted(made) == ["EASE", "Popularity"]
+    assert again.models == ["EASE", "Popularity"]
+    assert metrics(again).loc["Popularity"].equals(metrics(first).loc["Popularity"])
 
 
 def test_a_file_goes_on_in_another_process() -> None:
@@ -514,9 +559,16 @@ def test_one_seed_has_no_deviation_to_draw(table: Comparison, monkeypatch: pytes
             TypeError,
             "split is a Pairs, expected a transform that makes three stores, such as",
         ),
+        ({"data": (None, None, None), "split": None}, TypeError, "data is a NoneType, expected a torch_geo"),
+        (
+            {"loss": "sofmax"},
+            ValueError,
+            r"loss is 'sofmax', which none of the models offers, .*'bpr', 'softmax'.* mean softmax",
+        ),
         ({"seeds": 0}, ValueError, "seeds is 0, expected at least 1"),
         ({"seeds": [1, 1]}, ValueError, "each once"),
         ({"seeds": 1.5}, TypeError, "seeds is 1.5, expected a whole number"),
+        ({"seeds": [2**32]}, ValueError, "seeds is 4294967296, expected 0 to 4294967295"),
         ({"k": 0}, ValueError, "k is 0, expected at least 1"),
         ({"k": []}, ValueError, "k is empty"),
         ({"k": 10**6}, ValueError, "k is 1000000, expected a whole number from 1 to the 40 items"),
@@ -691,6 +743,12 @@ def test_names_are_no_marks_in_markdown(small: HeteroData) -> None:
     lines = compare({name: Popularity}, small, **QUICK | {"seeds": 1}).to_markdown().splitlines()
     assert len(lines) == 3
     assert lines[2].startswith("| a\\|b\\\\\\|c d &lt;b> \\*x\\* is_it | 1 |")
+    data = copy.copy(small)
+    del data[INTERACTS].time
+    two = {"$a$ [b](c)": Popularity, "*c* <d>": KSR}
+    lines = compare(two, data, **QUICK | {"seeds": 1}).to_markdown().splitlines()
+    assert lines[2].startswith("| \\$a\\$ \\[b\\](c) | 1 |")
+    assert lines[4].startswith("- \\*c\\* &lt;d> is left out: ")
 
 
 def test_a_share_of_0_is_no_validation(small: HeteroData) -> None:

@@ -40,6 +40,8 @@ def test_random_signs_come_near_all_signs() -> None:
     assert permutation(gap) == pytest.approx(exact, abs=0.01)
     assert permutation(gap, seed=1) == permutation(gap, seed=1)
     assert permutation(np.zeros(3)) == 1
+    # A mean of 0: no signs give less.
+    assert permutation([-0.2, -0.1, 0.0, 0.3, 0.1, 0.0, -0.2, -0.2, 0.1, 0.1, 0.1]) == 1
 
 
 def test_the_bootstrap_comes_near_the_normal_interval() -> None:

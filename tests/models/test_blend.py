@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -199,6 +200,15 @@ def test_checkpoints_of_parts_stand_in_folders_of_their_names(splits: Splits, tm
     fit(blend, train, val, monitor="ndcg@3", checkpoint_dir=tmp_path, **QUICK)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["BPRMF"]
     assert (tmp_path / "BPRMF" / "last.ckpt").is_file()
+
+
+def test_early_stopping_begins_anew_with_each_part(splits: Splits) -> None:
+    train, val, _ = splits
+    stop = EarlyStopping("ndcg@3", mode="max", patience=1, min_delta=1.0, check_on_train_epoch_end=False)
+    blend = Blend({"one": bprmf(train), "other": bprmf(train, 1)}, [0.5, 0.5])
+    fit(blend, train, val, monitor="ndcg@3", max_epochs=4, progress=False, callbacks=[stop])
+    assert [len(history) for history in blend.histories.values()] == [2, 2]
+    assert stop.wait_count == 0
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 8, 32])
