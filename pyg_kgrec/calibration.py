@@ -192,6 +192,6 @@ def best_threshold(score: Tensor, label: Tensor) -> float:
 def labelled_scores(model: Recommender, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Scores, labels, users and items of the labelled pairs, ``[n]`` each."""
     user, item, label = (x.to(inputs.device) for x in labelled_pairs(inputs.data))
-    model.warn_of_strangers(inputs, user, stacklevel=5)
+    model.warn_of_strangers(inputs, user)
     with predicting():
         return check_scores(model.encoding(inputs).score(user, item)), label, user, item

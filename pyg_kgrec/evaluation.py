@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, overload
@@ -32,6 +31,7 @@ from pyg_kgrec._tables import index_of
 from pyg_kgrec.calibration import Calibration, best_threshold, labelled_scores
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import INTERACTS, USER
+from pyg_kgrec.data.text import warn_caller
 from pyg_kgrec.models.base import Recommender, Store, check_recommender, predicting
 from pyg_kgrec.models.encoding import rows_at_once
 from pyg_kgrec.models.inputs import Inputs
@@ -217,7 +217,7 @@ def check_rankable(inputs: Inputs, k: int | Sequence[int], name: str) -> list[in
     for one in ks:
         check_k(one, inputs.num_items)
     check_holds_pairs(inputs.data, name)
-    check_to_be_found(inputs, name, stacklevel=4)
+    check_to_be_found(inputs, name)
     return ks
 
 
@@ -454,13 +454,12 @@ def check_holds_pairs(data: HeteroData, name: str) -> None:
         )
 
 
-def check_to_be_found(inputs: Inputs, name: str, stacklevel: int = 3) -> None:
+def check_to_be_found(inputs: Inputs, name: str) -> None:
     """Looks whether the pairs to be found are among those that the ranking leaves out.
 
     Args:
         inputs: What is evaluated on.
         name: Of the argument, for messages.
-        stacklevel: Of the warning.
 
     Raises:
         ValueError: If all are.
@@ -472,11 +471,9 @@ def check_to_be_found(inputs: Inputs, name: str, stacklevel: int = 3) -> None:
             "ranking leaves out, expected a validation or test store of a split (was the training store given?)"
         )
     if hidden:
-        warnings.warn(
+        warn_caller(
             f"{hidden} of {labels.item.numel()} pairs to be found in {name} cannot be: they stand in its "
-            "edge_index or seen_edge_index too, which the ranking leaves out",
-            UserWarning,
-            stacklevel=stacklevel,
+            "edge_index or seen_edge_index too, which the ranking leaves out"
         )
 
 

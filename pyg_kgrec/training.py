@@ -9,7 +9,6 @@ import os
 import re
 import sys
 import time
-import warnings
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -582,7 +581,7 @@ def fit(
         val_inputs = model.prepare(val_inputs)
         if "edge_label_index" in val_inputs.data[INTERACTS]:  # else its triples alone are to be found
             asked_for = val_inputs.labels.start.diff().nonzero().flatten()
-            model.warn_of_strangers(val_inputs, asked_for, stacklevel=3)
+            model.warn_of_strangers(val_inputs, asked_for)
     if done is not None:
         _take_precision(model, done["state"])
     if done is not None and _is_over(
@@ -695,7 +694,7 @@ def _solve(
     validate = None
     if val is not None:
         val = model.prepare(val)
-        model.warn_of_strangers(val, val.labels.start.diff().nonzero().flatten(), stacklevel=4)
+        model.warn_of_strangers(val, val.labels.start.diff().nonzero().flatten())
         validate = Validation(monitor, partial(metrics_of, model, val, monitor))
     model.eval()
     with threads(arguments["num_threads"]), predicting():
@@ -915,11 +914,7 @@ def _rate(lr: float | None, default: float, done: Mapping[str, Any] | None, sche
                 f"lr is {lr:g}, the checkpoint was trained with {before:g} and a scheduler, expected the same lr "
                 "or None"
             )
-        warnings.warn(
-            f"training goes on with lr {lr:g}, the checkpoint was trained with {before:g}",
-            UserWarning,
-            stacklevel=3,
-        )
+        warn_caller(f"training goes on with lr {lr:g}, the checkpoint was trained with {before:g}")
     return lr
 
 
@@ -928,10 +923,8 @@ def _is_over(
 ) -> bool:
     """Whether a checkpoint leaves nothing to be trained; says so where it has more epochs than are asked for."""
     if len(rows) > max_epochs:
-        warnings.warn(
-            f"the checkpoint has {len(rows)} epochs, max_epochs is {max_epochs}: nothing more is trained",
-            UserWarning,
-            stacklevel=3,
+        warn_caller(
+            f"the checkpoint has {len(rows)} epochs, max_epochs is {max_epochs}: nothing more is trained"
         )
     stopped = patience is not None and monitor is not None and waited(rows, monitor, "max") >= patience
     return (stopped and len(rows) >= min_epochs) or len(rows) >= max_epochs
@@ -957,12 +950,10 @@ def _warn_of_large_features(model: Recommender, inputs: Inputs) -> None:
             continue
         size, column = x.detach().abs().amax(dim=0).max(dim=0)
         if float(size) > _LARGE:
-            warnings.warn(
+            warn_caller(
                 f"column {int(column)} of data[{node_type!r}].x reaches {float(size):.3g}, expected features of "
                 "about unit size: subtract each column's mean and divide by its standard deviation (of times and "
-                "counts, take the logarithm first), or leave the column out",
-                UserWarning,
-                stacklevel=3,
+                "counts, take the logarithm first), or leave the column out"
             )
             return
 
@@ -1000,7 +991,7 @@ def validation_inputs(model: Recommender, val: Store, monitor: str) -> Inputs:
     inputs = model.prepare(val)
     check_watched(monitor, inputs.data)
     if monitor in CTR_METRICS:
-        model.warn_of_strangers(inputs, labelled_pairs(inputs.data)[0].to(inputs.device), stacklevel=4)
+        model.warn_of_strangers(inputs, labelled_pairs(inputs.data)[0].to(inputs.device))
     elif _COMPLETION.fullmatch(monitor):
         check_completion(model, "val", inputs.data)
     else:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, KTUP, MKR, KGRec, Popularity, Recommender, choose_threshold, evaluate, fit
-from pyg_kgrec.data import INTERACTS, ITEM, USER, read_atomic
+from pyg_kgrec import BPRMF, EASE, KTUP, MKR, KGRec, Popularity, Recommender, choose_threshold, evaluate, fit
+from pyg_kgrec.data import INTERACTS, ITEM, RELATES, USER, read_atomic
 from pyg_kgrec.evaluation import Ranks, best_threshold
 from pyg_kgrec.models.encoding import DotProduct, Encoding
 from pyg_kgrec.models.inputs import Inputs
-from pyg_kgrec.testing import build_splits
-from pyg_kgrec.transforms import ClickThroughSplit
+from pyg_kgrec.testing import build_splits, build_store
+from pyg_kgrec.transforms import ClickThroughSplit, RandomSplit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -510,3 +511,31 @@ def test_coverage_is_no_users() -> None:
     train, _, test = build_splits()
     with pytest.raises(ValueError, match="metrics is 'coverage', expected"):
         evaluate(Popularity(train), test, k=3, metrics=["coverage"], per_user=True)
+
+
+@pytest.mark.parametrize("kind", [BPRMF, EASE])
+def test_warnings_name_the_line_of_the_caller(kind: Any) -> None:
+    """Whatever stands between, or the user is sent to a line of the library."""
+    store = build_store()
+    store[RELATES].edge_index[:, 1], store[RELATES].edge_type[1] = (
+        store[RELATES].edge_index[:, 0],
+        store[RELATES].edge_type[0],
+    )
+    train, val, test = RandomSplit(val=0.2, test=0.2, seed=0)(store)
+    held = val.clone()
+    held[INTERACTS].edge_label_index = torch.cat(
+        [val[INTERACTS].edge_label_index, train[INTERACTS].edge_index[:, :1]], dim=1
+    )
+    for key in [k for k in held[INTERACTS] if k.startswith("edge_label_") and k != "edge_label_index"]:
+        del held[INTERACTS][key]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model = kind(train)
+        fit(model, train, held, max_epochs=1, monitor="ndcg@3", progress=False)
+        evaluate(model, held, k=3)
+        model.recommend_session(["i0", "unheard of"], k=2, data=test)
+    texts = [str(warning.message) for warning in told]
+    assert sum("stand there again" in text for text in texts) >= 1
+    assert sum("cannot be: they stand in its" in text for text in texts) == 2
+    assert sum("are unknown" in text for text in texts) == 1
+    assert {warning.filename for warning in told} == {__file__}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import EdgeStorage
 
 from pyg_kgrec.data.labels import PairStorage
+from pyg_kgrec.data.text import warn_caller
 
 _NO_LABELS: Final = ("label", "labels", "y", "target", "click")
 """Names of what may tell positives from others, and is read nowhere."""
@@ -303,10 +303,9 @@ def _check_directions(data: HeteroData) -> None:
             f"{what} (and {_key(mark)} is there): it adds up the relations of the two directions; expected the "
             "triples as they were, and AddInverseTriples of pyg_kgrec.transforms for inverse ones."
         )
-    warnings.warn(
+    warn_caller(
         f"{what}: if it was applied, relations are sums and half of the triples are invented "
-        "(AddInverseTriples of pyg_kgrec.transforms adds inverse triples under relations of their own).",
-        stacklevel=2,
+        "(AddInverseTriples of pyg_kgrec.transforms adds inverse triples under relations of their own)."
     )
 
 

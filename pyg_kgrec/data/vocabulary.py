@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import KeysView, Mapping, Sequence, ValuesView
 from types import MappingProxyType
 from typing import Any, overload
@@ -11,6 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+
+from pyg_kgrec.data.text import warn_caller
 
 RawId = str | int
 RawIds = Sequence[RawId] | pd.Series | pd.Index | pd.api.extensions.ExtensionArray
@@ -232,12 +233,10 @@ def _warn_of_ids(index: Tensor, vocabulary: Vocabulary | None, what: str) -> Non
     if vocabulary is None or not numbers or type(next(iter(vocabulary.ids), "")) is not int:
         return
     if all(i in vocabulary for i in numbers) and any(vocabulary.ids[i] != i for i in numbers):
-        warnings.warn(
-            f"The {what}s are an array of integers and read as positions, though each is a known raw {what} id "
-            f"as well: "
-            f"the first, {numbers[0]}, is read as {what} {vocabulary.ids[numbers[0]]!r}. Pass as_ids(…) of "
-            "pyg_kgrec.data for raw ids, as_index(…) for positions.",
-            stacklevel=5,
+        warn_caller(
+            f"The {what}s are an array of integers and read as positions, though each is a known raw {what} id as "
+            f"well: the first, {numbers[0]}, is read as {what} {vocabulary.ids[numbers[0]]!r}. Pass as_ids(…) of "
+            "pyg_kgrec.data for raw ids, as_index(…) for positions."
         )
 
 

@@ -7,7 +7,6 @@ import shutil
 import sys
 import tempfile
 import threading
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from os import PathLike
@@ -19,6 +18,7 @@ from torch_geometric.data import HeteroData, InMemoryDataset
 
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
 from pyg_kgrec.data.labels import indexable
+from pyg_kgrec.data.text import warn_caller
 from pyg_kgrec.datasets.stored import code_digest, described, from_plain, to_plain
 
 _TIMEOUT: Final = 60  # seconds without an answer
@@ -136,7 +136,7 @@ class FetchedDataset(InMemoryDataset):
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, content)
         except (TypeError, ValueError, OSError) as error:
-            warnings.warn(f"the processed store is not kept, but made anew each time: {error}", stacklevel=2)
+            warn_caller(f"the processed store is not kept, but made anew each time: {error}")
 
     def _kept(self) -> HeteroData | None:
         """The store that was kept, if this data set wrote it, from these files by this code."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +35,7 @@ from pyg_kgrec._files import shown
 from pyg_kgrec._tables import frame_of, table_of
 from pyg_kgrec.data.interactions import PairIndex, positive_pairs
 from pyg_kgrec.data.store import ENTITY, ITEM, NODE_TYPES, USER
+from pyg_kgrec.data.text import warn_caller
 from pyg_kgrec.data.vocabulary import as_index
 from pyg_kgrec.explain import Explanation, Explanations
 from pyg_kgrec.explain.measured import measure
@@ -500,14 +500,14 @@ class Recommender(torch.nn.Module, ABC):
         """Takes note of the users and interactions of a store that the model is trained on; ``fit`` calls it."""
         self.signature = self.signature.trained_on(inputs.data)
 
-    def warn_of_strangers(self, inputs: Inputs, user: Tensor, stacklevel: int = 3) -> None:
+    def warn_of_strangers(self, inputs: Inputs, user: Tensor) -> None:
         """One warning if nothing is known of some of the users ``[B]``."""
         if is_told():
             return
         known = self.known(inputs)
         if not known.every_user and not bool((mask := known.user[user]).all()):
             message = sentence(self, inputs, user[~mask].unique(), int(user.unique().numel()))
-            warnings.warn(message, stacklevel=stacklevel)
+            warn_caller(message)
 
     # ------------------------------------------------------------------ the store, read once
 
@@ -729,7 +729,7 @@ class Recommender(torch.nn.Module, ABC):
             user = self._index(inputs, USER, users)
         plain = exclude is None and exclude_seen
         seen = inputs.seen if plain else self._not_these(inputs, user, exclude, exclude_seen)
-        self.warn_of_strangers(inputs, user, stacklevel=4)
+        self.warn_of_strangers(inputs, user)
         with predicting():
             found, scores = self.encoding(inputs).rank(user, k, seen, rows, **further)
             return inputs, user, found, check_scores(scores)
@@ -1179,20 +1179,19 @@ class Recommender(torch.nn.Module, ABC):
 
     # ------------------------------------------------------------------ ids and names
 
-    def _users(self, inputs: Inputs, users: Nodes, stacklevel: int = 4) -> Tensor:
+    def _users(self, inputs: Inputs, users: Nodes) -> Tensor:
         """Indices of users, and a warning where some of them are strangers."""
         user = self._index(inputs, USER, users)
-        self.warn_of_strangers(inputs, user, stacklevel)
+        self.warn_of_strangers(inputs, user)
         return user
 
     def _warn_of_bare(self, inputs: Inputs, node_type: str, bare: Tensor) -> None:
         if bare.numel():
             named = ", ".join(repr(i)[:40] for i in inputs.raw_ids(node_type, bare[:3].tolist()))
             who = "nobody is" if node_type == USER else "nothing is"
-            warnings.warn(
+            warn_caller(
                 f"this {type(self).__name__} knows nothing of {bare.numel()} of the {node_type}s ({named}): {who} "
-                "similar to them",
-                stacklevel=4,
+                "similar to them"
             )
 
     def _check_explainable(self, inputs: Inputs, user: Tensor, item: Tensor) -> None:

@@ -344,7 +344,7 @@ class Blend(Recommender):
                 "no part of the Blend has rows of users or hears interactions: it cannot learn users from a history"
             )
         if user.numel():  # said once, not by each part
-            user, _ = histories(self, inputs, user.unique(), stacklevel=3)
+            user, _ = histories(self, inputs, user.unique())
         parts = {}
         for (name, part), own in zip(self.parts.items(), self.inputs_of(inputs)):
             # One part may know items that another does not: each learns those whom it can.

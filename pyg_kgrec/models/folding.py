@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +14,7 @@ from torch.nn.functional import softplus
 
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import USER
+from pyg_kgrec.data.text import warn_caller
 from pyg_kgrec.models.encoding import Encoding
 from pyg_kgrec.models.inputs import Inputs
 
@@ -62,9 +62,7 @@ def fold_in(model: Model, inputs: Inputs, users: Tensor) -> Model:
     return folded
 
 
-def histories(
-    model: Recommender, inputs: Inputs, user: Tensor, stacklevel: int = 4
-) -> tuple[Tensor, PairIndex]:
+def histories(model: Recommender, inputs: Inputs, user: Tensor) -> tuple[Tensor, PairIndex]:
     """Those of some users that have a history of known items, and the known items of all users."""
     has, history = has_history(model, inputs, user)
     if bool(has.all()):
@@ -77,7 +75,7 @@ def histories(
     )
     if not bool(has.any()):
         raise ValueError(f"{said}, expected a history")
-    warnings.warn(f"{said}: they stay strangers", stacklevel=stacklevel)
+    warn_caller(f"{said}: they stay strangers")
     return user[has], history
 
 

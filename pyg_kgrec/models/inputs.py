@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import hashlib
 import threading
-import warnings
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from pyg_kgrec.data.interactions import PairIndex, label_pairs, seen_pairs
 from pyg_kgrec.data.sampling import Distribution, NegativeSampler
 from pyg_kgrec.data.sequences import Sequences
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, NODE_TYPES, RELATES, USER
+from pyg_kgrec.data.text import warn_caller
 from pyg_kgrec.data.vocabulary import Vocabulary
 from pyg_kgrec.models.signature import StoreSignature
 
@@ -190,11 +190,9 @@ class Inputs:
             full = user[~keep].unique().tolist()
             first = shown(repr(self.raw_ids(USER, full[:1])[0]))
             who = f"user {first} has" if len(full) == 1 else f"{len(full)} users, {first} among them, have"
-            warnings.warn(
+            warn_caller(
                 f"{who} interacted with every item: nothing is left to rank below, and their pairs are left out of "
-                "the loss",
-                UserWarning,
-                stacklevel=2,
+                "the loss"
             )
         return keep
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,6 +16,7 @@ from pyg_kgrec._files import shown
 from pyg_kgrec._tables import frame_of
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import INTERACTS, IS, ITEM, NODE_TYPES, RELATES, USER
+from pyg_kgrec.data.text import warn_caller
 from pyg_kgrec.data.vocabulary import as_index, is_collection
 from pyg_kgrec.models.encoding import Encoding, rows_at_once
 from pyg_kgrec.models.folding import fold_strangers
@@ -68,7 +68,7 @@ def recommend_session(
     if not all(heard) and not is_told():
         who = f"{heard.count(False)} of {len(heard)} sessions hold" if several else "the session holds"
         whom = " for them" if several else ""
-        warnings.warn(f"{who} no known item: the most popular items are recommended{whom}", stacklevel=3)
+        warn_caller(f"{who} no known item: the most popular items are recommended{whom}")
     if not as_frame:
         return (found, top) if several else (found[0], top[0])
     mask = (found >= 0).cpu()
@@ -273,10 +273,7 @@ def _warn_of_unknown(model: Recommender, inputs: Inputs, unknown: list[list[str]
     named = ", ".join(shown(text, 60) for text in different[:3]) + (", …" if len(different) > 3 else "")
     kind = f" (raw ids are {type(next(iter(ids))).__name__})" if ids else ""
     which = "the session" if len(unknown) == 1 else f"{len(unknown)} sessions"
-    warnings.warn(
-        f"{len(every)} of {number} items of {which} are unknown ({named}) and left out{kind}",
-        stacklevel=4,
-    )
+    warn_caller(f"{len(every)} of {number} items of {which} are unknown ({named}) and left out{kind}")
 
 
 def _words(model: Recommender, inputs: Inputs) -> tuple[dict[str | int, int], dict[str, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ from pyg_kgrec._files import shown
 from pyg_kgrec.data.collaborative import number_entities
 from pyg_kgrec.data.repeats import repeats_told
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, NODE_TYPES, RELATES, USER, validate
+from pyg_kgrec.data.text import warn_caller
 from pyg_kgrec.data.vocabulary import Vocabulary
 
 
@@ -55,7 +55,7 @@ class StoreSignature:
         validate(data)
         told = repeats_told(data)
         if told is not None:
-            warnings.warn(told, stacklevel=4)
+            warn_caller(told)
         present = [t for t in NODE_TYPES if t in data.node_types]
         return cls(
             num_nodes={t: data[t].num_nodes if t in present else 0 for t in NODE_TYPES},

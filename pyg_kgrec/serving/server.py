@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 import threading
-import warnings
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ import torch
 from pyg_kgrec._checks import check_at_least, check_within
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import shown
+from pyg_kgrec.data.text import warn_caller
 from pyg_kgrec.serving.app import API_KEY, check_key, create_app
 from pyg_kgrec.serving.errors import Refused
 from pyg_kgrec.serving.limits import Limits
@@ -72,9 +72,8 @@ def serve(
     with _listen(host, port) as listener:
         address = _address(listener)
         if not _is_loopback(listener) and api_key is None and API_KEY not in os.environ:
-            warnings.warn(
-                f"everyone who reaches {address} is answered: no API key is set ({API_KEY}, or api_key)",
-                stacklevel=2,
+            warn_caller(
+                f"everyone who reaches {address} is answered: no API key is set ({API_KEY}, or api_key)"
             )
         torch.set_num_threads(num_threads)
         app = create_app(model, data, api_key=api_key, limits=limits)
