@@ -1258,9 +1258,11 @@ class Recommender(torch.nn.Module, ABC):
 
     def __repr__(self) -> str:
         sizes = ", ".join(str(n) for n in self.signature.num_nodes.values() if n)
-        return (
-            f"{type(self).__name__}({', '.join([sizes, *(f'{n}={getattr(self, n)!r}' for n in self.shown)])})"
-        )
+        return f"{type(self).__name__}({', '.join([sizes, *(f'{n}={x!r}' for n, x in self.described().items())])})"
+
+    def described(self) -> dict[str, Any]:
+        """What the one line that a model prints says beside its sizes, by name: the attributes ``shown``."""
+        return {name: getattr(self, name) for name in self.shown}
 
     def _repr_html_(self) -> str:
         names = {USER: "users", ITEM: "items", ENTITY: "entities"}

@@ -217,6 +217,11 @@ class EASE(SolvedRecommender):
 
     # ------------------------------------------------------------------ prediction
 
+    def described(self) -> dict[str, Any]:
+        """λ, and α and p where facts count."""
+        out = super().described()
+        return out if out["knowledge"] else {"l2": out["l2"], "knowledge": None}
+
     def reset_parameters(self) -> None:
         """Forgets what was solved."""
         super().reset_parameters()

@@ -134,6 +134,10 @@ class SolvedRecommender(Recommender):
         """The numbers that were chosen, by name; empty before :func:`pyg_kgrec.fit`."""
         return dict(zip(self.names, self.chosen.tolist())) if bool(self.solved) else {}
 
+    def described(self) -> dict[str, Any]:
+        """The attributes ``shown``; the numbers that were chosen, once they are."""
+        return super().described() | {name: _short(number) for name, number in self.choice.items()}
+
     def check_ready(self) -> None:
         """Raises ValueError before :func:`pyg_kgrec.fit`."""
         if not bool(self.solved):
@@ -292,6 +296,12 @@ class SolvedRecommender(Recommender):
         score = float(self.own_encoding(inputs).score(who, what))
         none = torch.empty(0)
         return HistoryExplanation.from_history(inputs.data, user, item, none.long(), none, score)
+
+
+def _short(number: float) -> float | int:
+    """A number without the digits that nobody chose, whole ones as such."""
+    number = float(f"{number:.6g}")
+    return int(number) if number.is_integer() else number
 
 
 class Columns:

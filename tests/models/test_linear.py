@@ -621,3 +621,27 @@ def test_what_serves_several_choices_changes_none(
         assert choice == found[0][0]
         torch.testing.assert_close(nearness, found[0][1])
         assert torch.equal(neighbour, found[0][2])
+
+
+@pytest.mark.parametrize(
+    ("make", "before", "after"),
+    [
+        (partial(EASE, l2=[10.0]), "l2=10.0, knowledge=None)", "l2=10, knowledge=None)"),
+        (partial(EASE, knowledge=[0.1]), "l2=None, knowledge=0.1)", "l2=100, knowledge=0.1, power=0)"),
+        (ItemKNN, "num_neighbors=None)", "num_neighbors=200, shrinkage=10)"),
+        (RP3beta, "num_neighbors=None)", "num_neighbors=100, alpha=0.8, beta=0.6)"),
+        (
+            partial(ALS, hidden_channels=8),
+            "hidden_channels=8)",
+            "hidden_channels=8, l2=0.03, unobserved_weight=0.1)",
+        ),
+    ],
+)
+def test_a_solved_model_says_what_was_chosen(
+    make_splits: SplitBuilder, make: Any, before: str, after: str
+) -> None:
+    train, _, _ = make_splits()
+    model = make(train)
+    assert repr(model).endswith(", " + before)
+    fit(model, train, progress=False)
+    assert repr(model).endswith(", " + after)
