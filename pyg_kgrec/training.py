@@ -1031,7 +1031,9 @@ def _warn_of_cut_pairs(train: HeteroData) -> None:
     store = train[INTERACTS]
     if store.get("edge_label_index") is None:
         return
-    learned = positive_pairs(train)
+    learned: Tensor = store.edge_label_index
+    if store.get("edge_label") is not None:
+        learned = learned[:, store.edge_label > 0]
     if learned is store.edge_index or torch.equal(learned, store.edge_index):
         return
     number = train[ITEM].num_nodes
