@@ -65,7 +65,7 @@ def compare(
         models: By name, a model's class; or a callable that makes a model of a training store; or a pair of either
             and a dictionary of further arguments of :func:`~pyg_kgrec.fit`. ``functools.partial(KGRec,
             hidden_channels=32)`` is a class with settings, ``def blend(train): return Blend([KGRec(train),
-            EASE(train)])`` a blend.
+            EASE(train)])`` a blend. A callable is called once for each run that is made, and never before.
         data: A store that is not split, or the three stores of a split (validation may be None).
         split: What splits the store. With a ``seed`` (``RandomSplit``) each run has a split of its own, of the
             transform's seed plus the run's; without (``TemporalSplit``), or with three stores, only the models'
@@ -86,8 +86,9 @@ def compare(
         n_trials: Number of trials of each search, the same for all; a smaller grid is gone through once.
         path: File that rows are kept in as they come, read without running anything in it. A comparison that was
             interrupted goes on there, and so does one with more seeds or models; rows of models whose settings
-            are others now are made anew. Rows that failed are kept with the reason, also where all did and the
-            call ends in an error, and are tried again by the next call.
+            are others now are made anew, and those of a callable whose code, or what that uses, is another. Rows
+            that failed are kept with the reason, also where all did and the call ends in an error, and are tried
+            again by the next call.
         processes: Number of runs side by side, each in a process of its own (a script then needs
             ``if __name__ == '__main__'``). Seconds are those of a shared machine then.
         num_threads: PyTorch's threads per run, however many run side by side; more threads may change last digits.

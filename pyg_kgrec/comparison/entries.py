@@ -48,6 +48,8 @@ class Entry:
         fit: Arguments of :func:`~pyg_kgrec.fit`.
         transform: What is done to each store of a split first, with the run's seed; None for nothing.
         changes_graph: Whether other rows have other graphs, so that none may bring what was learned from one.
+        is_tried: Whether a model is made before the runs to see that it can be. A function of the caller's is not
+            called but for a run that is to be made: it may train within, and may do other things, too.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Entry:
     fit: Mapping[str, Any] = field(default_factory=dict)
     transform: Transform | None = None
     changes_graph: bool = False
+    is_tried: bool = False
 
     def build(self, train: HeteroData, **settings: Any) -> Recommender:
         """The model, untrained (or as the callable leaves it).
@@ -128,7 +131,7 @@ def _entry(name: Any, value: Any, fit_arguments: Mapping[str, Any], loss: str | 
         raise TypeError(f"{where} is a {type(make).__name__}, {_EXPECTED}")
     if loss is not None and isinstance(make, type) and "loss" not in settings and loss in losses(make):
         settings["loss"] = loss
-    entry = Entry(name, make, settings, {**fit_arguments, **own})
+    entry = Entry(name, make, settings, {**fit_arguments, **own}, is_tried=isinstance(make, type))
     check_values(entry)
     return entry
 

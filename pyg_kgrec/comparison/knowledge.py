@@ -176,6 +176,8 @@ def does_knowledge_pay(
             else functools.partial(spec.make, **spec.settings)
         )
     entry = entries_of({AS_IT_IS: model}, {} if fit is None else fit, None)[0]
+    if spec is not None:
+        entry = dataclasses.replace(entry, is_tried=True)
     of_graph = getattr(entry.make, "of_graph", ())
     check_learns_graph([name for name in of_graph if entry.settings.get(name) is not None])
     entry = dataclasses.replace(entry, changes_graph=True)

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
 from pyg_kgrec.comparison.entries import check_tuned, files_of
 from pyg_kgrec.comparison.entries import check_values as check_of_fit
-from pyg_kgrec.comparison.runs import FAILURES, Plan, Row, check_values, describe, run
+from pyg_kgrec.comparison.runs import FAILURES, Plan, Row, asked, check_values, describe, run
 from pyg_kgrec.training import learns_anywhere
 
 _KIND: Final = "comparison"
@@ -109,6 +109,8 @@ def made_with(described: Row) -> str:
 def trainable(plan: Plan, seed: int) -> tuple[dict[str, Row], dict[str, str]]:
     """What each row is made with, and of those that cannot be trained on this store, why.
 
+    Of a function that makes models only its runs say whether it can.
+
     Raises:
         ValueError: If a search tries what makes no difference to its model or what fit refuses, or a schedule waits
             for a metric and there are no validation pairs.
@@ -116,6 +118,9 @@ def trainable(plan: Plan, seed: int) -> tuple[dict[str, Row], dict[str, str]]:
     described: dict[str, Row] = {}
     left_out: dict[str, str] = {}
     for entry in plan.entries:
+        if not entry.is_tried:
+            described[entry.name] = asked(plan, entry)
+            continue
         try:
             row, model = describe(plan, entry, seed)
         except FAILURES as error:

@@ -546,7 +546,11 @@ def test_one_seed_has_no_deviation_to_draw(table: Comparison, monkeypatch: pytes
         ({"models": {3: BPRMF}}, TypeError, "models has the key 3, expected the name"),
         ({"models": {"a": (BPRMF, 3)}}, TypeError, r"models\['a'\] is a tuple of 2, expected"),
         ({"models": {"a": (BPRMF, {"seed": 3})}}, ValueError, "sets seed, expected other arguments"),
-        ({"models": {"a": lambda train: 3}}, ValueError, "none of the 1 models .* made a int"),
+        (
+            {"models": {"a": lambda train: 3}},
+            ValueError,
+            r"every run failed; a, seed 0: .* models\['a'\] made a int",
+        ),
         ({"split": None}, ValueError, "split is None, expected a transform"),
         ({"split": 0.1}, TypeError, "split is a float, expected a transform"),
         (
@@ -669,7 +673,7 @@ def test_an_error_of_any_kind_fails_its_run_alone(small: HeteroData) -> None:
     made: list[Recommender] = []
 
     def stumbles(train: HeteroData) -> Recommender:
-        if len(made) == 2:  # described, and trained with seed 0
+        if len(made) == 1:  # with seed 0
             raise OfTheCallersOwnError("no more")
         made.append(Popularity(train))
         return made[-1]
@@ -682,6 +686,39 @@ def test_an_error_of_any_kind_fails_its_run_alone(small: HeteroData) -> None:
     assert rows.loc[("stumbles", 1), "reason"] == "OfTheCallersOwnError: no more"
     assert rows.loc["EASE", "status"].tolist() == ["ok", "ok"]
     assert "AttributeError" in table.left_out["never"]
+
+
+class Calls:
+    """How often a function made a model."""
+
+    number = 0
+
+
+def counted(train: HeteroData) -> Recommender:
+    Calls.number += 1
+    return Popularity(train)
+
+
+def test_a_callable_is_called_once_for_each_run_that_is_made(small: HeteroData, tmp_path: Path) -> None:
+    rows, Calls.number = tmp_path / "rows", 0
+    first = compare({"counted": counted}, small, path=rows, **QUICK)
+    assert Calls.number == 2
+    again = compare({"counted": counted}, small, path=rows, **QUICK)
+    assert Calls.number == 2
+    pd.testing.assert_frame_equal(again.to_frame(), first.to_frame(), check_exact=True)
+    compare({"counted": counted}, small, path=rows, **QUICK | {"seeds": 3})
+    assert Calls.number == 3
+    compare({"counted": (counted, {"num_threads": 1})}, small, path=rows, **QUICK)
+    assert Calls.number == 5
+
+
+def test_a_search_of_what_a_callables_model_makes_nothing_of_fails_its_runs(small: HeteroData) -> None:
+    pytest.importorskip("optuna")
+    models: dict[str, Any] = {"counted": counted, "EASE": SOLVED}
+    tune = {"counted": {"lr": [0.1, 0.2]}}
+    table = compare(models, small, tune=tune, **QUICK | {"seeds": 1})
+    assert "tune['counted'] has 'lr'" in table.left_out["counted"]
+    assert table.models == ["EASE"]
 
 
 def test_seconds_count_what_a_callable_trains(small: HeteroData, monkeypatch: pytest.MonkeyPatch) -> None:
