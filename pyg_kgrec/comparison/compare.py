@@ -57,8 +57,8 @@ def compare(
     data and number of threads: not on the other models, on interruptions, or on how many runs are made side by
     side.
 
-    Models that cannot be trained on this store (:class:`~pyg_kgrec.KSR` without times) are named and left out of
-    the table; a run that fails leaves a row with the reason. :func:`~pyg_kgrec.check_split` looks at the first
+    Models that cannot be trained on this store with any of the seeds (:class:`~pyg_kgrec.KSR` without times) are
+    named and left out of the table; a run that fails leaves a row with the reason. :func:`~pyg_kgrec.check_split` looks at the first
     split before anything is trained: what leaks is a warning, and a note under the table.
 
     Args:
@@ -148,7 +148,7 @@ def run_all(
         check_watched(monitor, splits[1])
     notes = _look_at(splits, split)
     record = Record(plan, None if path is None else Path(path))
-    described, left_out = trainable(plan, numbers[0])
+    described, left_out = trainable(plan, numbers)
     if not described:
         first, why = next(iter(left_out.items()))
         raise ValueError(

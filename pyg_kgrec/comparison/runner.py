@@ -106,10 +106,11 @@ def made_with(described: Row) -> str:
     return hashlib.sha256(repr(sorted(described.items())).encode()).hexdigest()
 
 
-def trainable(plan: Plan, seed: int) -> tuple[dict[str, Row], dict[str, str]]:
+def trainable(plan: Plan, seeds: Sequence[int]) -> tuple[dict[str, Row], dict[str, str]]:
     """What each row is made with, and of those that cannot be trained on this store, why.
 
-    Of a function that makes models only its runs say whether it can.
+    A model that can be made and read the store with one of the seeds can be trained on the store: where it fails
+    with another seed, that run does. Of a function that makes models only its runs say whether it can.
 
     Raises:
         ValueError: If a search tries what makes no difference to its model or what fit refuses, or a schedule waits
@@ -121,11 +122,15 @@ def trainable(plan: Plan, seed: int) -> tuple[dict[str, Row], dict[str, str]]:
         if not entry.is_tried:
             described[entry.name] = asked(plan, entry)
             continue
-        try:
-            row, model = describe(plan, entry, seed)
-        except FAILURES as error:
-            left_out[entry.name] = f"{type(error).__name__}: {shown(str(error), 300)}"
+        for seed in seeds:
+            try:
+                row, model = describe(plan, entry, seed)
+                break
+            except FAILURES as error:
+                left_out.setdefault(entry.name, f"{type(error).__name__}: {shown(str(error), 300)}")
+        else:
             continue
+        left_out.pop(entry.name, None)
         check_tuned(entry, plan.tune.get(entry.name), model)
         if learns_anywhere(model):  # else no schedule is followed
             check_of_fit(entry, plan.splits(seed)[1] is not None)

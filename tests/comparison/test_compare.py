@@ -182,6 +182,27 @@ def test_a_seed_that_fails_leaves_its_row_with_the_reason(small: HeteroData) -> 
     assert "Stumbles failed with seed 1: RuntimeError: out of luck" in table.notes
 
 
+class FailsWhereItIsMade(Popularity):
+    """Cannot be made with seed 0."""
+
+    def __init__(self, data: HeteroData) -> None:
+        if torch.initial_seed() == 0:
+            raise ValueError("out of luck")
+        super().__init__(data)
+
+
+@pytest.mark.parametrize("make", [FailsWhereItIsMade, lambda train: FailsWhereItIsMade(train)])
+def test_a_first_seed_that_fails_leaves_the_others_their_rows(small: HeteroData, make: Any) -> None:
+    table = compare({"EASE": SOLVED, "P": make}, small, **QUICK | {"seeds": 3})
+    rows = table.to_frame().set_index(["model", "seed"]).loc["P"]
+    assert rows["status"].tolist() == ["failed", "ok", "ok"]
+    assert rows.loc[0, "reason"] == "ValueError: out of luck"
+    assert not table.left_out
+    assert table.summary().loc["P", "seeds"] == 2
+    alone = compare({"EASE": SOLVED, "P": FailsWhereItIsMade}, small, **QUICK | {"seeds": [0]})
+    assert alone.left_out == {"P": "ValueError: out of luck"}
+
+
 class Tires(Callback):
     """Ends a training after its second epoch, and does not forget."""
 
