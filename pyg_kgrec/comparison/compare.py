@@ -24,6 +24,7 @@ from pyg_kgrec.comparison.table import Comparison
 from pyg_kgrec.data.leaks import ByTime, check_split
 from pyg_kgrec.data.splitting import check_unsplit
 from pyg_kgrec.data.store import ITEM, USER, validate
+from pyg_kgrec.data.text import warn_caller
 from pyg_kgrec.evaluation import METRICS, check_holds_pairs
 from pyg_kgrec.training import check_monitor, check_watched
 from pyg_kgrec.transforms import LeaveOneOut, TemporalSplit
@@ -58,7 +59,8 @@ def compare(
     side.
 
     Models that cannot be trained on this store with any of the seeds (:class:`~pyg_kgrec.KSR` without times) are
-    named and left out of the table; a run that fails leaves a row with the reason. :func:`~pyg_kgrec.check_split` looks at the first
+    named in a warning before anything is trained, and left out of the table; a run that fails leaves a row with
+    the reason, and the first one of a model is a warning at once. :func:`~pyg_kgrec.check_split` looks at the first
     split before anything is trained: what leaks is a warning, and a note under the table.
 
     Args:
@@ -126,8 +128,9 @@ def run_all(
     processes: int,
     num_threads: int,
     progress: bool,
+    needed: str | None = None,
 ) -> Comparison:
-    """As :func:`compare`, of rows that were read."""
+    """As :func:`compare`, of rows that were read; ``needed`` is the one that the others are nothing without."""
     check_at_least(1, processes=processes, num_threads=num_threads, n_trials=n_trials)
     numbers = _seeds(seeds)
     ks = _lengths(k)
@@ -153,6 +156,14 @@ def run_all(
         first, why = next(iter(left_out.items()))
         raise ValueError(
             f"none of the {len(entries)} models can be trained on data; {shown(first, 60)}: {why[:250]}"
+        )
+    if needed in left_out:
+        raise ValueError(f"the model cannot be trained with its graph: {left_out[needed][:250]}")
+    if left_out:
+        listed = "; ".join(f"{shown(name, 60)} ({shown(why, 150)})" for name, why in left_out.items())
+        warn_caller(
+            f"{len(left_out)} of {len(entries)} models cannot be made or trained on data, and will be left out of "
+            f"the table: {shown(listed, 800)}"
         )
     rows = complete(plan, numbers, described, record, processes, progress)
     if all(row["status"] != "ok" for row in rows):

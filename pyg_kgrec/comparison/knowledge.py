@@ -190,7 +190,7 @@ def does_knowledge_pay(
         # The model's own form keeps what the sizes of the graph give: KTUP's number of preferences.
         entries[1] = dataclasses.replace(entry, name=WITHOUT, settings={**entry.settings, **changed})
     comparison = run_all(
-        entries, data, split, seeds, k, monitor, {}, 1, path, processes, num_threads, progress
+        entries, data, split, seeds, k, monitor, {}, 1, path, processes, num_threads, progress, AS_IT_IS
     )  # fmt: skip
     if AS_IT_IS not in comparison.models:
         raise ValueError(f"the model cannot be trained with its graph: {comparison.left_out[AS_IT_IS][:250]}")

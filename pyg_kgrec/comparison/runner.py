@@ -21,6 +21,7 @@ from pyg_kgrec._files import pack, read_packed, replace_file, shown
 from pyg_kgrec.comparison.entries import check_tuned, files_of
 from pyg_kgrec.comparison.entries import check_values as check_of_fit
 from pyg_kgrec.comparison.runs import FAILURES, Plan, Row, asked, check_values, describe, run
+from pyg_kgrec.data.text import warn_caller
 from pyg_kgrec.training import learns_anywhere
 
 _KIND: Final = "comparison"
@@ -155,6 +156,7 @@ def complete(
         if entry.name in described
     ]
     files = {entry.name: files_of(entry) for entry in plan.entries}
+    failed: set[str] = set()
     done = {
         key
         for key, row in record.rows.items()
@@ -168,6 +170,11 @@ def complete(
                 row["tune"] = f"{row['trials']} {row['tune'].partition(' ')[2]}"
             record.add(row, 0 if plan.is_fixed else key[1], pairs)
             bar.update()
+            if row["status"] != "ok" and key[0] not in failed:
+                failed.add(key[0])
+                warn_caller(
+                    f"{shown(repr(key[0]), 60)} failed with seed {key[1]} (other runs go on): {row['reason']}"
+                )
     return [record.rows[key] for key in wanted]
 
 

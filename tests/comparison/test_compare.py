@@ -203,6 +203,49 @@ def test_a_first_seed_that_fails_leaves_the_others_their_rows(small: HeteroData,
     assert alone.left_out == {"P": "ValueError: out of luck"}
 
 
+def test_models_that_are_left_out_are_named_before_anything_is_trained(small: HeteroData) -> None:
+    data, told = copy.copy(small), list[str]()
+    del data[INTERACTS].time
+
+    def trains(train: HeteroData) -> Popularity:
+        told.extend(str(warning.message) for warning in caught)
+        return Popularity(train)
+
+    models = {
+        "P": trains,
+        "negative": functools.partial(EASE, l2=-1),
+        "misspelt": functools.partial(EASE, l22=3),
+        "KSR": KSR,
+    }
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        table = compare(models, data, **QUICK | {"seeds": 1})
+    (message,) = [text for text in told if "left out" in text]
+    assert message.startswith(
+        "3 of 4 models cannot be made or trained on data, and will be left out of the tab"
+    )
+    for said in ("negative (ValueError: l2 is -1", "misspelt (TypeError: ", "KSR (ValueError: "):
+        assert said in message
+    assert [w.filename for w in caught if "left out" in str(w.message)] == [__file__]
+    assert list(table.left_out) == ["negative", "misspelt", "KSR"]
+
+
+def test_a_run_that_fails_is_a_warning_at_once(small: HeteroData) -> None:
+    def never(train: HeteroData) -> Recommender:
+        raise OSError("no such file")
+
+    def last(train: HeteroData) -> Popularity:
+        told.extend(str(warning.message) for warning in caught)
+        return Popularity(train)
+
+    told: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        compare({"never": never, "last": last}, small, **QUICK)
+    assert set(told) == {"'never' failed with seed 0 (other runs go on): OSError: no such file"}
+    assert [w.filename for w in caught if "never" in str(w.message)] == [__file__]
+
+
 class Tires(Callback):
     """Ends a training after its second epoch, and does not forget."""
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, EASE, KSR, KTUP, MKR, Blend, KGRec, compare, does_knowledge_pay
+from pyg_kgrec import BPRMF, EASE, KSR, KTUP, MKR, Blend, KGRec, Popularity, compare, does_knowledge_pay
 from pyg_kgrec._look import INK
 from pyg_kgrec.comparison import Comparison, KnowledgeReport
 from pyg_kgrec.comparison.knowledge import AS_IT_IS, PERMUTED, RANDOM, SHUFFLED, WITHOUT
@@ -211,6 +211,26 @@ def test_figures_are_of_the_seeds_that_are_tested(small: HeteroData) -> None:
     assert rows[rows["model"] == WITHOUT]["status"].eq("ok").all()
     shared = rows[rows["seed"] != 1].groupby("model")["ndcg@5"].mean()
     assert f"{shared[AS_IT_IS]:.4f} against {shared[WITHOUT]:.4f}" in report.sentences[0]
+
+
+class OnlyWithoutAGraph(Popularity):
+    """Cannot be made where there is a knowledge graph."""
+
+    def __init__(self, data: HeteroData) -> None:
+        if "entity" in data.node_types:
+            raise ValueError("there is a graph")
+        super().__init__(data)
+
+
+def test_a_model_that_cannot_be_trained_with_its_graph_is_refused_before_others_are(
+    small: HeteroData, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows"
+    with pytest.raises(
+        ValueError, match="^the model cannot be trained with its graph: ValueError: there is a"
+    ):
+        does_knowledge_pay(OnlyWithoutAGraph, small, RandomSplit(0.1, 0.2), path=path, **SETTINGS)
+    assert not path.exists()
 
 
 def test_rows_of_a_comparison_are_no_rows_of_other_graphs(small: HeteroData, tmp_path: Path) -> None:
