@@ -50,6 +50,7 @@ class Entry:
         changes_graph: Whether other rows have other graphs, so that none may bring what was learned from one.
         is_tried: Whether a model is made before the runs to see that it can be. A function of the caller's is not
             called but for a run that is to be made: it may train within, and may do other things, too.
+        hint: What may be done where a run fails.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Entry:
     transform: Transform | None = None
     changes_graph: bool = False
     is_tried: bool = False
+    hint: str = ""
 
     def build(self, train: HeteroData, **settings: Any) -> Recommender:
         """The model, untrained (or as the callable leaves it).

@@ -64,6 +64,10 @@ _GRAPHS: dict[str, Transform | None] = {
 }
 
 
+_NEEDS_TRIPLES = (
+    "; expected a function that works for a store without triples, or the class or the model itself, such as "
+    "Blend(…), whose own form without a graph is taken"
+)
 _OWN_FORM: dict[str, Any] = {"use_kg": False, "knowledge": None}
 """Arguments of models that read a graph, and what makes them leave it alone."""
 
@@ -142,9 +146,10 @@ def does_knowledge_pay(
     :func:`~pyg_kgrec.compare`, from which also come the runs, paired by seed and by user.
 
     Args:
-        model: A class, a callable that makes a model of a training store, a pair of either and a dictionary of
-            arguments of ``fit``, or a model, of which a new one with the same settings is made (of a
-            :class:`~pyg_kgrec.Blend`, whose weights are chosen anew unless they were given, with new parts).
+        model: A class, a callable that makes a model of a training store (also of one without triples, or it has no
+            row without a graph), a pair of either and a dictionary of arguments of ``fit``, or a model, of which a
+            new one with the same settings is made (of a :class:`~pyg_kgrec.Blend`, whose weights are chosen anew
+            unless they were given, with new parts).
         data: A store that is not split, or the three stores of a split.
         split: What splits the store.
         seeds: Number of seeds, from 0, or the seeds; they draw the controls too.
@@ -186,6 +191,8 @@ def does_knowledge_pay(
     changed = {argument: without for argument, without in _OWN_FORM.items() if argument in arguments}
     if spec is not None and spec.parts and spec.has_own_form:
         changed = {"spec": spec.without()}
+    if not entry.is_tried:
+        entries[1] = dataclasses.replace(entries[1], hint=_NEEDS_TRIPLES)
     if changed:
         # The model's own form keeps what the sizes of the graph give: KTUP's number of preferences.
         entries[1] = dataclasses.replace(entry, name=WITHOUT, settings={**entry.settings, **changed})

@@ -156,7 +156,7 @@ def complete(
         if entry.name in described
     ]
     files = {entry.name: files_of(entry) for entry in plan.entries}
-    failed: set[str] = set()
+    failed, hints = set[str](), {entry.name: entry.hint for entry in plan.entries}
     done = {
         key
         for key, row in record.rows.items()
@@ -174,6 +174,7 @@ def complete(
                 failed.add(key[0])
                 warn_caller(
                     f"{shown(repr(key[0]), 60)} failed with seed {key[1]} (other runs go on): {row['reason']}"
+                    f"{hints[key[0]]}"
                 )
     return [record.rows[key] for key in wanted]
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,21 @@ def test_figures_are_of_the_seeds_that_are_tested(small: HeteroData) -> None:
     assert f"{shared[AS_IT_IS]:.4f} against {shared[WITHOUT]:.4f}" in report.sentences[0]
 
 
+def test_a_function_that_needs_triples_is_named_as_soon_as_its_run_fails(small: HeteroData) -> None:
+    told: list[str] = []
+
+    def make(train: HeteroData) -> Blend:
+        told.extend(str(warning.message) for warning in caught)
+        return Blend([EASE(train, l2=10.0, knowledge=1.0, power=0.0), Popularity(train)], [0.5, 0.5])
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        does_knowledge_pay(make, small, RandomSplit(0.1, 0.2), **SETTINGS | {"seeds": 1})
+    (message,) = {text for text in told if "failed" in text}
+    assert message.startswith("'without' failed with seed 0 (other runs go on): ValueError: ")
+    assert "expected a function that works for a store without triples, or the class or the model" in message
+
+
 class OnlyWithoutAGraph(Popularity):
     """Cannot be made where there is a knowledge graph."""
 
@@ -227,7 +243,7 @@ def test_a_model_that_cannot_be_trained_with_its_graph_is_refused_before_others_
 ) -> None:
     path = tmp_path / "rows"
     with pytest.raises(
-        ValueError, match="^the model cannot be trained with its graph: ValueError: there is a"
+        ValueError, match=r"^the model cannot be trained with its graph: ValueError: there is a"
     ):
         does_knowledge_pay(OnlyWithoutAGraph, small, RandomSplit(0.1, 0.2), path=path, **SETTINGS)
     assert not path.exists()
