@@ -17,6 +17,7 @@ from pyg_kgrec._checks import check_at_least, check_k, check_within
 from pyg_kgrec._extras import require
 from pyg_kgrec._files import shown
 from pyg_kgrec._tuning import check_space
+from pyg_kgrec.comparison.digest import without_addresses
 from pyg_kgrec.comparison.entries import Entry, ModelLike, check_tuned, entries_of
 from pyg_kgrec.comparison.runner import Record, complete, trainable
 from pyg_kgrec.comparison.runs import Plan, Row, Splits
@@ -27,7 +28,7 @@ from pyg_kgrec.data.store import ITEM, USER, validate
 from pyg_kgrec.data.text import warn_caller
 from pyg_kgrec.evaluation import METRICS, check_holds_pairs
 from pyg_kgrec.training import check_monitor, check_watched
-from pyg_kgrec.transforms import LeaveOneOut, TemporalSplit
+from pyg_kgrec.transforms import LeaveOneOut, RandomSplit, TemporalSplit
 
 _LARGEST_SEED: Final = 2**32 - 1
 """What NumPy's global generator takes."""
@@ -69,9 +70,9 @@ def compare(
             hidden_channels=32)`` is a class with settings, ``def blend(train): return Blend([KGRec(train),
             EASE(train)])`` a blend. A callable is called once for each run that is made, and never before.
         data: A store that is not split, or the three stores of a split (validation may be None).
-        split: What splits the store. With a ``seed`` (``RandomSplit``) each run has a split of its own, of the
-            transform's seed plus the run's; without (``TemporalSplit``), or with three stores, only the models'
-            seeds vary.
+        split: What splits the store; by default ``RandomSplit(val=0.1, test=0.1)``. With a ``seed`` (``RandomSplit``)
+            each run has a split of its own, of the transform's seed plus the run's; without (``TemporalSplit``), or
+            with three stores, only the models' seeds vary.
         seeds: Number of seeds, from 0, or the seeds.
         k: One or several lengths of the list.
         fit: Arguments of :func:`~pyg_kgrec.fit` for all models. Each run has a copy of ``callbacks``.
@@ -139,6 +140,8 @@ def run_all(
     _check_data(data, split)
     if isinstance(data, list):
         data = tuple(data)
+    if split is None and not isinstance(data, tuple):
+        split = RandomSplit(val=0.1, test=0.1)
     _check_tune(tune, entries, data)
     plan = Plan(entries, data, split, ks, monitor, num_threads, tune, n_trials)
     splits = plan.splits(numbers[0])
@@ -177,7 +180,8 @@ def run_all(
     metric = monitor if monitor.partition("@")[0] in METRICS and _length(monitor) in ks else f"ndcg@{min(ks)}"
     if tune:
         notes += _searched(rows)
-    return Comparison(rows, pairs, labels, plan.is_fixed, ks, metric, left_out, notes)
+    how = "" if split is None else shown(without_addresses(split), 200)
+    return Comparison(rows, pairs, labels, plan.is_fixed, ks, metric, left_out, notes, how)
 
 
 def _length(monitor: str) -> int:
@@ -226,9 +230,7 @@ def _check_data(data: Any, split: Any) -> None:
                 validate(store)
         return
     validate(data)
-    if split is None:
-        raise ValueError("split is None, expected a transform that splits data, or three stores as data")
-    if not isinstance(split, BaseTransform):
+    if split is not None and not isinstance(split, BaseTransform):
         raise TypeError(
             f"split is a {type(split).__name__}, expected a transform like RandomSplit(val=0.1, test=0.1)"
         )

@@ -151,7 +151,7 @@ def does_knowledge_pay(
             new one with the same settings is made (of a :class:`~pyg_kgrec.Blend`, whose weights are chosen anew
             unless they were given, with new parts).
         data: A store that is not split, or the three stores of a split.
-        split: What splits the store.
+        split: What splits the store; by default ``RandomSplit(val=0.1, test=0.1)``, drawn with each seed.
         seeds: Number of seeds, from 0, or the seeds; they draw the controls too.
         k: One or several lengths of the list.
         fit: Arguments of :func:`~pyg_kgrec.fit`.

@@ -43,6 +43,7 @@ class Comparison:
         metric: The metric that summaries and pictures show first.
         left_out: Models that could not be trained on this store, or failed with every seed, and why.
         notes: Sentences that a reader of the table has to know.
+        split: What split the store, as it was given or by default; empty where three stores were given.
     """
 
     def __init__(
@@ -55,9 +56,10 @@ class Comparison:
         metric: str,
         left_out: dict[str, str],
         notes: Sequence[str],
+        split: str = "",
     ) -> None:
         self._rows, self._pairs, self._labels, self._is_fixed = list(rows), pairs, labels, is_fixed
-        self.ks, self.metric = tuple(ks), metric
+        self.ks, self.metric, self.split = tuple(ks), metric, split
         self._good = [row for row in self._rows if row["status"] == "ok"]
         self.left_out = dict(left_out)
         self.models = list(dict.fromkeys(row["model"] for row in self._good))
@@ -88,8 +90,9 @@ class Comparison:
         value of the metric that training watched, NaN where nothing was), ``epochs`` (of a model that is solved,
         the choices that were tried), ``seconds`` (of making the model, pre-training in a callable included, and of
         ``fit``), ``seconds to evaluate``, ``memory`` (peak in MiB above what was in use before; NaN where the
-        system does not say), ``loss``, ``settings``, ``fit`` and ``chosen`` (JSON; the last is what
-        ``fit`` chose on validation), and what was searched (``tune``, ``tuned``, ``trials``, ``seconds to tune``).
+        system does not say), ``loss``, ``settings``, ``fit`` and ``chosen`` (JSON; the last is what ``fit`` chose on
+        validation), ``split`` (what split the store, empty where three were given), and what was searched (``tune``,
+        ``tuned``, ``trials``, ``seconds to tune``).
         """
         left = ("metrics", "rank", "made with", "files")
         first = ("model", "seed", "status", "reason")
@@ -98,7 +101,7 @@ class Comparison:
             rest = {name: value for name, value in row.items() if name not in (*first, *left)}
             found = row.get("metrics", {})  # a file may hold them in the order of another call's lengths
             metrics = {name: found[name] for name in sorted(found, key=self._place)}
-            rows.append({name: row[name] for name in first} | metrics | rest)
+            rows.append({name: row[name] for name in first} | metrics | rest | {"split": self.split})
         return pd.DataFrame(rows)
 
     def per_user(self) -> pd.DataFrame:

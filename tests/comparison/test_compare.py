@@ -447,6 +447,17 @@ def test_the_random_state_of_the_caller_is_left_alone(small: HeteroData) -> None
     assert np.random.get_state()[1].tolist() == before[2]  # noqa: NPY002
 
 
+def test_without_a_split_a_tenth_each_is_drawn_by_the_seed(small: HeteroData, tmp_path: Path) -> None:
+    settings = {name: value for name, value in QUICK.items() if name != "split"} | {"path": tmp_path / "rows"}
+    table = compare({"EASE": SOLVED}, small, **settings)
+    given = compare({"EASE": SOLVED}, small, RandomSplit(val=0.1, test=0.1), **settings)  # the same file
+    pd.testing.assert_frame_equal(given.to_frame(), table.to_frame(), check_exact=True)
+    assert metrics(table)["ndcg@5"].nunique() == 2
+    assert table.to_frame()["split"].tolist() == ["RandomSplit(val=0.1, test=0.1, seed=0)"] * 2
+    fixed = compare({"EASE": SOLVED}, RandomSplit(0.1, 0.1)(small), seeds=1, k=5, progress=False)
+    assert fixed.to_frame()["split"].tolist() == [""]
+
+
 def test_a_fixed_split_is_the_same_for_all_seeds(small: HeteroData) -> None:
     settings = SETTINGS | {"split": None, "seeds": [4, 2]}
     table = compare({"MF": MF, "Popularity": Popularity}, RandomSplit(0.1, 0.2)(small), **settings)
@@ -615,7 +626,7 @@ def test_one_seed_has_no_deviation_to_draw(table: Comparison, monkeypatch: pytes
             ValueError,
             r"every run failed; a, seed 0: .* models\['a'\] made a int",
         ),
-        ({"split": None}, ValueError, "split is None, expected a transform"),
+        ({"data": RandomSplit()(build_store())[0], "split": None}, ValueError, "the store is split already"),
         ({"split": 0.1}, TypeError, "split is a float, expected a transform"),
         (
             {"split": ShuffleTails(0)},

@@ -166,7 +166,8 @@ def test_a_blend_is_made_again_with_its_parts() -> None:
 
 def test_of_a_model_that_reads_no_triples_it_says_so(small: HeteroData) -> None:
     once = SETTINGS | {"seeds": 1}
-    report = does_knowledge_pay(EASE, small, RandomSplit(0.1, 0.2), **once)
+    report = does_knowledge_pay(EASE, small, **once)
+    assert report.comparison.split == "RandomSplit(val=0.1, test=0.1, seed=0)"
     whole, content, _ = report.sentences
     assert "the same place with and without its knowledge graph" in whole
     assert "it reads no triples" in whole
