@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import torch_geometric
 
 _PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
+_PYG: Final = f"{Path(torch_geometric.__file__).parent}{os.sep}"
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # begins as UTF-16's mark does: it comes first
@@ -52,9 +54,9 @@ def listed(values: list[Any], most: int = 3) -> str:
 
 
 def warn_caller(message: str) -> None:
-    """Warns in the name of the line outside this package that called it."""
+    """Warns in the name of the line that called it, outside this package and PyG, which calls transforms."""
     level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((_PACKAGE, _PYG)):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, UserWarning, stacklevel=level)
 
