@@ -70,9 +70,9 @@ def compare(
             hidden_channels=32)`` is a class with settings, ``def blend(train): return Blend([KGRec(train),
             EASE(train)])`` a blend. A callable is called once for each run that is made, and never before.
         data: A store that is not split, or the three stores of a split (validation may be None).
-        split: What splits the store; by default ``RandomSplit(val=0.1, test=0.1)``. With a ``seed`` (``RandomSplit``)
-            each run has a split of its own, of the transform's seed plus the run's; without (``TemporalSplit``), or
-            with three stores, only the models' seeds vary.
+        split: What splits the store; by default ``RandomSplit(val=0.1, test=0.1)``. With a ``seed``
+            (``RandomSplit``) each run has a split of its own, of the transform's seed plus the run's; without
+            (``TemporalSplit``), or with three stores, only the models' seeds vary.
         seeds: Number of seeds, from 0, or the seeds.
         k: One or several lengths of the list.
         fit: Arguments of :func:`~pyg_kgrec.fit` for all models. Each run has a copy of ``callbacks``.

@@ -51,6 +51,7 @@ class Entry:
         is_tried: Whether a model is made before the runs to see that it can be. A function of the caller's is not
             called but for a run that is to be made: it may train within, and may do other things, too.
         hint: What may be done where a run fails.
+        counts_triples: Whether its runs say how much of the true graph is left in the one that they are given.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Entry:
     changes_graph: bool = False
     is_tried: bool = False
     hint: str = ""
+    counts_triples: bool = False
 
     def build(self, train: HeteroData, **settings: Any) -> Recommender:
         """The model, untrained (or as the callable leaves it).

@@ -186,7 +186,10 @@ def does_knowledge_pay(
     of_graph = getattr(entry.make, "of_graph", ())
     check_learns_graph([name for name in of_graph if entry.settings.get(name) is not None])
     entry = dataclasses.replace(entry, changes_graph=True)
-    entries = [dataclasses.replace(entry, name=name, transform=change) for name, change in _GRAPHS.items()]
+    entries = [
+        dataclasses.replace(entry, name=name, transform=change, counts_triples=name != WITHOUT)
+        for name, change in _GRAPHS.items()
+    ]
     arguments = inspect.signature(entry.make).parameters if isinstance(entry.make, type) else {}
     changed = {argument: without for argument, without in _OWN_FORM.items() if argument in arguments}
     if spec is not None and spec.parts and spec.has_own_form:
@@ -195,7 +198,7 @@ def does_knowledge_pay(
         entries[1] = dataclasses.replace(entries[1], hint=_NEEDS_TRIPLES)
     if changed:
         # The model's own form keeps what the sizes of the graph give: KTUP's number of preferences.
-        entries[1] = dataclasses.replace(entry, name=WITHOUT, settings={**entry.settings, **changed})
+        entries[1] = dataclasses.replace(entries[1], transform=None, settings={**entry.settings, **changed})
     comparison = run_all(
         entries, data, split, seeds, k, monitor, {}, 1, path, processes, num_threads, progress, AS_IT_IS
     )  # fmt: skip
@@ -221,7 +224,12 @@ class KnowledgeReport:
         self.model = str(frame[frame["status"] == "ok"]["class"].iloc[0])
 
     def summary(self, metric: str | None = None) -> pd.DataFrame:
-        """:meth:`Comparison.summary`, with the graph as it is as reference."""
+        """:meth:`Comparison.summary`, with the graph as it is as reference.
+
+        Two columns more say what the controls left: ``triples still true``, the share of a graph's triples that
+        the graph as it is has, too (what is drawn may come out as it was), and ``triples repeated``, the share
+        that says again what another triple of the same graph says; means over seeds.
+        """
         return self.comparison.summary(metric, reference=AS_IT_IS)
 
     def by_frequency(self, num_bands: int = 4) -> pd.DataFrame:

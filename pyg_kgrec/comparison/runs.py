@@ -40,7 +40,8 @@ from pyg_kgrec.comparison.entries import (
     written,
 )
 from pyg_kgrec.comparison.warming import Kind, kinds_of, warm_up
-from pyg_kgrec.data.store import INTERACTS
+from pyg_kgrec.data.store import ENTITY, INTERACTS
+from pyg_kgrec.data.triples import number_triples, triples
 from pyg_kgrec.evaluation import check_rankable, ranking_with_ranks
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.inputs import StoreStamp
@@ -249,6 +250,8 @@ def run(plan: Plan, name: str, seed: int) -> tuple[Row, dict[str, Tensor] | None
             raise KeyboardInterrupt
         with _own_randomness(seed), _threads(plan.num_threads):
             splits = plan.transformed(entry, seed)
+            if entry.counts_triples:
+                row |= _true_triples(plan.splits(seed)[0], splits[0])
             found, trained = _trained(plan, entry, splits, seed)
             row |= _settings(entry, trained) | found | {"chosen": written(chosen_by(trained))}
             row["settings"] = written(settings_of(trained, given=True))
@@ -269,6 +272,19 @@ def run(plan: Plan, name: str, seed: int) -> tuple[Row, dict[str, Tensor] | None
         row["files"] = files
     names = ("user", "item", "user_interactions", "item_interactions")
     return row, {n: torch.from_numpy(getattr(ranks, n)) for n in names}
+
+
+def _true_triples(data: HeteroData, control: HeteroData) -> Row:
+    """Shares of a control's triples that a store has, too, and that repeat another one of the control."""
+    true, drawn = triples(data).cpu(), triples(control).cpu()
+    key = number_triples(torch.cat([true, drawn], dim=1), int(data[ENTITY].num_nodes))
+    known = torch.zeros(key.numel(), dtype=torch.bool)
+    known[key[: true.size(1)]] = True
+    key = key[true.size(1) :]
+    return {
+        "triples still true": float(known[key].double().mean()),
+        "triples repeated": 1 - key.unique().numel() / key.numel(),
+    }
 
 
 def _trained(plan: Plan, entry: Entry, splits: Splits, seed: int) -> tuple[Row, Recommender]:

@@ -6,7 +6,7 @@ import html
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from pyg_kgrec.comparison.runs import Row
 
 Test = Literal["wilcoxon", "permutation"]
+
+_OF_TRIPLES: Final = ("triples still true", "triples repeated")
+"""Columns of the runs of :func:`~pyg_kgrec.does_knowledge_pay`."""
 
 
 class Comparison:
@@ -90,9 +93,9 @@ class Comparison:
         value of the metric that training watched, NaN where nothing was), ``epochs`` (of a model that is solved,
         the choices that were tried), ``seconds`` (of making the model, pre-training in a callable included, and of
         ``fit``), ``seconds to evaluate``, ``memory`` (peak in MiB above what was in use before; NaN where the
-        system does not say), ``loss``, ``settings``, ``fit`` and ``chosen`` (JSON; the last is what ``fit`` chose on
-        validation), ``split`` (what split the store, empty where three were given), and what was searched (``tune``,
-        ``tuned``, ``trials``, ``seconds to tune``).
+        system does not say), ``loss``, ``settings``, ``fit`` and ``chosen`` (JSON; the last is what ``fit`` chose
+        on validation), ``split`` (what split the store, empty where three were given), and what was searched
+        (``tune``, ``tuned``, ``trials``, ``seconds to tune``).
         """
         left = ("metrics", "rank", "made with", "files")
         first = ("model", "seed", "status", "reason")
@@ -259,8 +262,9 @@ class Comparison:
             out[column] = pd.Series(dict(zip(others, corrected)), dtype=float)
         out.loc[reference, "difference"] = 0.0
         out["loss"] = grouped["loss"].first()
-        for column in ("seconds", "memory"):
-            out[column] = grouped[column].mean()
+        for column in ("seconds", "memory", *_OF_TRIPLES):
+            if column in frame:
+                out[column] = grouped[column].mean()
         out.index.name = "model"
         return out.sort_values(metric, ascending=False)
 
@@ -390,6 +394,8 @@ def _cell(name: str, value: Any, deviation: Any) -> str:
         return str(int(value))
     if name in ("seconds", "memory"):
         return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+    if name in _OF_TRIPLES:
+        return f"{100 * value:.1f} %"
     if name.startswith("p over"):
         return f"{value:.3f}" if value >= 0.001 else "< 0.001"
     spread = "" if deviation is None or deviation != deviation else f" ± {deviation:.4f}"

@@ -92,8 +92,8 @@ def told_of_empty(
     if empty:
         number = torch.cat(users).bincount()
         warn_caller(
-            f"{by!r} holds out nothing for {' and '.join(empty)}, expected more interactions or larger shares (a user "
-            f"has at most {int(number.max())}, all together have {int(number.sum())})"
+            f"{by!r} holds out nothing for {' and '.join(empty)}, expected more interactions or larger shares "
+            f"(a user has at most {int(number.max())}, all together have {int(number.sum())})"
         )
     return split
 

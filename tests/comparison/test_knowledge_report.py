@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.data import HeteroData
@@ -19,7 +20,7 @@ from pyg_kgrec.comparison.knowledge import AS_IT_IS, PERMUTED, RANDOM, SHUFFLED,
 from pyg_kgrec.comparison.statistics import holm
 from pyg_kgrec.data.store import num_relations
 from pyg_kgrec.testing import build_store
-from pyg_kgrec.transforms import LeaveOneOut, RandomSplit
+from pyg_kgrec.transforms import LeaveOneOut, PermuteRelations, RandomKnowledge, RandomSplit, ShuffleTails
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -47,6 +48,28 @@ def test_each_graph_has_its_row(report: KnowledgeReport) -> None:
     assert list(frame["model"][:5]) == GRAPHS
     assert frame[frame["seed"] == 0]["ndcg@5"].nunique() > 1
     assert report.summary().loc[AS_IT_IS, "difference"] == 0
+
+
+def test_shares_of_triples_that_are_still_true_are_counted(
+    report: KnowledgeReport, small: HeteroData
+) -> None:
+    def rows(data: HeteroData) -> list[tuple[int, ...]]:
+        store = data["entity", "relates", "entity"]
+        return [tuple(x) for x in torch.stack([*store.edge_index, store.edge_type]).T.tolist()]
+
+    true, frame = set(rows(small)), report.comparison.to_frame().set_index(["model", "seed"])
+    for name, change in ((SHUFFLED, ShuffleTails), (PERMUTED, PermuteRelations), (RANDOM, RandomKnowledge)):
+        shares = []
+        for seed in (0, 1):
+            drawn = rows(change(seed)(small))
+            shares.append((sum(row in true for row in drawn) / len(drawn), 1 - len(set(drawn)) / len(drawn)))
+            found = frame.loc[(name, seed), ["triples still true", "triples repeated"]]
+            assert found.tolist() == pytest.approx(shares[-1])
+        mean = report.summary().loc[name, ["triples still true", "triples repeated"]]
+        assert mean.tolist() == pytest.approx([sum(one) / 2 for one in zip(*shares)])
+    assert report.summary().loc[AS_IT_IS, "triples still true"] == 1
+    assert np.isnan(report.summary().loc[WITHOUT, "triples still true"])
+    assert "| 100.0 % | 0.0 % |" in report.to_markdown()
 
 
 def test_the_sentences_are_true_of_the_numbers(report: KnowledgeReport) -> None:
