@@ -399,7 +399,7 @@ class KnowledgeReport:
 
     def _repr_html_(self) -> str:
         lines = "".join(f"<p>{html.escape(line)}</p>" for line in self.sentences)
-        return lines + self.summary().to_html(float_format=lambda x: f"{x:.4g}", escape=True)
+        return lines + self.summary().to_html(float_format=lambda x: f"{x:.4g}", na_rep="–", escape=True)
 
     def __repr__(self) -> str:
         return self.to_markdown()

@@ -70,6 +70,14 @@ class Comparison:
             if row["model"] not in self.models:
                 self.left_out.setdefault(row["model"], row["reason"])
         self.notes = [*notes, *self._observed()]
+        self._without_chance = [name for name in self.models if self._is_without_chance(name)]
+
+    def _is_without_chance(self, model: str) -> bool:
+        """Whether a model does the same with every seed of a fixed split: then its deviation measures nothing."""
+        first, *others = [row for row in self._good if row["model"] == model]
+        return self._is_fixed and all(
+            row["rank"].equal(first["rank"]) and row["metrics"] == first["metrics"] for row in others
+        )
 
     def _observed(self) -> list[str]:
         notes = [f"{name} is left out: {why}" for name, why in self.left_out.items()]
@@ -198,6 +206,7 @@ class Comparison:
     def _banded(self, frame: pd.DataFrame, ends: NDArray[np.int64], number: str) -> pd.DataFrame:
         grouped = frame.drop(columns="seed").groupby(["model", "interactions"], sort=True)
         mean, deviation = grouped.mean(), grouped.std()
+        deviation[deviation.index.get_level_values("model").isin(self._without_chance)] = math.nan
         columns = {number: mean[number]}
         for name in mean.columns.drop(number):
             columns |= {name: mean[name], f"{name} ±": deviation[name]}
@@ -227,8 +236,10 @@ class Comparison:
 
         Returns:
             By ``model``: ``seeds`` (done), the metric and recall at the longest k with their deviations over seeds
-            (``… ±``), ``difference`` (model less reference, over the seeds that both have), ``low`` and ``high``
-            (bootstrap over users, each user's differences averaged over seeds), ``p over seeds`` (paired t-test),
+            (``… ±``; NaN for one seed, and where all seeds of a fixed split give the same, as of a model that is
+            solved: no chance is measured), ``difference`` (model less reference, over the seeds that both have),
+            ``low`` and ``high`` (bootstrap over users, each user's differences averaged over seeds),
+            ``p over seeds`` (paired t-test),
             ``p over users``, both corrected by Holm for the number of models beside the reference, ``loss``,
             ``seconds`` (of making and fitting), ``memory`` (peak in MiB above what was in use before). A p-value is
             NaN where there is nothing to test by: one seed, or the same difference with every seed.
@@ -253,6 +264,7 @@ class Comparison:
         out = pd.DataFrame({"seeds": grouped.size()})
         for name in dict.fromkeys([metric, second]):
             out[name], out[f"{name} ±"] = grouped[name].mean(), grouped[name].std()
+            out.loc[self._without_chance, f"{name} ±"] = math.nan
         others = [name for name in self.models if name != reference]
         found = {name: self.difference(name, reference, metric, test=test, level=level) for name in others}
         for column in ("difference", "low", "high"):
@@ -314,7 +326,7 @@ class Comparison:
         names = [name for name in summary.columns if not name.endswith(" ±")]
         lines = ["| " + " | ".join(["model", *names]) + " |", "|" + " --- |" * (len(names) + 1)]
         for model, row in summary.iterrows():
-            cells = [_cell(name, row[name], row.get(f"{name} ±")) for name in names]
+            cells = [_cell(name, row[name], row.get(f"{name} ±"), is_one=row["seeds"] == 1) for name in names]
             lines.append("| " + " | ".join([_plain(str(model)), *cells]) + " |")
         notes = [f"- {_plain(note)}" for note in self.notes]
         return "\n".join([*lines, *(["", *notes] if notes else [])])
@@ -341,7 +353,7 @@ class Comparison:
     def _repr_html_(self) -> str:
         summary = self.summary()
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
-        return summary.to_html(float_format=lambda x: f"{x:.4g}", escape=True) + (
+        return summary.to_html(float_format=lambda x: f"{x:.4g}", na_rep="–", escape=True) + (
             f"<ul>{notes}</ul>" if notes else ""
         )
 
@@ -385,7 +397,7 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\|*`~$\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", line)
 
 
-def _cell(name: str, value: Any, deviation: Any) -> str:
+def _cell(name: str, value: Any, deviation: Any, is_one: bool) -> str:
     if isinstance(value, str):
         return _plain(value)
     if value != value:
@@ -398,5 +410,10 @@ def _cell(name: str, value: Any, deviation: Any) -> str:
         return f"{100 * value:.1f} %"
     if name.startswith("p over"):
         return f"{value:.3f}" if value >= 0.001 else "< 0.001"
-    spread = "" if deviation is None or deviation != deviation else f" ± {deviation:.4f}"
+    if deviation is None:
+        spread = ""
+    elif deviation != deviation:
+        spread = "" if is_one else " ± –"
+    else:
+        spread = f" ± {deviation:.4f}"
     return f"{value:{'+' if name in ('difference', 'low', 'high') else ''}.4f}{spread}"

@@ -467,6 +467,22 @@ def test_a_fixed_split_is_the_same_for_all_seeds(small: HeteroData) -> None:
     assert "no such" not in repr(table)
 
 
+def test_what_leaves_nothing_to_chance_has_no_deviation(small: HeteroData) -> None:
+    settings = SETTINGS | {"split": None}
+    table = compare({"MF": MF, "Popularity": Popularity}, RandomSplit(0.1, 0.2)(small), **settings)
+    summary = table.summary()
+    assert np.isnan(summary.loc["Popularity", ["ndcg@5 ±", "recall@10 ±"]].astype(float)).all()
+    assert summary.loc["MF", "ndcg@5 ±"] == pytest.approx(metrics(table).loc["MF", "ndcg@5"].std())
+    lines = {line.split(" | ")[0]: line for line in table.to_markdown().splitlines()}
+    assert f"| {summary.loc['Popularity', 'ndcg@5']:.4f} ± – |" in lines["| Popularity"]
+    assert "± –" not in lines["| MF"]
+    for bands in (table.by_frequency(2), table.by_activity(2)):
+        assert bands.loc["Popularity", "recall@5 ±"].isna().all()
+        assert bands.loc["MF", "recall@5 ±"].notna().any()
+    alone = compare({"P": Popularity}, small, **SETTINGS)  # of splits by the seed
+    assert alone.summary().loc["P", "ndcg@5 ±"] > 0
+
+
 def blend(train: HeteroData) -> Blend:
     return Blend({"graph": KGRec(train, hidden_channels=4), "linear": EASE(train)})
 
