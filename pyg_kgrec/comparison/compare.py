@@ -15,7 +15,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_kgrec._checks import check_at_least, check_k, check_within
 from pyg_kgrec._extras import require
-from pyg_kgrec._files import shown
+from pyg_kgrec._files import kind_of, shown
 from pyg_kgrec._tuning import check_space
 from pyg_kgrec.comparison.digest import without_addresses
 from pyg_kgrec.comparison.entries import Entry, ModelLike, check_tuned, entries_of
@@ -232,7 +232,7 @@ def _check_data(data: Any, split: Any) -> None:
     validate(data)
     if split is not None and not isinstance(split, BaseTransform):
         raise TypeError(
-            f"split is a {type(split).__name__}, expected a transform like RandomSplit(val=0.1, test=0.1)"
+            f"split is {kind_of(split)}, expected a transform like RandomSplit(val=0.1, test=0.1)"
         )
     check_unsplit(data)
 
@@ -256,9 +256,7 @@ def _spaces(tune: Any, entries: Sequence[Entry]) -> Any:
 
 def _check_tune(tune: Any, entries: Sequence[Entry], data: Any) -> None:
     if not isinstance(tune, Mapping):
-        raise TypeError(
-            f"tune is a {type(tune).__name__}, expected a dictionary of what is searched by model"
-        )
+        raise TypeError(f"tune is {kind_of(tune)}, expected a dictionary of what is searched by model")
     rows = {entry.name: entry for entry in entries}
     for name, search in tune.items():
         where = f"tune[{shown(repr(name), 60)}]"

@@ -65,8 +65,8 @@ _GRAPHS: dict[str, Transform | None] = {
 
 
 _NEEDS_TRIPLES = (
-    "; expected a function that works for a store without triples, or the class or the model itself, such as "
-    "Blend(…), whose own form without a graph is taken"
+    "; if the function that makes the model needs triples, give one that works for a store without them, or the "
+    "class or the model itself, such as Blend(…), whose own form without a graph is taken"
 )
 _OWN_FORM: dict[str, Any] = {"use_kg": False, "knowledge": None}
 """Arguments of models that read a graph, and what makes them leave it alone."""

@@ -24,7 +24,7 @@ from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_kgrec._files import shown
+from pyg_kgrec._files import kind_of, shown
 from pyg_kgrec._trainer import NonFiniteError, interruptions
 from pyg_kgrec._tuning import search
 from pyg_kgrec.comparison.digest import digest, without_addresses
@@ -101,7 +101,7 @@ class Plan:
             parts = split(self.data)
             if not _are_three_stores(parts):
                 raise TypeError(
-                    f"split is a {shown(type(split).__name__, 60)}, expected a transform that makes three stores, "
+                    f"split is {shown(kind_of(split), 60)}, expected a transform that makes three stores, "
                     "such as RandomSplit"
                 )
             train, val, test = parts

@@ -12,6 +12,8 @@ from typing import Any, Final
 import numpy as np
 import torch_geometric
 
+from pyg_kgrec._files import kind_of
+
 _PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
 _PYG: Final = f"{Path(torch_geometric.__file__).parent}{os.sep}"
 _MARKS: Final = (
@@ -38,7 +40,7 @@ def shorten(text: str, most: int = 60) -> str:
 def quoted(value: Any, most: int = 40) -> str:
     """How a message quotes what it found: as ``repr`` does, in at most about ``most`` characters."""
     if not isinstance(value, _PLAIN):
-        return f"a {type(value).__name__}"
+        return kind_of(value)
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, int) and value.bit_length() > 4 * most:

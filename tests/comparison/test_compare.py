@@ -628,7 +628,7 @@ def test_one_seed_has_no_deviation_to_draw(table: Comparison, monkeypatch: pytes
     [
         ({"models": {}}, ValueError, "models is empty"),
         ({"models": [BPRMF]}, TypeError, "models is a list, expected a dictionary"),
-        ({"models": {"a": 3}}, TypeError, r"models\['a'\] is a int, expected a model's class"),
+        ({"models": {"a": 3}}, TypeError, r"models\['a'\] is an int, expected a model's class"),
         (
             {"models": {"a": HeteroData}},
             TypeError,
@@ -640,10 +640,15 @@ def test_one_seed_has_no_deviation_to_draw(table: Comparison, monkeypatch: pytes
         (
             {"models": {"a": lambda train: 3}},
             ValueError,
-            r"every run failed; a, seed 0: .* models\['a'\] made a int",
+            r"every run failed; a, seed 0: .* models\['a'\] made an int",
         ),
         ({"data": RandomSplit()(build_store())[0], "split": None}, ValueError, "the store is split already"),
         ({"split": 0.1}, TypeError, "split is a float, expected a transform"),
+        (
+            {"split": RandomSplit},
+            TypeError,
+            r"split is the class RandomSplit, expected a transform like RandomSplit\(",
+        ),
         (
             {"split": ShuffleTails(0)},
             TypeError,
@@ -668,7 +673,7 @@ def test_one_seed_has_no_deviation_to_draw(table: Comparison, monkeypatch: pytes
         ({"k": []}, ValueError, "k is empty"),
         ({"k": 10**6}, ValueError, "k is 1000000, expected a whole number from 1 to the 40 items"),
         ({"processes": 0}, ValueError, "processes is 0, expected at least 1"),
-        ({"fit": 3}, TypeError, "fit is a int, expected a dictionary"),
+        ({"fit": 3}, TypeError, "fit is an int, expected a dictionary"),
         ({"tune": {"b": {"lr": [0.1]}}}, ValueError, r"tune\['b'\] is of no model, expected one of 'a'"),
         (
             {"tune": {"a": {"lr": []}}},

@@ -250,7 +250,7 @@ def test_a_function_that_needs_triples_is_named_as_soon_as_its_run_fails(small: 
         does_knowledge_pay(make, small, RandomSplit(0.1, 0.2), **SETTINGS | {"seeds": 1})
     (message,) = {text for text in told if "failed" in text}
     assert message.startswith("'without' failed with seed 0 (other runs go on): ValueError: ")
-    assert "expected a function that works for a store without triples, or the class or the model" in message
+    assert "needs triples, give one that works for a store without them, or the class or the model" in message
 
 
 class OnlyWithoutAGraph(Popularity):
