@@ -148,6 +148,19 @@ def shown(text: str | os.PathLike[str], most: int = 100) -> str:
     return line if len(line) <= most else f"{line[: most // 3]}…{line[-(most - most // 3 - 1) :]}"
 
 
+_SPELLED: Final = re.compile(r"[FHLMNRSX](?=[A-Z0-9])")  # MKR, whose first letter is read as a vowel: em
+_YOU: Final = ("uni", "use", "uint", "utc", "eu", "one")
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, as a message says it: ``'an int'``, ``'a list'``; of a class ``'the class RandomSplit'``."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    is_vowel = name[:1].lower() in tuple("aeiou") and not name.lower().startswith(_YOU)
+    return f"{'an' if is_vowel or _SPELLED.match(name) else 'a'} {name}"
+
+
 def _sum(what: str, body: bytes | memoryview) -> bytes:
     digest = hashlib.sha256(what.encode())
     digest.update(body)

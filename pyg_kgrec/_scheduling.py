@@ -13,7 +13,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LinearLR, LRScheduler, ReduceLROnPlateau
 
-from pyg_kgrec._files import shown
+from pyg_kgrec._files import kind_of, shown
 
 Scheduler: TypeAlias = (
     Literal["cosine", "linear", "plateau", "warmup"] | Callable[[Optimizer], LRScheduler] | None
@@ -45,7 +45,7 @@ def check_scheduler(scheduler: Any, interval: Any, monitor: str | None) -> None:
         return
     if isinstance(scheduler, LRScheduler):
         raise TypeError(
-            f"scheduler is a {type(scheduler).__name__} of an optimizer of its own, expected a callable that makes "
+            f"scheduler is {kind_of(scheduler)} of an optimizer of its own, expected a callable that makes "
             "one of fit's optimizer, like functools.partial(StepLR, step_size=10)"
         )
     if isinstance(scheduler, str):
@@ -61,7 +61,7 @@ def check_scheduler(scheduler: Any, interval: Any, monitor: str | None) -> None:
             )
     elif not callable(scheduler):
         raise TypeError(
-            f"scheduler is a {type(scheduler).__name__}, expected {', '.join(map(repr, NAMES))} or a callable that "
+            f"scheduler is {kind_of(scheduler)}, expected {', '.join(map(repr, NAMES))} or a callable that "
             "makes a scheduler of an optimizer"
         )
     if scheduler == "plateau" and monitor is None:
@@ -153,7 +153,7 @@ class Schedule:
         made = scheduler(optimizer)
         if not isinstance(made, LRScheduler):
             raise TypeError(
-                f"scheduler made a {type(made).__name__} of an optimizer, expected a scheduler of "
+                f"scheduler made {kind_of(made)} of an optimizer, expected a scheduler of "
                 "torch.optim.lr_scheduler"
             )
         return made

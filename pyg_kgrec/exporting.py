@@ -21,7 +21,7 @@ from pyg_kgrec import ops
 from pyg_kgrec._arrays import plain_numbers
 from pyg_kgrec._checks import check_at_least, check_choices, check_encoded, check_flag, check_k, check_number
 from pyg_kgrec._extras import require
-from pyg_kgrec._files import check_folder, read_folder, shown, write_folder
+from pyg_kgrec._files import check_folder, kind_of, read_folder, shown, write_folder
 from pyg_kgrec._tables import frame_of
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import ITEM, USER
@@ -109,7 +109,7 @@ def export(
     if not 0 < recall <= 1:
         raise ValueError(f"recall is {shown(repr(recall))}, expected a share in (0, 1]")
     if index is not None and not isinstance(index, str):
-        raise TypeError(f"index is a {type(index).__name__}, expected 'auto', None or a string for faiss")
+        raise TypeError(f"index is {kind_of(index)}, expected 'auto', None or a string for faiss")
     path = Path(folder)
     check_folder(path, _MANIFEST, _KIND, _FILES)
     if tables == "auto":

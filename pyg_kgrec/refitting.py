@@ -10,7 +10,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._checks import check_at_least
-from pyg_kgrec._files import shown
+from pyg_kgrec._files import kind_of, shown
 from pyg_kgrec._scheduling import WITH_A_LENGTH, Over
 from pyg_kgrec.data.splitting import is_labelled
 from pyg_kgrec.data.store import INTERACTS, validate
@@ -176,7 +176,7 @@ def best_epoch(history: pd.DataFrame, monitor: str = "ndcg@10") -> int:
 
 def _check_frame(history: Any) -> None:
     if not isinstance(history, pd.DataFrame):
-        raise TypeError(f"history is a {type(history).__name__}, expected the DataFrame that fit returned")
+        raise TypeError(f"history is {kind_of(history)}, expected the DataFrame that fit returned")
 
 
 def _check_lengths(

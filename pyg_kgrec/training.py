@@ -27,7 +27,7 @@ from torch_geometric.data import HeteroData
 from pyg_kgrec._arrays import as_python, plain_numbers
 from pyg_kgrec._checks import check_at_least, check_optional, check_weights
 from pyg_kgrec._extras import require
-from pyg_kgrec._files import shown
+from pyg_kgrec._files import kind_of, shown
 from pyg_kgrec._history import History
 from pyg_kgrec._progress import closing_line, solved_line
 from pyg_kgrec._scheduling import Interval, Schedule, Scheduler, check_scheduler, describe
@@ -570,7 +570,7 @@ def fit(
         if trainer_arguments.get("accumulate_grad_batches", 1) != 1:
             raise ValueError(
                 f"accumulate_grad_batches is {shown(trainer_arguments['accumulate_grad_batches'])}, expected 1 for "
-                f"a {type(model).__name__}, which learns two tasks in turn: raise batch_size instead"
+                f"{kind_of(model)}, which learns two tasks in turn: raise batch_size instead"
             )
         names = ("gradient_clip_val", "gradient_clip_algorithm")
         clip = tuple(trainer_arguments.pop(name, None) for name in names)  # type: ignore[assignment]

@@ -321,7 +321,7 @@ def test_other_models_are_refused_in_one_sentence(kind: Any, tmp_path: Path) -> 
         ({"recall": 0}, ValueError, "recall is 0, expected a share"),
         ({"recall": "1"}, TypeError, "recall is '1', expected a number"),
         ({"k": 0}, ValueError, "k is 0"),
-        ({"index": 3}, TypeError, "index is a int"),
+        ({"index": 3}, TypeError, "index is an int"),
         ({"scorer": 1}, TypeError, "scorer is 1"),
     ],
     ids=str,

@@ -7,6 +7,7 @@ import io
 import os
 import threading
 import zipfile
+from abc import ABC
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch_geometric.data import HeteroData
 
 import pyg_kgrec
 from pyg_kgrec import _files
-from pyg_kgrec._files import pack, read_packed, replace_file, shown, unpack
+from pyg_kgrec._files import kind_of, pack, read_packed, replace_file, shown, unpack
 from pyg_kgrec.data import load_store
 
 CONTENT = {"weights": torch.arange(6.0).view(2, 3), "names": ["a", "b"], "k": 3}
@@ -256,3 +257,23 @@ def test_files_of_0_1_are_refused_in_one_sentence(
     if name not in ("Popularity", "KSR"):
         with pytest.raises(ValueError, match=told.format("training checkpoint")):
             pyg_kgrec.fit(model(data), data, max_epochs=1, resume=checkpoint, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (3, "an int"),
+        (3.0, "a float"),
+        ([], "a list"),
+        (None, "a NoneType"),
+        (UserWarning(), "a UserWarning"),
+        (EOFError(), "an EOFError"),
+        (type("MKR", (), {})(), "an MKR"),
+        (type("RP3beta", (), {})(), "an RP3beta"),
+        (type("LightGCN", (), {})(), "a LightGCN"),
+        (ABC, "the class ABC"),
+        (int, "the class int"),
+    ],
+)
+def test_a_message_says_what_a_value_is(value: Any, words: str) -> None:
+    assert kind_of(value) == words

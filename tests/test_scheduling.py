@@ -236,8 +236,8 @@ def _fails(optimizer: torch.optim.Optimizer) -> LambdaLR:
     ("arguments", "kind", "message"),
     [
         ({"scheduler": "cosin"}, ValueError, "scheduler is 'cosin', expected 'cosine', 'linear'"),
-        ({"scheduler": 3}, TypeError, "scheduler is a int, expected 'cosine'"),
-        ({"scheduler": lambda optimizer: 3}, TypeError, "scheduler made a int of an optimizer, expected"),
+        ({"scheduler": 3}, TypeError, "scheduler is an int, expected 'cosine'"),
+        ({"scheduler": lambda optimizer: 3}, TypeError, "scheduler made an int of an optimizer, expected"),
         ({"scheduler": _fails}, ValueError, r"scheduler fails on an optimizer \(TypeError: .*step_size"),
         ({"scheduler": "plateau"}, ValueError, "scheduler is 'plateau' without val"),
         ({"scheduler": ReduceLROnPlateau}, ValueError, "scheduler waits for a metric, but val is not given"),

@@ -1096,7 +1096,7 @@ def test_arguments_of_lightning_are_passed_on(splits: Splits, capsys: pytest.Cap
         ),
         ({"strategy": "ddp_notebook"}, "strategy ddp_notebook"),
         ({"strategy": DDPStrategy(start_method="spawn")}, "strategy spawn"),
-        ({"accumulate_grad_batches": 2}, "accumulate_grad_batches is 2, expected 1 for a MKR"),
+        ({"accumulate_grad_batches": 2}, "accumulate_grad_batches is 2, expected 1 for an MKR"),
     ],
 )
 def test_arguments_that_cannot_be_passed_on_are_refused(

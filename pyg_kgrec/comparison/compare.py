@@ -15,8 +15,9 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_kgrec._checks import check_at_least, check_k, check_within
 from pyg_kgrec._extras import require
-from pyg_kgrec._files import shown
+from pyg_kgrec._files import kind_of, shown
 from pyg_kgrec._tuning import check_space
+from pyg_kgrec.comparison.digest import without_addresses
 from pyg_kgrec.comparison.entries import Entry, ModelLike, check_tuned, entries_of
 from pyg_kgrec.comparison.runner import Record, complete, trainable
 from pyg_kgrec.comparison.runs import Plan, Row, Splits
@@ -24,9 +25,10 @@ from pyg_kgrec.comparison.table import Comparison
 from pyg_kgrec.data.leaks import ByTime, check_split
 from pyg_kgrec.data.splitting import check_unsplit
 from pyg_kgrec.data.store import ITEM, USER, validate
+from pyg_kgrec.data.text import warn_caller
 from pyg_kgrec.evaluation import METRICS, check_holds_pairs
 from pyg_kgrec.training import check_monitor, check_watched
-from pyg_kgrec.transforms import LeaveOneOut, TemporalSplit
+from pyg_kgrec.transforms import LeaveOneOut, RandomSplit, TemporalSplit
 
 _LARGEST_SEED: Final = 2**32 - 1
 """What NumPy's global generator takes."""
@@ -57,19 +59,20 @@ def compare(
     data and number of threads: not on the other models, on interruptions, or on how many runs are made side by
     side.
 
-    Models that cannot be trained on this store (:class:`~pyg_kgrec.KSR` without times) are named and left out of
-    the table; a run that fails leaves a row with the reason. :func:`~pyg_kgrec.check_split` looks at the first
+    Models that cannot be trained on this store with any of the seeds (:class:`~pyg_kgrec.KSR` without times) are
+    named in a warning before anything is trained, and left out of the table; a run that fails leaves a row with
+    the reason, and the first one of a model is a warning at once. :func:`~pyg_kgrec.check_split` looks at the first
     split before anything is trained: what leaks is a warning, and a note under the table.
 
     Args:
         models: By name, a model's class; or a callable that makes a model of a training store; or a pair of either
             and a dictionary of further arguments of :func:`~pyg_kgrec.fit`. ``functools.partial(KGRec,
             hidden_channels=32)`` is a class with settings, ``def blend(train): return Blend([KGRec(train),
-            EASE(train)])`` a blend.
+            EASE(train)])`` a blend. A callable is called once for each run that is made, and never before.
         data: A store that is not split, or the three stores of a split (validation may be None).
-        split: What splits the store. With a ``seed`` (``RandomSplit``) each run has a split of its own, of the
-            transform's seed plus the run's; without (``TemporalSplit``), or with three stores, only the models'
-            seeds vary.
+        split: What splits the store; by default ``RandomSplit(val=0.1, test=0.1)``. With a ``seed``
+            (``RandomSplit``) each run has a split of its own, of the transform's seed plus the run's; without
+            (``TemporalSplit``), or with three stores, only the models' seeds vary.
         seeds: Number of seeds, from 0, or the seeds.
         k: One or several lengths of the list.
         fit: Arguments of :func:`~pyg_kgrec.fit` for all models. Each run has a copy of ``callbacks``.
@@ -86,8 +89,9 @@ def compare(
         n_trials: Number of trials of each search, the same for all; a smaller grid is gone through once.
         path: File that rows are kept in as they come, read without running anything in it. A comparison that was
             interrupted goes on there, and so does one with more seeds or models; rows of models whose settings
-            are others now are made anew. Rows that failed are kept with the reason, also where all did and the
-            call ends in an error, and are tried again by the next call.
+            are others now are made anew, and those of a callable whose code, or what that uses, is another. Rows
+            that failed are kept with the reason, also where all did and the call ends in an error, and are tried
+            again by the next call.
         processes: Number of runs side by side, each in a process of its own (a script then needs
             ``if __name__ == '__main__'``). Seconds are those of a shared machine then.
         num_threads: PyTorch's threads per run, however many run side by side; more threads may change last digits.
@@ -125,8 +129,9 @@ def run_all(
     processes: int,
     num_threads: int,
     progress: bool,
+    needed: str | None = None,
 ) -> Comparison:
-    """As :func:`compare`, of rows that were read."""
+    """As :func:`compare`, of rows that were read; ``needed`` is the one that the others are nothing without."""
     check_at_least(1, processes=processes, num_threads=num_threads, n_trials=n_trials)
     numbers = _seeds(seeds)
     ks = _lengths(k)
@@ -135,6 +140,8 @@ def run_all(
     _check_data(data, split)
     if isinstance(data, list):
         data = tuple(data)
+    if split is None and not isinstance(data, tuple):
+        split = RandomSplit(val=0.1, test=0.1)
     _check_tune(tune, entries, data)
     plan = Plan(entries, data, split, ks, monitor, num_threads, tune, n_trials)
     splits = plan.splits(numbers[0])
@@ -147,11 +154,19 @@ def run_all(
         check_watched(monitor, splits[1])
     notes = _look_at(splits, split)
     record = Record(plan, None if path is None else Path(path))
-    described, left_out = trainable(plan, numbers[0])
+    described, left_out = trainable(plan, numbers)
     if not described:
         first, why = next(iter(left_out.items()))
         raise ValueError(
             f"none of the {len(entries)} models can be trained on data; {shown(first, 60)}: {why[:250]}"
+        )
+    if needed in left_out:
+        raise ValueError(f"the model cannot be trained with its graph: {left_out[needed][:250]}")
+    if left_out:
+        listed = "; ".join(f"{shown(name, 60)} ({shown(why, 150)})" for name, why in left_out.items())
+        warn_caller(
+            f"{len(left_out)} of {len(entries)} models cannot be made or trained on data, and will be left out of "
+            f"the table: {shown(listed, 800)}"
         )
     rows = complete(plan, numbers, described, record, processes, progress)
     if all(row["status"] != "ok" for row in rows):
@@ -165,7 +180,8 @@ def run_all(
     metric = monitor if monitor.partition("@")[0] in METRICS and _length(monitor) in ks else f"ndcg@{min(ks)}"
     if tune:
         notes += _searched(rows)
-    return Comparison(rows, pairs, labels, plan.is_fixed, ks, metric, left_out, notes)
+    how = "" if split is None else shown(without_addresses(split), 200)
+    return Comparison(rows, pairs, labels, plan.is_fixed, ks, metric, left_out, notes, how)
 
 
 def _length(monitor: str) -> int:
@@ -214,11 +230,9 @@ def _check_data(data: Any, split: Any) -> None:
                 validate(store)
         return
     validate(data)
-    if split is None:
-        raise ValueError("split is None, expected a transform that splits data, or three stores as data")
-    if not isinstance(split, BaseTransform):
+    if split is not None and not isinstance(split, BaseTransform):
         raise TypeError(
-            f"split is a {type(split).__name__}, expected a transform like RandomSplit(val=0.1, test=0.1)"
+            f"split is {kind_of(split)}, expected a transform like RandomSplit(val=0.1, test=0.1)"
         )
     check_unsplit(data)
 
@@ -242,9 +256,7 @@ def _spaces(tune: Any, entries: Sequence[Entry]) -> Any:
 
 def _check_tune(tune: Any, entries: Sequence[Entry], data: Any) -> None:
     if not isinstance(tune, Mapping):
-        raise TypeError(
-            f"tune is a {type(tune).__name__}, expected a dictionary of what is searched by model"
-        )
+        raise TypeError(f"tune is {kind_of(tune)}, expected a dictionary of what is searched by model")
     rows = {entry.name: entry for entry in entries}
     for name, search in tune.items():
         where = f"tune[{shown(repr(name), 60)}]"

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeAlias
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._checks import meant
-from pyg_kgrec._files import shown
+from pyg_kgrec._files import kind_of, shown
 from pyg_kgrec._trainer import check_arguments
 from pyg_kgrec._tuning import check_names
 from pyg_kgrec._tuning import check_tried as _check_tried
@@ -48,6 +48,10 @@ class Entry:
         fit: Arguments of :func:`~pyg_kgrec.fit`.
         transform: What is done to each store of a split first, with the run's seed; None for nothing.
         changes_graph: Whether other rows have other graphs, so that none may bring what was learned from one.
+        is_tried: Whether a model is made before the runs to see that it can be. A function of the caller's is not
+            called but for a run that is to be made: it may train within, and may do other things, too.
+        hint: What may be done where a run fails.
+        counts_triples: Whether its runs say how much of the true graph is left in the one that they are given.
     """
 
     name: str
@@ -56,6 +60,9 @@ class Entry:
     fit: Mapping[str, Any] = field(default_factory=dict)
     transform: Transform | None = None
     changes_graph: bool = False
+    is_tried: bool = False
+    hint: str = ""
+    counts_triples: bool = False
 
     def build(self, train: HeteroData, **settings: Any) -> Recommender:
         """The model, untrained (or as the callable leaves it).
@@ -66,7 +73,7 @@ class Entry:
         model = self.make(train, **{**self.settings, **settings})
         if not isinstance(model, Recommender):
             raise TypeError(
-                f"models[{shown(repr(self.name))}] made a {type(model).__name__} of the training store, expected a "
+                f"models[{shown(repr(self.name))}] made {kind_of(model)} of the training store, expected a "
                 "Recommender"
             )
         if self.changes_graph:
@@ -90,7 +97,7 @@ def entries_of(
             a choice of losses offers this one.
     """
     if not isinstance(models, Mapping):
-        raise TypeError(f"models is a {type(models).__name__}, expected a dictionary of models by name")
+        raise TypeError(f"models is {kind_of(models)}, expected a dictionary of models by name")
     if not models:
         raise ValueError("models is empty, expected at least one model by name")
     _check_fit(fit_arguments, "fit")
@@ -125,10 +132,10 @@ def _entry(name: Any, value: Any, fit_arguments: Mapping[str, Any], loss: str | 
     if isinstance(make, type) and not issubclass(make, Recommender):
         raise TypeError(f"{where} is the class {shown(make.__name__, 60)}, {_EXPECTED}")
     if isinstance(make, Recommender) or not callable(make):
-        raise TypeError(f"{where} is a {type(make).__name__}, {_EXPECTED}")
+        raise TypeError(f"{where} is {kind_of(make)}, {_EXPECTED}")
     if loss is not None and isinstance(make, type) and "loss" not in settings and loss in losses(make):
         settings["loss"] = loss
-    entry = Entry(name, make, settings, {**fit_arguments, **own})
+    entry = Entry(name, make, settings, {**fit_arguments, **own}, is_tried=isinstance(make, type))
     check_values(entry)
     return entry
 
@@ -167,7 +174,7 @@ _OURS = (
 
 def _check_fit(arguments: Any, where: str) -> None:
     if not isinstance(arguments, Mapping):
-        raise TypeError(f"{where} is a {type(arguments).__name__}, expected a dictionary of fit's arguments")
+        raise TypeError(f"{where} is {kind_of(arguments)}, expected a dictionary of fit's arguments")
     for name in arguments:
         if not isinstance(name, str):
             raise TypeError(

@@ -64,6 +64,10 @@ _GRAPHS: dict[str, Transform | None] = {
 }
 
 
+_NEEDS_TRIPLES = (
+    "; if the function that makes the model needs triples, give one that works for a store without them, or the "
+    "class or the model itself, such as Blend(…), whose own form without a graph is taken"
+)
 _OWN_FORM: dict[str, Any] = {"use_kg": False, "knowledge": None}
 """Arguments of models that read a graph, and what makes them leave it alone."""
 
@@ -142,11 +146,12 @@ def does_knowledge_pay(
     :func:`~pyg_kgrec.compare`, from which also come the runs, paired by seed and by user.
 
     Args:
-        model: A class, a callable that makes a model of a training store, a pair of either and a dictionary of
-            arguments of ``fit``, or a model, of which a new one with the same settings is made (of a
-            :class:`~pyg_kgrec.Blend`, whose weights are chosen anew unless they were given, with new parts).
+        model: A class, a callable that makes a model of a training store (also of one without triples, or it has no
+            row without a graph), a pair of either and a dictionary of arguments of ``fit``, or a model, of which a
+            new one with the same settings is made (of a :class:`~pyg_kgrec.Blend`, whose weights are chosen anew
+            unless they were given, with new parts).
         data: A store that is not split, or the three stores of a split.
-        split: What splits the store.
+        split: What splits the store; by default ``RandomSplit(val=0.1, test=0.1)``, drawn with each seed.
         seeds: Number of seeds, from 0, or the seeds; they draw the controls too.
         k: One or several lengths of the list.
         fit: Arguments of :func:`~pyg_kgrec.fit`.
@@ -176,19 +181,26 @@ def does_knowledge_pay(
             else functools.partial(spec.make, **spec.settings)
         )
     entry = entries_of({AS_IT_IS: model}, {} if fit is None else fit, None)[0]
+    if spec is not None:
+        entry = dataclasses.replace(entry, is_tried=True)
     of_graph = getattr(entry.make, "of_graph", ())
     check_learns_graph([name for name in of_graph if entry.settings.get(name) is not None])
     entry = dataclasses.replace(entry, changes_graph=True)
-    entries = [dataclasses.replace(entry, name=name, transform=change) for name, change in _GRAPHS.items()]
+    entries = [
+        dataclasses.replace(entry, name=name, transform=change, counts_triples=name != WITHOUT)
+        for name, change in _GRAPHS.items()
+    ]
     arguments = inspect.signature(entry.make).parameters if isinstance(entry.make, type) else {}
     changed = {argument: without for argument, without in _OWN_FORM.items() if argument in arguments}
     if spec is not None and spec.parts and spec.has_own_form:
         changed = {"spec": spec.without()}
+    if not entry.is_tried:
+        entries[1] = dataclasses.replace(entries[1], hint=_NEEDS_TRIPLES)
     if changed:
         # The model's own form keeps what the sizes of the graph give: KTUP's number of preferences.
-        entries[1] = dataclasses.replace(entry, name=WITHOUT, settings={**entry.settings, **changed})
+        entries[1] = dataclasses.replace(entries[1], transform=None, settings={**entry.settings, **changed})
     comparison = run_all(
-        entries, data, split, seeds, k, monitor, {}, 1, path, processes, num_threads, progress
+        entries, data, split, seeds, k, monitor, {}, 1, path, processes, num_threads, progress, AS_IT_IS
     )  # fmt: skip
     if AS_IT_IS not in comparison.models:
         raise ValueError(f"the model cannot be trained with its graph: {comparison.left_out[AS_IT_IS][:250]}")
@@ -212,7 +224,12 @@ class KnowledgeReport:
         self.model = str(frame[frame["status"] == "ok"]["class"].iloc[0])
 
     def summary(self, metric: str | None = None) -> pd.DataFrame:
-        """:meth:`Comparison.summary`, with the graph as it is as reference."""
+        """:meth:`Comparison.summary`, with the graph as it is as reference.
+
+        Two columns more say what the controls left: ``triples still true``, the share of a graph's triples that
+        the graph as it is has, too (what is drawn may come out as it was), and ``triples repeated``, the share
+        that says again what another triple of the same graph says; means over seeds.
+        """
         return self.comparison.summary(metric, reference=AS_IT_IS)
 
     def by_frequency(self, num_bands: int = 4) -> pd.DataFrame:
@@ -382,7 +399,7 @@ class KnowledgeReport:
 
     def _repr_html_(self) -> str:
         lines = "".join(f"<p>{html.escape(line)}</p>" for line in self.sentences)
-        return lines + self.summary().to_html(float_format=lambda x: f"{x:.4g}", escape=True)
+        return lines + self.summary().to_html(float_format=lambda x: f"{x:.4g}", na_rep="–", escape=True)
 
     def __repr__(self) -> str:
         return self.to_markdown()

@@ -20,7 +20,8 @@ from tqdm.auto import tqdm
 from pyg_kgrec._files import pack, read_packed, replace_file, shown
 from pyg_kgrec.comparison.entries import check_tuned, files_of
 from pyg_kgrec.comparison.entries import check_values as check_of_fit
-from pyg_kgrec.comparison.runs import FAILURES, Plan, Row, check_values, describe, run
+from pyg_kgrec.comparison.runs import FAILURES, Plan, Row, asked, check_values, describe, run
+from pyg_kgrec.data.text import warn_caller
 from pyg_kgrec.training import learns_anywhere
 
 _KIND: Final = "comparison"
@@ -106,8 +107,11 @@ def made_with(described: Row) -> str:
     return hashlib.sha256(repr(sorted(described.items())).encode()).hexdigest()
 
 
-def trainable(plan: Plan, seed: int) -> tuple[dict[str, Row], dict[str, str]]:
+def trainable(plan: Plan, seeds: Sequence[int]) -> tuple[dict[str, Row], dict[str, str]]:
     """What each row is made with, and of those that cannot be trained on this store, why.
+
+    A model that can be made and read the store with one of the seeds can be trained on the store: where it fails
+    with another seed, that run does. Of a function that makes models only its runs say whether it can.
 
     Raises:
         ValueError: If a search tries what makes no difference to its model or what fit refuses, or a schedule waits
@@ -116,11 +120,18 @@ def trainable(plan: Plan, seed: int) -> tuple[dict[str, Row], dict[str, str]]:
     described: dict[str, Row] = {}
     left_out: dict[str, str] = {}
     for entry in plan.entries:
-        try:
-            row, model = describe(plan, entry, seed)
-        except FAILURES as error:
-            left_out[entry.name] = f"{type(error).__name__}: {shown(str(error), 300)}"
+        if not entry.is_tried:
+            described[entry.name] = asked(plan, entry)
             continue
+        for seed in seeds:
+            try:
+                row, model = describe(plan, entry, seed)
+                break
+            except FAILURES as error:
+                left_out.setdefault(entry.name, f"{type(error).__name__}: {shown(str(error), 300)}")
+        else:
+            continue
+        left_out.pop(entry.name, None)
         check_tuned(entry, plan.tune.get(entry.name), model)
         if learns_anywhere(model):  # else no schedule is followed
             check_of_fit(entry, plan.splits(seed)[1] is not None)
@@ -145,6 +156,7 @@ def complete(
         if entry.name in described
     ]
     files = {entry.name: files_of(entry) for entry in plan.entries}
+    failed, hints = set[str](), {entry.name: entry.hint for entry in plan.entries}
     done = {
         key
         for key, row in record.rows.items()
@@ -158,6 +170,12 @@ def complete(
                 row["tune"] = f"{row['trials']} {row['tune'].partition(' ')[2]}"
             record.add(row, 0 if plan.is_fixed else key[1], pairs)
             bar.update()
+            if row["status"] != "ok" and key[0] not in failed:
+                failed.add(key[0])
+                warn_caller(
+                    f"{shown(repr(key[0]), 60)} failed with seed {key[1]} (other runs go on): {row['reason']}"
+                    f"{hints[key[0]]}"
+                )
     return [record.rows[key] for key in wanted]
 
 

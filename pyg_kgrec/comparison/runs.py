@@ -24,13 +24,14 @@ from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_kgrec._files import shown
+from pyg_kgrec._files import kind_of, shown
 from pyg_kgrec._trainer import NonFiniteError, interruptions
 from pyg_kgrec._tuning import search
 from pyg_kgrec.comparison.digest import digest, without_addresses
 from pyg_kgrec.comparison.entries import (
     Entry,
     check_tried,
+    check_tuned,
     chosen_by,
     files_of,
     fit_names,
@@ -39,7 +40,8 @@ from pyg_kgrec.comparison.entries import (
     written,
 )
 from pyg_kgrec.comparison.warming import Kind, kinds_of, warm_up
-from pyg_kgrec.data.store import INTERACTS
+from pyg_kgrec.data.store import ENTITY, INTERACTS
+from pyg_kgrec.data.triples import number_triples, triples
 from pyg_kgrec.evaluation import check_rankable, ranking_with_ranks
 from pyg_kgrec.models.base import Recommender
 from pyg_kgrec.models.inputs import StoreStamp
@@ -65,7 +67,7 @@ class Plan:
         num_threads: PyTorch's threads.
         tune: By name of a row, what is searched.
         num_trials: Number of trials of each that is searched.
-        kinds: By name of a row, what its model is made of, as :func:`describe` found it.
+        kinds: By name of a row whose model is tried, what it is made of, as :func:`describe` found it.
     """
 
     entries: Sequence[Entry]
@@ -99,7 +101,7 @@ class Plan:
             parts = split(self.data)
             if not _are_three_stores(parts):
                 raise TypeError(
-                    f"split is a {shown(type(split).__name__, 60)}, expected a transform that makes three stores, "
+                    f"split is {shown(kind_of(split), 60)}, expected a transform that makes three stores, "
                     "such as RandomSplit"
                 )
             train, val, test = parts
@@ -168,29 +170,38 @@ def _has_pairs(val: HeteroData | None) -> bool:
     return pairs is None or pairs.numel() > 0  # a store without the field is named where it is read
 
 
-def describe(plan: Plan, entry: Entry, seed: int) -> tuple[Row, Recommender]:
-    """What a row is made with, and its untrained model; raises what keeps the model from being trained at all.
+def asked(plan: Plan, entry: Entry) -> Row:
+    """What a row is made with, as far as that is known without its model.
 
     Beside what a reader is shown, which may be shortened, stands a sum of all that was given.
     """
     space = plan.tune.get(entry.name)
-    # Before the model is made: a callable may change what it holds.
-    given = digest((entry.make, entry.settings, entry.fit, space))
-    train, val, test = plan.transformed(entry, seed)
-    with _own_randomness(seed), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = entry.build(train)
-        inputs = model.prepare(train)
-        model.training_examples(inputs)
-        if val is not None:
-            validation_inputs(model, val, plan.monitor)
-        check_rankable(model.prepare(test), list(plan.ks), "test")
-    plan.kinds[entry.name] = kinds_of(model)
-    row = _settings(entry, model) | {"given": given}
+    row = {"fit": written(entry.fit), "given": digest((entry.make, entry.settings, entry.fit, space))}
     if entry.transform is not None:
         row["transform"] = entry.name
     row["tune"] = "" if space is None else f"{plan.num_trials} trials of {_searched(space)}"
-    return row, model
+    return row
+
+
+def describe(plan: Plan, entry: Entry, seed: int) -> tuple[Row, Recommender]:
+    """What a row is made with, and its untrained model; raises what keeps the model from being trained at all."""
+    row = asked(plan, entry)  # before the model is made, which may change what its maker holds
+    splits = plan.transformed(entry, seed)
+    with _own_randomness(seed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = entry.build(splits[0])
+        _check_trainable(plan, model, splits)
+    plan.kinds[entry.name] = kinds_of(model)
+    return row | _settings(entry, model), model
+
+
+def _check_trainable(plan: Plan, model: Recommender, splits: Splits) -> None:
+    """Raises what keeps a model from being trained and ranked on a split."""
+    train, val, test = splits
+    model.training_examples(model.prepare(train))
+    if val is not None:
+        validation_inputs(model, val, plan.monitor)
+    check_rankable(model.prepare(test), list(plan.ks), "test")
 
 
 def check_values(plan: Plan, entry: Entry, seed: int) -> None:
@@ -239,6 +250,8 @@ def run(plan: Plan, name: str, seed: int) -> tuple[Row, dict[str, Tensor] | None
             raise KeyboardInterrupt
         with _own_randomness(seed), _threads(plan.num_threads):
             splits = plan.transformed(entry, seed)
+            if entry.counts_triples:
+                row |= _true_triples(plan.splits(seed)[0], splits[0])
             found, trained = _trained(plan, entry, splits, seed)
             row |= _settings(entry, trained) | found | {"chosen": written(chosen_by(trained))}
             row["settings"] = written(settings_of(trained, given=True))
@@ -259,6 +272,19 @@ def run(plan: Plan, name: str, seed: int) -> tuple[Row, dict[str, Tensor] | None
         row["files"] = files
     names = ("user", "item", "user_interactions", "item_interactions")
     return row, {n: torch.from_numpy(getattr(ranks, n)) for n in names}
+
+
+def _true_triples(data: HeteroData, control: HeteroData) -> Row:
+    """Shares of a control's triples that a store has, too, and that repeat another one of the control."""
+    true, drawn = triples(data).cpu(), triples(control).cpu()
+    key = number_triples(torch.cat([true, drawn], dim=1), int(data[ENTITY].num_nodes))
+    known = torch.zeros(key.numel(), dtype=torch.bool)
+    known[key[: true.size(1)]] = True
+    key = key[true.size(1) :]
+    return {
+        "triples still true": float(known[key].double().mean()),
+        "triples repeated": 1 - key.unique().numel() / key.numel(),
+    }
 
 
 def _trained(plan: Plan, entry: Entry, splits: Splits, seed: int) -> tuple[Row, Recommender]:
@@ -303,18 +329,37 @@ def _fitted(
 ) -> tuple[Recommender, Row]:
     train, val, _ = splits
     of_fit = {n: x for n, x in asked.items() if n in fit_names()}
-    with _memory() as peak:
+    with _memory() as making:
         started = time.perf_counter()  # a callable may train within: what it does is a part of the price
         model = entry.build(train, **{n: x for n, x in asked.items() if n not in of_fit})
+        seconds = time.perf_counter() - started
+    if not entry.is_tried:
+        _look_at(plan, entry, model, splits, seed)
+    with _memory() as fitting:
+        started = time.perf_counter()
         arguments = {"num_threads": plan.num_threads} | dict(entry.fit) | of_fit
         if arguments.get("callbacks") is not None:  # what one run leaves in them is nothing to the next
             arguments["callbacks"] = copy.deepcopy(arguments["callbacks"])
         if not learns_anywhere(model):  # what is asked of all models
             arguments = {n: x for n, x in arguments.items() if n not in ("scheduler", "scheduler_interval")}
         history = fit(model, train, val, seed=seed, monitor=plan.monitor, progress=False, **arguments)
-        seconds = time.perf_counter() - started
+        seconds += time.perf_counter() - started
     best = float(history[plan.monitor].max()) if plan.monitor in history else math.nan
-    return model, {"validation": best, "seconds": seconds, "epochs": len(history), "memory": peak[0]}
+    # Of a peak that is not known the other one is the higher: the kernel keeps the highest.
+    memory = float(np.fmax(making[0], making[1] + fitting[0]))
+    return model, {"validation": best, "seconds": seconds, "epochs": len(history), "memory": memory}
+
+
+def _look_at(plan: Plan, entry: Entry, model: Recommender, splits: Splits, seed: int) -> None:
+    """Does for a model that a function made what was done for others before the runs."""
+    check_tuned(entry, plan.tune.get(entry.name), model)
+    before = interruptions()
+    with _own_randomness(seed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _check_trainable(plan, model, splits)
+        warm_up(kinds_of(model), entry.fit, plan.num_threads)
+    if interruptions() != before:
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -345,8 +390,8 @@ def _threads(number: int) -> Iterator[None]:
 
 @contextmanager
 def _memory() -> Iterator[list[float]]:
-    """Peak memory in MiB above what was in use, of the GPU where there is one; NaN where nobody counts it."""
-    peak = [math.nan]
+    """Peak memory, and what stays, in MiB above what was in use, of the GPU where there is one; else NaN."""
+    peak = [math.nan, math.nan]
     gpu = torch.cuda.is_available()
     if gpu:
         torch.cuda.reset_peak_memory_stats()
@@ -358,11 +403,15 @@ def _memory() -> Iterator[list[float]]:
         before, old = _resident("VmRSS"), _resident("VmHWM")
     yield peak
     if gpu:
-        peak[0] = (float(torch.cuda.max_memory_allocated()) - before) / 2**20
+        peak[:] = (
+            (float(one) - before) / 2**20
+            for one in (torch.cuda.max_memory_allocated(), torch.cuda.memory_allocated())
+        )
     else:
         # A peak that the kernel did not forget says nothing of this run unless the run went beyond it.
         new = _resident("VmHWM")
         peak[0] = (new - before) / 2**20 if new > old or old - before < 2**20 else math.nan
+        peak[1] = (_resident("VmRSS") - before) / 2**20
 
 
 def _give_back() -> None:

@@ -6,7 +6,7 @@ import html
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 Test = Literal["wilcoxon", "permutation"]
 
+_OF_TRIPLES: Final = ("triples still true", "triples repeated")
+"""Columns of the runs of :func:`~pyg_kgrec.does_knowledge_pay`."""
+
 
 class Comparison:
     """What :func:`~pyg_kgrec.compare` found.
@@ -43,6 +46,7 @@ class Comparison:
         metric: The metric that summaries and pictures show first.
         left_out: Models that could not be trained on this store, or failed with every seed, and why.
         notes: Sentences that a reader of the table has to know.
+        split: What split the store, as it was given or by default; empty where three stores were given.
     """
 
     def __init__(
@@ -55,9 +59,10 @@ class Comparison:
         metric: str,
         left_out: dict[str, str],
         notes: Sequence[str],
+        split: str = "",
     ) -> None:
         self._rows, self._pairs, self._labels, self._is_fixed = list(rows), pairs, labels, is_fixed
-        self.ks, self.metric = tuple(ks), metric
+        self.ks, self.metric, self.split = tuple(ks), metric, split
         self._good = [row for row in self._rows if row["status"] == "ok"]
         self.left_out = dict(left_out)
         self.models = list(dict.fromkeys(row["model"] for row in self._good))
@@ -65,6 +70,14 @@ class Comparison:
             if row["model"] not in self.models:
                 self.left_out.setdefault(row["model"], row["reason"])
         self.notes = [*notes, *self._observed()]
+        self._without_chance = [name for name in self.models if self._is_without_chance(name)]
+
+    def _is_without_chance(self, model: str) -> bool:
+        """Whether a model does the same with every seed of a fixed split: then its deviation measures nothing."""
+        first, *others = [row for row in self._good if row["model"] == model]
+        return self._is_fixed and all(
+            row["rank"].equal(first["rank"]) and row["metrics"] == first["metrics"] for row in others
+        )
 
     def _observed(self) -> list[str]:
         notes = [f"{name} is left out: {why}" for name, why in self.left_out.items()]
@@ -88,8 +101,9 @@ class Comparison:
         value of the metric that training watched, NaN where nothing was), ``epochs`` (of a model that is solved,
         the choices that were tried), ``seconds`` (of making the model, pre-training in a callable included, and of
         ``fit``), ``seconds to evaluate``, ``memory`` (peak in MiB above what was in use before; NaN where the
-        system does not say), ``loss``, ``settings``, ``fit`` and ``chosen`` (JSON; the last is what
-        ``fit`` chose on validation), and what was searched (``tune``, ``tuned``, ``trials``, ``seconds to tune``).
+        system does not say), ``loss``, ``settings``, ``fit`` and ``chosen`` (JSON; the last is what ``fit`` chose
+        on validation), ``split`` (what split the store, empty where three were given), and what was searched
+        (``tune``, ``tuned``, ``trials``, ``seconds to tune``).
         """
         left = ("metrics", "rank", "made with", "files")
         first = ("model", "seed", "status", "reason")
@@ -98,7 +112,7 @@ class Comparison:
             rest = {name: value for name, value in row.items() if name not in (*first, *left)}
             found = row.get("metrics", {})  # a file may hold them in the order of another call's lengths
             metrics = {name: found[name] for name in sorted(found, key=self._place)}
-            rows.append({name: row[name] for name in first} | metrics | rest)
+            rows.append({name: row[name] for name in first} | metrics | rest | {"split": self.split})
         return pd.DataFrame(rows)
 
     def per_user(self) -> pd.DataFrame:
@@ -192,6 +206,7 @@ class Comparison:
     def _banded(self, frame: pd.DataFrame, ends: NDArray[np.int64], number: str) -> pd.DataFrame:
         grouped = frame.drop(columns="seed").groupby(["model", "interactions"], sort=True)
         mean, deviation = grouped.mean(), grouped.std()
+        deviation[deviation.index.get_level_values("model").isin(self._without_chance)] = math.nan
         columns = {number: mean[number]}
         for name in mean.columns.drop(number):
             columns |= {name: mean[name], f"{name} ±": deviation[name]}
@@ -221,8 +236,10 @@ class Comparison:
 
         Returns:
             By ``model``: ``seeds`` (done), the metric and recall at the longest k with their deviations over seeds
-            (``… ±``), ``difference`` (model less reference, over the seeds that both have), ``low`` and ``high``
-            (bootstrap over users, each user's differences averaged over seeds), ``p over seeds`` (paired t-test),
+            (``… ±``; NaN for one seed, and where all seeds of a fixed split give the same, as of a model that is
+            solved: no chance is measured), ``difference`` (model less reference, over the seeds that both have),
+            ``low`` and ``high`` (bootstrap over users, each user's differences averaged over seeds),
+            ``p over seeds`` (paired t-test),
             ``p over users``, both corrected by Holm for the number of models beside the reference, ``loss``,
             ``seconds`` (of making and fitting), ``memory`` (peak in MiB above what was in use before). A p-value is
             NaN where there is nothing to test by: one seed, or the same difference with every seed.
@@ -247,6 +264,7 @@ class Comparison:
         out = pd.DataFrame({"seeds": grouped.size()})
         for name in dict.fromkeys([metric, second]):
             out[name], out[f"{name} ±"] = grouped[name].mean(), grouped[name].std()
+            out.loc[self._without_chance, f"{name} ±"] = math.nan
         others = [name for name in self.models if name != reference]
         found = {name: self.difference(name, reference, metric, test=test, level=level) for name in others}
         for column in ("difference", "low", "high"):
@@ -256,8 +274,9 @@ class Comparison:
             out[column] = pd.Series(dict(zip(others, corrected)), dtype=float)
         out.loc[reference, "difference"] = 0.0
         out["loss"] = grouped["loss"].first()
-        for column in ("seconds", "memory"):
-            out[column] = grouped[column].mean()
+        for column in ("seconds", "memory", *_OF_TRIPLES):
+            if column in frame:
+                out[column] = grouped[column].mean()
         out.index.name = "model"
         return out.sort_values(metric, ascending=False)
 
@@ -307,7 +326,7 @@ class Comparison:
         names = [name for name in summary.columns if not name.endswith(" ±")]
         lines = ["| " + " | ".join(["model", *names]) + " |", "|" + " --- |" * (len(names) + 1)]
         for model, row in summary.iterrows():
-            cells = [_cell(name, row[name], row.get(f"{name} ±")) for name in names]
+            cells = [_cell(name, row[name], row.get(f"{name} ±"), is_one=row["seeds"] == 1) for name in names]
             lines.append("| " + " | ".join([_plain(str(model)), *cells]) + " |")
         notes = [f"- {_plain(note)}" for note in self.notes]
         return "\n".join([*lines, *(["", *notes] if notes else [])])
@@ -334,7 +353,7 @@ class Comparison:
     def _repr_html_(self) -> str:
         summary = self.summary()
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
-        return summary.to_html(float_format=lambda x: f"{x:.4g}", escape=True) + (
+        return summary.to_html(float_format=lambda x: f"{x:.4g}", na_rep="–", escape=True) + (
             f"<ul>{notes}</ul>" if notes else ""
         )
 
@@ -378,7 +397,7 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\|*`~$\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", line)
 
 
-def _cell(name: str, value: Any, deviation: Any) -> str:
+def _cell(name: str, value: Any, deviation: Any, is_one: bool) -> str:
     if isinstance(value, str):
         return _plain(value)
     if value != value:
@@ -387,7 +406,14 @@ def _cell(name: str, value: Any, deviation: Any) -> str:
         return str(int(value))
     if name in ("seconds", "memory"):
         return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+    if name in _OF_TRIPLES:
+        return f"{100 * value:.1f} %"
     if name.startswith("p over"):
         return f"{value:.3f}" if value >= 0.001 else "< 0.001"
-    spread = "" if deviation is None or deviation != deviation else f" ± {deviation:.4f}"
+    if deviation is None:
+        spread = ""
+    elif deviation != deviation:
+        spread = "" if is_one else " ± –"
+    else:
+        spread = f" ± {deviation:.4f}"
     return f"{value:{'+' if name in ('difference', 'low', 'high') else ''}.4f}{spread}"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec._files import pack, read_packed, replace_file, shown
+from pyg_kgrec._files import kind_of, pack, read_packed, replace_file, shown
 from pyg_kgrec.data.labels import indexable
 from pyg_kgrec.data.store import validate
 
@@ -144,7 +144,7 @@ def _plain(value: Any, where: str, depth: int) -> Any:
     if depth and isinstance(value, dict) and all(type(key) in _PLAIN for key in value):
         return {key: _plain(part, where, depth - 1) for key, part in value.items()}
     raise TypeError(
-        f"{where} holds a {type(value).__name__}, which a file cannot keep: expected dense tensors, numbers, "
+        f"{where} holds {kind_of(value)}, which a file cannot keep: expected dense tensors, numbers, "
         f"strings, "
         f"and lists, tuples or dictionaries of them, at most {_DEPTH} in each other."
     )
@@ -152,5 +152,5 @@ def _plain(value: Any, where: str, depth: int) -> Any:
 
 def _as_path(path: Any) -> Path:
     if not isinstance(path, str | PathLike):
-        raise TypeError(f"path is a {type(path).__name__}, expected the path of a file.")
+        raise TypeError(f"path is {kind_of(path)}, expected the path of a file.")
     return Path(path)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._checks import check_choices
+from pyg_kgrec._files import kind_of
 from pyg_kgrec.data.labels import indexable
 from pyg_kgrec.data.store import ENTITY, INTERACTS, IS, ITEM, RELATES, USER, validate
 from pyg_kgrec.data.text import listed, quoted, shorten, warn_caller
@@ -238,7 +239,7 @@ def read_tables(
                 )
             continue
         if not isinstance(frame, pd.DataFrame):
-            raise TypeError(f"{label} is a {type(frame).__name__}, expected a pandas DataFrame.")
+            raise TypeError(f"{label} is {kind_of(frame)}, expected a pandas DataFrame.")
         own = {role: columns[role] for role in ROLES_OF.get(label, OF_INTERACTIONS)}
         tables[label] = Table(frame, label, own | {"name": names.get(label)}, read.get(label, []))
     return tables

@@ -16,6 +16,8 @@ from torch_geometric.data.view import ItemsView, ValuesView
 from torch_geometric.typing import TensorFrame
 from torch_geometric.utils import scatter, select
 
+from pyg_kgrec._files import kind_of
+
 _INDEX: Final = "_index"
 _EDGE_INDEX: Final = "edge_index"
 _EDGE_ATTR: Final = "edge_attr"
@@ -397,7 +399,7 @@ def indexable(data: HeteroData) -> HeteroData:
         TypeError: If ``data`` is no :class:`~torch_geometric.data.HeteroData`.
     """
     if not isinstance(data, HeteroData):
-        raise TypeError(f"data is a {type(data).__name__}, expected a torch_geometric.data.HeteroData.")
+        raise TypeError(f"data is {kind_of(data)}, expected a torch_geometric.data.HeteroData.")
     out = copy.copy(data)
     for nodes in out.node_stores:
         if type(nodes) is NodeStorage:

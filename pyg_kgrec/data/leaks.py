@@ -90,6 +90,8 @@ def check_split(
     pairs to find in their own ``edge_index``       leak: what the model propagates over when it is asked
     pairs to find that must not be recommended     leak: they stand in ``seen_edge_index`` and are never found
     users, items that training lacks               warning: of them, models know at most features and links
+    users with nothing to find                     note: of those that training has, they are no part of any mean;
+                                                   warning where it is all of them
     interactions later than a pair to find         of the same user, and over all: leak if ``time`` says so,
                                                    note otherwise (most splits look ahead over all)
     triples that spell out pairs to find           leak: a triple joins the user's entity and the item's. A user is
@@ -135,7 +137,12 @@ def check_split(
                 f"{name} holds no edge_label_index, expected the pairs or triples that are to be found."
             )
     nodes = {kind: _Nodes.of(kind, parts) for kind in (USER, ITEM, ENTITY)}
-    rows = [*_pairs(parts, nodes), *_strangers(parts, nodes), *_times(parts, nodes, time)]
+    rows = [
+        *_pairs(parts, nodes),
+        *_strangers(parts, nodes),
+        *_left_alone(parts, nodes),
+        *_times(parts, nodes, time),
+    ]
     rows += [*_spelled_out(parts, nodes), *_inverse(parts, nodes)]
     return SplitReport(
         frame_of({name: [getattr(row, name) for row in rows] for name in _Row.__annotations__})
@@ -289,6 +296,18 @@ def _strangers(parts: dict[str, HeteroData], nodes: Nodes) -> list[_Row]:
             rows.append(
                 _row(f"{kind}s that training lacks", name, lacking.numel(), asked.numel(), "warning", example)
             )
+    return rows
+
+
+def _left_alone(parts: dict[str, HeteroData], nodes: Nodes) -> list[_Row]:
+    """Users of training that a part asks nothing of."""
+    rows, there = [], nodes[USER].place("train", parts["train"][INTERACTS].edge_index[0]).unique()
+    for name in _wanted(parts):
+        asked = nodes[USER].place(name, _to_find(parts[name])[0][0])
+        idle = there[~_isin(there, asked)]
+        example = nodes[USER].name(int(idle[0]), "user") if idle.numel() else ""
+        severity: Severity = "warning" if idle.numel() == there.numel() else "note"
+        rows.append(_row("users with nothing to find", name, idle.numel(), there.numel(), severity, example))
     return rows
 
 

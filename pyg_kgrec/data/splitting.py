@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec.data.labels import indexable, row_columns
 from pyg_kgrec.data.store import INTERACTS, USER, USER_NODE, has_collaborative_graph
+from pyg_kgrec.data.text import warn_caller
 
 TRAIN: Final = 0
 VAL: Final = 1
@@ -69,6 +70,32 @@ def apply_split(data: HeteroData, split: Tensor) -> tuple[HeteroData, HeteroData
         parts.append(out)
     parts[TEST][INTERACTS].update({"seen_edge_index": pairs[VAL], **_prefixed("seen_", values[VAL])})
     return parts[TRAIN], parts[VAL], parts[TEST]
+
+
+def told_of_empty(
+    split: tuple[HeteroData, HeteroData, HeteroData], by: object, val: bool, test: bool
+) -> tuple[HeteroData, HeteroData, HeteroData]:
+    """The split itself, with a warning where a part that was asked for holds nothing to be found.
+
+    Args:
+        split: The three stores.
+        by: The transform that made them.
+        val: Whether something is asked for validation.
+        test: Whether something is asked for test.
+    """
+    empty, users = [], [split[TRAIN][INTERACTS].edge_index[0].cpu()]
+    for name, is_asked, part in (("val", val, split[VAL]), ("test", test, split[TEST])):
+        user, label = part[INTERACTS].edge_label_index[0].cpu(), part[INTERACTS].get("edge_label")
+        users.append(user if label is None else user[label.cpu() > 0])
+        if is_asked and not users[-1].numel():
+            empty.append(name)
+    if empty:
+        number = torch.cat(users).bincount()
+        warn_caller(
+            f"{by!r} holds out nothing for {' and '.join(empty)}, expected more interactions or larger shares "
+            f"(a user has at most {int(number.max())}, all together have {int(number.sum())})"
+        )
+    return split
 
 
 def train_collaborative(data: HeteroData, row: Tensor | None = None) -> None:

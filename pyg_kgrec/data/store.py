@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import EdgeStorage
 
+from pyg_kgrec._files import kind_of
 from pyg_kgrec.data.labels import PairStorage
 from pyg_kgrec.data.text import warn_caller
 
@@ -69,7 +70,7 @@ def validate(data: HeteroData) -> None:
         ValueError: If a key is missing, or if what it holds has the wrong shape, length, range or values.
     """
     if not isinstance(data, HeteroData):
-        raise TypeError(f"data is a {type(data).__name__}, expected a torch_geometric.data.HeteroData.")
+        raise TypeError(f"data is {kind_of(data)}, expected a torch_geometric.data.HeteroData.")
     _check_parts(data)
     _check_devices(data)
     for kind in (USER, ITEM, ENTITY):
@@ -123,7 +124,7 @@ def _check_nodes(data: HeteroData, kind: str) -> None:
         raise ValueError(f"{key}.num_nodes is missing, expected the number of {kind} nodes.")
     num_nodes = store.num_nodes
     if type(num_nodes) is not int:
-        raise TypeError(f"{key}.num_nodes is a {type(num_nodes).__name__}, expected an int.")
+        raise TypeError(f"{key}.num_nodes is {kind_of(num_nodes)}, expected an int.")
     if num_nodes >= 2**63:
         raise ValueError(f"{key}.num_nodes is a number of more than 63 bits, expected the number of nodes.")
     if num_nodes < 0:
@@ -144,7 +145,7 @@ def _check_places(key: str, place: Any, num_nodes: int) -> None:
     """Checks which nodes of another store these are, as PyG's loaders note it."""
     expected = "an int64 tensor [num_nodes] of the nodes' places in the store that was sampled"
     if not isinstance(place, Tensor):
-        raise TypeError(f"{key} is a {type(place).__name__}, expected {expected}.")
+        raise TypeError(f"{key} is {kind_of(place)}, expected {expected}.")
     _check_plain(key, place, expected)
     if place.dtype != torch.long:
         raise TypeError(f"{key} has the dtype {_dtype(place)}, expected {expected}.")
@@ -156,7 +157,7 @@ def _check_places(key: str, place: Any, num_nodes: int) -> None:
 
 def _check_features(key: str, x: Any) -> None:
     if not isinstance(x, Tensor):
-        raise TypeError(f"{key} is a {type(x).__name__}, expected a float tensor [num_nodes, channels].")
+        raise TypeError(f"{key} is {kind_of(x)}, expected a float tensor [num_nodes, channels].")
     _check_plain(key, x, "a dense float tensor")
     if x.dtype not in _FLOATS:
         raise TypeError(
@@ -171,7 +172,7 @@ def _check_features(key: str, x: Any) -> None:
 
 def _check_ids(key: str, ids: Any, num_nodes: int) -> None:
     if not isinstance(ids, list):
-        raise TypeError(f"{key} is a {type(ids).__name__}, expected a list of raw ids, all str or all int.")
+        raise TypeError(f"{key} is {kind_of(ids)}, expected a list of raw ids, all str or all int.")
     if len(ids) != num_nodes:
         raise ValueError(f"{key} has {len(ids)} ids, expected num_nodes = {num_nodes}.")
     kinds = set(map(type, ids))
@@ -190,7 +191,7 @@ def _check_once(key: str, labels: Any, what: str) -> None:
 
 def _check_labels(key: str, labels: Any) -> None:
     if not isinstance(labels, list):
-        raise TypeError(f"{key} is a {type(labels).__name__}, expected a list of str.")
+        raise TypeError(f"{key} is {kind_of(labels)}, expected a list of str.")
     strange = set(map(type, labels)) - {str}
     if strange:
         found = " and ".join(sorted(kind.__name__ for kind in strange))
@@ -270,7 +271,7 @@ def _check_relations(data: HeteroData, name: str, symbol: str, num_triples: int)
             f"{key} is missing, expected an int64 tensor [{symbol}] with the relation of each triple."
         )
     if not isinstance(relation, Tensor):
-        raise TypeError(f"{key} is a {type(relation).__name__}, expected an int64 tensor [{symbol}].")
+        raise TypeError(f"{key} is {kind_of(relation)}, expected an int64 tensor [{symbol}].")
     _check_plain(key, relation, f"an int64 tensor [{symbol}]")
     if relation.dtype != torch.long:
         raise TypeError(f"{key} has the dtype {_dtype(relation)}, expected int64.")
@@ -325,7 +326,7 @@ def _check_pairs(data: HeteroData, edge_type: EdgeType, name: str, symbol: str) 
     """Checks an index [2, n] between the end points of ``edge_type`` and returns n."""
     key, index = f"{_key(edge_type)}.{name}", data[edge_type][name]
     if not isinstance(index, Tensor):
-        raise TypeError(f"{key} is a {type(index).__name__}, expected an int64 tensor [2, {symbol}].")
+        raise TypeError(f"{key} is {kind_of(index)}, expected an int64 tensor [2, {symbol}].")
     _check_plain(key, index, f"an int64 tensor [2, {symbol}]")
     if index.dtype != torch.long:
         raise TypeError(f"{key} has the dtype {_dtype(index)}, expected int64.")
@@ -349,7 +350,7 @@ def _check_range(key: str, index: Tensor, size: int, because: str) -> None:
 def _check_column(key: str, column: Any, length: int, of: str) -> None:
     """Checks one number per pair."""
     if not isinstance(column, Tensor):
-        raise TypeError(f"{key} is a {type(column).__name__}, expected a tensor [{length}].")
+        raise TypeError(f"{key} is {kind_of(column)}, expected a tensor [{length}].")
     _check_plain(key, column, f"a tensor [{length}]")
     if column.is_complex() or (column.is_floating_point() and column.dtype not in _FLOATS):
         raise TypeError(f"{key} has the dtype {_dtype(column)}, expected real numbers.")

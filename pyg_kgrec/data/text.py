@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import torch_geometric
+
+from pyg_kgrec._files import kind_of
 
 _PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
+_PYG: Final = f"{Path(torch_geometric.__file__).parent}{os.sep}"
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # begins as UTF-16's mark does: it comes first
@@ -36,7 +40,7 @@ def shorten(text: str, most: int = 60) -> str:
 def quoted(value: Any, most: int = 40) -> str:
     """How a message quotes what it found: as ``repr`` does, in at most about ``most`` characters."""
     if not isinstance(value, _PLAIN):
-        return f"a {type(value).__name__}"
+        return kind_of(value)
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, int) and value.bit_length() > 4 * most:
@@ -52,9 +56,9 @@ def listed(values: list[Any], most: int = 3) -> str:
 
 
 def warn_caller(message: str) -> None:
-    """Warns in the name of the line outside this package that called it."""
+    """Warns in the name of the line that called it, outside this package and PyG, which calls transforms."""
     level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((_PACKAGE, _PYG)):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, UserWarning, stacklevel=level)
 

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from pyg_kgrec._files import kind_of
 from pyg_kgrec.data.text import warn_caller
 
 RawId = str | int
@@ -129,7 +130,7 @@ def as_ids(nodes: Any) -> list[RawId]:
         return _as_list(nodes.reshape(-1), "node")
     raw = _collection(nodes)
     if raw is None:
-        raise TypeError(f"The ids are a {type(nodes).__name__}, expected a list, Series or array of raw ids.")
+        raise TypeError(f"The ids are {kind_of(nodes)}, expected a list, Series or array of raw ids.")
     return _as_list(raw, "node")
 
 
@@ -175,7 +176,7 @@ def as_index(
     raw = _collection(nodes)
     if raw is None:
         raise TypeError(
-            f"The {what}s are a {type(nodes).__name__}, expected a tensor of indices or a list of raw ids."
+            f"The {what}s are {kind_of(nodes)}, expected a tensor of indices or a list of raw ids."
         )
     if isinstance(nodes, np.ndarray) and nodes.dtype.kind not in "OUT":
         raise TypeError(
@@ -218,9 +219,7 @@ def _positions(nodes: Any, what: str) -> Tensor:
     else:
         raw = _collection(nodes)
         if raw is None:
-            raise TypeError(
-                f"The indices are a {type(nodes).__name__}, expected integers in a list or an array."
-            )
+            raise TypeError(f"The indices are {kind_of(nodes)}, expected integers in a list or an array.")
         numbers = _as_list(raw, what)
         if numbers and isinstance(numbers[0], str):
             raise TypeError("The indices are str, expected integers.")

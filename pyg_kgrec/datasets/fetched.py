@@ -16,7 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 from torch_geometric.data import HeteroData, InMemoryDataset
 
-from pyg_kgrec._files import pack, read_packed, replace_file, shown
+from pyg_kgrec._files import kind_of, pack, read_packed, replace_file, shown
 from pyg_kgrec.data.labels import indexable
 from pyg_kgrec.data.text import warn_caller
 from pyg_kgrec.datasets.stored import code_digest, described, from_plain, to_plain
@@ -128,7 +128,7 @@ class FetchedDataset(InMemoryDataset):
         if self.pre_transform is not None:
             data = self.pre_transform(data)
             if not isinstance(data, HeteroData):
-                raise TypeError(f"pre_transform returned a {type(data).__name__}, expected a HeteroData")
+                raise TypeError(f"pre_transform returned {kind_of(data)}, expected a HeteroData")
         self._store = data
         path = Path(self.processed_paths[0])
         try:  # a store that cannot be kept, or a folder that may not be written to, is no reason to have no data

@@ -14,7 +14,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn.kge import KGEModel, RotatE, TransE
 
 from pyg_kgrec._checks import check_at_least
-from pyg_kgrec._files import pack, read_packed, replace_file, shown
+from pyg_kgrec._files import kind_of, pack, read_packed, replace_file, shown
 from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, num_relations, validate
 from pyg_kgrec.data.triples import PARTS, triples
 
@@ -71,7 +71,7 @@ def kg_embeddings(
         tables = KGTables(*given)
     else:
         raise TypeError(
-            f"kg_embedding is a {type(given).__name__}, expected a KGEModel of torch_geometric.nn.kge, a pair of "
+            f"kg_embedding is {kind_of(given)}, expected a KGEModel of torch_geometric.nn.kge, a pair of "
             "tensors (entities, relations) or the name of a file"
         )
     return _checked(tables, data)
@@ -188,7 +188,7 @@ def _checked(tables: KGTables, data: HeteroData) -> KGTables:
     found = []
     for (name, size), table in zip(sizes.items(), tables):
         if not isinstance(table, Tensor):
-            raise TypeError(f"kg_embedding has a {type(table).__name__} for {name}, expected a float tensor")
+            raise TypeError(f"kg_embedding has {kind_of(table)} for {name}, expected a float tensor")
         if not table.is_floating_point():
             raise TypeError(f"kg_embedding has {table.dtype} for {name}, expected a float tensor")
         if table.dim() != 2 or table.size(0) != size or table.size(1) == 0:

@@ -15,6 +15,7 @@ from torch_geometric.nn.kge import KGEModel
 
 from pyg_kgrec._arrays import plain_numbers
 from pyg_kgrec._checks import check_flag, check_optional
+from pyg_kgrec._files import kind_of
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import ENTITY, has_knowledge, num_relations, validate
 from pyg_kgrec.data.triples import (
@@ -245,7 +246,7 @@ def _check_arguments(model: Any, test: Any, filtered: bool, known: Any, batch_si
     check_flag(filtered=filtered)
     if isinstance(model, CompletesTriples) and not isinstance(test, HeteroData):
         raise TypeError(
-            f"test is a {type(test).__name__}, expected a store of TripleSplit for a {type(model).__name__}, which "
+            f"test is {kind_of(test)}, expected a store of TripleSplit for {kind_of(model)}, which "
             "matches entities and relations by what the store says of them"
         )
     check_triples("test", test, to_find=True)
@@ -261,7 +262,7 @@ def _check_arguments(model: Any, test: Any, filtered: bool, known: Any, batch_si
 def _check_knows_triples(model: Any) -> None:
     if not isinstance(model, CompletesTriples | KGEModel):
         raise TypeError(
-            f"model is a {type(model).__name__}, which knows no triples, expected a KGEModel of "
+            f"model is {kind_of(model)}, which knows no triples, expected a KGEModel of "
             "torch_geometric.nn.kge or a recommender with triple_scorer, such as KTUP"
         )
 
@@ -284,7 +285,7 @@ def check_triples(name: str, given: Any, to_find: bool) -> None:
     expected = "a store, an int64 tensor [3, n] of heads, relations and tails, or a tuple of the three"
     columns = list(given) if isinstance(given, tuple) and len(given) == 3 else [given]
     if not all(isinstance(column, Tensor) for column in columns):
-        raise TypeError(f"{name} is a {type(given).__name__}, expected {expected}")
+        raise TypeError(f"{name} is {kind_of(given)}, expected {expected}")
     for column in columns:
         if column.dtype != torch.long:
             raise TypeError(

@@ -16,6 +16,7 @@ from torch_geometric.nn.kge import KGEModel, TransE
 
 from pyg_kgrec._arrays import plain_numbers
 from pyg_kgrec._checks import check_at_least, check_finite, check_optional, check_positive, check_seed
+from pyg_kgrec._files import kind_of
 from pyg_kgrec._trainer import Epochs, check_rate, least_epochs, power_of_two, run
 from pyg_kgrec.data.store import ENTITY, RELATES, has_knowledge, num_relations, validate
 from pyg_kgrec.data.triples import check_same_terms, first_shared, triple_name, triples
@@ -328,7 +329,7 @@ def _nothing() -> None:
 def _check(model: Any, train: Any, val: Any, monitor: str) -> None:
     if not isinstance(model, KGEModel):
         raise TypeError(
-            f"model is a {type(model).__name__}, expected a KGEModel of torch_geometric.nn.kge (a recommender is "
+            f"model is {kind_of(model)}, expected a KGEModel of torch_geometric.nn.kge (a recommender is "
             "trained by fit)"
         )
     _check_triples(train)

@@ -31,7 +31,7 @@ from pyg_kgrec._checks import (
     meant,
 )
 from pyg_kgrec._deprecation import renamed_arguments
-from pyg_kgrec._files import shown
+from pyg_kgrec._files import kind_of, shown
 from pyg_kgrec._tables import frame_of, table_of
 from pyg_kgrec.data.interactions import PairIndex, positive_pairs
 from pyg_kgrec.data.store import ENTITY, ITEM, NODE_TYPES, USER
@@ -1303,8 +1303,7 @@ def load(path: str | os.PathLike[str], data: HeteroData | None = None) -> Recomm
 def check_recommender(model: Any) -> None:
     """Raises TypeError for anything but a model: its class, say, or a path."""
     if not isinstance(model, Recommender):
-        what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
-        raise TypeError(f"model is {shown(what, 60)}, expected a recommender like KGRec(train)")
+        raise TypeError(f"model is {shown(kind_of(model), 60)}, expected a recommender like KGRec(train)")
 
 
 def _columns(pairs: Pairs) -> tuple[Nodes, Nodes]:
@@ -1322,7 +1321,7 @@ def _columns(pairs: Pairs) -> tuple[Nodes, Nodes]:
             raise ValueError(f"exclude has the shape {list(pairs.shape)}, {kinds}")
         return pairs[0], pairs[1]
     if isinstance(pairs, str) or not isinstance(pairs, Sequence):
-        raise TypeError(f"exclude is a {type(pairs).__name__}, {kinds}")
+        raise TypeError(f"exclude is {kind_of(pairs)}, {kinds}")
     if isinstance(pairs, tuple) and any(isinstance(part, list) for part in pairs):  # two columns, perhaps
         raise TypeError(f"exclude is a tuple of lists, {kinds}")
     for pair in pairs:

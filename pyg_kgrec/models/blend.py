@@ -14,7 +14,7 @@ from torch import Tensor
 from torch_geometric.utils import cumsum
 
 from pyg_kgrec._checks import check_number, check_weights
-from pyg_kgrec._files import shown
+from pyg_kgrec._files import kind_of, shown
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import ITEM, NODE_TYPES, USER
 from pyg_kgrec.explain import BlendExplanation
@@ -605,22 +605,22 @@ def _named(models: Any) -> dict[str, Recommender]:
             raise ValueError("the names of a blend's parts are strings without slashes, expected others")
     elif isinstance(models, Sequence) and not isinstance(models, str | bytes):
         parts = list(models)
-        kinds = [type(part).__name__ for part in parts]
+        kinds = [part.__name__ if isinstance(part, type) else type(part).__name__ for part in parts]
         names = [
             kind if kinds.count(kind) == 1 else f"{kind} {kinds[:i].count(kind) + 1}"
             for i, kind in enumerate(kinds)
         ]
     else:
         raise TypeError(
-            f"models is a {type(models).__name__}, expected a list of recommenders or a dictionary of names"
+            f"models is {kind_of(models)}, expected a list of recommenders or a dictionary of names"
         )
     if not 1 <= len(parts) <= _MOST_PARTS:
         raise ValueError(f"models holds {len(parts)} recommenders, expected 1 to {_MOST_PARTS}")
     for name, part in zip(names, parts):
         if not isinstance(part, Recommender):
-            kind = "class" if isinstance(part, type) else type(part).__name__
             raise TypeError(
-                f"the part {shown(name, 40)!r} is a {kind}, expected a recommender like KGRec(train)"
+                f"the part {shown(name, 40)!r} is {shown(kind_of(part), 60)}, expected a recommender like "
+                "KGRec(train)"
             )
         if sum(part is other for other in parts) > 1:
             raise ValueError(f"the part {shown(name, 40)!r} stands there twice, expected each model once")

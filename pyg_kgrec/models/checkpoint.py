@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec._checks import check_finite
-from pyg_kgrec._files import pack, read_packed, replace_file, shown
+from pyg_kgrec._files import kind_of, pack, read_packed, replace_file, shown
 from pyg_kgrec.data.store import ENTITY, ITEM, NODE_TYPES, USER
 from pyg_kgrec.models.signature import StoreSignature
 
@@ -186,9 +186,7 @@ def _checked(content: dict[str, Any], cls: type[Recommender], root: type[Recomme
     for name, value in settings.items():
         values = value if type(value) in (list, tuple) else [value]
         if not all(x is None or type(x) in (bool, int, float, str) for x in values):
-            raise TypeError(
-                f"{shown(str(name))} is a {type(value).__name__}, expected numbers, strings or None"
-            )
+            raise TypeError(f"{shown(str(name))} is {kind_of(value)}, expected numbers, strings or None")
     if not all(isinstance(name, str) and isinstance(weight, Tensor) for name, weight in state.items()):
         raise TypeError("its state_dict holds something else than tensors")
     if content["model"] == cls.__name__:

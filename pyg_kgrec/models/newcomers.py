@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec._arrays import to_numpy
 from pyg_kgrec._checks import check_k, check_optional, check_scores
-from pyg_kgrec._files import shown
+from pyg_kgrec._files import kind_of, shown
 from pyg_kgrec._tables import frame_of
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.store import INTERACTS, IS, ITEM, NODE_TYPES, RELATES, USER
@@ -244,15 +244,12 @@ def _read(model: Recommender, inputs: Inputs, session: Any) -> tuple[Tensor, lis
         return as_index(session, inputs.vocabulary(ITEM), inputs.num_items, ITEM), []
     if not is_collection(session) or isinstance(session, set | frozenset):
         raise TypeError(
-            f"the session is a {type(session).__name__}, expected a list of raw ids or names, or a tensor of "
-            "indices"
+            f"the session is {kind_of(session)}, expected a list of raw ids or names, or a tensor of indices"
         )
     given: list[Any] = list(cast(Any, session))
     strange = [x for x in given if isinstance(x, bool) or not isinstance(x, str | int | np.integer)]
     if strange:
-        raise TypeError(
-            f"the session holds a {type(strange[0]).__name__}, expected raw ids or names of items"
-        )
+        raise TypeError(f"the session holds {kind_of(strange[0])}, expected raw ids or names of items")
     ids, names = _words(model, inputs)
     if given and not ids and not names:
         raise ValueError(

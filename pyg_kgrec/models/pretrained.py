@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_kgrec._checks import check_finite
 from pyg_kgrec._extras import require
-from pyg_kgrec._files import check_folder, read_folder, read_json, replace_file, shown, write_folder
+from pyg_kgrec._files import check_folder, kind_of, read_folder, read_json, replace_file, shown, write_folder
 from pyg_kgrec.models import checkpoint
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def save(
     check_finite(threshold=model.threshold)
     for name, text in (("model_name", model_name), ("dataset_name", dataset_name)):
         if text is not None and not isinstance(text, str):
-            raise TypeError(f"{name} is a {type(text).__name__}, expected a string")
+            raise TypeError(f"{name} is {kind_of(text)}, expected a string")
     results = _results(metrics)
     check_folder(folder, _CONFIG, _KIND, (_WEIGHTS, _STORE))
     tensors: dict[str, Tensor] = {}
@@ -149,7 +149,7 @@ def _plain(model: str, name: str, value: Any) -> Any:
     values = value if type(value) in (list, tuple) else [value]
     if not all(x is None or type(x) in _PLAIN for x in values):
         raise TypeError(
-            f"the setting {shown(name, 40)} of {shown(model, 40)} is a {type(value).__name__}, expected "
+            f"the setting {shown(name, 40)} of {shown(model, 40)} is {kind_of(value)}, expected "
             "numbers, strings or None"
         )
     return list(value) if type(value) is tuple else value
@@ -159,7 +159,7 @@ def _results(metrics: Mapping[str, float] | None) -> dict[str, float]:
     if metrics is None:
         return {}
     if not isinstance(metrics, Mapping):
-        raise TypeError(f"metrics is a {type(metrics).__name__}, expected what evaluate returns")
+        raise TypeError(f"metrics is {kind_of(metrics)}, expected what evaluate returns")
     out = {}
     for name, value in metrics.items():
         if not isinstance(name, str):

@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar, TypeVarTuple, cast
 import torch
 from torch import Tensor
 
+from pyg_kgrec._files import kind_of
 from pyg_kgrec.ops.dispatch import interpreting
 from pyg_kgrec.ops.index import BipartiteIndex, Segments, TripleIndex, WildIndexError
 
@@ -39,7 +40,7 @@ def _check_kinds(function: Callable[..., Any], args: tuple[Any, ...], kwargs: di
         if all(kind in _KINDS for kind in kinds):
             expected = tuple(kind for each in kinds for kind in _KINDS[each])
             if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
-                raise TypeError(f"{name} is a {type(value).__name__}, expected {' or '.join(kinds)}")
+                raise TypeError(f"{name} is {kind_of(value)}, expected {' or '.join(kinds)}")
         if isinstance(value, Tensor) and (
             value.layout != torch.strided or value.is_meta or value.is_nested or value.is_quantized
         ):

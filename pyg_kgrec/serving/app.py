@@ -19,7 +19,7 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 import pyg_kgrec
-from pyg_kgrec._files import shown
+from pyg_kgrec._files import kind_of, shown
 from pyg_kgrec.data.store import ITEM, USER
 from pyg_kgrec.serving import schemas
 from pyg_kgrec.serving.answers import Json, read, refusal, sentence
@@ -133,7 +133,7 @@ def create_app(
     """
     limits = Limits() if limits is None else limits
     if not isinstance(limits, Limits):
-        raise TypeError(f"limits is a {type(limits).__name__}, expected Limits")
+        raise TypeError(f"limits is {kind_of(limits)}, expected Limits")
     api_key = os.environ.get(API_KEY) if api_key is None else api_key
     if api_key is not None:
         check_key(api_key)
@@ -183,7 +183,7 @@ def create_app(
 def check_key(key: str) -> None:
     """Raises TypeError or ValueError for what is no API key."""
     if not isinstance(key, str):
-        raise TypeError(f"api_key is a {type(key).__name__}, expected a string")
+        raise TypeError(f"api_key is {kind_of(key)}, expected a string")
     if not key.isascii() or not key.isprintable() or not key or " " in key:
         raise ValueError(
             "the API key is empty, or holds something else than visible ASCII characters, expected one word of them"

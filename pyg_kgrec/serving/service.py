@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec._files import shown
+from pyg_kgrec._files import kind_of, shown
 from pyg_kgrec.data import load_store
 from pyg_kgrec.models import load
 from pyg_kgrec.models.base import Recommender
@@ -46,9 +46,7 @@ class Service:
         for name, source, kind in (("model", model, Recommender), ("data", data, HeteroData)):
             if not isinstance(source, kind | str | os.PathLike):
                 what = "a model" if kind is Recommender else "a store"
-                raise TypeError(
-                    f"{name} is a {type(source).__name__}, expected {what} or the path of its file"
-                )
+                raise TypeError(f"{name} is {kind_of(source)}, expected {what} or the path of its file")
         self._model, self._data = model, data
         self._lock = threading.Lock()
         self.current = self._read(1)

@@ -13,7 +13,15 @@ from torch_geometric.transforms import BaseTransform
 from pyg_kgrec._checks import check_held_out, check_seed
 from pyg_kgrec.data.interactions import PairIndex
 from pyg_kgrec.data.labels import indexable
-from pyg_kgrec.data.splitting import TEST, TRAIN, VAL, check_unsplit, is_labelled, train_collaborative
+from pyg_kgrec.data.splitting import (
+    TEST,
+    TRAIN,
+    VAL,
+    check_unsplit,
+    is_labelled,
+    told_of_empty,
+    train_collaborative,
+)
 from pyg_kgrec.data.store import INTERACTS, ITEM, USER, validate
 
 _BLOCK = 2**24  # numbers drawn at a time
@@ -85,7 +93,7 @@ class ClickThroughSplit(BaseTransform):
             train_collaborative(out)
             parts.append(out)
         parts[TEST][INTERACTS].seen_edge_index = liked[1]
-        return parts[0], parts[1], parts[2]
+        return told_of_empty((parts[0], parts[1], parts[2]), self, self.val > 0, self.test > 0)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(val={self.val}, test={self.test}, seed={self.seed})"

@@ -18,6 +18,7 @@ from pyg_kgrec.data.splitting import (
     split_by_label,
     split_by_time,
     temporal_split,
+    told_of_empty,
 )
 from pyg_kgrec.data.store import INTERACTS, validate
 
@@ -33,7 +34,8 @@ class RandomSplit(BaseTransform):
 
     A user with n interactions gives :math:`\lfloor n \cdot test + \tfrac12 \rfloor` of them to test and
     :math:`\lfloor n \cdot val + \tfrac12 \rfloor` to validation, less where that would leave nothing: every
-    user keeps at least one interaction for training (test is served before validation).
+    user keeps at least one interaction for training (test is served before validation). Where a share above 0
+    comes to nothing for every user, a warning says so.
 
     The result is ``(train, val, test)``. All three hold the training interactions as ``edge_index``;
     ``edge_label_index`` holds the pairs to learn or to rank, and the test store's ``seen_edge_index`` the
@@ -62,7 +64,7 @@ class RandomSplit(BaseTransform):
         validate(data)
         check_unsplit(data)
         split = split_by_label(data, lambda user: random_split(user, self.val, self.test, self.seed))
-        return apply_split(data, split)
+        return told_of_empty(apply_split(data, split), self, self.val > 0, self.test > 0)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(val={self.val}, test={self.test}, seed={self.seed})"
@@ -109,7 +111,7 @@ class TemporalSplit(BaseTransform):
         split = split_by_time(
             data, lambda user, time: rule(user, time, self.val, self.test), per_user=self.cut == "user"
         )
-        return apply_split(data, split)
+        return told_of_empty(apply_split(data, split), self, self.val > 0, self.test > 0)
 
     def __repr__(self) -> str:
         cut = "" if self.cut == "user" else f", cut={self.cut!r}"
@@ -131,7 +133,7 @@ class LeaveOneOut(BaseTransform):
     def forward(self, data: HeteroData) -> Split:
         """Splits ``data`` into ``(train, val, test)``."""
         _check_time(data, self)
-        return apply_split(data, split_by_time(data, leave_one_out_split))
+        return told_of_empty(apply_split(data, split_by_time(data, leave_one_out_split)), self, True, True)
 
 
 def _check_time(data: HeteroData, transform: BaseTransform) -> None:

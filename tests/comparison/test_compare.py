@@ -182,6 +182,70 @@ def test_a_seed_that_fails_leaves_its_row_with_the_reason(small: HeteroData) -> 
     assert "Stumbles failed with seed 1: RuntimeError: out of luck" in table.notes
 
 
+class FailsWhereItIsMade(Popularity):
+    """Cannot be made with seed 0."""
+
+    def __init__(self, data: HeteroData) -> None:
+        if torch.initial_seed() == 0:
+            raise ValueError("out of luck")
+        super().__init__(data)
+
+
+@pytest.mark.parametrize("make", [FailsWhereItIsMade, lambda train: FailsWhereItIsMade(train)])
+def test_a_first_seed_that_fails_leaves_the_others_their_rows(small: HeteroData, make: Any) -> None:
+    table = compare({"EASE": SOLVED, "P": make}, small, **QUICK | {"seeds": 3})
+    rows = table.to_frame().set_index(["model", "seed"]).loc["P"]
+    assert rows["status"].tolist() == ["failed", "ok", "ok"]
+    assert rows.loc[0, "reason"] == "ValueError: out of luck"
+    assert not table.left_out
+    assert table.summary().loc["P", "seeds"] == 2
+    alone = compare({"EASE": SOLVED, "P": FailsWhereItIsMade}, small, **QUICK | {"seeds": [0]})
+    assert alone.left_out == {"P": "ValueError: out of luck"}
+
+
+def test_models_that_are_left_out_are_named_before_anything_is_trained(small: HeteroData) -> None:
+    data, told = copy.copy(small), list[str]()
+    del data[INTERACTS].time
+
+    def trains(train: HeteroData) -> Popularity:
+        told.extend(str(warning.message) for warning in caught)
+        return Popularity(train)
+
+    models = {
+        "P": trains,
+        "negative": functools.partial(EASE, l2=-1),
+        "misspelt": functools.partial(EASE, l22=3),
+        "KSR": KSR,
+    }
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        table = compare(models, data, **QUICK | {"seeds": 1})
+    (message,) = [text for text in told if "left out" in text]
+    assert message.startswith(
+        "3 of 4 models cannot be made or trained on data, and will be left out of the tab"
+    )
+    for said in ("negative (ValueError: l2 is -1", "misspelt (TypeError: ", "KSR (ValueError: "):
+        assert said in message
+    assert [w.filename for w in caught if "left out" in str(w.message)] == [__file__]
+    assert list(table.left_out) == ["negative", "misspelt", "KSR"]
+
+
+def test_a_run_that_fails_is_a_warning_at_once(small: HeteroData) -> None:
+    def never(train: HeteroData) -> Recommender:
+        raise OSError("no such file")
+
+    def last(train: HeteroData) -> Popularity:
+        told.extend(str(warning.message) for warning in caught)
+        return Popularity(train)
+
+    told: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        compare({"never": never, "last": last}, small, **QUICK)
+    assert set(told) == {"'never' failed with seed 0 (other runs go on): OSError: no such file"}
+    assert [w.filename for w in caught if "never" in str(w.message)] == [__file__]
+
+
 class Tires(Callback):
     """Ends a training after its second epoch, and does not forget."""
 
@@ -383,6 +447,17 @@ def test_the_random_state_of_the_caller_is_left_alone(small: HeteroData) -> None
     assert np.random.get_state()[1].tolist() == before[2]  # noqa: NPY002
 
 
+def test_without_a_split_a_tenth_each_is_drawn_by_the_seed(small: HeteroData, tmp_path: Path) -> None:
+    settings = {name: value for name, value in QUICK.items() if name != "split"} | {"path": tmp_path / "rows"}
+    table = compare({"EASE": SOLVED}, small, **settings)
+    given = compare({"EASE": SOLVED}, small, RandomSplit(val=0.1, test=0.1), **settings)  # the same file
+    pd.testing.assert_frame_equal(given.to_frame(), table.to_frame(), check_exact=True)
+    assert metrics(table)["ndcg@5"].nunique() == 2
+    assert table.to_frame()["split"].tolist() == ["RandomSplit(val=0.1, test=0.1, seed=0)"] * 2
+    fixed = compare({"EASE": SOLVED}, RandomSplit(0.1, 0.1)(small), seeds=1, k=5, progress=False)
+    assert fixed.to_frame()["split"].tolist() == [""]
+
+
 def test_a_fixed_split_is_the_same_for_all_seeds(small: HeteroData) -> None:
     settings = SETTINGS | {"split": None, "seeds": [4, 2]}
     table = compare({"MF": MF, "Popularity": Popularity}, RandomSplit(0.1, 0.2)(small), **settings)
@@ -390,6 +465,22 @@ def test_a_fixed_split_is_the_same_for_all_seeds(small: HeteroData) -> None:
     assert metrics(table).loc["Popularity", "ndcg@5"].nunique() == 1
     assert metrics(table).loc["MF", "ndcg@5"].nunique() == 2
     assert "no such" not in repr(table)
+
+
+def test_what_leaves_nothing_to_chance_has_no_deviation(small: HeteroData) -> None:
+    settings = SETTINGS | {"split": None}
+    table = compare({"MF": MF, "Popularity": Popularity}, RandomSplit(0.1, 0.2)(small), **settings)
+    summary = table.summary()
+    assert np.isnan(summary.loc["Popularity", ["ndcg@5 ±", "recall@10 ±"]].astype(float)).all()
+    assert summary.loc["MF", "ndcg@5 ±"] == pytest.approx(metrics(table).loc["MF", "ndcg@5"].std())
+    lines = {line.split(" | ")[0]: line for line in table.to_markdown().splitlines()}
+    assert f"| {summary.loc['Popularity', 'ndcg@5']:.4f} ± – |" in lines["| Popularity"]
+    assert "± –" not in lines["| MF"]
+    for bands in (table.by_frequency(2), table.by_activity(2)):
+        assert bands.loc["Popularity", "recall@5 ±"].isna().all()
+        assert bands.loc["MF", "recall@5 ±"].notna().any()
+    alone = compare({"P": Popularity}, small, **SETTINGS)  # of splits by the seed
+    assert alone.summary().loc["P", "ndcg@5 ±"] > 0
 
 
 def blend(train: HeteroData) -> Blend:
@@ -537,7 +628,7 @@ def test_one_seed_has_no_deviation_to_draw(table: Comparison, monkeypatch: pytes
     [
         ({"models": {}}, ValueError, "models is empty"),
         ({"models": [BPRMF]}, TypeError, "models is a list, expected a dictionary"),
-        ({"models": {"a": 3}}, TypeError, r"models\['a'\] is a int, expected a model's class"),
+        ({"models": {"a": 3}}, TypeError, r"models\['a'\] is an int, expected a model's class"),
         (
             {"models": {"a": HeteroData}},
             TypeError,
@@ -546,9 +637,18 @@ def test_one_seed_has_no_deviation_to_draw(table: Comparison, monkeypatch: pytes
         ({"models": {3: BPRMF}}, TypeError, "models has the key 3, expected the name"),
         ({"models": {"a": (BPRMF, 3)}}, TypeError, r"models\['a'\] is a tuple of 2, expected"),
         ({"models": {"a": (BPRMF, {"seed": 3})}}, ValueError, "sets seed, expected other arguments"),
-        ({"models": {"a": lambda train: 3}}, ValueError, "none of the 1 models .* made a int"),
-        ({"split": None}, ValueError, "split is None, expected a transform"),
+        (
+            {"models": {"a": lambda train: 3}},
+            ValueError,
+            r"every run failed; a, seed 0: .* models\['a'\] made an int",
+        ),
+        ({"data": RandomSplit()(build_store())[0], "split": None}, ValueError, "the store is split already"),
         ({"split": 0.1}, TypeError, "split is a float, expected a transform"),
+        (
+            {"split": RandomSplit},
+            TypeError,
+            r"split is the class RandomSplit, expected a transform like RandomSplit\(",
+        ),
         (
             {"split": ShuffleTails(0)},
             TypeError,
@@ -573,7 +673,7 @@ def test_one_seed_has_no_deviation_to_draw(table: Comparison, monkeypatch: pytes
         ({"k": []}, ValueError, "k is empty"),
         ({"k": 10**6}, ValueError, "k is 1000000, expected a whole number from 1 to the 40 items"),
         ({"processes": 0}, ValueError, "processes is 0, expected at least 1"),
-        ({"fit": 3}, TypeError, "fit is a int, expected a dictionary"),
+        ({"fit": 3}, TypeError, "fit is an int, expected a dictionary"),
         ({"tune": {"b": {"lr": [0.1]}}}, ValueError, r"tune\['b'\] is of no model, expected one of 'a'"),
         (
             {"tune": {"a": {"lr": []}}},
@@ -669,7 +769,7 @@ def test_an_error_of_any_kind_fails_its_run_alone(small: HeteroData) -> None:
     made: list[Recommender] = []
 
     def stumbles(train: HeteroData) -> Recommender:
-        if len(made) == 2:  # described, and trained with seed 0
+        if len(made) == 1:  # with seed 0
             raise OfTheCallersOwnError("no more")
         made.append(Popularity(train))
         return made[-1]
@@ -682,6 +782,39 @@ def test_an_error_of_any_kind_fails_its_run_alone(small: HeteroData) -> None:
     assert rows.loc[("stumbles", 1), "reason"] == "OfTheCallersOwnError: no more"
     assert rows.loc["EASE", "status"].tolist() == ["ok", "ok"]
     assert "AttributeError" in table.left_out["never"]
+
+
+class Calls:
+    """How often a function made a model."""
+
+    number = 0
+
+
+def counted(train: HeteroData) -> Recommender:
+    Calls.number += 1
+    return Popularity(train)
+
+
+def test_a_callable_is_called_once_for_each_run_that_is_made(small: HeteroData, tmp_path: Path) -> None:
+    rows, Calls.number = tmp_path / "rows", 0
+    first = compare({"counted": counted}, small, path=rows, **QUICK)
+    assert Calls.number == 2
+    again = compare({"counted": counted}, small, path=rows, **QUICK)
+    assert Calls.number == 2
+    pd.testing.assert_frame_equal(again.to_frame(), first.to_frame(), check_exact=True)
+    compare({"counted": counted}, small, path=rows, **QUICK | {"seeds": 3})
+    assert Calls.number == 3
+    compare({"counted": (counted, {"num_threads": 1})}, small, path=rows, **QUICK)
+    assert Calls.number == 5
+
+
+def test_a_search_of_what_a_callables_model_makes_nothing_of_fails_its_runs(small: HeteroData) -> None:
+    pytest.importorskip("optuna")
+    models: dict[str, Any] = {"counted": counted, "EASE": SOLVED}
+    tune = {"counted": {"lr": [0.1, 0.2]}}
+    table = compare(models, small, tune=tune, **QUICK | {"seeds": 1})
+    assert "tune['counted'] has 'lr'" in table.left_out["counted"]
+    assert table.models == ["EASE"]
 
 
 def test_seconds_count_what_a_callable_trains(small: HeteroData, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,22 +3,24 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, EASE, KSR, KTUP, MKR, Blend, KGRec, compare, does_knowledge_pay
+from pyg_kgrec import BPRMF, EASE, KSR, KTUP, MKR, Blend, KGRec, Popularity, compare, does_knowledge_pay
 from pyg_kgrec._look import INK
 from pyg_kgrec.comparison import Comparison, KnowledgeReport
 from pyg_kgrec.comparison.knowledge import AS_IT_IS, PERMUTED, RANDOM, SHUFFLED, WITHOUT
 from pyg_kgrec.comparison.statistics import holm
 from pyg_kgrec.data.store import num_relations
 from pyg_kgrec.testing import build_store
-from pyg_kgrec.transforms import LeaveOneOut, RandomSplit
+from pyg_kgrec.transforms import LeaveOneOut, PermuteRelations, RandomKnowledge, RandomSplit, ShuffleTails
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -46,6 +48,28 @@ def test_each_graph_has_its_row(report: KnowledgeReport) -> None:
     assert list(frame["model"][:5]) == GRAPHS
     assert frame[frame["seed"] == 0]["ndcg@5"].nunique() > 1
     assert report.summary().loc[AS_IT_IS, "difference"] == 0
+
+
+def test_shares_of_triples_that_are_still_true_are_counted(
+    report: KnowledgeReport, small: HeteroData
+) -> None:
+    def rows(data: HeteroData) -> list[tuple[int, ...]]:
+        store = data["entity", "relates", "entity"]
+        return [tuple(x) for x in torch.stack([*store.edge_index, store.edge_type]).T.tolist()]
+
+    true, frame = set(rows(small)), report.comparison.to_frame().set_index(["model", "seed"])
+    for name, change in ((SHUFFLED, ShuffleTails), (PERMUTED, PermuteRelations), (RANDOM, RandomKnowledge)):
+        shares = []
+        for seed in (0, 1):
+            drawn = rows(change(seed)(small))
+            shares.append((sum(row in true for row in drawn) / len(drawn), 1 - len(set(drawn)) / len(drawn)))
+            found = frame.loc[(name, seed), ["triples still true", "triples repeated"]]
+            assert found.tolist() == pytest.approx(shares[-1])
+        mean = report.summary().loc[name, ["triples still true", "triples repeated"]]
+        assert mean.tolist() == pytest.approx([sum(one) / 2 for one in zip(*shares)])
+    assert report.summary().loc[AS_IT_IS, "triples still true"] == 1
+    assert np.isnan(report.summary().loc[WITHOUT, "triples still true"])
+    assert "| 100.0 % | 0.0 % |" in report.to_markdown()
 
 
 def test_the_sentences_are_true_of_the_numbers(report: KnowledgeReport) -> None:
@@ -165,7 +189,8 @@ def test_a_blend_is_made_again_with_its_parts() -> None:
 
 def test_of_a_model_that_reads_no_triples_it_says_so(small: HeteroData) -> None:
     once = SETTINGS | {"seeds": 1}
-    report = does_knowledge_pay(EASE, small, RandomSplit(0.1, 0.2), **once)
+    report = does_knowledge_pay(EASE, small, **once)
+    assert report.comparison.split == "RandomSplit(val=0.1, test=0.1, seed=0)"
     whole, content, _ = report.sentences
     assert "the same place with and without its knowledge graph" in whole
     assert "it reads no triples" in whole
@@ -211,6 +236,41 @@ def test_figures_are_of_the_seeds_that_are_tested(small: HeteroData) -> None:
     assert rows[rows["model"] == WITHOUT]["status"].eq("ok").all()
     shared = rows[rows["seed"] != 1].groupby("model")["ndcg@5"].mean()
     assert f"{shared[AS_IT_IS]:.4f} against {shared[WITHOUT]:.4f}" in report.sentences[0]
+
+
+def test_a_function_that_needs_triples_is_named_as_soon_as_its_run_fails(small: HeteroData) -> None:
+    told: list[str] = []
+
+    def make(train: HeteroData) -> Blend:
+        told.extend(str(warning.message) for warning in caught)
+        return Blend([EASE(train, l2=10.0, knowledge=1.0, power=0.0), Popularity(train)], [0.5, 0.5])
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        does_knowledge_pay(make, small, RandomSplit(0.1, 0.2), **SETTINGS | {"seeds": 1})
+    (message,) = {text for text in told if "failed" in text}
+    assert message.startswith("'without' failed with seed 0 (other runs go on): ValueError: ")
+    assert "needs triples, give one that works for a store without them, or the class or the model" in message
+
+
+class OnlyWithoutAGraph(Popularity):
+    """Cannot be made where there is a knowledge graph."""
+
+    def __init__(self, data: HeteroData) -> None:
+        if "entity" in data.node_types:
+            raise ValueError("there is a graph")
+        super().__init__(data)
+
+
+def test_a_model_that_cannot_be_trained_with_its_graph_is_refused_before_others_are(
+    small: HeteroData, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows"
+    with pytest.raises(
+        ValueError, match=r"^the model cannot be trained with its graph: ValueError: there is a"
+    ):
+        does_knowledge_pay(OnlyWithoutAGraph, small, RandomSplit(0.1, 0.2), path=path, **SETTINGS)
+    assert not path.exists()
 
 
 def test_rows_of_a_comparison_are_no_rows_of_other_graphs(small: HeteroData, tmp_path: Path) -> None:

@@ -44,6 +44,21 @@ def row(report: SplitReport, check: str, parts: str) -> Any:
     return found.iloc[0]
 
 
+def test_users_with_nothing_to_find_are_counted() -> None:
+    train, val, test = TemporalSplit(0.2, 0.2)(make_store())
+    own = test[INTERACTS]
+    there = own.edge_label_index[0] >= 3
+    pairs, time = own.edge_label_index[:, there], own.edge_label_time[there]
+    own.edge_label_index, own.edge_label_time = pairs, time
+    report, check = check_split(train, val, test), "users with nothing to find"
+    assert row(report, check, "val")[["count", "of", "severity"]].tolist() == [0, 10, "ok"]
+    found = row(report, check, "test")
+    assert found[["count", "of", "severity", "example"]].tolist() == [3, 10, "note", "user 'user0'"]
+    assert report.ok
+    own.edge_label_index, own.edge_label_time = pairs[:, :0], time[:0]
+    assert row(check_split(train, val, test), check, "test")["severity"] == "warning"
+
+
 @pytest.mark.parametrize(
     ("split", "time"),
     [

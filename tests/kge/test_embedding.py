@@ -127,7 +127,7 @@ def test_complex_vectors_are_taken_whole(data: HeteroData) -> None:
         ),
         (([[0.0]], torch.ones(3, 5)), TypeError, "a list for entities, expected a float tensor"),
         (torch.ones(20, 5), TypeError, "is a Tensor, expected a KGEModel"),
-        (5, TypeError, "is a int, expected a KGEModel"),
+        (5, TypeError, "is an int, expected a KGEModel"),
         (TransE(19, 3, 4), ValueError, r"entities of shape \[19, 4\]"),
         (TransE(20, 2, 4), ValueError, r"relations of shape \[2, 4\]"),
     ],
@@ -154,7 +154,7 @@ def test_a_store_without_knowledge_graph_is_refused_and_left_alone(
             ask()
         assert (data.node_types, data.edge_types) == before
     not_a_store: Any = 3
-    with pytest.raises(TypeError, match="data is a int, expected a torch_geometric"):
+    with pytest.raises(TypeError, match="data is an int, expected a torch_geometric"):
         kg_embeddings(not_a_store, given)
 
 

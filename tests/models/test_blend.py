@@ -363,10 +363,10 @@ def test_parts_that_are_none(splits: Splits, make_splits: SplitBuilder) -> None:
     other = EASE(make_splits(num_items=15)[0])
     for models, error, message in (
         ([], ValueError, "models holds 0 recommenders, expected 1 to 32"),
-        (ease, TypeError, "models is a EASE, expected a list of recommenders"),
+        (ease, TypeError, "models is an EASE, expected a list of recommenders"),
         ("EASE", TypeError, "models is a str"),
-        ([ease, EASE], TypeError, "is a class, expected a recommender"),
-        ([ease, 3], TypeError, "the part 'int' is a int"),
+        ([ease, ItemKNN], TypeError, "the part 'ItemKNN' is the class ItemKNN, expected a recommender"),
+        ([ease, 3], TypeError, "the part 'int' is an int"),
         ([ease, ease], ValueError, "stands there twice"),
         ({"a": ease, 3: bprmf(train)}, ValueError, "names of a blend's parts are strings"),
         ({"a/b": ease}, ValueError, "names of a blend's parts are strings without slashes"),

@@ -687,7 +687,7 @@ def test_few_items_are_left(splits: Any) -> None:
     ("session", "k", "error", "message"),
     [
         ("Item <3>", 3, TypeError, "the session is a str, expected a list"),
-        (103, 3, TypeError, "the session is a int, expected a list"),
+        (103, 3, TypeError, "the session is an int, expected a list"),
         ([103, None], 3, TypeError, "the session holds a NoneType"),
         ([1.5], 3, TypeError, "the session holds a float"),
         ([103, True], 3, TypeError, "the session holds a bool"),

@@ -188,7 +188,7 @@ def test_an_interrupted_writing_is_told(tmp_path: Path, monkeypatch: pytest.Monk
         ({"metrics": {"a": float("nan")}}, ValueError, "expected a finite number"),
         ({"metrics": {"a": "high"}}, TypeError, "expected a number"),
         ({"metrics": {1: 0.1}}, TypeError, "expected names of metrics"),
-        ({"dataset_name": 3}, TypeError, "dataset_name is a int, expected a string"),
+        ({"dataset_name": 3}, TypeError, "dataset_name is an int, expected a string"),
     ],
     ids=str,
 )

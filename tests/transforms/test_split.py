@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -48,6 +49,43 @@ def make_store(users: list[int], times: list[int] | None = None) -> HeteroData:
 
 def rows(index: Tensor) -> list[int]:
     return index[1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("transform", "empty"),
+    [
+        (RandomSplit(0.1, 0.1), "val and test"),
+        (RandomSplit(0.1, 0.2), "val"),
+        (TemporalSplit(0.0, 0.1), "test"),
+        (TemporalSplit(0.1, 0.3), "val"),
+        (RandomSplit(0.0, 0.2), ""),
+        (LeaveOneOut(), ""),
+        (ClickThroughSplit(0.001, 0.2), "val"),
+    ],
+    ids=repr,
+)
+def test_a_part_that_comes_to_nothing_is_a_warning(transform: Any, empty: str) -> None:
+    data = make_store([user for user in range(20) for _ in range(4)], list(range(80)))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        transform(data)
+    told = [str(warning.message) for warning in caught]
+    if not empty:
+        assert told == []
+        return
+    (message,) = told
+    assert message.startswith(
+        f"{transform!r} holds out nothing for {empty}, expected more interactions or larger"
+    )
+    assert message.endswith("(a user has at most 4, all together have 80)")
+    assert caught[0].filename == __file__
+
+
+def test_users_with_too_few_interactions_to_leave_one_out_are_a_warning() -> None:
+    with pytest.warns(
+        UserWarning, match=r"LeaveOneOut\(\) holds out nothing for val and test, expected more"
+    ):
+        LeaveOneOut()(make_store([0, 0, 1, 1], [0, 1, 2, 3]))
 
 
 TRANSFORMS = [RandomSplit(0.2, 0.3, seed=3), TemporalSplit(0.2, 0.3), LeaveOneOut()]
