@@ -942,7 +942,7 @@ def _take_precision(model: Recommender, state: Mapping[str, Tensor]) -> None:
 
 def _warn_of_large_features(model: Recommender, inputs: Inputs) -> None:
     """One warning where a feature is so large that training would hear nothing else."""
-    if model.settings.get("features") == "id":
+    if model.built_with.get("features") == "id":
         return
     for node_type in NODE_TYPES:
         x = inputs.x[node_type]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +15,7 @@ from pyg_kgrec.cli.tables import ID_ROLES, read_table, unify
 from pyg_kgrec.data import from_pandas, load_store, read_atomic, read_kgat, save_store
 from pyg_kgrec.data.frames import OF_INTERACTIONS, ROLES_OF, SINGULAR, USUAL_NAMES
 from pyg_kgrec.data.store import ENTITY, INTERACTS, ITEM, RELATES, USER
+from pyg_kgrec.data.text import warn_caller
 from pyg_kgrec.datasets import LastFM, MovieLens100K, SyntheticKG
 from pyg_kgrec.transforms import LeaveOneOut, RandomSplit, TemporalSplit
 
@@ -207,11 +207,9 @@ def save(folder: Path, whole: HeteroData | None, parts: Any) -> None:
         for name, store in stores.items():
             save_store(store, folder / f".{name}.new")
         if (folder / MODEL).is_file() and not all(_is_same(folder, name) for name in PARTS[:2]):
-            warnings.warn(
+            warn_caller(
                 f"{shown(folder / MODEL)} is older than the stores that are written here, and they are others than "
-                "before: it may have learned what they ask for, fit it anew before it is evaluated",
-                UserWarning,
-                stacklevel=2,
+                "before: it may have learned what they ask for, fit it anew before it is evaluated"
             )
         for name in (*PARTS, "all"):  # one that is missing is named, one of another split would be taken
             (folder / f"{name}.store").unlink(missing_ok=True)

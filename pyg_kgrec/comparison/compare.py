@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -301,5 +300,5 @@ def _look_at(splits: Splits, split: BaseTransform | None) -> list[str]:
     note = (
         f"The split leaks: {shown('; '.join(found), 300)}. No figure made with it says what a model is worth."
     )
-    warnings.warn(f"{note} check_split(train, val, test) says more.", UserWarning, stacklevel=4)
+    warn_caller(f"{note} check_split(train, val, test) says more.")
     return [note]

@@ -154,9 +154,9 @@ class ALS(SolvedRecommender):
             else read_grid("unobserved_weight", unobserved_weight)
         )
         if l2 is not None:
-            self.settings["l2"] = as_setting(self._l2)
+            self._understood(l2=as_setting(self._l2))
         if unobserved_weight is not None:
-            self.settings["unobserved_weight"] = as_setting(self._alpha)
+            self._understood(unobserved_weight=as_setting(self._alpha))
         self.hidden_channels, self.num_sweeps = hidden_channels, num_sweeps
         self.register_buffer("item", torch.empty(self.signature.num_nodes[ITEM], hidden_channels))
         self._start: tuple[Tensor, PairIndex, PairIndex] | None = None
@@ -192,8 +192,8 @@ class ALS(SolvedRecommender):
             )
             return
         free = (
-            0.03 if self.settings["l2"] is None else None,
-            0.1 if self.settings["unobserved_weight"] is None else None,
+            0.03 if self.built_with["l2"] is None else None,
+            0.1 if self.built_with["unobserved_weight"] is None else None,
         )
         search(alone("l2", self._l2, free[0]), alone("unobserved_weight", self._alpha, free[1]))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 import inspect
 import os
 from abc import ABC, abstractmethod
@@ -101,6 +103,44 @@ class _PreparedStores(WeakIdKeyDictionary):
         return _PreparedStores, ()
 
 
+def _arguments(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a constructor by name, defaults and what ``**`` takes included; without model and store."""
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    out: dict[str, Any] = {}
+    for name, value in list(bound.arguments.items())[2:]:
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            out |= value
+        elif kind is not inspect.Parameter.VAR_POSITIONAL:
+            out[name] = value
+    return {name: as_python(value) for name, value in out.items()}
+
+
+def _noted(init: Callable[..., None]) -> Callable[..., None]:
+    """Keeps what a constructor is called with, by its own class or by one that is derived from it."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def call(self: Any, *args: Any, **kwargs: Any) -> None:
+        given: dict[str, Any] = {}
+        with contextlib.suppress(TypeError):  # which the constructor raises itself
+            given = _arguments(signature, (self, *args), kwargs)
+        self.built_with |= given
+        init(self, *args, **kwargs)
+        for name in given:
+            if not _is_plain(self.built_with.get(name)):  # embeddings, say, which are copied to the weights
+                del self.built_with[name]
+
+    return call
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, bool | int | float | str | None)
+
+
 class Recommender(torch.nn.Module, ABC):
     """A model that scores items for users of a store.
 
@@ -154,6 +194,9 @@ class Recommender(torch.nn.Module, ABC):
     """Settings that the model's ``repr`` shows after the sizes of its store."""
 
     settings: dict[str, Any]
+    built_with: dict[str, Any]
+    """Arguments of all its constructors by name, of a base class's those that it was called with."""
+
     """The constructor's further arguments, defaults included, as a checkpoint keeps them."""
 
     threshold: float = 0.0
@@ -164,7 +207,7 @@ class Recommender(torch.nn.Module, ABC):
         """Lets the constructor see plain numbers: files and PyTorch's modules take none of NumPy's."""
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
-            cls.__init__ = plain_numbers(cls.__init__)  # type: ignore[method-assign]
+            cls.__init__ = _noted(plain_numbers(cls.__init__))  # type: ignore[method-assign]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keeps the arguments that the constructor is called with."""
@@ -177,13 +220,26 @@ class Recommender(torch.nn.Module, ABC):
                     known = list(signature.parameters)[2:]
                     hint = meant(name, known) or f", expected one of {shown(', '.join(known), 200)}"
                     raise TypeError(f"{cls.__name__} has no argument {shown(repr(name), 60)}{hint}")
-            bound = signature.bind(model, *args, **kwargs)
-            bound.apply_defaults()
-            _, _, *settings = bound.arguments.items()
-            object.__setattr__(model, "settings", {name: as_python(value) for name, value in settings})
-            given = tuple(name for name, value in settings if name in cls.of_graph and value is not None)
+            settings = _arguments(signature, (model, *args), kwargs)
+            object.__setattr__(model, "settings", settings)
+            object.__setattr__(model, "built_with", {})
+            given = tuple(name for name in settings if name in cls.of_graph and settings[name] is not None)
             object.__setattr__(model, "of_graph_given", given)
         return model
+
+    def _understood(self, **values: Any) -> None:
+        """Notes what arguments of a constructor were read as: as the class's settings where they are its own.
+
+        A class that is derived from it may have other arguments, or hand on others than it was given.
+        """
+        for name, value in values.items():
+            given = self.built_with.get(name)
+            if name in self.settings and (
+                self.settings[name] is given
+                or (isinstance(given, int | float) and self.settings[name] == given)
+            ):
+                self.settings[name] = value
+            self.built_with[name] = value
 
     def __init__(self, data: HeteroData | StoreSignature) -> None:
         super().__init__()
@@ -249,7 +305,7 @@ class Recommender(torch.nn.Module, ABC):
     @property
     def scores_are_logits(self) -> bool:
         """Whether a score above 0 says by itself that label 1 is likelier; by default after ``loss='bce'``."""
-        return self.settings.get("loss") == "bce"
+        return self.built_with.get("loss") == "bce"
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """What the optimiser learns, in groups with a learning rate each, where ``lr`` is the one asked for."""
@@ -361,12 +417,12 @@ class Recommender(torch.nn.Module, ABC):
 
     def has_features(self, node_type: str) -> bool:
         """Whether features of a node type are a part of its embeddings; by default what ``features`` says."""
-        used = self.settings.get("features") in ("x", "both")
+        used = self.built_with.get("features") in ("x", "both")
         return used and self.signature.in_channels[node_type] > 0
 
     def has_rows(self, node_type: str) -> bool:
         """Whether nodes of a type have rows of their own; by default unless features stand for them."""
-        return not (self.settings.get("features") == "x" and self.signature.in_channels[node_type] > 0)
+        return not (self.built_with.get("features") == "x" and self.signature.in_channels[node_type] > 0)
 
     hears_links: bool = True
     """Whether links count, for a model whose :attr:`hears` has them."""

@@ -267,8 +267,8 @@ class Blend(Recommender):
             for kind in (USER, ITEM)
         }
         self._kept: _Kept | None = None
-        del self.settings["fit"]  # of training alone, and anything
-        self.settings["weights"] = given
+        self.settings.pop("fit", None)  # of training alone, and anything
+        self._understood(weights=given)
         self.register_buffer("weight", torch.tensor(given or [1 / len(names)] * len(names)))
         self.register_buffer("chosen", torch.tensor(given is not None))
 
@@ -296,7 +296,7 @@ class Blend(Recommender):
         """Resets all parts, and forgets weights that were chosen."""
         for part in self.parts.values():
             part.reset_parameters()
-        if self.settings["weights"] is None:
+        if self.built_with["weights"] is None:
             self.weight.fill_(1 / self.weight.numel())
             self.chosen.fill_(False)
 
@@ -401,7 +401,7 @@ class Blend(Recommender):
 
     def solve(self, inputs: Inputs, validate: Validation | None) -> list[dict[str, float]]:
         """Chooses the weights on validation, unless they are given; interrupted, it leaves them as they were."""
-        if self.settings["weights"] is not None:
+        if self.built_with["weights"] is not None:
             return []
         before = self.weight.clone(), self.chosen.clone()
         self.chosen.fill_(True)

@@ -190,7 +190,11 @@ def _checked(content: dict[str, Any], cls: type[Recommender], root: type[Recomme
     if not all(isinstance(name, str) and isinstance(weight, Tensor) for name, weight in state.items()):
         raise TypeError("its state_dict holds something else than tensors")
     if content["model"] == cls.__name__:
-        known = list(inspect.signature(cls.__init__).parameters)[2:]
+        takes = inspect.signature(cls.__init__).parameters
+        takes_any = any(
+            x.kind is x.VAR_KEYWORD for x in takes.values()
+        )  # and says itself what it does not know
+        known = list(settings) if takes_any else list(takes)[2:]
         if unknown := sorted(str(name) for name in settings if name not in known):
             raise ValueError(
                 f"it has the settings of another version of this model, {shown(unknown[0])!r} for one"

@@ -120,8 +120,8 @@ class EASE(SolvedRecommender):
             ("power", power, self._power),
         ):
             if given is not None and not isinstance(given, bool):
-                self.settings[name] = as_setting(values)
-        self.l2, self.knowledge = self.settings["l2"], self.settings["knowledge"]
+                self._understood(**{name: as_setting(values)})
+        self.l2, self.knowledge = self.built_with["l2"], self.built_with["knowledge"]
         signature = self.signature
         if any(self._alpha) and (signature.link is None or not signature.link.numel()):
             raise ValueError(
@@ -141,7 +141,7 @@ class EASE(SolvedRecommender):
         """The Gram matrices, which serve every λ and α."""
         number = self.signature.num_nodes[ITEM]
         need = (28 + 8 * any(self._alpha) * len(self._power)) * number**2
-        check_memory("EASE", number, need, inputs.device, self.settings["max_memory"], _INSTEAD)
+        check_memory("EASE", number, need, inputs.device, self.built_with["max_memory"], _INSTEAD)
         self._gram = gram(users, number)
         if not any(self._alpha):
             return
@@ -161,7 +161,7 @@ class EASE(SolvedRecommender):
     def search(self, search: Search, validated: bool) -> None:
         """First λ, then α and p, then λ again and values in between."""
         if not validated:
-            power = alone("power", self._power, DEFAULT_POWER if self.settings["power"] is None else None)
+            power = alone("power", self._power, DEFAULT_POWER if self.built_with["power"] is None else None)
             search(
                 alone("l2", self._l2, DEFAULT_L2 if self.l2 is None else None),
                 alone("knowledge", self._alpha, DEFAULT_KNOWLEDGE if self.knowledge is True else None),

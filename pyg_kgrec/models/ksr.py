@@ -243,7 +243,7 @@ class KSR(SessionRecommender):
                 tables = kg_embeddings(data, kg_embedding, kg_channels)
                 kg_channels = kg_channels if tables is None else tables.entity.size(1)
         # What a file keeps: the embeddings themselves are among the weights.
-        self.settings |= {"kg_embedding": None, "kg_channels": kg_channels, "use_kg": use_kg}
+        self._understood(kg_embedding=None, kg_channels=kg_channels, use_kg=use_kg)
         channels = {ITEM: embedding_channels, ENTITY: kg_channels}
         super().__init__(signature, hidden_channels, features, use_kg, channels, tables=(ITEM,))
         self.objective = Objective(loss, num_negatives, negatives, {"ce": 1, "bpr": 1})

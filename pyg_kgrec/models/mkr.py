@@ -221,7 +221,8 @@ class MKR(LinkedRecommender):
         check_unit(unit)
         if loss is None:
             labelled = isinstance(data, HeteroData) and "edge_label" in data[INTERACTS]
-            self.settings["loss"] = loss = "bce" if labelled else "softmax"
+            loss = "bce" if labelled else "softmax"
+            self._understood(loss=loss)
         super().__init__(data, hidden_channels, features, use_kg)
         self.objective = Objective(loss, num_negatives, negatives, {"bce": 1, **NUM_NEGATIVES})
         self.num_layers, self.head, self.unit, self.partners = num_layers, head, unit, partners

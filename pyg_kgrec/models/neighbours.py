@@ -166,8 +166,8 @@ class NeighbourRecommender(SolvedRecommender):
             else read_grid("num_neighbors", num_neighbors, whole=True)
         )
         if num_neighbors is not None:
-            self.settings["num_neighbors"] = as_setting(self._sizes)
-        self.num_neighbors = self.settings["num_neighbors"]
+            self._understood(num_neighbors=as_setting(self._sizes))
+        self.num_neighbors = self.built_with["num_neighbors"]
         number = self.signature.num_nodes[ITEM]
         most = max(1, min(int(max(self._sizes)), number - 1))
         self.register_buffer("neighbour", torch.zeros(number, most, dtype=torch.long))
@@ -387,14 +387,14 @@ class ItemKNN(NeighbourRecommender):
         )
         self.weights = weights
         if shrinkage is not None:
-            self.settings["shrinkage"] = as_setting(self._shrinkage)
+            self._understood(shrinkage=as_setting(self._shrinkage))
 
     def search(self, search: Search, validated: bool) -> None:
         """First the shrinkage, then the number of neighbours, and both again."""
         if not validated:
             free = [
                 200 if self.num_neighbors is None else None,
-                10 if self.settings["shrinkage"] is None else None,
+                10 if self.built_with["shrinkage"] is None else None,
             ]
             search(alone("num_neighbors", self._sizes, free[0]), alone("shrinkage", self._shrinkage, free[1]))
             return
@@ -469,7 +469,7 @@ class RP3beta(NeighbourRecommender):
         self._alpha, self._beta = alphas, betas
         for name, given, values in (("alpha", alpha, alphas), ("beta", beta, betas)):
             if given is not None:
-                self.settings[name] = as_setting(values)
+                self._understood(**{name: as_setting(values)})
 
     def search(self, search: Search, validated: bool) -> None:
         """One number after the other, twice."""
@@ -478,7 +478,7 @@ class RP3beta(NeighbourRecommender):
         if validated:
             by_coordinates(search, grids, [middle(g, d) for g, d in zip(grids, defaults)])
             return
-        free = [d if self.settings[name] is None else None for name, d in zip(self.names, defaults)]
+        free = [d if self.built_with[name] is None else None for name, d in zip(self.names, defaults)]
         search(*(alone(name, g, d) for name, g, d in zip(self.names, grids, free)))
 
     def user_weight(self, numbers: tuple[Any, ...], size: Tensor) -> Tensor:

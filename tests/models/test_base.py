@@ -524,3 +524,66 @@ def test_popularity_leaves_nobody_out() -> None:
     data = build_store(num_users=3, num_items=6, per_user=6, knowledge=False)
     with warns_once(None):
         fit(Popularity(data), data, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fixed"),
+    [
+        (EASE, {"l2": np.array([3.0, 10.0])}),
+        (EASE, {}),
+        (ALS, {"hidden_channels": 4, "l2": 0.1}),
+        (ItemKNN, {"num_neighbors": 5}),
+        (RP3beta, {"beta": 0.5}),
+        (KGRec, {"hidden_channels": 8, "features": "x"}),
+        (MKR, {"hidden_channels": 8, "loss": "bce"}),
+        (KTUP, {"hidden_channels": 8}),
+        (LightGCN, {"hidden_channels": 8, "loss": "softmax"}),
+        (BPRMF, {"hidden_channels": 8}),
+    ],
+)
+@pytest.mark.parametrize("form", ["fewer", "others", "any"])
+def test_a_derived_class_may_have_arguments_of_its_own(
+    kind: type[Recommender], fixed: dict[str, Any], form: str, tmp_path: Path
+) -> None:
+    """What its base class was built with is the base class's to know; files keep the class's own arguments."""
+
+    class Fewer(kind):  # type: ignore[valid-type, misc]
+        def __init__(self, data: Any) -> None:
+            super().__init__(data, **fixed)
+
+    class Others(kind):  # type: ignore[valid-type, misc]
+        def __init__(self, data: Any, half: float = 2.0) -> None:
+            super().__init__(data, **fixed)
+            self.half = half
+
+    class AnyOf(kind):  # type: ignore[valid-type, misc]
+        def __init__(self, data: Any, **settings: Any) -> None:
+            super().__init__(data, **settings)
+
+    train, val, test = build_splits(features=True)
+    seed_everything(0)
+    plain = kind(train, **fixed)
+    seed_everything(0)
+    if form == "any":
+        model = AnyOf(train, **fixed)
+        assert set(model.settings) == set(fixed)
+    elif form == "others":
+        model = Others(train, half=np.float32(0.5))
+        assert model.settings == {"half": 0.5}
+    else:
+        model = Fewer(train)
+        assert model.settings == {}
+    for one in (plain, model):
+        fit(one, train, val, max_epochs=1, monitor="ndcg@3", progress=False)
+        assert one.has_features(ITEM) == plain.has_features(ITEM)
+        assert one.has_rows(ITEM) == plain.has_rows(ITEM)
+        assert one.scores_are_logits == plain.scores_are_logits
+    assert torch.equal(model.score_all(test, users_of(test)), plain.score_all(test, users_of(test)))
+    assert type(model).__name__ in model._repr_html_()
+    model.save(tmp_path / "model.pt")
+    again = type(model).load(tmp_path / "model.pt", test)
+    assert again.settings == model.settings
+    assert torch.equal(again.score_all(test, users_of(test)), plain.score_all(test, users_of(test)))
+    assert torch.equal(
+        copy.deepcopy(model).score_all(test, users_of(test)), plain.score_all(test, users_of(test))
+    )
