@@ -374,7 +374,8 @@ class Explanation:
 
         There are three pictures. ``'graph'`` joins the user, items of the history (or preferences), entities and
         the item by arrows from head to tail; a legend says which relations they are, and their widths are what
-        the score loses without them where that is known, else the weights. ``'units'`` has a bar for what the
+        the score loses without them where that is known, else the weights. An item and its entities are one box
+        there, so that a triple between two of them has no arrow. ``'units'`` has a bar for what the
         score loses without each unit, or gains, the largest on top. ``'attention'`` is that of a model with a
         memory, step by step, with the item and the relation framed that the score loses the most without. Where
         there is nothing to draw, a sentence says so. The background is transparent; text and lines read on light
