@@ -425,12 +425,17 @@ class Explanation:
             self.user,
             self.item,
             paths,
-            self.graph.own() if len(self._own_triples()) else self._own_triples(),
+            self._drawn_triples(),
             units,
             self.weight_name,
             *self.graph.named(),
+            relations=None if self.told is None else self.told.relations,
             most=most,
         )
+
+    def _drawn_triples(self) -> pd.DataFrame:
+        """The triples of the item itself, by the names that they have in a picture."""
+        return self.graph.own() if len(self._own_triples()) else self._own_triples()
 
     def _picture_title(self) -> str:
         already = ", who has it already" if self.graph.is_seen else ""

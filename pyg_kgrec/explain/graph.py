@@ -157,8 +157,8 @@ class ExplainedGraph:
 
         A picture knows what is the same by its name: of items with one name all but the explained one get their
         ids, and so do entities, also those that only have the name of an item. The item itself is left out of the
-        history: no arrow leads from it to itself. So are paths over an entity of the item, or of the path's own item
-        of the history: that is their box, and the path without the detour is listed too.
+        history: no arrow leads from it to itself. Left out are also paths over an entity of the item, or of the
+        path's own item of the history: that is their box, and the path without the detour is listed too.
 
         Args:
             paths: The listed paths by name, one row for each of :attr:`paths`.
@@ -194,7 +194,7 @@ class ExplainedGraph:
         return paths, units
 
     def _ends_at(self, past: int, other: int) -> bool:
-        """Whether an entity is the item or an item of the history, so that no path leads over it between the two."""
+        """Whether an entity is the item, or the item of the history that a path over it begins at."""
         return bool({past, self.item} & self._items_of.get(other, set()))
 
     @cached_property

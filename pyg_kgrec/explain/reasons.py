@@ -56,6 +56,7 @@ class Told:
         reasons: What is said, largest effect first.
         history: Items of the history that only lower the score together.
         places: For each row of ``units`` the places of what it leaves out among the measured units.
+        relations: The relation that a preference or a slot is, by its name in ``units``.
     """
 
     units: pd.DataFrame
@@ -63,6 +64,7 @@ class Told:
     reasons: list[Reason]
     history: list[str] = field(default_factory=list)
     places: list[tuple[int, ...]] = field(default_factory=list)
+    relations: dict[str, str] = field(default_factory=dict)
 
 
 def tell(data: HeteroData, measured: Measured) -> Told:
@@ -131,7 +133,11 @@ def tell(data: HeteroData, measured: Measured) -> Told:
     ]
     members = [*((place,) for place in range(len(kind))), *(group.members for group in entities)]
     liked = [] if any(itself) else facts.liked(kind, node, called, contribution)
-    return Told(table, together, reasons, liked, [members[place] for place in order.tolist()])
+    places = [members[place] for place in order.tolist()]
+    relations = {
+        facts.labels[n][0]: facts.labels[n][1] for k, n in zip(kind, node) if k in (PREFERENCE, SLOT)
+    }
+    return Told(table, together, reasons, liked, places, relations)
 
 
 def _whole(numbers: Sequence[int | None]) -> Any:
