@@ -142,8 +142,17 @@ class Explanation:
     # ------------------------------------------------------------------ what there is
 
     def to_frame(self) -> pd.DataFrame:
-        """The triples with their weights, a copy of :attr:`triples`."""
-        return self.triples.copy()
+        """The triples with their weights, a copy of :attr:`triples`.
+
+        Of a model whose reasons are items of the history and no triples (EASE, ItemKNN, RP3beta, ALS, LightGCN,
+        BPRMF, and blends where nothing else explains the pair) a copy of :attr:`units`, whose rows are these items;
+        of several pairs :meth:`Explanations.to_frame` has the same columns, after the user and the item.
+        """
+        return (self.units if self._by_history() and self.triples.empty else self.triples).copy()
+
+    def _by_history(self) -> bool:
+        """Whether a model of this kind has no other reasons than items of the history."""
+        return False
 
     def to_hetero(self) -> HeteroExplanation:
         """The explanation as a graph of PyG: the store's, with masks of what is listed.
