@@ -526,7 +526,8 @@ class Blend(Recommender):
 
         So does a part that knows the user and not the item. A part that knows nothing of an item any more has no
         share in its score, as on a store without what is left out. A part without units (Popularity) scores as
-        before, and a part that would not know the user any more without a history counts as it did.
+        before, and a part that would not know the user any more without a history counts as it did. A link is a
+        unit of MKR's alone: without an entity of an item, KGRec, KSR and KTUP still take the item for it.
 
         Args:
             inputs: The prepared store.
