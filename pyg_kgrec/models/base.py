@@ -1055,6 +1055,7 @@ class Recommender(torch.nn.Module, ABC):
                     f"the weights of this {type(self).__name__} have changed since explain was asked, expected the "
                     "model as it was: ask again"
                 )
+            inputs.checked(self)  # what was measured is of the store as it was
             with predicting():
                 found = self.evaluating()._explain(inputs, int(user[place]), int(item[place]))
             return found.with_units(measured[place], inputs.data) if measured else found

@@ -347,6 +347,16 @@ def test_an_item_of_the_history_is_in_no_list(splits: Splits) -> None:
     assert "is in the user's history and so in no list" in str(found)
 
 
+def test_explanations_are_of_the_store_as_it_was_when_they_were_asked_for(splits: Splits) -> None:
+    train, _, test = splits
+    many = solved(train).explain(test, ["u3", "u4"], k=1)
+    made = str(many[0])
+    test[INTERACTS].edge_index[1, 0] = (test[INTERACTS].edge_index[1, 0] + 1) % 14  # in place
+    assert str(many[0]) == made
+    with pytest.raises(ValueError, match="was written to after the store had been prepared"):
+        many[1]
+
+
 @pytest.mark.parametrize("kind", ["ALS", "KGRec", "Blend"])
 def test_an_item_that_the_user_has_is_said_to_be_there_and_is_no_reason_for_itself(
     splits: Splits, axes: Any, kind: str
