@@ -257,14 +257,20 @@ class _Facts:
         owner[mine[1]] = mine[0]
         ends = owner[edge_index]
         position = (ends >= 0).any(0).nonzero().flatten()
+        head, tail = edge_index[:, position].cpu().numpy()
         frame = pd.DataFrame(
             {
                 "relation": relation[position].cpu().numpy(),
                 "owner": ends[:, position].amax(0).cpu().numpy(),
                 "position": position.cpu().numpy(),
+                "head": head,
+                "tail": tail,
             }
         )
-        first = frame.groupby("relation", sort=False).head(_LISTED)
+        frame = frame.drop_duplicates(
+            ["relation", "head", "tail"]
+        )  # a triple that stands there again is said once
+        first = frame.groupby("relation", sort=False).head(_LISTED)[["relation", "owner", "position"]]
         return [(self.names.relation(r), int(o), int(p)) for r, o, p in first.itertuples(index=False)]
 
     def supports(self, kind: str, node: int) -> bool:
