@@ -50,7 +50,8 @@ PICTURES: Final = ("graph", "units", "attention")
 class Explanation:
     """Why a model recommends an item to a user.
 
-    Prints as text, shows as HTML in a notebook, draws itself, and turns into a graph of PyG. There is one subclass
+    Prints as text, shows as HTML in a notebook, draws itself, and turns into a graph of PyG. Pickled, it leaves the
+    model behind, and with it what is asked of that (:meth:`counterfactual`, :meth:`without`). There is one subclass
     per kind of reason, which adds its own tables and says them: it overrides :meth:`_summary`, :meth:`_details`,
     :meth:`_tables` and :meth:`_draw`, as far as it has something to say there.
 
@@ -318,6 +319,11 @@ class Explanation:
 
     def _tested(self) -> tuple[Measured, Told]:
         """What was measured, and what was made of it."""
+        if self.told is not None and self.measured is None:
+            raise TypeError(
+                "this explanation was read from a file or sent by another process, without its model, expected one "
+                "that explain returned: ask it again"
+            )
         if self.measured is None or self.told is None:
             raise TypeError(
                 "this explanation has no units that were left out, expected one of a model that has some"
