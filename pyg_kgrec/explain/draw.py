@@ -289,8 +289,11 @@ class _Sketch:
 
     def add_triples(self, own: pd.DataFrame, weighed: bool) -> None:
         """Arrows between the item and the entities of its own triples, thin where their weights say nothing."""
+        past = {link.target for link in self.links.values() if link.source == self.user}
         for triple in rows(own):
             other = self._other(triple)
+            # An entity that is an item of the history has that item's name, and its box where there is one.
+            other = ("history", other[1]) if ("history", other[1]) in past else other
             known = self._effects.get((triple.head, triple.relation, triple.tail), 0.0)
             weight = triple.weight if weighed else known
             self.add(Link(other, self.item, triple.relation, weight, forward=other[1] == triple.head))
