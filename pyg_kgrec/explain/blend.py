@@ -106,6 +106,14 @@ class BlendExplanation(Explanation):
         """None: those of the parts stand in their explanations."""
         return self.triples.iloc[:0]
 
+    def _by_history(self) -> bool:
+        """Whether that is so of every part that explains."""
+        return bool(self.explanations) and all(one._by_history() for one in self.explanations.values())
+
+    def _drawn_triples(self) -> pd.DataFrame:
+        """Those that the parts list: there is one picture of all."""
+        return self.graph.own()
+
     def _tables(self) -> list[tuple[str, pd.DataFrame]]:
         tables = [("Parts", self.parts)]
         for name in self.parts["name"]:

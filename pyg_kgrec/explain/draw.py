@@ -186,6 +186,7 @@ def graph(
     weight_name: str,
     facts: Iterable[tuple[str, str, str]] = (),
     effects: Mapping[tuple[str, str, str], float] | None = None,
+    relations: Mapping[str, str] | None = None,
     most: int = 10,
 ) -> Axes:
     """The user, items of the history or preferences, entities and the item, joined by arrows from head to tail.
@@ -204,10 +205,12 @@ def graph(
         facts: Triples by name, which say the direction of a path's arrows; without one an item is taken for the
             head.
         effects: What the score loses without each triple, by name; widths stand for them where they are given.
+        relations: The relation that a preference or a slot is, by its name, where they differ: those of a blend
+            are named with their part.
         most: Most paths, units and triples drawn.
     """
     by_effect = bool(effects) or (paths.empty and len(units) > 0)
-    sketch = _Sketch(user, item, set(facts), effects or {})
+    sketch = _Sketch(user, item, set(facts), effects or {}, relations or {})
     if len(paths):
         sketch.add_paths(_diverse(paths, most))
     elif len(units):
@@ -234,12 +237,13 @@ class _Sketch:
         item: str,
         facts: set[tuple[str, str, str]],
         effects: Mapping[tuple[str, str, str], float],
+        relations: Mapping[str, str],
     ) -> None:
         self.user: Key = ("user", user)
         self.item: Key = ("item", item)
         self.links: dict[tuple[Key, Key, str], Link] = {}
         self.size = 0
-        self._facts, self._effects = facts, effects
+        self._facts, self._effects, self._relations = facts, effects, relations
         self._into = {(relation, tail) for _, relation, tail in facts}
         self._out_of = {(relation, head) for head, relation, _ in facts}
 
@@ -274,18 +278,22 @@ class _Sketch:
             if row.kind == "history":
                 self.add(Link(key, self.item, HISTORY, row.contribution))
                 continue
-            under = own[own["relation"] == row.name].head(_PER_ENTITY)
+            relation = self._relations.get(row.name) or row.name
+            under = own[own["relation"] == relation].head(_PER_ENTITY)
             for triple in rows(under):
                 other = self._other(triple)
-                self.add(Link(key, other, row.name, row.contribution))
-                self.add(Link(other, self.item, row.name, row.contribution, forward=other[1] == triple.head))
+                self.add(Link(key, other, relation, row.contribution))
+                self.add(Link(other, self.item, relation, row.contribution, forward=other[1] == triple.head))
             if under.empty:
-                self.add(Link(key, self.item, row.name, row.contribution))
+                self.add(Link(key, self.item, relation, row.contribution))
 
     def add_triples(self, own: pd.DataFrame, weighed: bool) -> None:
         """Arrows between the item and the entities of its own triples, thin where their weights say nothing."""
+        past = {link.target for link in self.links.values() if link.source == self.user}
         for triple in rows(own):
             other = self._other(triple)
+            # An entity that is an item of the history has that item's name, and its box where there is one.
+            other = ("history", other[1]) if ("history", other[1]) in past else other
             known = self._effects.get((triple.head, triple.relation, triple.tail), 0.0)
             weight = triple.weight if weighed else known
             self.add(Link(other, self.item, triple.relation, weight, forward=other[1] == triple.head))

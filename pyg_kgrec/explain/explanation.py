@@ -50,7 +50,8 @@ PICTURES: Final = ("graph", "units", "attention")
 class Explanation:
     """Why a model recommends an item to a user.
 
-    Prints as text, shows as HTML in a notebook, draws itself, and turns into a graph of PyG. There is one subclass
+    Prints as text, shows as HTML in a notebook, draws itself, and turns into a graph of PyG. Pickled, it leaves the
+    model behind, and with it what is asked of that (:meth:`counterfactual`, :meth:`without`). There is one subclass
     per kind of reason, which adds its own tables and says them: it overrides :meth:`_summary`, :meth:`_details`,
     :meth:`_tables` and :meth:`_draw`, as far as it has something to say there.
 
@@ -142,8 +143,17 @@ class Explanation:
     # ------------------------------------------------------------------ what there is
 
     def to_frame(self) -> pd.DataFrame:
-        """The triples with their weights, a copy of :attr:`triples`."""
-        return self.triples.copy()
+        """The triples with their weights, a copy of :attr:`triples`.
+
+        Of a model whose reasons are items of the history and no triples (EASE, ItemKNN, RP3beta, ALS, LightGCN,
+        BPRMF, and blends where nothing else explains the pair) a copy of :attr:`units`, whose rows are these items;
+        of several pairs :meth:`Explanations.to_frame` has the same columns, after the user and the item.
+        """
+        return (self.units if self._by_history() and self.triples.empty else self.triples).copy()
+
+    def _by_history(self) -> bool:
+        """Whether a model of this kind has no other reasons than items of the history."""
+        return False
 
     def to_hetero(self) -> HeteroExplanation:
         """The explanation as a graph of PyG: the store's, with masks of what is listed.
@@ -309,6 +319,11 @@ class Explanation:
 
     def _tested(self) -> tuple[Measured, Told]:
         """What was measured, and what was made of it."""
+        if self.told is not None and self.measured is None:
+            raise TypeError(
+                "this explanation was read from a file or sent by another process, without its model, expected one "
+                "that explain returned: ask it again"
+            )
         if self.measured is None or self.told is None:
             raise TypeError(
                 "this explanation has no units that were left out, expected one of a model that has some"
@@ -374,7 +389,8 @@ class Explanation:
 
         There are three pictures. ``'graph'`` joins the user, items of the history (or preferences), entities and
         the item by arrows from head to tail; a legend says which relations they are, and their widths are what
-        the score loses without them where that is known, else the weights. ``'units'`` has a bar for what the
+        the score loses without them where that is known, else the weights. An item and its entities are one box
+        there, so that a triple between two of them has no arrow. ``'units'`` has a bar for what the
         score loses without each unit, or gains, the largest on top. ``'attention'`` is that of a model with a
         memory, step by step, with the item and the relation framed that the score loses the most without. Where
         there is nothing to draw, a sentence says so. The background is transparent; text and lines read on light
@@ -424,12 +440,17 @@ class Explanation:
             self.user,
             self.item,
             paths,
-            self.graph.own() if len(self._own_triples()) else self._own_triples(),
+            self._drawn_triples(),
             units,
             self.weight_name,
             *self.graph.named(),
+            relations=None if self.told is None else self.told.relations,
             most=most,
         )
+
+    def _drawn_triples(self) -> pd.DataFrame:
+        """The triples of the item itself, by the names that they have in a picture."""
+        return self.graph.own() if len(self._own_triples()) else self._own_triples()
 
     def _picture_title(self) -> str:
         already = ", who has it already" if self.graph.is_seen else ""

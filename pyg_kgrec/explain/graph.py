@@ -135,13 +135,17 @@ class ExplainedGraph:
         return facts, effects
 
     def own(self) -> pd.DataFrame:
-        """The listed triples of the item by name, heaviest first: ``head``, ``relation``, ``tail``, ``weight``."""
+        """The listed triples of the item by name, heaviest first: ``head``, ``relation``, ``tail``, ``weight``.
+
+        Those between two entities of the item are not among them: in a picture both are the item.
+        """
         mine: set[int] = set()
         if self.triples and {IS, RELATES} <= set(self.data.edge_types):
             item, entity = self.data[IS].edge_index
             linked = membership(entity[item == self.item], self.data[ENTITY].num_nodes, entity.device)
             place = torch.tensor(list(self.triples), device=entity.device)
-            of_item = linked[self.data[RELATES].edge_index[:, place]].any(0)
+            head, tail = linked[self.data[RELATES].edge_index[:, place]]
+            of_item = head != tail
             mine = set(place[of_item].tolist())
         order = sorted(mine, key=lambda place: -self.triples[place])
         facts = self._facts(mine)
@@ -153,7 +157,8 @@ class ExplainedGraph:
 
         A picture knows what is the same by its name: of items with one name all but the explained one get their
         ids, and so do entities, also those that only have the name of an item. The item itself is left out of the
-        history: no arrow leads from it to itself.
+        history: no arrow leads from it to itself. Left out are also paths over an entity of the item, or of the
+        path's own item of the history: that is their box, and the path without the detour is listed too.
 
         Args:
             paths: The listed paths by name, one row for each of :attr:`paths`.
@@ -170,7 +175,7 @@ class ExplainedGraph:
                     self._items.get(past, name) for (past, _), name in zip(self.paths, paths["history"])
                 ],
                 entity=[entity[other] for _, other in self.paths],
-            )
+            )[[other < 0 or not self._ends_at(past, other) for past, other in self.paths]]
         past = units["kind"] == HISTORY
         if past.any() and "id" in units:
             itself = [self.is_itself(kind, raw) for kind, raw in zip(units["kind"], units["id"])]
@@ -187,6 +192,18 @@ class ExplainedGraph:
             called = [alike.get(raw, name) if kind == OF_ENTITY else name for kind, raw, name in columns]
             units = units.assign(name=called)
         return paths, units
+
+    def _ends_at(self, past: int, other: int) -> bool:
+        """Whether an entity is the item, or the item of the history that a path over it begins at."""
+        return bool({past, self.item} & self._items_of.get(other, set()))
+
+    @cached_property
+    def _items_of(self) -> dict[int, set[int]]:
+        """The item and the listed items of the history that each of their entities is."""
+        found: dict[int, set[int]] = {}
+        for item, entity in self._links:
+            found.setdefault(entity, set()).add(item)
+        return found
 
     def _own_entities(self) -> dict[Any, str]:
         """Labels of the entities that the item is, by raw id: all may be called as the item itself."""
@@ -232,12 +249,16 @@ class ExplainedGraph:
     @cached_property
     def _linked(self) -> dict[int, int]:
         """Which of the item and the listed items of the history an entity is, the item where it is that too."""
+        return {linked: item for item, linked in sorted(self._links, key=lambda pair: pair[0] == self.item)}
+
+    @cached_property
+    def _links(self) -> list[tuple[int, int]]:
+        """The item and the listed items of the history, each with each of its entities."""
         if IS not in self.data.edge_types:
-            return {}
+            return []
         link = self.data[IS].edge_index
         listed = membership([self.item, *self.history], self.data[ITEM].num_nodes, link.device)
-        pairs = link[:, listed[link[0]]].t().tolist()
-        return {linked: item for item, linked in sorted(pairs, key=lambda pair: pair[0] == self.item)}
+        return [(item, entity) for item, entity in link[:, listed[link[0]]].t().tolist()]
 
     def _facts(self, places: Collection[int]) -> dict[int, Fact]:
         """Some triples of the store by name."""

@@ -54,6 +54,9 @@ class HistoryExplanation(DeletionExplanation):
             data, user, item, score, units, shared, "what items of the history add that share it, context"
         )
 
+    def _by_history(self) -> bool:
+        return True
+
     def _summary(self) -> list[str]:
         """How much the first items of the history add, where that is all that is known."""
         if self.told is not None:

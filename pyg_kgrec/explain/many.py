@@ -52,6 +52,11 @@ class Explanations(Sequence[Explanation]):
             found = self._made[place] = self._build(place)
         return found
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """All of them, made: what makes them holds the model."""
+        made = list(self)
+        return type(self), (len(made), made.__getitem__, self._raw)
+
     def to_frame(self) -> pd.DataFrame:
         """The units of all pairs, one row each: ``user`` and ``item`` (raw ids), and the columns of ``units``."""
         frames = []

@@ -98,6 +98,14 @@ class Measured:
     together: list[Group]
     alike: list[Group]
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Measured:
+        """Itself, which never changes: a copy of an explanation asks the same model about the same store."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Nothing: an explanation goes to a file or another process without its model."""
+        return type(None), ()
+
     def catalogue_without(self, groups: Sequence[Tensor]) -> Tensor:
         """Scores of all items without some groups of units ``[m_r]`` each, ``[R, num_items]``.
 

@@ -56,6 +56,7 @@ class Told:
         reasons: What is said, largest effect first.
         history: Items of the history that only lower the score together.
         places: For each row of ``units`` the places of what it leaves out among the measured units.
+        relations: The relation that a preference or a slot is, by its name in ``units``.
     """
 
     units: pd.DataFrame
@@ -63,6 +64,7 @@ class Told:
     reasons: list[Reason]
     history: list[str] = field(default_factory=list)
     places: list[tuple[int, ...]] = field(default_factory=list)
+    relations: dict[str, str] = field(default_factory=dict)
 
 
 def tell(data: HeteroData, measured: Measured) -> Told:
@@ -131,7 +133,11 @@ def tell(data: HeteroData, measured: Measured) -> Told:
     ]
     members = [*((place,) for place in range(len(kind))), *(group.members for group in entities)]
     liked = [] if any(itself) else facts.liked(kind, node, called, contribution)
-    return Told(table, together, reasons, liked, [members[place] for place in order.tolist()])
+    places = [members[place] for place in order.tolist()]
+    relations = {
+        facts.labels[n][0]: facts.labels[n][1] for k, n in zip(kind, node) if k in (PREFERENCE, SLOT)
+    }
+    return Told(table, together, reasons, liked, places, relations)
 
 
 def _whole(numbers: Sequence[int | None]) -> Any:
@@ -251,14 +257,20 @@ class _Facts:
         owner[mine[1]] = mine[0]
         ends = owner[edge_index]
         position = (ends >= 0).any(0).nonzero().flatten()
+        head, tail = edge_index[:, position].cpu().numpy()
         frame = pd.DataFrame(
             {
                 "relation": relation[position].cpu().numpy(),
                 "owner": ends[:, position].amax(0).cpu().numpy(),
                 "position": position.cpu().numpy(),
+                "head": head,
+                "tail": tail,
             }
         )
-        first = frame.groupby("relation", sort=False).head(_LISTED)
+        frame = frame.drop_duplicates(
+            ["relation", "head", "tail"]
+        )  # a triple that stands there again is said once
+        first = frame.groupby("relation", sort=False).head(_LISTED)[["relation", "owner", "position"]]
         return [(self.names.relation(r), int(o), int(p)) for r, o, p in first.itertuples(index=False)]
 
     def supports(self, kind: str, node: int) -> bool:

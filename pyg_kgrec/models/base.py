@@ -374,6 +374,17 @@ class Recommender(torch.nn.Module, ABC):
         """
         raise TypeError(f"{type(self).__name__} has no explanations")
 
+    def known_without(
+        self, inputs: Inputs, user: Tensor, item: Tensor, units: Units, removals: Removals
+    ) -> Tensor | None:
+        """Which items the model still knows anything of after removals; arguments as of :meth:`scores_without`.
+
+        Returns:
+            ``[R, num_items]`` bool, or None where no removal takes an item's last link or features from it, as by
+            default.
+        """
+        return None
+
     def as_module(self, data: Store, *, catalogue: bool = False) -> ScoreModule:
         """The model as a module on one homogeneous graph, on which PyG's explainers run.
 
@@ -1100,6 +1111,7 @@ class Recommender(torch.nn.Module, ABC):
                     f"the weights of this {type(self).__name__} have changed since explain was asked, expected the "
                     "model as it was: ask again"
                 )
+            inputs.checked(self)  # what was measured is of the store as it was
             with predicting():
                 found = self.evaluating()._explain(inputs, int(user[place]), int(item[place]))
             return found.with_units(measured[place], inputs.data) if measured else found

@@ -25,7 +25,7 @@ from pyg_kgrec.models.folding import has_history, histories
 from pyg_kgrec.models.inputs import Inputs
 from pyg_kgrec.models.search import Search
 from pyg_kgrec.models.signature import StoreSignature
-from pyg_kgrec.models.strangers import Known, can_fold
+from pyg_kgrec.models.strangers import Known, below_known, can_fold
 from pyg_kgrec.models.ties import by_popularity
 from pyg_kgrec.ops.ranking import largest
 
@@ -119,10 +119,30 @@ class Blended(Encoding):
         """Blended scores of the catalogue, ``[B, num_items]``."""
         return self._whole_catalogue(self.blend(self.normalised(user)))
 
-    def of_raw(self, user: Tensor, scores: Tensor) -> Tensor:
-        """Blended scores ``[B, num_items]`` of users ``[B]`` where the parts score ``[n, B, num_items]``."""
+    def of_raw(self, user: Tensor, scores: Tensor, known: Tensor | None = None) -> Tensor:
+        """Blended scores ``[B, num_items]`` of users ``[B]`` where the parts score ``[n, B, num_items]``.
+
+        Args:
+            user: Users.
+            scores: What each part scores.
+            known: Where parts know fewer items of some users than :attr:`known` says: the items that each part
+                knows, ``[n, B, num_items]`` bool.
+        """
         normalised = [self._normalise(part, user, score.clone())[0] for part, score in enumerate(scores)]
-        return self._whole_catalogue(self.blend(torch.stack(normalised)))
+        blended = self._whole_catalogue(self.blend(torch.stack(normalised)))
+        if known is None:
+            return blended
+        fewer = (known != torch.stack([k.item for k in self.known]).unsqueeze(1)).any(2).any(0)
+        for row in fewer.nonzero().flatten().tolist():
+            blended[row] = self._of_fewer(user[row : row + 1], scores[:, row], known[:, row])
+        return blended
+
+    def _of_fewer(self, user: Tensor, scores: Tensor, known: Tensor) -> Tensor:
+        """Blended scores of one user, ``[num_items]``, where each part knows the items ``[n, num_items]``."""
+        fewer = [Known.of(k.user, item) for k, item in zip(self.known, known)]
+        other = Blended(self.parts, fewer, self.weight, self.order)
+        score, anyone = other.of_raw(user, scores.unsqueeze(1)), known.any(0)
+        return torch.where(anyone, score, below_known(score, anyone.unsqueeze(0)).unsqueeze(1))[0]
 
     def raw(self, user: Tensor) -> Tensor:
         """What each part scores, ``[n, B, num_items]``."""
@@ -470,12 +490,18 @@ class Blend(Recommender):
         sums.index_add_(0, place, share * units.weight.nan_to_num())
         return Units(rows[0], rows[1], rows[2], sums / total)
 
-    def _units_of_parts(self, inputs: Inputs, user: Tensor, item: Tensor) -> list[tuple[int, int, Units]]:
-        """Number of a part, the number of its first label, and its units of the pairs that it knows."""
+    def _units_of_parts(
+        self, inputs: Inputs, user: Tensor, item: Tensor, *, every: bool = False
+    ) -> list[tuple[int, int, Units]]:
+        """Number of a part, the number of its first label, and its units of the pairs that it knows.
+
+        With ``every``, of all pairs whose user it knows: what it reads of a user moves its scores of the items that
+        it does know, and with them the list in which the pair's item stands.
+        """
         found, first = [], 0
         for number, (part, own) in enumerate(zip(self.parts.values(), self.inputs_of(inputs))):
             known = part.known(own)
-            mine = (known.user[user] & known.item[item]).nonzero().flatten()
+            mine = (known.user[user] & (known.item[item] | every)).nonzero().flatten()
             labels = len(part.unit_labels())
             try:
                 units = part.evaluating().score_units(own, user[mine], item[mine])
@@ -498,8 +524,10 @@ class Blend(Recommender):
     ) -> Tensor:
         """Scores of which each part leaves out what it reads of a removal, and is normalised anew.
 
-        A part without units (Popularity) scores as before, and a part that would not know the user any more without
-        a history counts as it did.
+        So does a part that knows the user and not the item. A part that knows nothing of an item any more has no
+        share in its score, as on a store without what is left out. A part without units (Popularity) scores as
+        before, and a part that would not know the user any more without a history counts as it did. A link is a
+        unit of MKR's alone: without an entity of an item, KGRec, KSR and KTUP still take the item for it.
 
         Args:
             inputs: The prepared store.
@@ -514,7 +542,7 @@ class Blend(Recommender):
         """
         encoding = self.own_encoding(inputs)
         assert isinstance(encoding, Blended)
-        theirs = self._units_of_parts(inputs, user, item)
+        theirs = self._units_of_parts(inputs, user, item, every=True)
         parts, own, out = list(self.parts.values()), self.inputs_of(inputs), []
         size = max(1, _BLOCK // max(inputs.num_items * len(self.parts), 1))
         for start in range(0, len(removals), size):
@@ -531,11 +559,51 @@ class Blend(Recommender):
                         .scores_without(own[number], user, item, read, removed, every=True)
                         .to(scores.dtype)
                     )
-            whole = encoding.of_raw(who, scores)
+            known = self._known_to_parts(inputs, user, item, units, block, theirs)
+            whole = encoding.of_raw(who, scores, known)
             out.append(whole if every else whole.gather(1, what.unsqueeze(1)).squeeze(1))
         if out:
             return torch.cat(out)
         return torch.empty((0, inputs.num_items) if every else (0,), device=inputs.device)
+
+    def known_without(
+        self, inputs: Inputs, user: Tensor, item: Tensor, units: Units, removals: Removals
+    ) -> Tensor | None:
+        """What any part still knows; see the base class."""
+        theirs = self._units_of_parts(inputs, user, item, every=True)
+        known = self._known_to_parts(inputs, user, item, units, removals, theirs)
+        return None if known is None else known.any(0)
+
+    def _known_to_parts(
+        self,
+        inputs: Inputs,
+        user: Tensor,
+        item: Tensor,
+        units: Units,
+        removals: Removals,
+        theirs: list[tuple[int, int, Units]],
+    ) -> Tensor | None:
+        """The items that each part knows after removals, ``[n, R, num_items]`` bool; None where that is as before.
+
+        Args:
+            inputs: The prepared store.
+            user: Users, ``[B]`` int64.
+            item: Items, ``[B]`` int64.
+            units: Units of the pairs.
+            removals: What is left out together.
+            theirs: What the parts read, of :meth:`_units_of_parts`.
+        """
+        parts, own, known = list(self.parts.values()), self.inputs_of(inputs), None
+        for number, shift, read in theirs:
+            changed, removed = _of_part(units, removals, read, shift)
+            left = parts[number].evaluating().known_without(own[number], user, item, read, removed)
+            if left is None:
+                continue
+            if known is None:
+                before = torch.stack([part.known(mine).item for part, mine in zip(parts, own)])
+                known = before.unsqueeze(1).repeat(1, len(removals), 1)
+            known[number, changed] = left
+        return known
 
     def _explain(self, inputs: Inputs, user: int, item: int) -> BlendExplanation:
         own = self.inputs_of(inputs)

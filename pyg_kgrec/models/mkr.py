@@ -67,6 +67,15 @@ class _Without:
     removals: Removals
     bare: Tensor
 
+    @classmethod
+    def of(cls, inputs: Inputs, user: Tensor, item: Tensor, units: Units, removals: Removals) -> _Without:
+        """Removals of pairs ``[B]``."""
+        pair = removals.pair(units)
+        removal, kind = removals.of_kind(units, FEATURES)
+        bare = torch.zeros(3, len(removals), dtype=torch.bool, device=inputs.device)
+        bare[kind, removal] = True
+        return cls(inputs, user[pair], item[pair], units, removals, bare)
+
 
 @dataclass(frozen=True)
 class MLPHead(Encoding):
@@ -494,22 +503,33 @@ class MKR(LinkedRecommender):
         Returns:
             ``[R]`` float, or ``[R, num_items]`` with ``every``.
         """
-        pair, device = removals.pair(units), inputs.device
-        removal, kind = removals.of_kind(units, FEATURES)
-        bare = torch.zeros(3, len(removals), dtype=torch.bool, device=device)
-        bare[kind, removal] = True
+        without, device = _Without.of(inputs, user, item, units, removals), inputs.device
         number = torch.arange(len(removals), device=device)
-        without = _Without(inputs, user[pair], item[pair], units, removals, bare)
         latent, lost = self._after_removals(without, number, without.item)
         blocks = max(1, _BLOCK // max(inputs.num_items, 1))
         if every:
             out = [self._all_without(without, some, latent, lost) for some in number.split(blocks)]
             return torch.cat(out) if out else torch.empty(0, inputs.num_items, device=device)
-        score = self._score_latent(self._user_latent(inputs, without.user, bare[0]), latent)
+        score = self._score_latent(self._user_latent(inputs, without.user, without.bare[0]), latent)
         for some in number[lost].split(blocks):
             whole = self._all_without(without, some, latent, lost)
             score[some] = whole.gather(1, without.item[some].unsqueeze(1)).squeeze(1)
         return score
+
+    def known_without(
+        self, inputs: Inputs, user: Tensor, item: Tensor, units: Units, removals: Removals
+    ) -> Tensor | None:
+        """Items that are left a row, features or a known entity; see the base class."""
+        without = _Without.of(inputs, user, item, units, removals)
+        number = torch.arange(len(removals), device=inputs.device)
+        row, also = self._also_changed(without, number)
+        row, items = torch.cat([number, row]), torch.cat([without.item, also])
+        lost = self._after_removals(without, row, items)[1]
+        if not bool(lost.any()):
+            return None
+        known = self.known(inputs).item.repeat(len(removals), 1)
+        known[row[lost], items[lost]] = False
+        return known
 
     def _all_without(self, without: _Without, some: Tensor, latent: Tensor, lost: Tensor) -> Tensor:
         """Scores of all items after some removals ``[r]``, ``[r, num_items]``.

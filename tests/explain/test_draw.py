@@ -469,3 +469,14 @@ def test_units_of_one_name_are_drawn_each(monkeypatch: pytest.MonkeyPatch) -> No
     dataclasses.replace(why, units=units).plot(kind="graph")
     weights = {link.source[1]: link.weight for link in drawn if link.relation}
     assert weights == {f"Hamlet ({raw})": value for raw, value in zip(units["id"], units["contribution"])}
+
+
+def test_an_entity_that_is_an_item_of_the_history_has_no_box_of_its_own() -> None:
+    paths = pd.DataFrame([("alien", "by", "scott", "by", 1.0)], columns=NO_PATHS.columns)
+    own = pd.DataFrame(
+        [("it", "follows", "alien", 1.0), ("it", "by", "scott", 1.0), ("it", "follows", "heat", 1.0)],
+        columns=["head", "relation", "tail", "weight"],
+    )
+    ax = draw.graph(None, "", "you", "it", paths, own, NO_UNITS, "w")
+    assert sorted(text.get_text() for text in ax.texts) == ["alien", "heat", "it", "scott", "you"]
+    assert {text.get_text() for text in ax.get_legend().get_texts()} == {"by", "follows"}

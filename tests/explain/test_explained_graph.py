@@ -285,3 +285,25 @@ def test_an_entity_with_the_name_of_the_item_is_another_box(splits: Splits) -> N
         ("Item <4>", "never used", box): 0.5,
         (box, "never used", "Item <4>"): -0.25,
     }
+
+
+def test_a_picture_draws_no_box_beside_the_item_that_is_the_item(splits: Splits) -> None:
+    test = splits[2]
+    mine, past = (int(test[IS].edge_index[1, test[IS].edge_index[0] == item][0]) for item in (10, 4))
+    free = next(e for e in range(test[ENTITY].num_nodes) if e not in test[IS].edge_index[1].tolist())
+    test[IS].edge_index = torch.cat([test[IS].edge_index, torch.tensor([[10], [free]])], dim=1)
+    # Between two entities of the item, loops of the item's and of the history's, and between the two items.
+    ends = torch.tensor([[mine, mine, past, past], [free, mine, past, mine]])
+    test[RELATES].edge_index, test[RELATES].edge_type = ends, torch.tensor([0, 1, 1, 2])
+    test[INTERACTS].edge_index = torch.tensor([[3], [4]])
+    why = PathExplanation.from_rationale(test, 3, 10, torch.ones(4), 1.0)
+    assert len(why.paths) > 1  # the way between the two, and detours over what both are
+    assert why.graph.own()[["head", "relation", "tail"]].to_numpy().tolist() == [
+        ["Item <4>", test.relation_name[2], "Item <10>"]
+    ]
+    paths = why.graph.told_apart(why.paths, why.units)[0]
+    assert paths[["history", "relation", "entity"]].to_numpy().tolist() == [
+        ["Item <4>", test.relation_name[2], ""]
+    ]
+    boxes = [text.get_text() for text in why.plot().texts]
+    assert boxes.count("Item <10>") == 1

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import html
+import pickle
 import re
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from torch_geometric.data import HeteroData
 
 from pyg_kgrec import EASE, fit
@@ -73,3 +76,21 @@ def test_long_reasons_keep_a_column_that_can_be_read_on_a_phone() -> None:
     assert "min-width" not in short
     assert re.findall(r"<td ([^>]*)>because", long) == ['style="text-align:left;min-width:20em"']
     assert long.count("min-width") == 2  # the title of the column, and its cell
+
+
+def test_explanations_are_copied_and_pickled(splits: Splits) -> None:
+    train, _, test = splits
+    model = EASE(train, 2.0)
+    fit(model, train, progress=False)
+    many = model.explain(test, ["u3", "u1"], k=2)
+    copied, alone = copy.deepcopy(many), copy.deepcopy(many[0])
+    assert copied.to_frame().equals(many.to_frame())
+    assert alone is not many[0]
+    assert str(alone.counterfactual(k=3)) == str(many[0].counterfactual(k=3))
+    assert str(copy.copy(many[0]).without([0], k=2)) == str(many[0].without([0], k=2))
+    read = pickle.loads(pickle.dumps(many))
+    assert str(read) == str(many)
+    assert read.to_frame().equals(many.to_frame())
+    assert read[0].plot(kind="graph").get_title()
+    with pytest.raises(TypeError, match="without its model, expected one that explain returned"):
+        read[0].counterfactual(k=3)

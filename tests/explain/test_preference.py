@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
+from pyg_kgrec import KTUP, Blend, Popularity, fit
 from pyg_kgrec.data import RELATES
 from pyg_kgrec.explain import PreferenceExplanation
 
@@ -72,3 +73,25 @@ def test_units_alone(splits: Splits, axes: Any) -> None:
     assert "lean on" not in str(why)
     assert "Preferences" not in why._repr_html_()
     assert [label.get_text() for label in why.plot().get_yticklabels()] == ["preference: has genre"]
+
+
+def test_the_picture_of_a_blend_has_the_triples_under_its_preferences(splits: Splits) -> None:
+    train, _, test = splits
+    torch.manual_seed(0)
+    ktup = KTUP(train, 8, num_negatives=2, induction="soft")
+    blend = Blend([ktup, Popularity(train)], weights=[0.5, 0.5])
+    fit(blend.parts["Popularity"], train, progress=False)
+    why = blend.explain(test, torch.tensor(3), torch.tensor(10))
+    own = why.graph.own()
+    under = {name.removesuffix(" (KTUP)") for name in why.units["name"]} & set(own["relation"])
+    assert under
+    assert set(why.told.relations) == set(why.units["name"])
+    ax = why.plot(kind="graph")
+    boxes = [text.get_text().split("\n")[0] for text in ax.texts]
+    legend = {text.get_text() for text in ax.get_legend().get_texts()}
+    assert not [entry for entry in legend if "KTUP" in entry]
+    assert under <= legend
+    ends = {end for name in ("head", "tail") for end in own[name]} - {why.item}
+    assert ends & set(boxes)
+    alone = ktup.explain(test, torch.tensor(3), torch.tensor(10)).plot(kind="graph")
+    assert {text.get_text() for text in alone.get_legend().get_texts()} == legend

@@ -347,6 +347,32 @@ def test_an_item_of_the_history_is_in_no_list(splits: Splits) -> None:
     assert "is in the user's history and so in no list" in str(found)
 
 
+def test_explanations_are_of_the_store_as_it_was_when_they_were_asked_for(splits: Splits) -> None:
+    train, _, test = splits
+    many = solved(train).explain(test, ["u3", "u4"], k=1)
+    made = str(many[0])
+    test[INTERACTS].edge_index[1, 0] = (test[INTERACTS].edge_index[1, 0] + 1) % 14  # in place
+    assert str(many[0]) == made
+    with pytest.raises(ValueError, match="was written to after the store had been prepared"):
+        many[1]
+
+
+def test_a_triple_that_stands_in_the_store_again_is_said_once(splits: Splits) -> None:
+    train, _, test = splits
+    torch.manual_seed(0)
+    model = KTUP(train, 8, num_negatives=2, induction="soft")
+    user, item = torch.tensor(3), torch.tensor(10)
+    for data in (train, test):
+        data[RELATES].edge_index = torch.cat([data[RELATES].edge_index] * 3, dim=1)
+        data[RELATES].edge_type = torch.cat([data[RELATES].edge_type] * 3)
+    told = [
+        reason.text.split(": ", 1)[1].split("; ") for reason in model.explain(test, user, item).reasons(50)
+    ]
+    assert told
+    assert max(map(len, told)) > 1  # others have the room that its copies took
+    assert all(len(set(triples)) == len(triples) for triples in told)
+
+
 @pytest.mark.parametrize("kind", ["ALS", "KGRec", "Blend"])
 def test_an_item_that_the_user_has_is_said_to_be_there_and_is_no_reason_for_itself(
     splits: Splits, axes: Any, kind: str

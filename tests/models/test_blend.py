@@ -11,9 +11,22 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_kgrec import BPRMF, EASE, KSR, MKR, Blend, ItemKNN, KGRec, Popularity, Recommender, evaluate, fit
+from pyg_kgrec import (
+    BPRMF,
+    EASE,
+    KSR,
+    MKR,
+    Blend,
+    ItemKNN,
+    KGRec,
+    LightGCN,
+    Popularity,
+    Recommender,
+    evaluate,
+    fit,
+)
 from pyg_kgrec._files import pack, read_packed
-from pyg_kgrec.data import ENTITY, INTERACTS, ITEM, USER
+from pyg_kgrec.data import ENTITY, INTERACTS, IS, ITEM, USER
 from pyg_kgrec.models.blend import _simplex, _steps
 from pyg_kgrec.testing import build_splits, permuted, warns_once, with_newcomers
 
@@ -280,6 +293,52 @@ def test_the_shares_of_the_parts_are_the_score(splits: Splits) -> None:
     graph = why.to_hetero()
     assert float(graph["entity", "relates", "entity"].edge_mask.max()) > 0
     assert why.plot().get_title()
+
+
+def test_all_parts_leave_out_the_history_whether_they_know_the_item_or_not(splits: Splits) -> None:
+    train, _, test = splits
+    torch.manual_seed(0)
+    blend = Blend({"kg": KGRec(train, hidden_channels=8), "ease": EASE(train, 2.0)}, [0.5, 0.5])
+    fit(blend, train, **QUICK)
+    # Item 14 is new: EASE knows nothing of it, and yet of the user and of the items around it in the list.
+    data = with_newcomers(test, links=[(14, int(test["item", "is", "entity"].edge_index[1, 0]))])
+    why = blend.explain(data, "u3", 900)
+    for row in (why.units["kind"] == "history").to_numpy().nonzero()[0][:3]:
+        gone = list(data[ITEM].id).index(why.units["id"][row])
+        short = copy.copy(data)
+        user, item = data[INTERACTS].edge_index
+        stays = (user != 3) | (item != gone)
+        for name in ("edge_index", "time", "weight"):
+            if name in data[INTERACTS]:
+                short[INTERACTS][name] = data[INTERACTS][name][..., stays]
+        score = blend.score_all(short, ["u3"])[0]
+        torch.testing.assert_close(why.scores_without([row]), score, rtol=1e-4, atol=1e-4)
+        unseen = torch.ones(score.numel(), dtype=torch.bool)
+        unseen[blend.prepare(data).seen.of(torch.tensor([3]))] = False
+        rank = 1 + int((score > score[14])[unseen].sum())
+        assert why.rank + why.units["rank_change"][row] == why.without([row], k=3).rank[1] == rank
+
+
+def test_a_part_that_knows_nothing_of_an_item_any_more_has_no_share_in_its_score(splits: Splits) -> None:
+    train, _, test = splits
+    torch.manual_seed(0)
+    parts = {"mkr": MKR(train, hidden_channels=4, num_negatives=2), "gcn": LightGCN(train, 4)}
+    blend = Blend({"ease": EASE(train, 2.0), "two": Blend(parts, [0.4, 0.6])}, [0.5, 0.5])
+    fit(blend, train, **QUICK)
+    # Item 14 is new: MKR knows its entity, LightGCN who had it, EASE nothing of it.
+    entity = int(test[IS].edge_index[1, 0])
+    data = with_newcomers(test, [(5, 14), (6, 14)], [(14, entity)])
+    bare = with_newcomers(test, [(5, 14), (6, 14)])
+    why, expected = blend.explain(data, "u3", 900), blend.score_all(bare, ["u3"])[0]
+    row = int((why.units["kind"] == "entity").to_numpy().nonzero()[0][0])
+    torch.testing.assert_close(why.scores_without([row]), expected, rtol=1e-4, atol=1e-4)
+    assert why.score - why.units["contribution"][row] == pytest.approx(float(expected[14]), abs=1e-4)
+    # Where no other part knows the item, it comes after all that are known, with those that nobody ever knew.
+    data, bare = with_newcomers(test, links=[(14, entity)]), with_newcomers(test)
+    why = blend.explain(data, "u3", 900)
+    expected = blend.score_all(bare, ["u3"])[0]
+    torch.testing.assert_close(why.scores_without([0]), expected, rtol=1e-4, atol=1e-4)
+    assert int(expected.argmin()) in (14, 15)
 
 
 # ------------------------------------------------------------------ files
