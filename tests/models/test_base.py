@@ -527,21 +527,26 @@ def test_popularity_leaves_nobody_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "fixed"),
+    ("kind", "fixed", "form"),
     [
-        (EASE, {"l2": np.array([3.0, 10.0])}),
-        (EASE, {}),
-        (ALS, {"hidden_channels": 4, "l2": 0.1}),
-        (ItemKNN, {"num_neighbors": 5}),
-        (RP3beta, {"beta": 0.5}),
-        (KGRec, {"hidden_channels": 8, "features": "x"}),
-        (MKR, {"hidden_channels": 8, "loss": "bce"}),
-        (KTUP, {"hidden_channels": 8}),
-        (LightGCN, {"hidden_channels": 8, "loss": "softmax"}),
-        (BPRMF, {"hidden_channels": 8}),
+        (EASE, {"l2": np.array([3.0, 10.0])}, "fewer"),
+        (EASE, {"l2": np.array([3.0, 10.0])}, "others"),
+        (EASE, {"l2": np.array([3.0, 10.0])}, "any"),
+        (EASE, {}, "fewer"),
+        (ALS, {"hidden_channels": 4, "l2": 0.1}, "fewer"),
+        (ItemKNN, {"num_neighbors": 5}, "fewer"),
+        (RP3beta, {"beta": 0.5}, "fewer"),
+        (KGRec, {"hidden_channels": 8, "features": "x"}, "fewer"),
+        (KGRec, {"hidden_channels": 8, "features": "x"}, "others"),
+        (KGRec, {"hidden_channels": 8, "features": "x"}, "any"),
+        (MKR, {"hidden_channels": 8, "loss": "bce"}, "fewer"),
+        (MKR, {"hidden_channels": 8, "loss": "bce"}, "others"),
+        (MKR, {"hidden_channels": 8, "loss": "bce"}, "any"),
+        (KTUP, {"hidden_channels": 8}, "fewer"),
+        (LightGCN, {"hidden_channels": 8, "loss": "softmax"}, "fewer"),
+        (BPRMF, {"hidden_channels": 8}, "fewer"),
     ],
 )
-@pytest.mark.parametrize("form", ["fewer", "others", "any"])
 def test_a_derived_class_may_have_arguments_of_its_own(
     kind: type[Recommender], fixed: dict[str, Any], form: str, tmp_path: Path
 ) -> None:
